@@ -1,0 +1,88 @@
+# One entry point for people and for CI. `make help` lists the targets.
+#
+# Everything that can be rebuilt lives in target/ (Cargo), build/ (the enclave image), .venv/ and .cache/ (compiled
+# guest programs, tools' caches, stamps); all of it may be deleted at any time: `make clean`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+BIN := .venv/bin
+OCCLUM := $(BIN)/occlum
+IMAGE := build/enclave/occlum-libos.elf
+PACKAGED := python/occlum/_data/occlum-libos.elf
+PYTEST := $(BIN)/python -m pytest -o cache_dir=.cache/pytest
+RUFF := $(BIN)/ruff
+STAGES := setup build lint rust python guest security
+
+export RUFF_CACHE_DIR := $(CURDIR)/.cache/ruff
+export MYPY_CACHE_DIR := $(CURDIR)/.cache/mypy
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# Prints how many minutes the commands took, also when make runs one stage alone.
+define timed
+start=$$(date +%s.%N); \
+finish() { status=$$?; awk -v s=$$start -v e=$$(date +%s.%N) -v c=$$status \
+  'BEGIN { printf "== $@: %s in %.1f min\n", c ? "FAILED" : "done", (e - s) / 60 }'; }; \
+trap finish EXIT; $(1)
+endef
+
+.PHONY: help run test quick bench clean format $(STAGES)
+
+help: ## Lists the targets.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+run: setup build ## Builds all and runs the demo: a script of 800 processes inside one enclave.
+	@echo "== .venv/bin/occlum try busybox sh examples/pipelines.sh 100"
+	@$(OCCLUM) try --stats busybox sh examples/pipelines.sh 100
+
+test: ## Runs every test, stage by stage: what CI runs.
+	@for stage in $(STAGES); do $(MAKE) $$stage; done
+
+quick: setup build ## Runs the tests that take seconds.
+	@$(PYTEST) -m "not slow" tests/unit
+
+setup: ## Installs what this machine lacks; sets up .venv.
+	@$(call timed,$(PYTHON) tools/setup.py)
+
+build: ## Builds the enclave image and the Python package into .venv.
+	@$(call timed,$(MAKE) .image .package)
+
+.PHONY: .image .package
+# Cargo and maturin know themselves what has changed.
+.image:
+	@$(PYTHON) tools/build_enclave.py --output $(IMAGE)
+	@cmp -s $(IMAGE) $(PACKAGED) || { mkdir -p $(dir $(PACKAGED)) && install -m 644 $(IMAGE) $(PACKAGED); }
+
+.package:
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/maturin develop --release --quiet
+
+lint: ## Checks formatting, lints and types of both languages.
+	@$(call timed,\
+	  cargo fmt --all --check && \
+	  cargo clippy --workspace --exclude occlum-blob --quiet -- --deny warnings && \
+	  $(RUFF) check --quiet && $(RUFF) format --check --quiet && $(BIN)/mypy)
+
+rust: ## Runs the Rust tests.
+	@$(call timed,cargo test --quiet)
+
+python: ## Runs the Python unit tests (layers, measurement, command line, forbidden instructions).
+	@$(call timed,$(PYTEST) tests/unit)
+
+guest: ## Runs real programs natively and in the enclave and compares.
+	@$(call timed,$(PYTEST) $(wildcard tests/guest tests/apps))
+
+security: ## Runs the hostile guests and the hostile files.
+	@$(call timed,$(if $(wildcard tests/security/test_*.py),$(PYTEST) tests/security,echo "no tests yet"))
+
+bench: setup build ## Measures against native Linux; results in build/bench.
+	@$(BIN)/python tools/bench.py --output build/bench
+
+format: ## Formats both languages.
+	@cargo fmt --all && $(RUFF) check --quiet --fix && $(RUFF) format --quiet
+
+clean: ## Deletes everything that can be rebuilt.
+	rm -rf target build .venv .cache python/occlum/_data python/occlum/*.so

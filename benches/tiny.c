@@ -1,0 +1,2 @@
+/* The smallest program that the spawn benchmark starts. */
+int main(void) { return 0; }

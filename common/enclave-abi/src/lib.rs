@@ -1,0 +1,321 @@
+//! The enclave's edge: ECALL and OCALL numbers, what crosses with them, the measured configuration page.
+//!
+//! Neighbours: `enclave/rt` (inside) and `host/pal` (outside) meet only here. Every value that comes in is untrusted:
+//! the LibOS checks lengths, ranges and errno values before use. Buffers cross by copy through one buffer per TCS.
+#![no_std]
+#![forbid(unsafe_code)]
+extern crate alloc;
+use alloc::vec::Vec;
+
+/// Bytes of the untrusted OCALL buffer of each TCS. Layout: `OcallFrame` first, then data from `OCALL_DATA`.
+pub const OCALL_BUF_SIZE: usize = (1 << 20) + 4096;
+/// Offset of the data area in the OCALL buffer; inputs are copied there, outputs overwrite it.
+pub const OCALL_DATA: usize = 4096;
+/// Most bytes one OCALL can move in or out.
+pub const OCALL_DATA_MAX: usize = 1 << 20;
+
+/// The frame at the start of the OCALL buffer.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OcallFrame {
+    /// `Ocall` number.
+    pub nr: u64,
+    /// Arguments; meaning per call.
+    pub args: [u64; 6],
+    /// Bytes of input in the data area.
+    pub in_len: u64,
+    /// Bytes of output the enclave will accept in the data area.
+    pub out_len: u64,
+    /// Result: >= 0, or a negated errno.
+    pub ret: i64,
+}
+
+macro_rules! ocalls {
+    ($($(#[$doc:meta])* $name:ident = $nr:literal,)*) => {
+        /// The OCALL table. `args` are listed in order; "in"/"out" name what the data area carries.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u64)]
+        pub enum Ocall { $($(#[$doc])* $name = $nr,)* }
+        impl Ocall {
+            /// The call with this number.
+            pub fn from_nr(nr: u64) -> Option<Self> {
+                match nr { $($nr => Some(Self::$name),)* _ => None }
+            }
+            /// Its name.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)* }
+            }
+        }
+    };
+}
+ocalls! {
+    /// Ends the enclave. args: status kind (0 exited, 1 signaled, 2 occlum failed), value. Does not return on this vCPU;
+    /// other vCPUs are kicked out by the host.
+    Exit = 0,
+    /// Idle vCPU waits. args: deadline (CLOCK_MONOTONIC ns, u64::MAX none), last wake sequence seen. out: `HostEvents`.
+    Wait = 1,
+    /// Wakes vCPU args[0] from `Wait` (or kicks it with an AEX if args[1] != 0 and it runs guest code).
+    Wake = 2,
+    /// in: log text (stderr of the host, or the file given by args[0]: 0 stderr, 1 strace sink).
+    Log = 3,
+    /// out: 3 u64: CLOCK_REALTIME ns, CLOCK_MONOTONIC ns, TSC at the same moment.
+    Clock = 4,
+    /// Changes ELRANGE pages. args: address, length, rights (1 R, 2 W, 4 X), flags (1 populate now, 2 drop content: next
+    /// use reads zero). The address range must be inside ELRANGE.
+    MemProtect = 5,
+    /// in: path. args: open flags (Linux), mode. Returns a host descriptor.
+    Open = 6,
+    /// args: fd.
+    Close = 7,
+    /// args: fd, offset, length. out: bytes. Returns bytes read (0 at end).
+    Pread = 8,
+    /// args: fd, offset. in: bytes. Returns bytes written.
+    Pwrite = 9,
+    /// args: fd, or u64::MAX to use the path in `in`; args[1]: 1 = follow a final symbolic link. out: `HostStat`.
+    Stat = 10,
+    /// in: path. out: link text. Returns its length.
+    Readlink = 11,
+    /// args: fd of a directory, position cookie (0 first). out: packed entries: u64 ino, u64 next cookie, u8 d_type,
+    /// u16 name length, name. Returns bytes used; 0 at end.
+    Readdir = 12,
+    /// args: stream fd (0-2 or from Open), non-blocking. out: bytes. -EAGAIN if none.
+    Read = 13,
+    /// args: stream fd, non-blocking. in: bytes. Returns bytes taken.
+    Write = 14,
+    /// Registers interest: args: fd, events (POLLIN 1 | POLLOUT 4). Returns the events ready now; when none is,
+    /// a later `Wait` returns with `HostEvents::ready` set.
+    Poll = 15,
+    /// args: fd, request (allow-listed terminal ioctls: TCGETS TCSETS* TIOCGWINSZ TIOCSWINSZ FIONREAD), in/out: argument.
+    Ioctl = 16,
+    /// Path operations on bind mounts. args[0] op: 1 mkdir(mode) 2 rmdir 3 unlink 4 rename 5 symlink 6 link
+    /// 7 chmod(mode) 8 truncate(len) 9 utimens(atime ns, mtime ns) 10 chown. in: path, or path NUL path2.
+    PathOp = 17,
+    /// args: fd, length.
+    Ftruncate = 18,
+    /// args: fd.
+    Fsync = 19,
+    /// Tells the host what to print at exit. args[0]: 1 changed path (in), 2 statistic (in: name=value).
+    Report = 20,
+    /// Starts (args[0]=1) or stops (0) the preemption timer of this vCPU; args[1] period ns.
+    Tick = 21,
+    /// args: fd, whence, offset: lseek on a host stream.
+    Seek = 22,
+    /// in: path. out: statfs: u64 type, bsize, blocks, bfree, bavail, files, ffree, namelen.
+    Statfs = 23,
+    /// args: address, length, arena offset, rights: shows pages of the shared arena (a memfd of the simulated backend) at
+    /// an ELRANGE address; arena offset u64::MAX puts fresh private pages there. A declared capability of `sim`.
+    MemAlias = 24,
+}
+
+/// What `Wait` returns in the data area.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HostEvents {
+    /// Wake sequence now.
+    pub seq: u64,
+    /// Bit n-1: host signal n arrived for the whole enclave (SIGINT, SIGTSTP, SIGWINCH, SIGTERM, SIGHUP, SIGCONT, SIGQUIT).
+    pub signals: u64,
+    /// 1 if a polled descriptor became ready.
+    pub ready: u64,
+}
+
+/// Host `stat`, fixed layout.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostStat {
+    /// Device.
+    pub dev: u64,
+    /// Inode number.
+    pub ino: u64,
+    /// Type and permission bits.
+    pub mode: u64,
+    /// Links.
+    pub nlink: u64,
+    /// Owner.
+    pub uid: u64,
+    /// Group.
+    pub gid: u64,
+    /// Device number of a device node.
+    pub rdev: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Block size.
+    pub blksize: u64,
+    /// 512-byte blocks.
+    pub blocks: u64,
+    /// Access, modification, change: ns since the epoch.
+    pub atime_ns: i64,
+    /// Modification time.
+    pub mtime_ns: i64,
+    /// Change time.
+    pub ctime_ns: i64,
+}
+impl HostStat {
+    /// Bytes of the wire form: 13 little-endian u64.
+    pub const SIZE: usize = 13 * 8;
+    /// Wire form.
+    pub fn to_bytes(&self) -> [u8; Self::SIZE] {
+        let v = [
+            self.dev, self.ino, self.mode, self.nlink, self.uid, self.gid, self.rdev, self.size, self.blksize,
+            self.blocks, self.atime_ns as u64, self.mtime_ns as u64, self.ctime_ns as u64,
+        ];
+        let mut out = [0; Self::SIZE];
+        for (i, x) in v.iter().enumerate() {
+            out[i * 8..i * 8 + 8].copy_from_slice(&x.to_le_bytes());
+        }
+        out
+    }
+    /// From the wire form.
+    pub fn from_bytes(b: &[u8; Self::SIZE]) -> Self {
+        let at = |i: usize| {
+            let mut w = [0; 8];
+            w.copy_from_slice(&b[i * 8..i * 8 + 8]);
+            u64::from_le_bytes(w)
+        };
+        Self {
+            dev: at(0), ino: at(1), mode: at(2), nlink: at(3), uid: at(4), gid: at(5), rdev: at(6), size: at(7),
+            blksize: at(8), blocks: at(9), atime_ns: at(10) as i64, mtime_ns: at(11) as i64, ctime_ns: at(12) as i64,
+        }
+    }
+}
+
+/// The measured configuration page: everything that MRENCLAVE must cover besides the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConfigPage {
+    /// Enclave memory budget, bytes.
+    pub memory_bytes: u64,
+    /// Number of vCPUs (TCSs).
+    pub vcpus: u32,
+    /// Most processes and threads.
+    pub max_tasks: u32,
+    /// Largest pid before wrapping.
+    pub pid_max: u32,
+}
+impl ConfigPage {
+    /// First bytes of the page.
+    pub const MAGIC: [u8; 8] = *b"OCCLCFG1";
+    /// The page: magic, then the fields little-endian in order, zero padded.
+    pub fn to_page(&self) -> [u8; 4096] {
+        let mut p = [0; 4096];
+        p[..8].copy_from_slice(&Self::MAGIC);
+        p[8..16].copy_from_slice(&self.memory_bytes.to_le_bytes());
+        p[16..20].copy_from_slice(&self.vcpus.to_le_bytes());
+        p[20..24].copy_from_slice(&self.max_tasks.to_le_bytes());
+        p[24..28].copy_from_slice(&self.pid_max.to_le_bytes());
+        p
+    }
+    /// Reads the page; `None` if the magic is wrong.
+    pub fn from_page(p: &[u8; 4096]) -> Option<Self> {
+        if p[..8] != Self::MAGIC {
+            return None;
+        }
+        let u32_at = |i: usize| u32::from_le_bytes([p[i], p[i + 1], p[i + 2], p[i + 3]]);
+        Some(Self {
+            memory_bytes: u64::from(u32_at(8)) | u64::from(u32_at(12)) << 32,
+            vcpus: u32_at(16),
+            max_tasks: u32_at(20),
+            pid_max: u32_at(24),
+        })
+    }
+}
+
+/// Untrusted launch parameters: what to run. Not measured; the LibOS validates them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LaunchParams {
+    /// Program as typed by the user (PATH is searched inside).
+    pub program: Vec<u8>,
+    /// argv, argv[0] included.
+    pub argv: Vec<Vec<u8>>,
+    /// KEY=VALUE strings.
+    pub envp: Vec<Vec<u8>>,
+    /// Working directory (absolute).
+    pub cwd: Vec<u8>,
+    /// Bind mounts: host path, guest path, then flags as text ("ro" or "rw").
+    pub binds: Vec<(Vec<u8>, Vec<u8>, Vec<u8>)>,
+    /// Host name for uname.
+    pub hostname: Vec<u8>,
+    /// uid, gid of the first process.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// bit 0 strace, bit 1 stats, bit 2 report changed files, bits 3-5: host fd 0,1,2 is a terminal.
+    pub flags: u32,
+}
+/// `LaunchParams::flags`: trace system calls.
+pub const FLAG_STRACE: u32 = 1;
+/// `LaunchParams::flags`: print statistics at exit.
+pub const FLAG_STATS: u32 = 2;
+/// `LaunchParams::flags`: report the changed files at exit.
+pub const FLAG_REPORT_CHANGES: u32 = 4;
+/// `LaunchParams::flags`: descriptor n is a terminal: `FLAG_TTY0 << n`.
+pub const FLAG_TTY0: u32 = 8;
+
+impl LaunchParams {
+    /// Wire form: a sequence of u32-length-prefixed byte strings and u32 counts, in field order.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        let put = |out: &mut Vec<u8>, b: &[u8]| {
+            out.extend_from_slice(&(b.len() as u32).to_le_bytes());
+            out.extend_from_slice(b);
+        };
+        put(&mut out, &self.program);
+        for list in [&self.argv, &self.envp] {
+            out.extend_from_slice(&(list.len() as u32).to_le_bytes());
+            for s in list {
+                put(&mut out, s);
+            }
+        }
+        put(&mut out, &self.cwd);
+        out.extend_from_slice(&(self.binds.len() as u32).to_le_bytes());
+        for (a, b, c) in &self.binds {
+            put(&mut out, a);
+            put(&mut out, b);
+            put(&mut out, c);
+        }
+        put(&mut out, &self.hostname);
+        for v in [self.uid, self.gid, self.flags] {
+            out.extend_from_slice(&v.to_le_bytes());
+        }
+        out
+    }
+    /// Decodes hostile bytes; `None` if they are not well formed.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut r = Reader { bytes };
+        let program = r.bytes()?;
+        let argv = r.list()?;
+        let envp = r.list()?;
+        let cwd = r.bytes()?;
+        let n = r.u32()?;
+        let mut binds = Vec::new();
+        for _ in 0..n {
+            binds.push((r.bytes()?, r.bytes()?, r.bytes()?));
+        }
+        let hostname = r.bytes()?;
+        Some(Self { program, argv, envp, cwd, binds, hostname, uid: r.u32()?, gid: r.u32()?, flags: r.u32()? })
+    }
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+}
+impl Reader<'_> {
+    fn u32(&mut self) -> Option<u32> {
+        let (head, rest) = self.bytes.split_first_chunk::<4>()?;
+        self.bytes = rest;
+        Some(u32::from_le_bytes(*head))
+    }
+    fn bytes(&mut self) -> Option<Vec<u8>> {
+        let n = self.u32()? as usize;
+        let (head, rest) = self.bytes.split_at_checked(n)?;
+        self.bytes = rest;
+        Some(head.to_vec())
+    }
+    fn list(&mut self) -> Option<Vec<Vec<u8>>> {
+        let n = self.u32()?;
+        let mut v = Vec::new();
+        for _ in 0..n {
+            v.push(self.bytes()?);
+        }
+        Some(v)
+    }
+}

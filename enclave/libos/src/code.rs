@@ -1,0 +1,325 @@
+//! The translation manager: which code of which mapping is translated, where, and how to get there.
+//!
+//! Neighbours: `occlum-sfi-translator` makes fragments, `rt::code` is the only writer of the cache and the tables (the
+//! verifier's seam), `mm` says which bytes are executable. Invariants: a region's translations depend only on (file
+//! identity and version, file offset, guest offset), so every process that maps the same shares them (R26); regions of
+//! memory that was ever writable belong to one process. Direct links stay inside a region.
+use crate::errno::{Errno, Result};
+use crate::mm::{Access, Backing, FaultError, Mm, Vma};
+use crate::process::Task;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use occlum_linux_abi::mmap as mf;
+use occlum_rt::bkl::BklCell;
+use occlum_rt::code as rtcode;
+use occlum_sfi_spec::ctx;
+use occlum_sfi_spec::table::Kind;
+use occlum_sfi_translator as tr;
+
+/// Most source bytes one translation looks at.
+const SOURCE_MAX: u64 = 4096;
+/// Most instructions of one fragment.
+const FRAGMENT_MAX: usize = 400;
+/// The cache is taken from the runtime in pieces of this size.
+const PIECE: usize = 4 << 20;
+/// Most bytes a fragment can take (checked before it is placed).
+const FRAGMENT_BYTES_MAX: usize = 128 << 10;
+
+/// Translations of one executable mapping.
+pub struct Region {
+    id: u64,
+    /// Bytes it covers, in guest offsets.
+    start: u64,
+    entries: BklCell<BTreeMap<u32, Entry>>,
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    direct: u32,
+    indirect: Option<u32>,
+}
+
+struct Placed {
+    len: u32,
+    rows: Vec<tr::Row>,
+}
+
+struct ExitInfo {
+    region: u64,
+    target: u32,
+    patch_at: u32,
+}
+
+/// What makes two mappings the same code: file id, version, file offset, guest offset, length.
+type RegionKey = (u64, u64, u64, u64, u64);
+
+struct Cache {
+    next: u32,
+    end: u32,
+    next_region: u64,
+    shared: BTreeMap<RegionKey, Arc<Region>>,
+    fragments: BTreeMap<u32, Placed>,
+    exits: Vec<ExitInfo>,
+}
+static CACHE: BklCell<Cache> = BklCell::new(Cache {
+    next: 0,
+    end: 0,
+    next_region: 1,
+    shared: BTreeMap::new(),
+    fragments: BTreeMap::new(),
+    exits: Vec::new(),
+});
+
+/// Why an address can't be executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodeError {
+    /// Not mapped, not executable, past the end of the file: as a fetch fault.
+    Fault(FaultError),
+    /// The code cache is full.
+    Full,
+}
+
+
+struct Known<'a>(&'a Region);
+impl tr::Env for Known<'_> {
+    fn lookup(&self, off: u32) -> Option<u32> {
+        self.0.entries.with(|e| e.get(&off).map(|e| e.direct))
+    }
+}
+
+/// The region of an executable vma, made if it has none yet.
+fn region_of(mm: &Mm, start: u64, vma: &Vma) -> Arc<Region> {
+    if let Some(r) = &vma.region {
+        return r.clone();
+    }
+    let fresh = || {
+        let id = CACHE.with_mut(|c| {
+            c.next_region += 1;
+            c.next_region
+        });
+        Arc::new(Region { id, start, entries: BklCell::new(BTreeMap::new()) })
+    };
+    let region = match &vma.backing {
+        Backing::File(f, off) if !vma.private_code => {
+            let (id, version) = f.id();
+            let key = (id, version, *off, start, vma.end);
+            match CACHE.with(|c| c.shared.get(&key).cloned()) {
+                Some(r) => r,
+                None => {
+                    let r = fresh();
+                    CACHE.with_mut(|c| c.shared.insert(key, r.clone()));
+                    r
+                }
+            }
+        }
+        _ => fresh(),
+    };
+    mm.set_region(start, region.clone());
+    region
+}
+
+/// The executable vma and region of `off`.
+fn locate(mm: &Mm, off: u32) -> core::result::Result<(u64, Vma, Arc<Region>), CodeError> {
+    let (start, vma) = mm.find(u64::from(off)).ok_or(CodeError::Fault(FaultError::NotMapped))?;
+    if vma.prot & mf::PROT_EXEC == 0 {
+        return Err(CodeError::Fault(FaultError::Denied));
+    }
+    let region = region_of(mm, start, &vma);
+    Ok((start, vma, region))
+}
+
+/// The entry of `off`, translated now if it was not.
+fn entry(mm: &Mm, off: u32) -> core::result::Result<(Entry, Arc<Region>), CodeError> {
+    let (start, vma, region) = locate(mm, off)?;
+    if let Some(e) = region.entries.with(|e| e.get(&off).copied()) {
+        return Ok((e, region));
+    }
+    translate(mm, start, &vma, &region, off)?;
+    match region.entries.with(|e| e.get(&off).copied()) {
+        Some(e) => Ok((e, region)),
+        None => Err(CodeError::Fault(FaultError::Denied)),
+    }
+}
+
+fn source(mm: &Mm, start: u64, vma: &Vma, off: u32) -> core::result::Result<Vec<u8>, CodeError> {
+    let off = u64::from(off);
+    let end = (off + SOURCE_MAX).min(vma.end);
+    let mut bytes = vec![0u8; (end - off) as usize];
+    // Pristine file pages are read from the page cache: text need not be resident to run.
+    if let Backing::File(f, foff) = &vma.backing
+        && !vma.private_code
+    {
+        let n = f.0.inode().read_at(foff + (off - start), &mut bytes).unwrap_or(0);
+        let eof = f.0.inode().size().saturating_sub(foff + (off - start));
+        if n == 0 && eof == 0 {
+            return Err(CodeError::Fault(FaultError::PastEof));
+        }
+        return Ok(bytes);
+    }
+    let mut at = off & !4095;
+    while at < end {
+        if let Err(e) = mm.handle_fault(at as u32, Access::Exec) {
+            if at <= off {
+                return Err(CodeError::Fault(e));
+            }
+            bytes.truncate((at - off) as usize);
+            break;
+        }
+        at += 4096;
+    }
+    // The pages may have no read right for the guest; the copy then fails and the fetch faults.
+    mm.slot().read(off, &mut bytes).map_err(|_| CodeError::Fault(FaultError::Denied))?;
+    Ok(bytes)
+}
+
+fn translate(
+    mm: &Mm,
+    start: u64,
+    vma: &Vma,
+    region: &Arc<Region>,
+    off: u32,
+) -> core::result::Result<(), CodeError> {
+    let bytes = source(mm, start, vma, off)?;
+    let base = reserve()?;
+    let first_exit = CACHE.with(|c| c.exits.len()) as u32;
+    let cfg = tr::Config { stubs: rtcode::stubs(), max_instructions: FRAGMENT_MAX };
+    let src = tr::Source { start: off, bytes: &bytes };
+    let frag = match tr::translate(&cfg, src, base, first_exit, &Known(region)) {
+        Ok(f) => f,
+        Err(_) => return Err(CodeError::Fault(FaultError::NotMapped)),
+    };
+    if frag.code.len() > FRAGMENT_BYTES_MAX {
+        return Err(CodeError::Full);
+    }
+    rtcode::publish(base, &frag.code);
+    crate::stats::add("fragments", 1);
+    crate::stats::add("translated_bytes", frag.code.len() as u64);
+    region.entries.with_mut(|e| {
+        for n in &frag.entries {
+            e.entry(n.off).or_insert(Entry { direct: n.direct, indirect: n.indirect });
+        }
+    });
+    CACHE.with_mut(|c| {
+        c.next = (base + frag.code.len() as u32 + 15) & !15;
+        for x in &frag.exits {
+            c.exits.push(ExitInfo { region: region.id, target: x.target, patch_at: x.patch_at });
+        }
+        c.fragments.insert(base, Placed { len: frag.code.len() as u32, rows: frag.rows });
+    });
+    mm.protect_translated(start, vma);
+    Ok(())
+}
+
+/// An address with room for the largest fragment.
+fn reserve() -> core::result::Result<u32, CodeError> {
+    let (next, end) = CACHE.with(|c| (c.next, c.end));
+    if next != 0 && (end - next) as usize >= FRAGMENT_BYTES_MAX {
+        return Ok(next);
+    }
+    let base = rtcode::alloc(PIECE).ok_or(CodeError::Full)?;
+    CACHE.with_mut(|c| {
+        // Adjacent pieces join, so nothing of the last one is lost.
+        if c.end != base {
+            c.next = base;
+        }
+        c.end = base + PIECE as u32;
+        Ok(c.next)
+    })
+}
+
+/// Translated address of `off` for a task that resumes there with all registers its own.
+pub fn direct(mm: &Mm, off: u32) -> core::result::Result<u32, CodeError> {
+    entry(mm, off).map(|(e, _)| e.direct)
+}
+
+/// A direct branch that is not linked yet: links it if the target is in the same region; returns where to go on.
+pub fn link(mm: &Mm, index: u32) -> core::result::Result<(u32, u32), (u32, CodeError)> {
+    let info = CACHE.with(|c| c.exits.get(index as usize).map(|x| (x.region, x.target, x.patch_at)));
+    let Some((from, target, patch_at)) = info else {
+        return Err((0, CodeError::Fault(FaultError::NotMapped)));
+    };
+    let (e, region) = entry(mm, target).map_err(|e| (target, e))?;
+    if region.id == from {
+        rtcode::patch_rel32(patch_at, e.direct);
+    }
+    Ok((target, e.direct))
+}
+
+/// A lookup-table miss: fills the entry and returns where to go on.
+pub fn miss(mm: &Mm, kind: Kind, target: u32) -> core::result::Result<u32, CodeError> {
+    let (e, region) = entry(mm, target)?;
+    let indirect = match e.indirect {
+        Some(i) => i,
+        None => thunk(&region, target, e)?,
+    };
+    if !rtcode::table_set(mm.slot(), kind, target, indirect) {
+        rtcode::table_commit(mm.slot(), kind, target);
+        rtcode::table_set(mm.slot(), kind, target, indirect);
+    }
+    Ok(e.direct)
+}
+
+/// An indirect entry for a target that had only a direct one: reload r11, jump.
+fn thunk(region: &Region, off: u32, e: Entry) -> core::result::Result<u32, CodeError> {
+    let base = reserve()?;
+    let slot = ctx::spill(11).to_le_bytes();
+    let mut code = vec![0x64, 0x4c, 0x8b, 0x1c, 0x25, slot[0], slot[1], slot[2], slot[3], 0xe9];
+    let rel = e.direct.wrapping_sub(base + code.len() as u32 + 4);
+    code.extend_from_slice(&rel.to_le_bytes());
+    rtcode::publish(base, &code);
+    CACHE.with_mut(|c| c.next = (base + code.len() as u32 + 15) & !15);
+    region.entries.with_mut(|m| {
+        if let Some(e) = m.get_mut(&off) {
+            e.indirect = Some(base);
+        }
+    });
+    THUNKS.with_mut(|t| t.insert(base, off));
+    Ok(base)
+}
+
+static THUNKS: BklCell<BTreeMap<u32, u32>> = BklCell::new(BTreeMap::new());
+
+/// Brings a task that was interrupted at a translated pc back to its original state (R22): registers and pc.
+pub fn undo(task: &Task, translated: u64) -> Result<u32> {
+    let pc = u32::try_from(translated).map_err(|_| Errno::EFAULT)?;
+    let thunk = THUNKS.with(|t| t.range(..=pc).next_back().filter(|(b, _)| pc - **b < 16).map(|(b, o)| (*b, *o)));
+    if let Some((base, off)) = thunk {
+        if pc == base {
+            task.rt.set_gpr(11, task.rt.spill(11));
+        }
+        task.rt.set_rip(off);
+        return Ok(off);
+    }
+    let undo = CACHE.with(|c| {
+        let (base, placed) = c.fragments.range(..=pc).next_back()?;
+        if pc - base >= placed.len {
+            return None;
+        }
+        let mut code = vec![0u8; placed.len as usize];
+        rtcode::read(*base, &mut code);
+        tr::undo(&placed.rows, &code, *base, pc)
+    });
+    let undo = undo.ok_or(Errno::EFAULT)?;
+    for n in 0..16 {
+        if undo.restore[n] {
+            task.rt.set_gpr(n, task.rt.spill(n));
+        }
+        if undo.truncate[n] {
+            task.rt.set_gpr(n, task.rt.gpr(n) & 0xffff_ffff);
+        }
+    }
+    if undo.rsp_delta != 0 {
+        task.rt.set_gpr(4, task.rt.gpr(4).wrapping_add_signed(i64::from(undo.rsp_delta)));
+    }
+    task.rt.set_rip(undo.pc);
+    Ok(undo.pc)
+}
+
+impl Region {
+    /// First guest offset it covers.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+}

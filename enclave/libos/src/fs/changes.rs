@@ -1,0 +1,36 @@
+//! The list of paths that the run changed in the root overlay, for the report at exit.
+use super::dentry::Dentry;
+use super::host;
+use super::prelude::*;
+
+static PATHS: BklCell<BTreeSet<Vec<u8>>> = BklCell::new(BTreeSet::new());
+
+/// Notes a change of what `d` names.
+pub fn note(d: &Arc<Dentry>) {
+    if d.inode().fs().reported
+        && let Some(p) = d.path_from(&super::mount::root())
+    {
+        PATHS.with_mut(|s| s.insert(p));
+    }
+}
+/// Notes a change of an entry of `dir`.
+pub fn note_entry(dir: &Arc<Dentry>, name: &[u8]) {
+    if dir.inode().fs().reported
+        && let Some(mut p) = dir.path_from(&super::mount::root())
+    {
+        if p.last() != Some(&b'/') {
+            p.push(b'/');
+        }
+        p.extend_from_slice(name);
+        PATHS.with_mut(|s| s.insert(p));
+    }
+}
+/// Tells the host. Paths that exist neither here nor there were temporary.
+pub fn report() {
+    for p in PATHS.take() {
+        let here = super::mount::exists(&p);
+        if here || host::lstat(&p).is_ok() {
+            host::report_path(&p);
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Names of inodes: a tree of dentries, with the mounts in it.
+//!
+//! A mounted root is the child of the mount point's parent, under the mount point's name: neither walking down nor
+//! `..` nor path building needs a special case. Invariants: a cached child is the inode that its directory would
+//! look up; mount dentries are never dropped from their parent. A dentry whose name was removed is `deleted`.
+use super::inode::InodeRef;
+use super::prelude::*;
+
+/// A name in the tree.
+pub struct Dentry {
+    inode: InodeRef,
+    parent: BklCell<Option<Arc<Dentry>>>,
+    name: BklCell<Vec<u8>>,
+    children: BklCell<BTreeMap<Vec<u8>, Arc<Dentry>>>,
+    deleted: BklCell<bool>,
+    mount: bool,
+}
+
+impl Dentry {
+    fn make(inode: InodeRef, parent: Option<Arc<Dentry>>, name: &[u8], mount: bool) -> Arc<Self> {
+        Arc::new(Self {
+            inode,
+            parent: BklCell::new(parent),
+            name: BklCell::new(name.to_vec()),
+            children: BklCell::new(BTreeMap::new()),
+            deleted: BklCell::new(false),
+            mount,
+        })
+    }
+    /// The root of the tree.
+    pub fn new_root(inode: InodeRef) -> Arc<Self> {
+        Self::make(inode, None, b"", true)
+    }
+    /// A name outside the tree (pipes, memfd): `name` is shown as it is.
+    pub fn anonymous(inode: InodeRef, name: &[u8]) -> Arc<Self> {
+        Self::make(inode, None, name, false)
+    }
+    /// The inode.
+    pub fn inode(&self) -> &InodeRef {
+        &self.inode
+    }
+    /// The directory it is in; itself at the root.
+    pub fn parent(self: &Arc<Self>) -> Arc<Self> {
+        self.parent.with(|p| p.clone()).unwrap_or_else(|| self.clone())
+    }
+    /// Last component.
+    pub fn name(&self) -> Vec<u8> {
+        self.name.with(|n| n.clone())
+    }
+    /// Is it the root of a mount?
+    pub fn is_mount(&self) -> bool {
+        self.mount
+    }
+    /// Was its name removed?
+    pub fn is_deleted(&self) -> bool {
+        self.deleted.get()
+    }
+
+    /// The child of that name.
+    pub fn lookup(self: &Arc<Self>, name: &[u8]) -> Result<Arc<Self>> {
+        let hit = self.children.with(|c| c.get(name).cloned());
+        if let Some(d) = &hit
+            && (d.mount || self.inode.fs().cached)
+        {
+            return Ok(d.clone());
+        }
+        if self.is_deleted() {
+            return Err(ENOENT);
+        }
+        let inode = self.inode.lookup(name)?;
+        if let Some(d) = hit
+            && Arc::ptr_eq(&d.inode, &inode)
+        {
+            return Ok(d);
+        }
+        Ok(self.attach(name, inode))
+    }
+    /// Notes that `name` is `inode`.
+    pub fn attach(self: &Arc<Self>, name: &[u8], inode: InodeRef) -> Arc<Self> {
+        let d = Self::make(inode, Some(self.clone()), name, false);
+        if self.inode.fs().cached {
+            self.children.with_mut(|c| c.insert(name.to_vec(), d.clone()));
+        }
+        d
+    }
+    /// Mounts `root` at `name` of this directory.
+    pub fn mount(self: &Arc<Self>, name: &[u8], root: InodeRef) -> Arc<Self> {
+        let d = Self::make(root, Some(self.clone()), name, true);
+        self.children.with_mut(|c| c.insert(name.to_vec(), d.clone()));
+        d
+    }
+    /// Forgets `name` after it was removed from the directory.
+    pub fn detach(&self, name: &[u8]) {
+        if let Some(d) = self.children.with_mut(|c| c.remove(name)) {
+            d.deleted.set(true);
+        }
+    }
+    /// Follows a rename that the file system has done.
+    pub fn renamed(self: &Arc<Self>, old: &[u8], to: &Arc<Self>, new: &[u8], moved: &Arc<Self>, exchange: bool) {
+        let a = self.children.with_mut(|c| c.remove(old));
+        let b = to.children.with_mut(|c| c.remove(new));
+        let place = |d: &Arc<Self>, dir: &Arc<Self>, name: &[u8]| {
+            d.parent.set(Some(dir.clone()));
+            d.name.set(name.to_vec());
+            if dir.inode.fs().cached {
+                dir.children.with_mut(|c| c.insert(name.to_vec(), d.clone()));
+            }
+        };
+        place(a.as_ref().unwrap_or(moved), to, new);
+        match b {
+            Some(b) if exchange => place(&b, self, old),
+            Some(b) => b.deleted.set(true),
+            None => {}
+        }
+    }
+    /// Is `self` this directory or below it?
+    pub fn is_below(self: &Arc<Self>, dir: &Arc<Self>) -> bool {
+        let mut d = self.clone();
+        loop {
+            if Arc::ptr_eq(&d, dir) {
+                return true;
+            }
+            let Some(p) = d.parent.with(|p| p.clone()) else { return false };
+            d = p;
+        }
+    }
+    /// Names of the mounts directly in this directory.
+    pub fn mounts_in(&self) -> Vec<Arc<Self>> {
+        self.children.with(|c| c.values().filter(|d| d.mount).cloned().collect())
+    }
+
+    /// The path from `root`; `None` if it is not below it.
+    pub fn path_from(self: &Arc<Self>, root: &Arc<Self>) -> Option<Vec<u8>> {
+        let mut parts: Vec<Vec<u8>> = Vec::new();
+        let mut d = self.clone();
+        while !Arc::ptr_eq(&d, root) {
+            let p = d.parent.with(|p| p.clone())?;
+            parts.push(d.name());
+            d = p;
+        }
+        let mut out = Vec::new();
+        for p in parts.iter().rev() {
+            out.push(b'/');
+            out.extend_from_slice(p);
+        }
+        if out.is_empty() {
+            out.push(b'/');
+        }
+        Some(out)
+    }
+    /// The whole path, as /proc shows it: anonymous names as they are, removed names marked.
+    pub fn path(self: &Arc<Self>) -> Vec<u8> {
+        let root = super::mount::root();
+        let mut out = match self.path_from(&root) {
+            Some(p) => p,
+            None => self.name(),
+        };
+        if self.is_deleted() {
+            out.extend_from_slice(b" (deleted)");
+        }
+        out
+    }
+}

@@ -1,0 +1,102 @@
+//! The one place where the file side asks the rest of the LibOS: who runs, with which files, rights and limits.
+use super::path::Cred;
+use super::prelude::*;
+use super::table::{FileTable, FsContext};
+use crate::process::{self, Process};
+
+const RLIMIT_FSIZE: usize = 1;
+const RLIMIT_NOFILE: usize = 7;
+/// Rights of the first process, for what happens before any task runs.
+static FIRST: BklCell<(u32, u32)> = BklCell::new((0, 0));
+/// Remembers the first process's user and group.
+pub fn set_first_owner(uid: u32, gid: u32) {
+    FIRST.set((uid, gid));
+}
+
+fn try_process() -> Option<Arc<Process>> {
+    process::try_current().map(|t| t.process.clone())
+}
+/// Files of the current process.
+pub fn files() -> Arc<FileTable> {
+    process::current_process().files()
+}
+/// Root, cwd and umask of the current process; those of the first one before it runs.
+pub fn fs() -> Arc<FsContext> {
+    try_process().map_or_else(super::boot_context, |p| p.fs())
+}
+/// Effective rights of the current process.
+pub fn cred() -> Cred {
+    match try_process() {
+        Some(p) => p.cred.with(|c| Cred { uid: c.euid, gid: c.egid, groups: c.groups.clone() }),
+        None => {
+            let (uid, gid) = FIRST.get();
+            Cred { uid, gid, groups: Vec::new() }
+        }
+    }
+}
+/// Real rights (access(2)).
+pub fn real_cred() -> Cred {
+    process::current_process().cred.with(|c| Cred { uid: c.uid, gid: c.gid, groups: c.groups.clone() })
+}
+/// (pid, uid, gid) of the current process, for SCM_CREDENTIALS and SO_PEERCRED.
+pub fn peer() -> (i32, u32, u32) {
+    let p = process::current_process();
+    p.cred.with(|c| (p.pid, c.euid, c.egid))
+}
+/// Most descriptors of the current process.
+pub fn nofile() -> usize {
+    try_process().map_or(1024, |p| p.rlimit(RLIMIT_NOFILE).min(1 << 20) as usize)
+}
+/// Largest file the current process may write.
+pub fn fsize() -> u64 {
+    try_process().map_or(u64::MAX, |p| p.rlimit(RLIMIT_FSIZE))
+}
+/// Sends a signal to the caller.
+pub fn signal_self(sig: i32) {
+    if process::try_current().is_some() {
+        crate::signal::send_to_current(sig);
+    }
+}
+/// Sends a signal to a process group.
+pub fn signal_group(pgid: i32, sig: i32) {
+    crate::signal::send_group(pgid, sig);
+}
+/// Process group and session of the caller, and whether it leads the session.
+pub fn job() -> (i32, i32, bool) {
+    let p = process::current_process();
+    let sid = p.sid.get();
+    (p.pgid.get(), sid, sid == p.pid)
+}
+/// Is there such a group in that session?
+pub fn group_in_session(pgid: i32, sid: i32) -> bool {
+    Process::all().iter().any(|p| p.pgid.get() == pgid && p.sid.get() == sid)
+}
+/// Would the signal do nothing to the caller (blocked or ignored)?
+pub fn signal_is_moot(sig: i32) -> bool {
+    let t = process::current();
+    let blocked = t.mask.get() & (1 << (sig - 1)) != 0;
+    const SIG_IGN: u64 = 1;
+    blocked || t.process.actions.with(|a| a.get(sig).handler == SIG_IGN)
+}
+/// Has the group no parent outside it in its session? Then it is not stopped but gets EIO.
+pub fn group_is_orphaned(pgid: i32, sid: i32) -> bool {
+    !Process::all().iter().filter(|p| p.pgid.get() == pgid).any(|p| {
+        p.parent.with(|q| q.upgrade()).is_some_and(|q| q.pgid.get() != pgid && q.sid.get() == sid)
+    })
+}
+/// For ppoll and friends: blocks `mask` until the call returns. Gives the old mask for `end_mask`.
+pub fn begin_mask(mask: u64) -> u64 {
+    const KILL_AND_STOP: u64 = 1 << 8 | 1 << 18;
+    let t = process::current();
+    let old = t.mask.replace(mask & !KILL_AND_STOP);
+    t.saved_mask.set(Some(old));
+    old
+}
+/// Restores the mask, unless a signal ended the call: its delivery does that after the handler.
+pub fn end_mask(old: u64, interrupted: bool) {
+    if !interrupted {
+        let t = process::current();
+        t.mask.set(old);
+        t.saved_mask.set(None);
+    }
+}

@@ -1,0 +1,168 @@
+//! epoll: a set of watched files, level- or edge-triggered, one-shot.
+//!
+//! The set is scanned at each wait. Edges are told by the file's count of events: an item is reported again only
+//! when that has moved. Items hold their file weakly: closing the last descriptor takes it out of the set.
+use super::file::{File, Notify, OpenFile};
+use super::prelude::*;
+use crate::sched;
+
+const EPOLLEXCLUSIVE: u32 = 1 << 28;
+const EPOLLWAKEUP: u32 = 1 << 29;
+const EPOLLONESHOT: u32 = 1 << 30;
+const EPOLLET: u32 = 1 << 31;
+const CONTROL: u32 = EPOLLEXCLUSIVE | EPOLLWAKEUP | EPOLLONESHOT | EPOLLET;
+/// Deepest nesting of epoll files.
+const DEPTH: u32 = 4;
+
+struct Item {
+    file: Weak<OpenFile>,
+    events: u32,
+    data: u64,
+    /// Count of events when it was last reported, for edges.
+    seen: Option<u64>,
+    /// One-shot and fired.
+    off: bool,
+}
+
+/// An epoll set.
+pub struct Epoll {
+    items: BklCell<BTreeMap<(i32, u64), Item>>,
+    changed: Notify,
+}
+
+impl Epoll {
+    /// An empty set.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { items: BklCell::new(BTreeMap::new()), changed: Notify::new() })
+    }
+    fn files(&self) -> Vec<Arc<OpenFile>> {
+        self.items.with(|i| i.values().filter(|i| !i.off).filter_map(|i| i.file.upgrade()).collect())
+    }
+    /// Nesting depth; more than `DEPTH` if `needle` is inside.
+    fn depth(&self, needle: &Epoll, level: u32) -> u32 {
+        if core::ptr::eq(self, needle) || level > DEPTH {
+            return DEPTH + 1;
+        }
+        let inner = |f: &Arc<OpenFile>| f.downcast::<Epoll>().map_or(level, |e| e.depth(needle, level + 1));
+        self.files().iter().map(inner).max().unwrap_or(level)
+    }
+    /// EPOLL_CTL_ADD.
+    pub fn add(&self, fd: i32, file: &Arc<OpenFile>, events: u32, data: u64) -> Result<()> {
+        if file.special().is_none() {
+            return Err(EPERM);
+        }
+        if let Some(inner) = file.downcast::<Epoll>() {
+            if core::ptr::eq(inner, self) {
+                return Err(EINVAL);
+            }
+            if inner.depth(self, 1) > DEPTH {
+                return Err(ELOOP);
+            }
+        }
+        let item = Item { file: Arc::downgrade(file), events, data, seen: None, off: false };
+        self.items.with_mut(|m| {
+            m.retain(|_, i| i.file.strong_count() > 0);
+            if m.contains_key(&(fd, file.id)) {
+                return Err(EEXIST);
+            }
+            m.insert((fd, file.id), item);
+            Ok(())
+        })?;
+        self.changed.notify();
+        Ok(())
+    }
+    /// EPOLL_CTL_MOD.
+    pub fn modify(&self, fd: i32, file: &Arc<OpenFile>, events: u32, data: u64) -> Result<()> {
+        self.items.with_mut(|m| {
+            let i = m.get_mut(&(fd, file.id)).ok_or(ENOENT)?;
+            (i.events, i.data, i.seen, i.off) = (events, data, None, false);
+            Ok(())
+        })?;
+        self.changed.notify();
+        Ok(())
+    }
+    /// EPOLL_CTL_DEL.
+    pub fn remove(&self, fd: i32, file: &Arc<OpenFile>) -> Result<()> {
+        self.items.with_mut(|m| m.remove(&(fd, file.id)).map(drop).ok_or(ENOENT))
+    }
+    /// The ready ones, at most `max`; `take` marks them as reported.
+    fn ready(&self, max: usize, take: bool) -> Vec<(u32, u64)> {
+        let list: Vec<_> = self.items.with(|m| {
+            let live = m.iter().filter(|(_, i)| !i.off);
+            live.filter_map(|(k, i)| Some((*k, i.file.upgrade()?, i.events, i.data, i.seen))).collect()
+        });
+        let mut out = Vec::new();
+        for (key, file, events, data, seen) in list {
+            if out.len() >= max {
+                break;
+            }
+            let seq = file.special().map_or(0, |s| s.seq());
+            if events & EPOLLET != 0 && seen == Some(seq) {
+                continue;
+            }
+            let want = events & !CONTROL;
+            let found = file.poll(want) & (want | POLLERR | POLLHUP);
+            if found == 0 {
+                continue;
+            }
+            out.push((found, data));
+            if take {
+                self.items.with_mut(|m| {
+                    if let Some(i) = m.get_mut(&key) {
+                        i.seen = Some(seq);
+                        i.off = events & EPOLLONESHOT != 0;
+                    }
+                });
+            }
+        }
+        out
+    }
+    /// Waits for events until the deadline.
+    pub fn wait(&self, max: usize, deadline: Option<u64>) -> Result<Vec<(u32, u64)>> {
+        loop {
+            let now = self.ready(max, true);
+            if !now.is_empty() || deadline.is_some_and(|d| d <= crate::time::monotonic_ns()) {
+                return Ok(now);
+            }
+            let files = self.files();
+            let mut queues = vec![self.changed.queue()];
+            for f in &files {
+                f.queues(&mut queues);
+            }
+            let own = super::poll::own_deadline(files.iter());
+            let until = match (deadline, own) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+            let version = self.changed.seq();
+            let r = sched::wait_any(&queues, until, || {
+                let some = !self.ready(1, false).is_empty() || self.changed.seq() != version;
+                some.then_some(())
+            });
+            match r {
+                Ok(()) | Err(ETIMEDOUT) => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}
+impl File for Epoll {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+    fn poll(&self, _want: u32) -> u32 {
+        if self.ready(1, false).is_empty() { 0 } else { POLL_IN }
+    }
+    fn queues(&self, out: &mut Vec<Arc<WaitQueue>>) {
+        out.push(self.changed.queue());
+        for f in self.files() {
+            f.queues(out);
+        }
+    }
+    fn deadline(&self) -> Option<u64> {
+        super::poll::own_deadline(self.files().iter())
+    }
+    fn seq(&self) -> u64 {
+        self.files().iter().filter_map(|f| f.special().map(|s| s.seq())).fold(self.changed.seq(), u64::wrapping_add)
+    }
+}

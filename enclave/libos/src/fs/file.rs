@@ -1,0 +1,409 @@
+//! Open files: the open file description that descriptors share, and the trait of files that are not plain content.
+//!
+//! Blocking lives here once: a special file offers `try_read`/`try_write` that fail with `EAGAIN`, queues to wait on,
+//! and `poll`. Neighbours: `table` holds open files, `syscall` calls them, `poll` and `epoll` watch them.
+use super::changes;
+use super::dentry::Dentry;
+use super::env;
+use super::inode::{DirEntry, InodeRef, Stat, next_id};
+use super::prelude::*;
+use super::uio::{Dst, Src, partial};
+use crate::sched;
+
+/// A file with operations of its own (pipe, terminal, socket, event counter, ...).
+pub trait File: Send + Sync + 'static {
+    /// For downcasts.
+    fn as_any(&self) -> &dyn Any;
+    /// Reads what is there; `EAGAIN` if the caller would have to wait.
+    fn try_read(&self, _dst: &mut Dst) -> Result<usize> {
+        Err(EINVAL)
+    }
+    /// Writes what fits; `EAGAIN` if nothing does.
+    fn try_write(&self, _src: &mut Src) -> Result<usize> {
+        Err(EINVAL)
+    }
+    /// Must a blocking write go on until everything is written?
+    fn is_stream(&self) -> bool {
+        true
+    }
+    /// Events now (`POLL*`); `want` are those the caller is interested in.
+    fn poll(&self, _want: u32) -> u32 {
+        POLL_IN | POLL_OUT
+    }
+    /// Queues that are woken when `poll` may change.
+    fn queues(&self, _out: &mut Vec<Arc<WaitQueue>>) {}
+    /// When `poll` changes by itself (CLOCK_MONOTONIC ns).
+    fn deadline(&self) -> Option<u64> {
+        None
+    }
+    /// Counts events, for edge-triggered epoll.
+    fn seq(&self) -> u64 {
+        0
+    }
+    /// Device control.
+    fn ioctl(&self, _request: u32, _arg: u64) -> Result<usize> {
+        Err(ENOTTY)
+    }
+    /// Moves the position; `ESPIPE` if there is none.
+    fn seek(&self, _whence: u32, _off: i64) -> Result<u64> {
+        Err(ESPIPE)
+    }
+    /// Reads at an offset.
+    fn pread(&self, _off: u64, _dst: &mut Dst) -> Result<usize> {
+        Err(ESPIPE)
+    }
+    /// Writes at an offset.
+    fn pwrite(&self, _off: u64, _src: &mut Src) -> Result<usize> {
+        Err(ESPIPE)
+    }
+    /// Metadata, where the inode's is not the truth.
+    fn stat(&self) -> Option<Result<Stat>> {
+        None
+    }
+    /// The open flags changed (F_SETFL).
+    fn set_flags(&self, _flags: u32) {}
+}
+
+/// An open file description.
+pub struct OpenFile {
+    dentry: Arc<Dentry>,
+    special: Option<Arc<dyn File>>,
+    flags: BklCell<u32>,
+    offset: BklCell<u64>,
+    entries: BklCell<Option<Arc<Vec<DirEntry>>>>,
+    noted: BklCell<bool>,
+    /// Identity, for locks.
+    pub id: u64,
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        super::locks::release_file(self.id);
+    }
+}
+
+impl OpenFile {
+    /// Opens what `dentry` names; creation, permissions and truncation are done.
+    pub fn new(dentry: Arc<Dentry>, special: Option<Arc<dyn File>>, flags: u32) -> Arc<Self> {
+        Arc::new(Self {
+            dentry,
+            special,
+            flags: BklCell::new(flags & !(O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC)),
+            offset: BklCell::new(0),
+            entries: BklCell::new(None),
+            noted: BklCell::new(false),
+            id: next_id(),
+        })
+    }
+    /// A file without a name in the tree.
+    pub fn anonymous(kind: u32, label: &str, special: Arc<dyn File>, flags: u32) -> Arc<Self> {
+        let inode = super::anon::AnonInode::new(kind);
+        let name = if kind == 0 { String::from(label) } else { alloc::format!("{label}:[{}]", inode.ino()) };
+        Self::new(Dentry::anonymous(inode, name.as_bytes()), Some(special), flags)
+    }
+    /// The inode.
+    pub fn inode(&self) -> &InodeRef {
+        self.dentry.inode()
+    }
+    /// Its name.
+    pub fn dentry(&self) -> &Arc<Dentry> {
+        &self.dentry
+    }
+    /// Operations of a special file.
+    pub fn special(&self) -> Option<&Arc<dyn File>> {
+        self.special.as_ref()
+    }
+    /// The special file, if it is a `T`.
+    pub fn downcast<T: 'static>(&self) -> Option<&T> {
+        self.special.as_ref().and_then(|s| s.as_any().downcast_ref())
+    }
+    /// `O_*` as F_GETFL shows them.
+    pub fn flags(&self) -> u32 {
+        self.flags.get()
+    }
+    /// F_SETFL: only the flags that may change.
+    pub fn set_flags(&self, flags: u32) {
+        const MAY: u32 = O_APPEND | O_NONBLOCK | O_ASYNC | O_DIRECT | O_NOATIME;
+        self.flags.with_mut(|f| *f = (*f & !MAY) | (flags & MAY));
+        if let Some(s) = &self.special {
+            s.set_flags(self.flags.get());
+        }
+    }
+    /// Opened for reading?
+    pub fn can_read(&self) -> bool {
+        let f = self.flags.get();
+        f & O_PATH == 0 && f & O_ACCMODE != O_WRONLY
+    }
+    /// Opened for writing?
+    pub fn can_write(&self) -> bool {
+        let f = self.flags.get();
+        f & O_PATH == 0 && f & O_ACCMODE != O_RDONLY
+    }
+    /// Only a place in the tree?
+    pub fn is_path(&self) -> bool {
+        self.flags.get() & O_PATH != 0
+    }
+    /// Does it return EAGAIN rather than wait?
+    pub fn nonblocking(&self) -> bool {
+        self.flags.get() & O_NONBLOCK != 0
+    }
+    /// Metadata.
+    pub fn stat(&self) -> Result<Stat> {
+        match self.special.as_ref().and_then(|s| s.stat()) {
+            Some(s) => s,
+            None => self.inode().stat(),
+        }
+    }
+
+    /// Waits until `f` gives something else than `EAGAIN`.
+    pub fn wait<T>(&self, mut f: impl FnMut(&dyn File) -> Result<T>) -> Result<T> {
+        let Some(special) = self.special.clone() else { return Err(EINVAL) };
+        match f(&*special) {
+            Err(EAGAIN) if !self.nonblocking() => {}
+            r => return r,
+        }
+        wait_for(&special, None, || f(&*special))
+    }
+
+    /// read(2).
+    pub fn read(&self, dst: &mut Dst) -> Result<usize> {
+        if !self.can_read() {
+            return Err(EBADF);
+        }
+        if self.special.is_some() {
+            return self.wait(|s| s.try_read(dst));
+        }
+        let off = self.offset.get();
+        let n = self.inode().read_to(off, dst)?;
+        self.offset.set(off + n as u64);
+        Ok(n)
+    }
+    /// pread(2).
+    pub fn pread(&self, off: u64, dst: &mut Dst) -> Result<usize> {
+        if !self.can_read() {
+            return Err(EBADF);
+        }
+        match &self.special {
+            Some(s) => s.pread(off, dst),
+            None => self.inode().read_to(off, dst),
+        }
+    }
+    /// write(2).
+    pub fn write(&self, src: &mut Src) -> Result<usize> {
+        if !self.can_write() {
+            return Err(EBADF);
+        }
+        if let Some(s) = &self.special {
+            let r = self.write_special(s, src);
+            if r == Err(EPIPE) {
+                env::signal_self(SIGPIPE);
+            }
+            return r;
+        }
+        let append = self.flags.get() & O_APPEND != 0;
+        let off = if append { self.inode().size() } else { self.offset.get() };
+        let n = self.write_content(off, src)?;
+        self.offset.set(off + n as u64);
+        Ok(n)
+    }
+    fn write_special(&self, special: &Arc<dyn File>, src: &mut Src) -> Result<usize> {
+        let mut total = 0;
+        loop {
+            let r = if total == 0 {
+                self.wait(|s| s.try_write(src))
+            } else {
+                match special.try_write(src) {
+                    Err(EAGAIN) if !self.nonblocking() => wait_for(special, None, || special.try_write(src)),
+                    r => r,
+                }
+            };
+            match r {
+                Ok(n) => total += n,
+                Err(EPIPE) if total > 0 => {
+                    env::signal_self(SIGPIPE);
+                    return Ok(total);
+                }
+                Err(e) => return partial(total, e),
+            }
+            if src.remaining() == 0 || !special.is_stream() || matches!(r, Ok(0)) {
+                return Ok(total);
+            }
+        }
+    }
+    /// pwrite(2). As in Linux, O_APPEND wins over the offset.
+    pub fn pwrite(&self, off: u64, src: &mut Src) -> Result<usize> {
+        if !self.can_write() {
+            return Err(EBADF);
+        }
+        match &self.special {
+            Some(s) => s.pwrite(off, src),
+            None if self.flags.get() & O_APPEND != 0 => self.write_content(self.inode().size(), src),
+            None => self.write_content(off, src),
+        }
+    }
+    fn write_content(&self, off: u64, src: &mut Src) -> Result<usize> {
+        const SIGXFSZ: i32 = 25;
+        if src.remaining() == 0 {
+            return Ok(0);
+        }
+        let limit = env::fsize();
+        if off >= limit {
+            env::signal_self(SIGXFSZ);
+            return Err(EFBIG);
+        }
+        self.note_change();
+        if src.remaining() as u64 > limit - off {
+            let mut buf = super::uio::try_vec((limit - off) as usize)?;
+            let n = src.pull(&mut buf)?;
+            return self.inode().write_from(off, &mut Src::kernel(&buf[..n]));
+        }
+        self.inode().write_from(off, src)
+    }
+    /// Puts the path on the list of changed ones, once.
+    pub fn note_change(&self) {
+        if !self.noted.replace(true) {
+            changes::note(&self.dentry);
+        }
+    }
+
+    /// lseek(2).
+    pub fn seek(&self, whence: u32, off: i64) -> Result<u64> {
+        if self.is_path() {
+            return Err(EBADF);
+        }
+        if let Some(s) = &self.special {
+            return s.seek(whence, off);
+        }
+        let inode = self.inode();
+        let base = match whence {
+            SEEK_SET => 0,
+            SEEK_CUR => self.offset.get(),
+            SEEK_END => inode.size(),
+            SEEK_DATA | SEEK_HOLE => return self.seek_data(whence == SEEK_DATA, off),
+            _ => return Err(EINVAL),
+        };
+        let new = (base as i64).checked_add(off).ok_or(EOVERFLOW)?;
+        if new < 0 {
+            return Err(EINVAL);
+        }
+        if inode.is_dir() {
+            self.entries.set(None);
+        }
+        self.offset.set(new as u64);
+        Ok(new as u64)
+    }
+    fn seek_data(&self, data: bool, off: i64) -> Result<u64> {
+        let size = self.inode().size();
+        let off = u64::try_from(off).map_err(|_| ENXIO)?;
+        if off >= size {
+            return Err(ENXIO);
+        }
+        let mem = self.inode().as_any().downcast_ref::<super::memfs::MemInode>().and_then(|m| m.pages());
+        let new = match mem {
+            Some(p) => p.seek(off, data).ok_or(ENXIO)?,
+            None if data => off,
+            None => size,
+        };
+        self.offset.set(new);
+        Ok(new)
+    }
+    /// The position.
+    pub fn offset(&self) -> u64 {
+        self.offset.get()
+    }
+    /// Sets the position (sendfile and the like).
+    pub fn set_offset(&self, off: u64) {
+        self.offset.set(off);
+    }
+
+    /// The entries of a directory as they were when reading it began, `.` and `..` first.
+    pub fn entries(&self) -> Result<Arc<Vec<DirEntry>>> {
+        if let Some(e) = self.entries.with(|e| e.clone()) {
+            return Ok(e);
+        }
+        let dot = |d: &Arc<Dentry>, name: &[u8]| DirEntry {
+            ino: d.inode().stat().map_or(1, |s| s.ino),
+            d_type: 4,
+            name: name.to_vec(),
+        };
+        let listed = self.inode().list()?;
+        let mut all = vec![dot(&self.dentry, b"."), dot(&self.dentry.parent(), b"..")];
+        all.extend(listed);
+        for m in self.dentry.mounts_in() {
+            let name = m.name();
+            if !all.iter().any(|e| e.name == name) {
+                let d_type = super::inode::d_type(m.inode().kind());
+                all.push(DirEntry { ino: m.inode().stat().map_or(1, |s| s.ino), d_type, name });
+            }
+        }
+        let all = Arc::new(all);
+        self.entries.set(Some(all.clone()));
+        Ok(all)
+    }
+
+    /// Events for poll and friends.
+    pub fn poll(&self, want: u32) -> u32 {
+        match &self.special {
+            Some(s) => s.poll(want),
+            None => POLL_IN | POLL_OUT,
+        }
+    }
+    /// Queues to wait on for `poll`.
+    pub fn queues(&self, out: &mut Vec<Arc<WaitQueue>>) {
+        if let Some(s) = &self.special {
+            s.queues(out);
+        }
+    }
+}
+
+/// Waits on a special file's queues until `f` gives something else than `EAGAIN`; `ETIMEDOUT` at the deadline.
+pub fn wait_for<T>(file: &Arc<dyn File>, deadline: Option<u64>, mut f: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut queues = Vec::new();
+    file.queues(&mut queues);
+    loop {
+        let own = file.deadline();
+        let until = match (deadline, own) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        let r = sched::wait_any(&queues, until, || match f() {
+            Err(EAGAIN) => None,
+            r => Some(r),
+        });
+        match r {
+            Ok(r) => return r,
+            // The file's own deadline: its state has changed, look again.
+            Err(ETIMEDOUT) if until != deadline => match f() {
+                Err(EAGAIN) => {}
+                r => return r,
+            },
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// A wait queue with a count of its events.
+#[derive(Default)]
+pub struct Notify {
+    queue: Arc<WaitQueue>,
+    seq: BklCell<u64>,
+}
+impl Notify {
+    /// A quiet one.
+    pub fn new() -> Self {
+        Self { queue: Arc::new(WaitQueue::new()), seq: BklCell::new(0) }
+    }
+    /// Something happened.
+    pub fn notify(&self) {
+        self.seq.with_mut(|s| *s += 1);
+        self.queue.wake_all();
+    }
+    /// Events so far.
+    pub fn seq(&self) -> u64 {
+        self.seq.get()
+    }
+    /// To wait on.
+    pub fn queue(&self) -> Arc<WaitQueue> {
+        self.queue.clone()
+    }
+}

@@ -1,0 +1,127 @@
+//! Advisory locks: POSIX (owner: the descriptor table), OFD and flock (owner: the open file).
+//!
+//! One list per file identity. flock locks do not meet the other two kinds, as in Linux.
+use super::prelude::*;
+
+/// Kind of owner.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Family {
+    /// fcntl locks of either owner.
+    Range,
+    /// flock.
+    Whole,
+}
+/// A lock held.
+#[derive(Clone, Copy, Debug)]
+pub struct Lock {
+    /// flock or fcntl.
+    pub family: Family,
+    /// Table or open file.
+    pub owner: u64,
+    /// Shown by F_GETLK: pid, or -1 for OFD locks.
+    pub pid: i32,
+    /// First byte.
+    pub start: u64,
+    /// Byte after the last.
+    pub end: u64,
+    /// Exclusive?
+    pub write: bool,
+}
+impl Lock {
+    fn meets(&self, o: &Lock) -> bool {
+        self.family == o.family && self.start < o.end && o.start < self.end
+    }
+    fn conflicts(&self, o: &Lock) -> bool {
+        self.meets(o) && self.owner != o.owner && (self.write || o.write)
+    }
+}
+
+static LOCKS: BklCell<BTreeMap<u64, Vec<Lock>>> = BklCell::new(BTreeMap::new());
+static QUEUE: WaitQueue = WaitQueue::new();
+
+/// A lock that `want` would have to wait for.
+pub fn conflict(file: u64, want: &Lock) -> Option<Lock> {
+    LOCKS.with(|l| l.get(&file).and_then(|v| v.iter().find(|h| h.conflicts(want)).copied()))
+}
+/// Takes out the owner's locks in the range; parts outside it stay.
+fn carve(v: &mut Vec<Lock>, what: &Lock) {
+    let mut out = Vec::with_capacity(v.len() + 1);
+    for h in v.drain(..) {
+        if h.owner != what.owner || !h.meets(what) {
+            out.push(h);
+            continue;
+        }
+        if h.start < what.start {
+            out.push(Lock { end: what.start, ..h });
+        }
+        if h.end > what.end {
+            out.push(Lock { start: what.end, ..h });
+        }
+    }
+    *v = out;
+}
+/// Unlocks the range of `what` for its owner.
+pub fn unlock(file: u64, what: &Lock) {
+    LOCKS.with_mut(|l| {
+        if let Some(v) = l.get_mut(&file) {
+            carve(v, what);
+            if v.is_empty() {
+                l.remove(&file);
+            }
+        }
+    });
+    QUEUE.wake_all();
+}
+fn try_lock(file: u64, want: &Lock) -> Option<()> {
+    if conflict(file, want).is_some() {
+        return None;
+    }
+    LOCKS.with_mut(|l| {
+        let v = l.entry(file).or_default();
+        carve(v, want);
+        v.push(*want);
+    });
+    Some(())
+}
+/// Locks; waits if asked to, else `EAGAIN`.
+pub fn lock(file: u64, want: &Lock, wait: bool) -> Result<()> {
+    if let Some(()) = try_lock(file, want) {
+        // A downgrade may let others in.
+        QUEUE.wake_all();
+        return Ok(());
+    }
+    if !wait {
+        return Err(EAGAIN);
+    }
+    QUEUE.wait_until(None, || try_lock(file, want))
+}
+fn drop_where(gone: impl Fn(u64, &Lock) -> bool) {
+    let changed = LOCKS.with_mut(|l| {
+        if l.is_empty() {
+            return false;
+        }
+        let mut changed = false;
+        l.retain(|file, v| {
+            let n = v.len();
+            v.retain(|h| !gone(*file, h));
+            changed |= v.len() != n;
+            !v.is_empty()
+        });
+        changed
+    });
+    if changed {
+        QUEUE.wake_all();
+    }
+}
+/// A descriptor of `file` was closed by the table `owner`.
+pub fn release_posix(owner: u64, file: u64) {
+    drop_where(|f, h| f == file && h.owner == owner);
+}
+/// A table is gone.
+pub fn release_owner(owner: u64) {
+    drop_where(|_, h| h.owner == owner);
+}
+/// An open file is gone.
+pub fn release_file(owner: u64) {
+    drop_where(|_, h| h.owner == owner);
+}

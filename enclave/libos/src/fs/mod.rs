@@ -1,0 +1,134 @@
+//! The file side of the LibOS: VFS, file systems, descriptors, pipes, terminals, polling, local sockets.
+//!
+//! Order of knowledge (a module may use those below it): `syscall` -> `poll`, `epoll`, `unix`, `event`, `pipe`,
+//! `stream`, `tty`, `dev` -> `file`, `table`, `path`, `dentry` -> `memfs`, `bind`, `proc` -> `pages`, `host`.
+//! Invariants: everything runs under the BKL; no cell is borrowed while a task waits or while user memory is touched
+//! (except a pipe's ring: a user-memory fault never comes back to a pipe); what the host returns is checked in `host`.
+
+pub mod anon;
+pub mod bind;
+pub mod changes;
+pub mod consts;
+pub mod dentry;
+pub mod dev;
+pub mod env;
+pub mod epoll;
+pub mod event;
+pub mod file;
+pub mod host;
+pub mod inode;
+pub mod locks;
+pub mod memfs;
+pub mod mount;
+pub mod ops;
+pub mod pages;
+pub mod path;
+pub mod pipe;
+pub mod poll;
+mod prelude;
+pub mod proc;
+pub mod stream;
+pub mod sys;
+pub mod syscall;
+pub mod table;
+pub mod tty;
+pub mod uio;
+pub mod unix;
+
+pub use file::OpenFile;
+pub use inode::{Inode, InodeRef};
+pub use stream::host_ready;
+pub use table::{FileTable, FsContext};
+pub use tty::{foreground_pgrp, session_ended};
+
+use occlum_enclave_abi::{FLAG_TTY0, LaunchParams};
+use path::Last;
+use prelude::*;
+
+static TTY_FLAGS: BklCell<u32> = BklCell::new(0);
+
+/// Builds the mounts. Called once, before any program runs.
+pub fn init(params: &LaunchParams) {
+    env::set_first_owner(params.uid, params.gid);
+    TTY_FLAGS.set(params.flags);
+    mount::init(params);
+}
+
+/// The context at start: root and cwd are `/`.
+pub fn boot_context() -> Arc<FsContext> {
+    FsContext::new(mount::root(), mount::root(), 0o022)
+}
+
+/// The context of the first process; a cwd that does not exist becomes `/`.
+pub fn first_fs(cwd: &[u8]) -> Arc<FsContext> {
+    let ctx = boot_context();
+    let found = path::walk(&ctx, &env::cred(), &ctx.root(), cwd, Last::Follow).and_then(|w| w.get());
+    if let Ok(d) = found
+        && d.inode().is_dir()
+    {
+        ctx.set_cwd(d);
+    }
+    ctx
+}
+
+/// The table of the first process: the host's 0, 1, 2, as far as they are open.
+pub fn first_files() -> Arc<FileTable> {
+    let table = FileTable::empty();
+    for fd in 0..3 {
+        let is_tty = TTY_FLAGS.get() & (FLAG_TTY0 << fd) != 0;
+        if let Some(f) = stream::open_std(fd, is_tty, || mount::lookup_path(b"/dev/pts/0")) {
+            // Below the limit: cannot fail.
+            let _ = table.put(fd as i32, f, false);
+        }
+    }
+    table
+}
+
+/// Opens a program: a regular file that the caller may execute.
+pub fn open_exec(path: &[u8]) -> Result<Arc<OpenFile>> {
+    let ctx = env::fs();
+    let d = path::walk(&ctx, &env::cred(), &ctx.cwd(), path, Last::Follow)?.get()?;
+    open_exec_dentry(d)
+}
+/// The same for execveat: `dirfd`, a path relative to it, `AT_*` flags.
+pub fn open_exec_at(dirfd: i32, path: &[u8], flags: u32) -> Result<Arc<OpenFile>> {
+    if path.is_empty() && flags & AT_EMPTY_PATH != 0 {
+        return open_exec_dentry(env::files().get(dirfd)?.dentry().clone());
+    }
+    let last = if flags & AT_SYMLINK_NOFOLLOW != 0 { Last::NoFollow } else { Last::Follow };
+    open_exec_dentry(ops::walk_at(dirfd, path, last)?.get()?)
+}
+fn open_exec_dentry(d: Arc<dentry::Dentry>) -> Result<Arc<OpenFile>> {
+    let inode = d.inode();
+    if inode.kind() == S_IFLNK {
+        return Err(ELOOP);
+    }
+    env::cred().check(&inode.stat()?, MAY_EXEC)?;
+    if !inode.is_regular() {
+        return Err(EACCES);
+    }
+    inode.open(inode, O_RDONLY)?;
+    Ok(OpenFile::new(d, None, O_RDONLY))
+}
+
+/// Opens an existing regular file by path for reading, with the caller's rights.
+pub fn open_read(path: &[u8]) -> Result<Arc<OpenFile>> {
+    ops::open_at(AT_FDCWD, path, O_RDONLY, 0)
+}
+
+/// The path of an open file, as /proc shows it.
+pub fn path_of(f: &OpenFile) -> Vec<u8> {
+    f.dentry().path()
+}
+
+/// The run is over: tells the host which paths changed.
+pub fn at_exit(report_changes: bool) {
+    if report_changes {
+        changes::report();
+    }
+}
+
+/// Is it /dev/zero? (Mapping it gives anonymous memory.)
+pub fn is_zero_device(f: &OpenFile) -> bool {
+    f.inode().kind() == S_IFCHR && f.inode().stat().is_ok_and(|s| s.rdev == dev::ZERO)
+}

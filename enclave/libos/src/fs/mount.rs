@@ -1,0 +1,151 @@
+//! The mounts: root overlay, /proc, /sys, /dev and the bind mounts; built once at start.
+use super::bind;
+use super::dentry::Dentry;
+use super::inode::{FsInfo, InodeRef, next_dev};
+use super::memfs::MemInode;
+use super::prelude::*;
+use super::{dev, host, proc, sys};
+use occlum_enclave_abi::LaunchParams;
+
+/// A line of /proc/mounts.
+pub struct Mount {
+    /// Root of the mounted tree.
+    pub dentry: Arc<Dentry>,
+    /// File system.
+    pub info: Arc<FsInfo>,
+}
+
+static ROOT: BklCell<Option<Arc<Dentry>>> = BklCell::new(None);
+static MOUNTS: BklCell<Vec<Mount>> = BklCell::new(Vec::new());
+
+/// The root directory.
+pub fn root() -> Arc<Dentry> {
+    match ROOT.with(|r| r.clone()) {
+        Some(r) => r,
+        // Before `init` (a LibOS bug elsewhere): an empty tree rather than a panic.
+        None => {
+            let r = Dentry::new_root(MemInode::new(&info("tmpfs", 0x0102_1994, true), S_IFDIR | 0o755, (0, 0), 0));
+            ROOT.set(Some(r.clone()));
+            r
+        }
+    }
+}
+
+/// A file system that is not on the host.
+pub fn info(name: &'static str, magic: u64, cached: bool) -> Arc<FsInfo> {
+    Arc::new(FsInfo { name, magic, dev: next_dev(), read_only: false, cached, reported: false, host: None })
+}
+
+fn build_root() -> Arc<Dentry> {
+    let fs = Arc::new(FsInfo {
+        name: "overlay",
+        magic: 0x794c_7630,
+        dev: next_dev(),
+        read_only: false,
+        cached: true,
+        reported: true,
+        host: Some(b"/".to_vec()),
+    });
+    let inode = MemInode::over_host(&fs, b"/").unwrap_or_else(|_| MemInode::new(&fs, S_IFDIR | 0o755, (0, 0), 0));
+    let d = Dentry::new_root(inode);
+    MOUNTS.with_mut(|m| m.push(Mount { dentry: d.clone(), info: fs }));
+    d
+}
+
+/// Walks `path` (no links, no `..`) down from the root.
+pub fn lookup_path(path: &[u8]) -> Option<Arc<Dentry>> {
+    let mut d = root();
+    for name in path.split(|c| *c == b'/').filter(|n| !n.is_empty()) {
+        d = d.lookup(name).ok()?;
+    }
+    Some(d)
+}
+/// Is there something at this path?
+pub fn exists(path: &[u8]) -> bool {
+    lookup_path(path).is_some()
+}
+
+/// Mounts `inode` at `path`, making the directories that lead there (in memory only).
+pub fn mount(path: &[u8], inode: InodeRef) -> Result<Arc<Dentry>> {
+    let mut names: Vec<&[u8]> = path.split(|c| *c == b'/').filter(|n| !n.is_empty()).collect();
+    let last = names.pop().ok_or(EINVAL)?;
+    if names.iter().chain([&last]).any(|n| *n == b"." || *n == b".." || n.len() > NAME_MAX) {
+        return Err(EINVAL);
+    }
+    let mut d = root();
+    for name in names {
+        d = descend(&d, name)?;
+    }
+    if !inode.is_dir() || d.lookup(last).is_err() {
+        let kind = inode.kind() | 0o755;
+        match d.inode().create(last, kind, (0, 0), 0) {
+            Ok(_) | Err(EEXIST) => {}
+            // The name is then shown in listings as a mount only.
+            Err(_) => {}
+        }
+    }
+    let info = inode.fs().clone();
+    let m = d.mount(last, inode);
+    MOUNTS.with_mut(|v| v.push(Mount { dentry: m.clone(), info }));
+    Ok(m)
+}
+fn descend(d: &Arc<Dentry>, name: &[u8]) -> Result<Arc<Dentry>> {
+    let next = match d.lookup(name) {
+        Ok(n) => n,
+        Err(ENOENT) => {
+            d.inode().create(name, S_IFDIR | 0o755, (0, 0), 0)?;
+            d.lookup(name)?
+        }
+        Err(e) => return Err(e),
+    };
+    if next.inode().kind() != S_IFLNK {
+        return Ok(next);
+    }
+    // A link on the way to a mount point (/var/run): follow it the plain way.
+    let fs = super::table::FsContext::new(root(), root(), 0);
+    let cred = super::path::Cred::default();
+    super::path::walk(&fs, &cred, d, name, super::path::Last::Follow)?.get()
+}
+
+/// Builds the tree. Errors of single mounts are logged, not fatal: the program will see them.
+pub fn init(params: &LaunchParams) {
+    ROOT.set(Some(build_root()));
+    let with_tty = params.flags >> 3 & 7 != 0;
+    let owner = (params.uid, params.gid);
+    let log = |what: &str, r: Result<Arc<Dentry>>| {
+        if let Err(e) = r {
+            occlum_rt::log(&alloc::format!("occlum: cannot mount {what}: {e}\n"));
+        }
+    };
+    log("/dev", mount(b"/dev", dev::build(&info("devtmpfs", 0x0102_1994, true), owner, with_tty)));
+    log("/proc", mount(b"/proc", proc::root()));
+    log("/sys", mount(b"/sys", sys::build()));
+    for (from, to, flags) in &params.binds {
+        let name = String::from_utf8_lossy(to).into_owned();
+        let ro = flags.split(|c| *c == b',').any(|f| f == b"ro");
+        log(&name, bind::root(from, ro).and_then(|i| mount(to, i)));
+    }
+}
+
+/// Visits the mounts.
+pub fn each(mut f: impl FnMut(&Mount)) {
+    MOUNTS.with(|m| m.iter().for_each(&mut f));
+}
+
+/// `statfs` numbers of a file system: type, bsize, blocks, bfree, bavail, files, ffree, namelen.
+pub fn statfs(info: &FsInfo) -> [u64; 8] {
+    if let Some(p) = &info.host
+        && let Ok(mut s) = host::statfs(p)
+    {
+        if !info.reported {
+            return s;
+        }
+        s[0] = info.magic;
+        return s;
+    }
+    let total = 1 << 20;
+    match info.name {
+        "tmpfs" | "devtmpfs" => [info.magic, PAGE, total, total, total, total, total, NAME_MAX as u64],
+        _ => [info.magic, PAGE, 0, 0, 0, 0, 0, NAME_MAX as u64],
+    }
+}

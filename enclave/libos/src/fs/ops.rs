@@ -1,0 +1,435 @@
+//! Operations on names: open, create, remove, rename, link, change of metadata. Each checks rights, lets the file
+//! system act, keeps the dentries true and notes the change.
+use super::changes;
+use super::dentry::Dentry;
+use super::env;
+use super::file::OpenFile;
+use super::inode::{InodeRef, SetAttr, Stat};
+use super::memfs::MemInode;
+use super::path::{Cred, Last, Walked, walk};
+use super::prelude::*;
+
+/// The directory that a relative `path` starts from.
+fn base(dirfd: i32, path: &[u8]) -> Result<Arc<Dentry>> {
+    if path.first() == Some(&b'/') || dirfd == AT_FDCWD {
+        return Ok(env::fs().cwd());
+    }
+    let d = env::files().get(dirfd)?.dentry().clone();
+    if d.inode().is_dir() { Ok(d) } else { Err(ENOTDIR) }
+}
+/// Walks `path` from `dirfd`.
+pub fn walk_at(dirfd: i32, path: &[u8], last: Last) -> Result<Walked> {
+    if path.is_empty() {
+        return Err(ENOENT);
+    }
+    walk(&env::fs(), &env::cred(), &base(dirfd, path)?, path, last)
+}
+/// The object at `path`, or `dirfd`'s own if the path is empty and `AT_EMPTY_PATH` is given.
+pub fn object_at(dirfd: i32, path: &[u8], flags: u32) -> Result<Arc<Dentry>> {
+    if path.is_empty() && flags & AT_EMPTY_PATH != 0 {
+        if dirfd == AT_FDCWD {
+            return Ok(env::fs().cwd());
+        }
+        return Ok(env::files().get(dirfd)?.dentry().clone());
+    }
+    let last = if flags & AT_SYMLINK_NOFOLLOW != 0 { Last::NoFollow } else { Last::Follow };
+    walk_at(dirfd, path, last)?.get()
+}
+
+fn writable_fs(i: &InodeRef) -> Result<()> {
+    if i.fs().read_only { Err(EROFS) } else { Ok(()) }
+}
+/// May the caller add or remove names in `dir`?
+fn check_dir_write(cred: &Cred, dir: &Arc<Dentry>) -> Result<()> {
+    writable_fs(dir.inode())?;
+    if !cred.is_root() {
+        cred.check(&dir.inode().stat()?, MAY_WRITE | MAY_EXEC)?;
+    }
+    if dir.is_deleted() { Err(ENOENT) } else { Ok(()) }
+}
+/// May the caller remove `victim` from `dir` (sticky bit)?
+fn check_remove(cred: &Cred, dir: &Arc<Dentry>, victim: &Arc<Dentry>) -> Result<()> {
+    check_dir_write(cred, dir)?;
+    if victim.is_mount() {
+        return Err(EBUSY);
+    }
+    let d = dir.inode().stat()?;
+    if d.mode & S_ISVTX != 0 && !cred.is_root() && cred.uid != d.uid {
+        return if victim.inode().stat()?.uid == cred.uid { Ok(()) } else { Err(EPERM) };
+    }
+    Ok(())
+}
+/// Owner and mode of a new object in `dir`.
+fn new_owner(cred: &Cred, dir: &Stat, mode: u32) -> ((u32, u32), u32) {
+    if dir.mode & S_ISGID == 0 {
+        return ((cred.uid, cred.gid), mode);
+    }
+    let mode = if mode & S_IFMT == S_IFDIR { mode | S_ISGID } else { mode };
+    ((cred.uid, dir.gid), mode)
+}
+/// Makes an object at a free name.
+fn make(w: &Walked, mode: u32, rdev: u64) -> Result<Arc<Dentry>> {
+    let cred = env::cred();
+    check_dir_write(&cred, &w.parent)?;
+    let dir = w.parent.inode();
+    let mode = (mode & S_IFMT) | (mode & 0o7777 & !env::fs().umask());
+    let (owner, mode) = new_owner(&cred, &dir.stat()?, mode);
+    let inode = dir.create(&w.name, mode, owner, rdev)?;
+    changes::note_entry(&w.parent, &w.name);
+    Ok(w.parent.attach(&w.name, inode))
+}
+
+/// open(2). `mode` is that of a new file.
+pub fn open_at(dirfd: i32, path: &[u8], flags: u32, mode: u32) -> Result<Arc<OpenFile>> {
+    let mut flags = flags;
+    if flags & O_PATH != 0 {
+        flags &= O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+    }
+    if flags & O_TMPFILE == O_TMPFILE {
+        return open_tmpfile(dirfd, path, flags, mode);
+    }
+    let create = flags & O_CREAT != 0;
+    if create && flags & O_DIRECTORY != 0 {
+        return Err(EINVAL);
+    }
+    let no_follow = flags & O_NOFOLLOW != 0 || (create && flags & O_EXCL != 0);
+    let w = walk_at(dirfd, path, if no_follow { Last::NoFollow } else { Last::Follow })?;
+    match &w.found {
+        None if !create => Err(ENOENT),
+        None if w.slash => Err(EISDIR),
+        None => {
+            let d = make(&w, S_IFREG | (mode & 0o7777), 0)?;
+            open_dentry(d, flags, true)
+        }
+        Some(_) if create && flags & O_EXCL != 0 => Err(EEXIST),
+        Some(d) => open_dentry(d.clone(), flags, false),
+    }
+}
+
+/// Opens what is there. `fresh`: just created by this call, so no rights are checked.
+fn open_dentry(d: Arc<Dentry>, flags: u32, fresh: bool) -> Result<Arc<OpenFile>> {
+    let inode = d.inode().clone();
+    let kind = inode.kind();
+    if flags & O_DIRECTORY != 0 && kind != S_IFDIR {
+        return Err(ENOTDIR);
+    }
+    if flags & O_PATH != 0 {
+        return Ok(OpenFile::new(d, None, flags));
+    }
+    let write = flags & O_ACCMODE != O_RDONLY;
+    match kind {
+        S_IFLNK => return Err(ELOOP),
+        S_IFDIR if write || flags & O_CREAT != 0 => return Err(EISDIR),
+        S_IFSOCK => return Err(ENXIO),
+        S_IFREG if write || flags & O_TRUNC != 0 => writable_fs(&inode)?,
+        _ => {}
+    }
+    if !fresh {
+        env::cred().check(&inode.stat()?, access_of(flags))?;
+    }
+    let special = inode.open(&inode, flags)?;
+    if flags & O_TRUNC != 0 && kind == S_IFREG && !fresh {
+        inode.truncate(0)?;
+        changes::note(&d);
+    }
+    Ok(OpenFile::new(d, special, flags))
+}
+fn access_of(flags: u32) -> u32 {
+    let base = match flags & O_ACCMODE {
+        O_RDONLY => MAY_READ,
+        O_WRONLY => MAY_WRITE,
+        _ => MAY_READ | MAY_WRITE,
+    };
+    if flags & O_TRUNC != 0 { base | MAY_WRITE } else { base }
+}
+fn open_tmpfile(dirfd: i32, path: &[u8], flags: u32, mode: u32) -> Result<Arc<OpenFile>> {
+    if flags & O_ACCMODE == O_RDONLY {
+        return Err(EINVAL);
+    }
+    let dir = walk_at(dirfd, path, Last::Follow)?.get()?;
+    if !dir.inode().is_dir() {
+        return Err(ENOTDIR);
+    }
+    let cred = env::cred();
+    check_dir_write(&cred, &dir)?;
+    if dir.inode().as_any().downcast_ref::<MemInode>().is_none() {
+        return Err(EOPNOTSUPP);
+    }
+    let mode = S_IFREG | (mode & 0o7777 & !env::fs().umask());
+    let inode = MemInode::new(dir.inode().fs(), mode, (cred.uid, cred.gid), 0);
+    let name = alloc::format!("/#{}", inode.file_id().0);
+    let flags = flags & !(O_TMPFILE | O_CREAT | O_TRUNC);
+    use super::inode::Inode;
+    Ok(OpenFile::new(Dentry::anonymous(inode, name.as_bytes()), None, flags))
+}
+
+/// mkdir(2).
+pub fn mkdir(dirfd: i32, path: &[u8], mode: u32) -> Result<()> {
+    let w = walk_at(dirfd, path, Last::NoFollow)?;
+    if w.found.is_some() {
+        return Err(EEXIST);
+    }
+    make(&w, S_IFDIR | (mode & 0o1777), 0).map(drop)
+}
+/// mknod(2).
+pub fn mknod(dirfd: i32, path: &[u8], mode: u32, rdev: u64) -> Result<()> {
+    let w = walk_at(dirfd, path, Last::NoFollow)?;
+    if w.found.is_some() {
+        return Err(EEXIST);
+    }
+    if w.slash {
+        return Err(ENOENT);
+    }
+    let mode = if mode & S_IFMT == 0 { mode | S_IFREG } else { mode };
+    match mode & S_IFMT {
+        S_IFREG | S_IFIFO | S_IFSOCK => {}
+        S_IFCHR | S_IFBLK if env::cred().is_root() => {}
+        S_IFCHR | S_IFBLK => return Err(EPERM),
+        S_IFDIR => return Err(EPERM),
+        _ => return Err(EINVAL),
+    }
+    make(&w, mode, rdev).map(drop)
+}
+/// Makes a socket node for bind(2); `EADDRINUSE` if the name is taken.
+pub fn make_socket(path: &[u8]) -> Result<Arc<Dentry>> {
+    let w = walk_at(AT_FDCWD, path, Last::NoFollow)?;
+    if w.found.is_some() {
+        return Err(EADDRINUSE);
+    }
+    make(&w, S_IFSOCK | 0o777, 0)
+}
+/// symlink(2).
+pub fn symlink(target: &[u8], dirfd: i32, path: &[u8]) -> Result<()> {
+    if target.is_empty() {
+        return Err(ENOENT);
+    }
+    let w = walk_at(dirfd, path, Last::NoFollow)?;
+    if w.found.is_some() {
+        return Err(EEXIST);
+    }
+    if w.slash {
+        return Err(ENOENT);
+    }
+    let cred = env::cred();
+    check_dir_write(&cred, &w.parent)?;
+    let dir = w.parent.inode();
+    let (owner, _) = new_owner(&cred, &dir.stat()?, S_IFLNK);
+    let inode = dir.symlink(&w.name, target, owner)?;
+    changes::note_entry(&w.parent, &w.name);
+    w.parent.attach(&w.name, inode);
+    Ok(())
+}
+/// link(2).
+pub fn link(old: &Arc<Dentry>, dirfd: i32, path: &[u8]) -> Result<()> {
+    let w = walk_at(dirfd, path, Last::NoFollow)?;
+    if w.found.is_some() {
+        return Err(EEXIST);
+    }
+    if w.slash {
+        return Err(ENOENT);
+    }
+    if old.inode().is_dir() {
+        return Err(EPERM);
+    }
+    if old.inode().fs().dev != w.parent.inode().fs().dev {
+        return Err(EXDEV);
+    }
+    check_dir_write(&env::cred(), &w.parent)?;
+    w.parent.inode().link(&w.name, old.inode())?;
+    changes::note_entry(&w.parent, &w.name);
+    w.parent.attach(&w.name, old.inode().clone());
+    Ok(())
+}
+/// unlink(2).
+pub fn unlink(dirfd: i32, path: &[u8]) -> Result<()> {
+    let w = walk_at(dirfd, path, Last::NoFollow)?;
+    let victim = w.get()?;
+    if w.special || victim.inode().is_dir() {
+        return Err(EISDIR);
+    }
+    if w.slash {
+        return Err(ENOTDIR);
+    }
+    check_remove(&env::cred(), &w.parent, &victim)?;
+    w.parent.inode().unlink(&w.name)?;
+    changes::note_entry(&w.parent, &w.name);
+    w.parent.detach(&w.name);
+    Ok(())
+}
+/// rmdir(2).
+pub fn rmdir(dirfd: i32, path: &[u8]) -> Result<()> {
+    let w = walk_at(dirfd, path, Last::NoFollow)?;
+    let victim = w.get()?;
+    if w.special {
+        return Err(match w.name.as_slice() {
+            b"." => EINVAL,
+            b".." => ENOTEMPTY,
+            _ => EBUSY,
+        });
+    }
+    if !victim.inode().is_dir() {
+        return Err(ENOTDIR);
+    }
+    if !victim.mounts_in().is_empty() {
+        return Err(EBUSY);
+    }
+    check_remove(&env::cred(), &w.parent, &victim)?;
+    w.parent.inode().rmdir(&w.name)?;
+    changes::note_entry(&w.parent, &w.name);
+    w.parent.detach(&w.name);
+    Ok(())
+}
+
+/// renameat2(2).
+pub fn rename(from: (i32, &[u8]), to: (i32, &[u8]), flags: u32) -> Result<()> {
+    let exchange = flags & RENAME_EXCHANGE != 0;
+    if flags & !(RENAME_NOREPLACE | RENAME_EXCHANGE) != 0 || flags == RENAME_NOREPLACE | RENAME_EXCHANGE {
+        return Err(EINVAL);
+    }
+    let a = walk_at(from.0, from.1, Last::NoFollow)?;
+    let b = walk_at(to.0, to.1, Last::NoFollow)?;
+    if a.special || b.special {
+        return Err(EBUSY);
+    }
+    let moved = a.get()?;
+    check_rename(&a, &b, &moved, flags)?;
+    if let Some(target) = &b.found
+        && Arc::ptr_eq(target.inode(), moved.inode())
+    {
+        return Ok(());
+    }
+    a.parent.inode().rename(&a.name, b.parent.inode(), &b.name, exchange)?;
+    changes::note_entry(&a.parent, &a.name);
+    changes::note_entry(&b.parent, &b.name);
+    a.parent.renamed(&a.name, &b.parent, &b.name, &moved, exchange);
+    Ok(())
+}
+fn check_rename(a: &Walked, b: &Walked, moved: &Arc<Dentry>, flags: u32) -> Result<()> {
+    let cred = env::cred();
+    if a.parent.inode().fs().dev != b.parent.inode().fs().dev {
+        return Err(EXDEV);
+    }
+    check_remove(&cred, &a.parent, moved)?;
+    let dir = moved.inode().is_dir();
+    if !dir && (a.slash || b.slash) {
+        return Err(ENOTDIR);
+    }
+    match &b.found {
+        Some(_) if flags & RENAME_NOREPLACE != 0 => return Err(EEXIST),
+        None if flags & RENAME_EXCHANGE != 0 => return Err(ENOENT),
+        Some(target) => check_remove(&cred, &b.parent, target)?,
+        None => check_dir_write(&cred, &b.parent)?,
+    }
+    if dir && b.parent.is_below(moved) {
+        return Err(EINVAL);
+    }
+    if let Some(target) = &b.found
+        && a.parent.is_below(target)
+    {
+        return Err(if flags & RENAME_EXCHANGE != 0 { EINVAL } else { ENOTEMPTY });
+    }
+    Ok(())
+}
+
+/// Only the owner or root may.
+fn check_owner(s: &Stat) -> Result<()> {
+    let cred = env::cred();
+    if cred.is_root() || cred.uid == s.uid { Ok(()) } else { Err(EPERM) }
+}
+/// chmod(2).
+pub fn chmod(d: &Arc<Dentry>, mode: u32) -> Result<()> {
+    let s = d.inode().stat()?;
+    writable_fs(d.inode())?;
+    check_owner(&s)?;
+    if d.inode().kind() == S_IFLNK {
+        return Err(EOPNOTSUPP);
+    }
+    let cred = env::cred();
+    let mut mode = mode & 0o7777;
+    if !cred.is_root() && !cred.in_group(s.gid) {
+        mode &= !S_ISGID;
+    }
+    d.inode().setattr(&SetAttr { mode: Some(mode), ..SetAttr::default() })?;
+    changes::note(d);
+    Ok(())
+}
+/// chown(2); `u32::MAX` leaves an id alone.
+pub fn chown(d: &Arc<Dentry>, uid: u32, gid: u32) -> Result<()> {
+    let s = d.inode().stat()?;
+    writable_fs(d.inode())?;
+    let cred = env::cred();
+    let keep = |id: u32| (id != u32::MAX).then_some(id);
+    let (uid, gid) = (keep(uid), keep(gid));
+    if !cred.is_root() {
+        let own = cred.uid == s.uid;
+        let uid_ok = uid.is_none_or(|u| own && u == s.uid);
+        let gid_ok = gid.is_none_or(|g| own && cred.in_group(g));
+        if !uid_ok || !gid_ok {
+            return Err(EPERM);
+        }
+    }
+    if uid.is_none() && gid.is_none() {
+        return Ok(());
+    }
+    // Set-id bits do not survive a change of owner.
+    let drop_bits = d.inode().is_regular() && s.mode & 0o111 != 0 && s.mode & (S_ISUID | S_ISGID) != 0;
+    let mode = drop_bits.then_some(s.mode & 0o7777 & !(S_ISUID | S_ISGID));
+    d.inode().setattr(&SetAttr { uid, gid, mode, ..SetAttr::default() })?;
+    changes::note(d);
+    Ok(())
+}
+/// utimensat(2): `None` leaves a time alone; `explicit` says whether a time other than now was given.
+pub fn utimens(d: &Arc<Dentry>, atime: Option<i64>, mtime: Option<i64>, explicit: bool) -> Result<()> {
+    let s = d.inode().stat()?;
+    writable_fs(d.inode())?;
+    let cred = env::cred();
+    if !cred.is_root() && cred.uid != s.uid {
+        if explicit {
+            return Err(EPERM);
+        }
+        cred.check(&s, MAY_WRITE)?;
+    }
+    d.inode().setattr(&SetAttr { atime, mtime, ..SetAttr::default() })?;
+    changes::note(d);
+    Ok(())
+}
+/// truncate(2) of a path.
+pub fn truncate(d: &Arc<Dentry>, len: u64) -> Result<()> {
+    match d.inode().kind() {
+        S_IFREG => {}
+        S_IFDIR => return Err(EISDIR),
+        _ => return Err(EINVAL),
+    }
+    writable_fs(d.inode())?;
+    env::cred().check(&d.inode().stat()?, MAY_WRITE)?;
+    d.inode().open(d.inode(), O_WRONLY)?;
+    set_len(d.inode(), len)?;
+    changes::note(d);
+    Ok(())
+}
+/// Sets a length within the file size limit.
+pub fn set_len(inode: &InodeRef, len: u64) -> Result<()> {
+    const SIGXFSZ: i32 = 25;
+    if len > env::fsize() {
+        env::signal_self(SIGXFSZ);
+        return Err(EFBIG);
+    }
+    inode.truncate(len)
+}
+
+static MEMFD_FS: BklCell<Option<Arc<super::inode::FsInfo>>> = BklCell::new(None);
+/// A file in memory without a name in the tree (memfd_create).
+pub fn open_memfd(name: &[u8]) -> Result<Arc<OpenFile>> {
+    let fs = match MEMFD_FS.with(|f| f.clone()) {
+        Some(f) => f,
+        None => {
+            let f = super::mount::info("tmpfs", 0x0102_1994, false);
+            MEMFD_FS.set(Some(f.clone()));
+            f
+        }
+    };
+    let cred = env::cred();
+    let inode = MemInode::new(&fs, S_IFREG | 0o777, (cred.uid, cred.gid), 0);
+    let label = [b"/memfd:", name, b" (deleted)"].concat();
+    Ok(OpenFile::new(Dentry::anonymous(inode, &label), None, O_RDWR))
+}

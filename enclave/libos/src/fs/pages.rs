@@ -1,0 +1,315 @@
+//! Content of a file in memory: 4 KiB pages, either the file's own (dirty) or copies of a host file's (clean).
+//!
+//! Clean pages are filled in pieces that grow with sequential access, and dropped file by file when the cache is
+//! over its budget. Host descriptors are opened at the first fill and kept, at most `FDS_MAX` of them.
+//! Invariants: pages below `lower_len` that are absent have the host's bytes, all other absent pages are zero.
+use super::host;
+use super::prelude::*;
+use super::uio::try_vec;
+
+/// A page of zeros.
+pub static ZERO_PAGE: [u8; PAGE as usize] = [0; PAGE as usize];
+const FDS_MAX: usize = 200;
+const FILL_MIN: u64 = 8;
+const FILL_MAX: u64 = 64;
+
+/// One page.
+pub struct Page {
+    data: BklCell<Vec<u8>>,
+    dirty: BklCell<bool>,
+}
+impl Page {
+    fn new(data: Vec<u8>, dirty: bool) -> Arc<Self> {
+        Arc::new(Self { data: BklCell::new(data), dirty: BklCell::new(dirty) })
+    }
+    /// The content.
+    pub fn bytes(&self) -> impl core::ops::Deref<Target = Vec<u8>> + '_ {
+        self.data.borrow()
+    }
+}
+
+struct State {
+    map: BTreeMap<u64, Arc<Page>>,
+    size: u64,
+    version: u64,
+    clean: u64,
+    lower_len: u64,
+    next_fill: u64,
+    window: u64,
+    listed: bool,
+}
+
+struct Lower {
+    path: Vec<u8>,
+    fd: BklCell<Option<u32>>,
+}
+impl Drop for Lower {
+    fn drop(&mut self) {
+        if let Some(fd) = self.fd.take() {
+            host::close(fd);
+        }
+    }
+}
+
+/// The pages of one file.
+pub struct Pages {
+    lower: Option<Arc<Lower>>,
+    state: Arc<BklCell<State>>,
+}
+
+struct Cache {
+    /// Bytes of clean pages of all files, and how many there may be.
+    bytes: u64,
+    budget: u64,
+    files: VecDeque<Weak<BklCell<State>>>,
+    fds: VecDeque<Weak<Lower>>,
+}
+static CACHE: BklCell<Cache> =
+    BklCell::new(Cache { bytes: 0, budget: 512 << 20, files: VecDeque::new(), fds: VecDeque::new() });
+
+/// Sets how many bytes of clean pages are kept.
+pub fn set_budget(bytes: u64) {
+    CACHE.with_mut(|c| c.budget = bytes);
+}
+/// Bytes of clean pages now.
+pub fn cached_bytes() -> u64 {
+    CACHE.with(|c| c.bytes)
+}
+
+fn shrink(keep: &Arc<BklCell<State>>) {
+    let turns = CACHE.with(|c| c.files.len());
+    for _ in 0..turns {
+        let Some(file) = CACHE.with_mut(|c| if c.bytes > c.budget { c.files.pop_front() } else { None }) else {
+            return;
+        };
+        let Some(file) = file.upgrade() else { continue };
+        if Arc::ptr_eq(&file, keep) {
+            CACHE.with_mut(|c| c.files.push_back(Arc::downgrade(&file)));
+            continue;
+        }
+        file.with_mut(|s| {
+            s.map.retain(|_, p| p.dirty.get());
+            let n = core::mem::take(&mut s.clean);
+            s.listed = false;
+            CACHE.with_mut(|c| c.bytes -= n * PAGE);
+        });
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        let n = self.clean * PAGE;
+        CACHE.with_mut(|c| c.bytes -= n);
+    }
+}
+
+impl Lower {
+    fn open(self: &Arc<Self>) -> Result<u32> {
+        if let Some(fd) = self.fd.get() {
+            return Ok(fd);
+        }
+        let fd = host::open(&self.path, O_RDONLY, 0)?;
+        self.fd.set(Some(fd));
+        let old = CACHE.with_mut(|c| {
+            c.fds.push_back(Arc::downgrade(self));
+            if c.fds.len() > FDS_MAX { c.fds.pop_front() } else { None }
+        });
+        if let Some(fd) = old.and_then(|w| w.upgrade()).and_then(|l| l.fd.take()) {
+            host::close(fd);
+        }
+        Ok(fd)
+    }
+}
+
+impl Pages {
+    /// A file of `size` bytes, over a host file or (if `None`) of zeros.
+    pub fn new(lower: Option<&[u8]>, size: u64) -> Self {
+        let lower_len = if lower.is_some() { size } else { 0 };
+        Self {
+            lower: lower.map(|p| Arc::new(Lower { path: p.to_vec(), fd: BklCell::new(None) })),
+            state: Arc::new(BklCell::new(State {
+                map: BTreeMap::new(),
+                size,
+                version: 0,
+                clean: 0,
+                lower_len,
+                next_fill: u64::MAX,
+                window: FILL_MIN,
+                listed: false,
+            })),
+        }
+    }
+    /// Bytes.
+    pub fn size(&self) -> u64 {
+        self.state.with(|s| s.size)
+    }
+    /// Changes with the content.
+    pub fn version(&self) -> u64 {
+        self.state.with(|s| s.version)
+    }
+    /// 512-byte blocks for `stat`.
+    pub fn resident_blocks(&self, lower_blocks: u64) -> u64 {
+        let pages = self.state.with(|s| s.map.len() as u64) * 8;
+        if self.state.with(|s| s.lower_len) > 0 { lower_blocks.max(pages) } else { pages }
+    }
+    /// Can the host file be read at all? Asked at open, so that the error is reported there.
+    pub fn check_host(&self) -> Result<()> {
+        match &self.lower {
+            Some(l) if self.state.with(|s| s.lower_len > 0) => l.open().map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    /// The page, filled from the host if it must be; `None` is a page of zeros.
+    pub fn page(&self, index: u64) -> Result<Option<Arc<Page>>> {
+        let (hit, lower_len) = self.state.with(|s| (s.map.get(&index).cloned(), s.lower_len));
+        if hit.is_some() || index * PAGE >= lower_len {
+            return Ok(hit);
+        }
+        self.fill(index)?;
+        Ok(self.state.with(|s| s.map.get(&index).cloned()))
+    }
+
+    fn fill(&self, index: u64) -> Result<()> {
+        let Some(lower) = &self.lower else { return Ok(()) };
+        let fd = lower.open()?;
+        let (count, len) = self.state.with_mut(|s| {
+            s.window = if s.next_fill == index { (s.window * 2).min(FILL_MAX) } else { FILL_MIN };
+            let pages = (s.lower_len - index * PAGE).div_ceil(PAGE);
+            let free = (0..s.window.min(pages)).take_while(|i| !s.map.contains_key(&(index + i))).count() as u64;
+            s.next_fill = index + free;
+            (free, (free * PAGE).min(s.lower_len - index * PAGE))
+        });
+        let mut buf = try_vec((count * PAGE) as usize)?;
+        let mut got = 0;
+        while got < len as usize {
+            match host::pread(fd, index * PAGE + got as u64, &mut buf[got..len as usize])? {
+                // The host file became shorter: the rest reads as zeros.
+                0 => break,
+                n => got += n,
+            }
+        }
+        for (i, chunk) in buf.chunks_exact(PAGE as usize).enumerate() {
+            let mut data = Vec::new();
+            data.try_reserve_exact(chunk.len()).map_err(|_| ENOMEM)?;
+            data.extend_from_slice(chunk);
+            self.state.with_mut(|s| {
+                s.map.insert(index + i as u64, Page::new(data, false));
+                s.clean += 1;
+            });
+            CACHE.with_mut(|c| c.bytes += PAGE);
+        }
+        if !self.state.with_mut(|s| core::mem::replace(&mut s.listed, true)) {
+            CACHE.with_mut(|c| c.files.push_back(Arc::downgrade(&self.state)));
+        }
+        shrink(&self.state);
+        Ok(())
+    }
+
+    /// The page for writing.
+    fn page_mut(&self, index: u64, whole: bool) -> Result<Arc<Page>> {
+        let page = if whole { self.state.with(|s| s.map.get(&index).cloned()) } else { self.page(index)? };
+        if let Some(p) = page {
+            if !p.dirty.replace(true) {
+                self.state.with_mut(|s| s.clean -= 1);
+                CACHE.with_mut(|c| c.bytes -= PAGE);
+            }
+            return Ok(p);
+        }
+        let p = Page::new(try_vec(PAGE as usize).map_err(|_| ENOSPC)?, true);
+        self.state.with_mut(|s| s.map.insert(index, p.clone()));
+        Ok(p)
+    }
+
+    /// Writes `data`; short only if memory runs out.
+    pub fn write(&self, _owner: &Weak<super::memfs::MemInode>, off: u64, data: &[u8]) -> Result<usize> {
+        if off.saturating_add(data.len() as u64) > FILE_MAX {
+            return Err(EFBIG);
+        }
+        let mut done = 0;
+        while done < data.len() {
+            let pos = off + done as u64;
+            let within = (pos % PAGE) as usize;
+            let n = (PAGE as usize - within).min(data.len() - done);
+            let page = match self.page_mut(pos / PAGE, n == PAGE as usize) {
+                Ok(p) => p,
+                Err(e) => return super::uio::partial(done, e),
+            };
+            page.data.with_mut(|d| d[within..within + n].copy_from_slice(&data[done..done + n]));
+            done += n;
+            self.state.with_mut(|s| {
+                s.size = s.size.max(pos + n as u64);
+                s.version += 1;
+            });
+        }
+        Ok(done)
+    }
+
+    /// Sets the length; what is cut off is gone for good.
+    pub fn truncate(&self, len: u64) -> Result<()> {
+        if len > FILE_MAX {
+            return Err(EFBIG);
+        }
+        let size = self.size();
+        if len < size {
+            self.zero(len, size.min(len.next_multiple_of(PAGE)))?;
+            let cut = self.state.with_mut(|s| {
+                let cut = s.map.split_off(&len.div_ceil(PAGE));
+                let clean = cut.values().filter(|p| !p.dirty.get()).count() as u64;
+                s.clean -= clean;
+                s.lower_len = s.lower_len.min(len.next_multiple_of(PAGE));
+                CACHE.with_mut(|c| c.bytes -= clean * PAGE);
+                cut
+            });
+            drop(cut);
+        }
+        self.state.with_mut(|s| {
+            s.size = len;
+            s.lower_len = if len == 0 { 0 } else { s.lower_len };
+            s.version += 1;
+        });
+        Ok(())
+    }
+
+    /// Zeroes `[off, end)` without changing the length.
+    pub fn zero(&self, off: u64, end: u64) -> Result<()> {
+        let mut pos = off;
+        while pos < end {
+            let n = (PAGE - pos % PAGE).min(end - pos);
+            let present = self.state.with(|s| s.map.contains_key(&(pos / PAGE)) || pos < s.lower_len);
+            if present {
+                let within = (pos % PAGE) as usize;
+                let page = self.page_mut(pos / PAGE, n == PAGE)?;
+                page.data.with_mut(|d| d[within..within + n as usize].fill(0));
+            }
+            pos += n;
+        }
+        self.state.with_mut(|s| s.version += 1);
+        Ok(())
+    }
+
+    /// Next offset at or after `off` with data (`data`) or a hole, for SEEK_DATA and SEEK_HOLE.
+    pub fn seek(&self, off: u64, data: bool) -> Option<u64> {
+        self.state.with(|s| {
+            if off >= s.size {
+                return None;
+            }
+            let mut page = off / PAGE;
+            loop {
+                let start = (page * PAGE).max(off);
+                if start >= s.size {
+                    return if data { None } else { Some(s.size) };
+                }
+                let present = s.map.contains_key(&page) || page * PAGE < s.lower_len;
+                if present == data {
+                    return Some(start);
+                }
+                page = match (data, s.map.range(page..).next()) {
+                    (true, Some((next, _))) if *next > page => *next,
+                    (true, None) => return None,
+                    _ => page + 1,
+                };
+            }
+        })
+    }
+}

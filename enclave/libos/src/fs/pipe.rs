@@ -1,0 +1,306 @@
+//! Pipes and FIFOs: a byte ring of 64 KiB with two ends.
+//!
+//! User memory is copied once, straight to or from the ring: nothing that a user-memory fault does comes back to a
+//! pipe. Writes of at most PIPE_BUF bytes are atomic. Queues are woken only when someone waits on them.
+use super::file::{File, Notify, OpenFile};
+use super::memfs::MemInode;
+use super::prelude::*;
+use super::uio::{Dst, Src, partial};
+
+const PIPE_BUF: usize = 4096;
+const DEFAULT_SIZE: usize = 65536;
+/// Largest size that F_SETPIPE_SZ grants to anyone.
+pub const MAX_SIZE: usize = 1 << 20;
+
+struct Ring {
+    buf: Vec<u8>,
+    head: usize,
+    len: usize,
+    limit: usize,
+}
+impl Ring {
+    fn free(&self) -> usize {
+        self.limit - self.len
+    }
+    /// Makes sure that a write of `n` bytes (which fits the limit) fits the buffer.
+    fn reserve(&mut self, n: usize) -> Result<()> {
+        let need = self.len + n;
+        if need <= self.buf.len() {
+            return Ok(());
+        }
+        let size = need.next_power_of_two().clamp(PIPE_BUF, self.limit);
+        let mut new = super::uio::try_vec(size)?;
+        let (a, b) = self.filled();
+        new[..a.len()].copy_from_slice(a);
+        new[a.len()..a.len() + b.len()].copy_from_slice(b);
+        self.buf = new;
+        self.head = 0;
+        Ok(())
+    }
+    fn filled(&self) -> (&[u8], &[u8]) {
+        let first = self.len.min(self.buf.len() - self.head);
+        (&self.buf[self.head..self.head + first], &self.buf[..self.len - first])
+    }
+    fn pop(&mut self, dst: &mut Dst) -> Result<usize> {
+        let mut total = 0;
+        while self.len > 0 && dst.remaining() > 0 {
+            let n = match dst.push(self.filled().0) {
+                Ok(n) => n,
+                Err(e) => return partial(total, e),
+            };
+            self.head = if self.head + n == self.buf.len() { 0 } else { self.head + n };
+            self.len -= n;
+            total += n;
+            if n == 0 {
+                break;
+            }
+        }
+        if self.len == 0 {
+            self.head = 0;
+        }
+        Ok(total)
+    }
+    fn push(&mut self, src: &mut Src, max: usize) -> Result<usize> {
+        self.reserve(max)?;
+        let mut total = 0;
+        while total < max {
+            let size = self.buf.len();
+            let tail = (self.head + self.len) % size;
+            let room = (size - tail).min(size - self.len).min(max - total);
+            let n = match src.pull(&mut self.buf[tail..tail + room]) {
+                Ok(0) => break,
+                Ok(n) => n,
+                Err(e) => return partial(total, e),
+            };
+            self.len += n;
+            total += n;
+        }
+        Ok(total)
+    }
+}
+
+/// The shared part of a pipe.
+pub struct Pipe {
+    ring: BklCell<Ring>,
+    readers: BklCell<u32>,
+    writers: BklCell<u32>,
+    /// How often an end was opened, for the FIFO's open to wait on.
+    opened: BklCell<(u64, u64)>,
+    can_read: Notify,
+    can_write: Notify,
+}
+impl Pipe {
+    /// An empty one.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            ring: BklCell::new(Ring { buf: Vec::new(), head: 0, len: 0, limit: DEFAULT_SIZE }),
+            readers: BklCell::new(0),
+            writers: BklCell::new(0),
+            opened: BklCell::new((0, 0)),
+            can_read: Notify::new(),
+            can_write: Notify::new(),
+        })
+    }
+    fn end(self: &Arc<Self>, read: bool, write: bool) -> Arc<PipeEnd> {
+        self.readers.with_mut(|n| *n += u32::from(read));
+        self.writers.with_mut(|n| *n += u32::from(write));
+        self.opened.with_mut(|o| {
+            o.0 += u64::from(read);
+            o.1 += u64::from(write);
+        });
+        if read {
+            self.can_write.notify();
+        }
+        if write {
+            self.can_read.notify();
+        }
+        Arc::new(PipeEnd { pipe: self.clone(), read, write })
+    }
+    /// Bytes that can be read now.
+    pub fn available(&self) -> usize {
+        self.ring.with(|r| r.len)
+    }
+    /// Size of the ring.
+    pub fn size(&self) -> usize {
+        self.ring.with(|r| r.limit)
+    }
+    /// F_SETPIPE_SZ.
+    pub fn resize(&self, want: usize) -> Result<usize> {
+        let size = want.max(PIPE_BUF).checked_next_power_of_two().ok_or(EINVAL)?;
+        if size > MAX_SIZE {
+            return Err(EPERM);
+        }
+        self.ring.with_mut(|r| {
+            if r.len > size {
+                return Err(EBUSY);
+            }
+            let mut new = super::uio::try_vec(size)?;
+            let (a, b) = r.filled();
+            new[..a.len()].copy_from_slice(a);
+            new[a.len()..a.len() + b.len()].copy_from_slice(b);
+            (r.buf, r.head, r.limit) = (new, 0, size);
+            Ok(size)
+        })
+    }
+    fn try_read(&self, dst: &mut Dst) -> Result<usize> {
+        if dst.remaining() == 0 {
+            return Ok(0);
+        }
+        if self.available() == 0 {
+            return if self.writers.get() == 0 { Ok(0) } else { Err(EAGAIN) };
+        }
+        let n = self.ring.with_mut(|r| r.pop(dst))?;
+        if n > 0 {
+            self.can_write.notify();
+        }
+        Ok(n)
+    }
+    fn try_write(&self, src: &mut Src) -> Result<usize> {
+        if src.remaining() == 0 {
+            return Ok(0);
+        }
+        if self.readers.get() == 0 {
+            return Err(EPIPE);
+        }
+        let want = src.remaining();
+        let free = self.ring.with(Ring::free);
+        if free == 0 || (want <= PIPE_BUF && free < want) {
+            return Err(EAGAIN);
+        }
+        let n = self.ring.with_mut(|r| r.push(src, want.min(free)))?;
+        if n > 0 {
+            self.can_read.notify();
+        }
+        Ok(n)
+    }
+}
+
+impl super::anon::Reopen for Pipe {
+    fn reopen(self: Arc<Self>, flags: u32) -> Result<Arc<dyn File>> {
+        let mode = flags & O_ACCMODE;
+        Ok(self.end(mode != O_WRONLY, mode != O_RDONLY))
+    }
+}
+
+/// One end (or both, for a FIFO opened read-write).
+pub struct PipeEnd {
+    /// The pipe.
+    pub pipe: Arc<Pipe>,
+    read: bool,
+    write: bool,
+}
+impl Drop for PipeEnd {
+    fn drop(&mut self) {
+        let p = &self.pipe;
+        if self.read {
+            p.readers.with_mut(|n| *n -= 1);
+            p.can_write.notify();
+        }
+        if self.write {
+            p.writers.with_mut(|n| *n -= 1);
+            p.can_read.notify();
+        }
+    }
+}
+impl File for PipeEnd {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+    fn try_read(&self, dst: &mut Dst) -> Result<usize> {
+        self.pipe.try_read(dst)
+    }
+    fn try_write(&self, src: &mut Src) -> Result<usize> {
+        self.pipe.try_write(src)
+    }
+    fn poll(&self, _want: u32) -> u32 {
+        let p = &self.pipe;
+        let mut e = 0;
+        if self.read {
+            if p.available() > 0 {
+                e |= POLL_IN;
+            }
+            if p.writers.get() == 0 && p.opened.get().1 > 0 {
+                e |= POLLHUP;
+            }
+        }
+        if self.write {
+            if p.ring.with(|r| r.free() >= PIPE_BUF || r.len == 0) {
+                e |= POLL_OUT;
+            }
+            if p.readers.get() == 0 {
+                e |= POLLERR;
+            }
+        }
+        e
+    }
+    fn queues(&self, out: &mut Vec<Arc<WaitQueue>>) {
+        if self.read {
+            out.push(self.pipe.can_read.queue());
+        }
+        if self.write {
+            out.push(self.pipe.can_write.queue());
+        }
+    }
+    fn seq(&self) -> u64 {
+        let r = if self.read { self.pipe.can_read.seq() } else { 0 };
+        r + if self.write { self.pipe.can_write.seq() } else { 0 }
+    }
+    fn ioctl(&self, request: u32, arg: u64) -> Result<usize> {
+        if request != FIONREAD {
+            return Err(ENOTTY);
+        }
+        crate::uaccess::write_val(arg, self.pipe.available() as u32)?;
+        Ok(0)
+    }
+}
+
+/// pipe(2): the read end, the write end.
+pub fn new_pair(flags: u32) -> (Arc<OpenFile>, Arc<OpenFile>) {
+    let pipe = Pipe::new();
+    let inode = super::anon::AnonInode::new(S_IFIFO);
+    let object: Arc<dyn super::anon::Reopen> = pipe.clone();
+    inode.set_object(&object);
+    let name = alloc::format!("pipe:[{}]", inode.ino());
+    let d = super::dentry::Dentry::anonymous(inode, name.as_bytes());
+    let flags = flags & (O_NONBLOCK | O_DIRECT);
+    let r = OpenFile::new(d.clone(), Some(pipe.end(true, false)), O_RDONLY | flags);
+    let w = OpenFile::new(d, Some(pipe.end(false, true)), O_WRONLY | flags);
+    (r, w)
+}
+
+/// Opens a FIFO: waits for the other end, unless non-blocking or read-write.
+pub fn open_fifo(node: &MemInode, flags: u32) -> Result<Arc<dyn File>> {
+    let pipe = match node.attached().and_then(|a| a.downcast::<Pipe>().ok()) {
+        Some(p) => p,
+        None => {
+            let p = Pipe::new();
+            let any: Arc<dyn Any + Send + Sync> = p.clone();
+            node.attach(&any);
+            p
+        }
+    };
+    let mode = flags & O_ACCMODE;
+    let nonblock = flags & O_NONBLOCK != 0;
+    match mode {
+        O_RDWR => Ok(pipe.end(true, true)),
+        O_WRONLY => {
+            if nonblock && pipe.readers.get() == 0 {
+                return Err(ENXIO);
+            }
+            let seen = pipe.opened.get().0;
+            let end = pipe.end(false, true);
+            let met = || (pipe.readers.get() > 0 || pipe.opened.get().0 != seen).then_some(());
+            pipe.can_write.queue().wait_until(None, met)?;
+            Ok(end)
+        }
+        _ => {
+            let seen = pipe.opened.get().1;
+            let end = pipe.end(true, false);
+            if !nonblock {
+                let met = || (pipe.writers.get() > 0 || pipe.opened.get().1 != seen).then_some(());
+                pipe.can_read.queue().wait_until(None, met)?;
+            }
+            Ok(end)
+        }
+    }
+}

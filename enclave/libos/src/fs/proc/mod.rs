@@ -1,0 +1,417 @@
+//! procfs: one inode type; what it shows is told by its `Node`, the text comes from `text` when it is opened.
+//!
+//! Nothing is cached: processes come and go. Links to open files, directories and programs are magic: following them
+//! leads to the object itself.
+mod system;
+mod text;
+
+use super::dentry::Dentry;
+use super::file::File;
+use super::inode::{DirEntry, FsInfo, Inode, InodeRef, Stat};
+use super::prelude::*;
+use super::uio::{Dst, Src};
+use super::{env, mount};
+use crate::process::{Process, Task};
+
+/// Per-process files: name, permission bits, how the text is made.
+type PidFile = (&'static str, u32, fn(&Arc<Process>, &Arc<Task>) -> Vec<u8>);
+const PID_FILES: &[PidFile] = &[
+    ("auxv", 0o400, text::auxv),
+    ("cgroup", 0o444, text::cgroup),
+    ("cmdline", 0o444, text::cmdline),
+    ("comm", 0o644, text::comm),
+    ("environ", 0o400, text::environ),
+    ("io", 0o400, text::io),
+    ("limits", 0o444, text::limits),
+    ("loginuid", 0o644, text::loginuid),
+    ("maps", 0o444, text::maps),
+    ("mountinfo", 0o444, text::mountinfo),
+    ("mounts", 0o444, text::mounts),
+    ("oom_score", 0o444, text::zero),
+    ("oom_score_adj", 0o644, text::zero),
+    ("personality", 0o400, text::personality),
+    ("smaps", 0o444, text::smaps),
+    ("stat", 0o444, text::stat),
+    ("statm", 0o444, text::statm),
+    ("status", 0o444, text::status),
+    ("wchan", 0o444, text::wchan),
+];
+/// Per-process links.
+const PID_LINKS: [&str; 3] = ["cwd", "exe", "root"];
+/// Per-process directories.
+const PID_DIRS: [&str; 3] = ["fd", "fdinfo", "task"];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Node {
+    Root,
+    SelfLink,
+    ThreadSelf,
+    /// A process's directory (tid 0) or a thread's.
+    Dir(i32, i32),
+    TaskDir(i32),
+    FdDir(i32),
+    FdInfoDir(i32),
+    Fd(i32, i32),
+    FdInfo(i32, i32),
+    /// `PID_LINKS[n]`.
+    Link(i32, usize),
+    /// `PID_FILES[n]` of (pid, tid).
+    File(i32, i32, usize),
+    /// `system::FILES[n]`.
+    System(usize),
+    /// The directory of `system::FILES[n]` cut after that many bytes.
+    SystemDir(usize, usize),
+}
+
+struct ProcInode {
+    fs: Arc<FsInfo>,
+    node: Node,
+}
+
+/// The root of a new procfs.
+pub fn root() -> InodeRef {
+    Arc::new(ProcInode { fs: mount::info("proc", 0x9fa0, false), node: Node::Root })
+}
+
+fn process(pid: i32) -> Result<Arc<Process>> {
+    Process::by_pid(pid).ok_or(ENOENT)
+}
+fn task(p: &Arc<Process>, tid: i32) -> Result<Arc<Task>> {
+    let found = p.tasks.with(|t| t.iter().find(|t| tid == 0 || t.tid == tid).cloned());
+    found.ok_or(ESRCH)
+}
+fn number(name: &[u8]) -> Option<i32> {
+    if name.is_empty() || (name[0] == b'0' && name.len() > 1) || name.len() > 9 {
+        return None;
+    }
+    name.iter().try_fold(0i32, |n, c| c.is_ascii_digit().then(|| n * 10 + i32::from(c - b'0')))
+}
+/// The process whose task has this id.
+fn pid_of(id: i32) -> Option<i32> {
+    if Process::by_pid(id).is_some() {
+        return Some(id);
+    }
+    Task::by_tid(id).map(|t| t.process.pid)
+}
+/// May the caller look into the process?
+fn may_inspect(p: &Process) -> Result<()> {
+    let cred = env::cred();
+    let same = p.cred.with(|c| c.euid == cred.uid);
+    if cred.is_root() || same { Ok(()) } else { Err(EACCES) }
+}
+
+impl ProcInode {
+    fn make(&self, node: Node) -> InodeRef {
+        Arc::new(ProcInode { fs: self.fs.clone(), node })
+    }
+    fn mode(&self) -> u32 {
+        match self.node {
+            Node::Root | Node::Dir(..) | Node::TaskDir(_) | Node::SystemDir(..) => S_IFDIR | 0o555,
+            Node::FdDir(_) | Node::FdInfoDir(_) => S_IFDIR | 0o500,
+            Node::SelfLink | Node::ThreadSelf | Node::Link(..) => S_IFLNK | 0o777,
+            Node::Fd(pid, fd) => S_IFLNK | fd_mode(pid, fd),
+            Node::FdInfo(..) => S_IFREG | 0o400,
+            Node::File(_, _, n) => S_IFREG | PID_FILES[n].1,
+            Node::System(_) => S_IFREG | 0o444,
+        }
+    }
+    fn ino(&self) -> u64 {
+        let pid = |p: i32| (p as u64 + 1) << 20;
+        match self.node {
+            Node::Root => 1,
+            Node::SelfLink => 2,
+            Node::ThreadSelf => 3,
+            Node::System(n) => 16 + n as u64,
+            Node::SystemDir(n, cut) => 0x1_0000 + (n as u64) * 256 + cut as u64,
+            Node::Dir(p, 0) => pid(p),
+            Node::Dir(p, t) => pid(p) + 0x1_0000 + t as u64,
+            Node::TaskDir(p) => pid(p) + 1,
+            Node::FdDir(p) => pid(p) + 2,
+            Node::FdInfoDir(p) => pid(p) + 3,
+            Node::Link(p, n) => pid(p) + 4 + n as u64,
+            Node::File(p, _, n) => pid(p) + 16 + n as u64,
+            Node::Fd(p, f) => pid(p) + 0x4_0000 + f as u64,
+            Node::FdInfo(p, f) => pid(p) + 0x8_0000 + f as u64,
+        }
+    }
+    fn pid(&self) -> Option<i32> {
+        match self.node {
+            Node::Dir(p, _) | Node::TaskDir(p) | Node::FdDir(p) | Node::FdInfoDir(p) => Some(p),
+            Node::Fd(p, _) | Node::FdInfo(p, _) | Node::Link(p, _) | Node::File(p, _, _) => Some(p),
+            _ => None,
+        }
+    }
+    fn content(&self) -> Result<Vec<u8>> {
+        match self.node {
+            Node::System(n) => Ok((system::FILES[n].1)()),
+            Node::FdInfo(pid, fd) => {
+                let f = process(pid)?.files().get(fd).map_err(|_| ENOENT)?;
+                Ok(alloc::format!("pos:\t{}\nflags:\t0{:o}\nmnt_id:\t1\n", f.offset(), f.flags()).into_bytes())
+            }
+            Node::File(pid, tid, n) => {
+                let p = process(pid)?;
+                let t = match task(&p, tid) {
+                    Ok(t) => t,
+                    // A zombie has no task: its status is still there.
+                    Err(_) => return Ok(text::of_zombie(&p, PID_FILES[n].0)),
+                };
+                if PID_FILES[n].1 & 0o004 == 0 {
+                    may_inspect(&p)?;
+                }
+                Ok((PID_FILES[n].2)(&p, &t))
+            }
+            _ => Err(EISDIR),
+        }
+    }
+    fn lookup_pid(&self, pid: i32, tid: i32, name: &[u8]) -> Result<InodeRef> {
+        process(pid)?;
+        let at = |list: &[&str]| list.iter().position(|n| n.as_bytes() == name);
+        if let Some(n) = at(&PID_LINKS) {
+            return Ok(self.make(Node::Link(pid, n)));
+        }
+        match at(&PID_DIRS) {
+            Some(0) => return Ok(self.make(Node::FdDir(pid))),
+            Some(1) => return Ok(self.make(Node::FdInfoDir(pid))),
+            Some(_) if tid == 0 => return Ok(self.make(Node::TaskDir(pid))),
+            _ => {}
+        }
+        let n = PID_FILES.iter().position(|f| f.0.as_bytes() == name).ok_or(ENOENT)?;
+        Ok(self.make(Node::File(pid, tid, n)))
+    }
+    fn link_target(&self) -> Result<Arc<Dentry>> {
+        match self.node {
+            Node::Fd(pid, fd) => {
+                let p = process(pid)?;
+                may_inspect(&p)?;
+                Ok(p.files().get(fd).map_err(|_| ENOENT)?.dentry().clone())
+            }
+            Node::Link(pid, n) => {
+                let p = process(pid)?;
+                may_inspect(&p)?;
+                match PID_LINKS[n] {
+                    "cwd" => Ok(p.fs().cwd()),
+                    "root" => Ok(p.fs().root()),
+                    _ => mount::lookup_path(&p.exe.with(|e| e.clone())).ok_or(ENOENT),
+                }
+            }
+            _ => Err(EINVAL),
+        }
+    }
+}
+
+fn fd_mode(pid: i32, fd: i32) -> u32 {
+    let Some(f) = Process::by_pid(pid).and_then(|p| p.files().get(fd).ok()) else { return 0o700 };
+    0o100 | if f.can_read() { 0o400 } else { 0 } | if f.can_write() { 0o200 } else { 0 }
+}
+
+/// Splits a system path: the component after `cut` bytes.
+fn component(path: &str, cut: usize) -> (&str, bool) {
+    let rest = &path[cut..];
+    match rest.find('/') {
+        Some(i) => (&rest[..i], true),
+        None => (rest, false),
+    }
+}
+/// Looks `name` up among the system files that share the first `cut` bytes of file `n`.
+fn lookup_system(n: usize, cut: usize, name: &[u8]) -> Option<Node> {
+    let prefix = &system::FILES[n].0[..cut];
+    for (i, (path, _)) in system::FILES.iter().enumerate() {
+        if !path.starts_with(prefix) {
+            continue;
+        }
+        let (part, is_dir) = component(path, cut);
+        if part.as_bytes() == name {
+            return Some(if is_dir { Node::SystemDir(i, cut + part.len() + 1) } else { Node::System(i) });
+        }
+    }
+    None
+}
+fn list_system(n: usize, cut: usize) -> Vec<(String, u32)> {
+    let prefix = &system::FILES[n].0[..cut];
+    let mut out: Vec<(String, u32)> = Vec::new();
+    for (path, _) in system::FILES.iter().filter(|f| f.0.starts_with(prefix)) {
+        let (part, is_dir) = component(path, cut);
+        if !out.iter().any(|(n, _)| n == part) {
+            out.push((String::from(part), if is_dir { S_IFDIR } else { S_IFREG }));
+        }
+    }
+    out
+}
+
+impl Inode for ProcInode {
+    fn fs(&self) -> &Arc<FsInfo> {
+        &self.fs
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+    fn kind(&self) -> u32 {
+        self.mode() & S_IFMT
+    }
+    fn file_id(&self) -> (u64, u64) {
+        (self.ino(), crate::time::monotonic_ns())
+    }
+    fn stat(&self) -> Result<Stat> {
+        let (mut uid, mut gid) = (0, 0);
+        if let Some(pid) = self.pid() {
+            (uid, gid) = process(pid)?.cred.with(|c| (c.euid, c.egid));
+        }
+        let t = crate::time::realtime_ns() as i64;
+        let nlink = if self.is_dir() { 2 } else { 1 };
+        let times = Stat { atime: t, mtime: t, ctime: t, ..Stat::default() };
+        let size = if matches!(self.node, Node::Fd(..)) { 64 } else { 0 };
+        Ok(Stat {
+            dev: self.fs.dev,
+            ino: self.ino(),
+            mode: self.mode(),
+            nlink,
+            uid,
+            gid,
+            size,
+            blksize: 1024,
+            ..times
+        })
+    }
+    fn lookup(&self, name: &[u8]) -> Result<InodeRef> {
+        match self.node {
+            Node::Root => match name {
+                b"self" => Ok(self.make(Node::SelfLink)),
+                b"thread-self" => Ok(self.make(Node::ThreadSelf)),
+                _ => match number(name).and_then(pid_of) {
+                    Some(pid) => Ok(self.make(Node::Dir(pid, 0))),
+                    None => lookup_system(0, 0, name).map(|n| self.make(n)).ok_or(ENOENT),
+                },
+            },
+            Node::SystemDir(n, cut) => lookup_system(n, cut, name).map(|n| self.make(n)).ok_or(ENOENT),
+            Node::Dir(pid, tid) => self.lookup_pid(pid, tid, name),
+            Node::TaskDir(pid) => {
+                let tid = number(name).ok_or(ENOENT)?;
+                task(&process(pid)?, tid).map_err(|_| ENOENT)?;
+                Ok(self.make(Node::Dir(pid, tid)))
+            }
+            Node::FdDir(pid) | Node::FdInfoDir(pid) => {
+                let fd = number(name).ok_or(ENOENT)?;
+                process(pid)?.files().get(fd).map_err(|_| ENOENT)?;
+                let info = matches!(self.node, Node::FdInfoDir(_));
+                Ok(self.make(if info { Node::FdInfo(pid, fd) } else { Node::Fd(pid, fd) }))
+            }
+            _ => Err(ENOTDIR),
+        }
+    }
+    fn list(&self) -> Result<Vec<DirEntry>> {
+        let mut out = Vec::new();
+        let mut put = |name: &str, kind: u32| {
+            let ino = self.ino() + out.len() as u64 + 1;
+            out.push(DirEntry { ino, d_type: super::inode::d_type(kind), name: name.as_bytes().to_vec() });
+        };
+        let decimal = |n: i32| alloc::format!("{n}");
+        match self.node {
+            Node::Root => {
+                put("self", S_IFLNK);
+                put("thread-self", S_IFLNK);
+                list_system(0, 0).iter().for_each(|(n, k)| put(n, *k));
+                Process::all().iter().for_each(|p| put(&decimal(p.pid), S_IFDIR));
+            }
+            Node::SystemDir(n, cut) => list_system(n, cut).iter().for_each(|(n, k)| put(n, *k)),
+            Node::Dir(pid, tid) => {
+                process(pid)?;
+                PID_LINKS.iter().for_each(|n| put(n, S_IFLNK));
+                PID_FILES.iter().for_each(|f| put(f.0, S_IFREG));
+                PID_DIRS.iter().filter(|d| tid == 0 || **d != "task").for_each(|n| put(n, S_IFDIR));
+            }
+            Node::TaskDir(pid) => {
+                let tids: Vec<i32> = process(pid)?.tasks.with(|t| t.iter().map(|t| t.tid).collect());
+                tids.iter().for_each(|t| put(&decimal(*t), S_IFDIR));
+            }
+            Node::FdDir(pid) => process(pid)?.files().fds().iter().for_each(|f| put(&decimal(*f), S_IFLNK)),
+            Node::FdInfoDir(pid) => process(pid)?.files().fds().iter().for_each(|f| put(&decimal(*f), S_IFREG)),
+            _ => return Err(ENOTDIR),
+        }
+        Ok(out)
+    }
+    fn readlink(&self) -> Result<Vec<u8>> {
+        match self.node {
+            Node::SelfLink => Ok(alloc::format!("{}", env::peer().0).into_bytes()),
+            Node::ThreadSelf => {
+                let t = crate::process::current();
+                Ok(alloc::format!("{}/task/{}", t.process.pid, t.tid).into_bytes())
+            }
+            Node::Link(pid, 1) => {
+                let p = process(pid)?;
+                may_inspect(&p)?;
+                let exe = p.exe.with(|e| e.clone());
+                if exe.is_empty() { Err(ENOENT) } else { Ok(exe) }
+            }
+            Node::Fd(..) | Node::Link(..) => Ok(self.link_target()?.path()),
+            _ => Err(EINVAL),
+        }
+    }
+    fn magic_link(&self) -> Option<Result<Arc<Dentry>>> {
+        matches!(self.node, Node::Fd(..) | Node::Link(..)).then(|| self.link_target())
+    }
+    fn read_at(&self, off: u64, buf: &mut [u8]) -> Result<usize> {
+        let text = self.content()?;
+        let from = text.get(usize::try_from(off).unwrap_or(usize::MAX)..).unwrap_or(&[]);
+        let n = from.len().min(buf.len());
+        buf[..n].copy_from_slice(&from[..n]);
+        Ok(n)
+    }
+    fn truncate(&self, _len: u64) -> Result<()> {
+        Ok(())
+    }
+    fn open(&self, _me: &InodeRef, _flags: u32) -> Result<Option<Arc<dyn File>>> {
+        if self.kind() != S_IFREG {
+            return Ok(None);
+        }
+        let content = self.content()?;
+        Ok(Some(Arc::new(Snapshot { content, pos: BklCell::new(0), node: self.node })))
+    }
+}
+
+/// The text of a procfs file as it was at open.
+struct Snapshot {
+    content: Vec<u8>,
+    pos: BklCell<u64>,
+    node: Node,
+}
+impl File for Snapshot {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+    fn is_stream(&self) -> bool {
+        false
+    }
+    fn try_read(&self, dst: &mut Dst) -> Result<usize> {
+        let n = self.pread(self.pos.get(), dst)?;
+        self.pos.set(self.pos.get() + n as u64);
+        Ok(n)
+    }
+    fn pread(&self, off: u64, dst: &mut Dst) -> Result<usize> {
+        let rest = self.content.get(usize::try_from(off).unwrap_or(usize::MAX)..).unwrap_or(&[]);
+        if rest.is_empty() { Ok(0) } else { dst.push(rest) }
+    }
+    fn try_write(&self, src: &mut Src) -> Result<usize> {
+        let mut buf = [0u8; 64];
+        let n = src.pull(&mut buf)?;
+        if let Node::File(pid, tid, k) = self.node
+            && PID_FILES[k].0 == "comm"
+        {
+            let name = buf[..n].strip_suffix(b"\n").unwrap_or(&buf[..n]);
+            let mut comm = [0u8; 16];
+            let len = name.len().min(15);
+            comm[..len].copy_from_slice(&name[..len]);
+            task(&process(pid)?, tid)?.comm.set(comm);
+        }
+        Ok(n)
+    }
+    fn seek(&self, whence: u32, off: i64) -> Result<u64> {
+        let base = match whence {
+            SEEK_SET => 0,
+            SEEK_CUR => self.pos.get() as i64,
+            _ => return Err(EINVAL),
+        };
+        let new = base.checked_add(off).filter(|n| *n >= 0).ok_or(EINVAL)?;
+        self.pos.set(new as u64);
+        Ok(new as u64)
+    }
+}

@@ -1,0 +1,150 @@
+//! System-wide texts of /proc, by path.
+use super::super::mount;
+use super::super::prelude::*;
+use crate::process::Process;
+use crate::time::{monotonic_ns, realtime_ns};
+use alloc::format;
+
+/// Path below /proc and what it shows.
+pub const FILES: &[(&str, fn() -> Vec<u8>)] = &[
+    ("cmdline", || b"occlum\n".to_vec()),
+    ("cpuinfo", cpuinfo),
+    ("filesystems", filesystems),
+    ("loadavg", loadavg),
+    ("meminfo", meminfo),
+    ("mounts", || mounts(false)),
+    ("stat", stat),
+    ("sys/fs/file-max", || b"1048576\n".to_vec()),
+    ("sys/fs/nr_open", || b"1048576\n".to_vec()),
+    ("sys/fs/pipe-max-size", || b"1048576\n".to_vec()),
+    ("sys/kernel/cap_last_cap", || b"40\n".to_vec()),
+    ("sys/kernel/hostname", || [&crate::boot::hostname()[..], b"\n"].concat()),
+    ("sys/kernel/ngroups_max", || b"65536\n".to_vec()),
+    ("sys/kernel/osrelease", || b"6.1.0\n".to_vec()),
+    ("sys/kernel/ostype", || b"Linux\n".to_vec()),
+    ("sys/kernel/pid_max", || format!("{}\n", crate::process::pid_max()).into_bytes()),
+    ("sys/kernel/random/boot_id", boot_id),
+    ("sys/kernel/random/entropy_avail", || b"256\n".to_vec()),
+    ("sys/kernel/random/uuid", uuid),
+    ("sys/kernel/threads-max", || b"8000\n".to_vec()),
+    ("sys/kernel/yama/ptrace_scope", || b"1\n".to_vec()),
+    ("sys/net/core/somaxconn", || b"4096\n".to_vec()),
+    ("sys/vm/max_map_count", || b"65530\n".to_vec()),
+    ("sys/vm/mmap_min_addr", || b"65536\n".to_vec()),
+    ("sys/vm/overcommit_memory", || b"0\n".to_vec()),
+    ("sys/vm/swappiness", || b"0\n".to_vec()),
+    ("uptime", uptime),
+    ("version", || b"Linux version 6.1.0 (occlum) #1 SMP\n".to_vec()),
+];
+
+fn cpuinfo() -> Vec<u8> {
+    let n = occlum_rt::vcpu::count().max(1);
+    let mut out = String::new();
+    for i in 0..n {
+        out += &format!(
+            "processor\t: {i}\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 85\nmodel name\t: Occlum \
+             virtual CPU\nstepping\t: 4\ncpu MHz\t\t: 2000.000\ncache size\t: 32768 KB\nphysical id\t: 0\n\
+             siblings\t: {n}\ncore id\t\t: {i}\ncpu cores\t: {n}\nfpu\t\t: yes\nfpu_exception\t: yes\n\
+             cpuid level\t: 13\nwp\t\t: yes\nflags\t\t: fpu tsc cx8 cmov mmx fxsr sse sse2 ht syscall nx lm \
+             constant_tsc rep_good nopl pni ssse3 cx16 sse4_1 sse4_2 popcnt\nbogomips\t: 4000.00\n\
+             clflush size\t: 64\ncache_alignment\t: 64\naddress sizes\t: 46 bits physical, 48 bits virtual\n\n"
+        );
+    }
+    out.into_bytes()
+}
+fn filesystems() -> Vec<u8> {
+    b"nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tdevtmpfs\nnodev\toverlay\nnodev\thostfs\n".to_vec()
+}
+fn loadavg() -> Vec<u8> {
+    let all = Process::all();
+    let last = all.iter().map(|p| p.pid).max().unwrap_or(1);
+    format!("0.00 0.00 0.00 1/{} {last}\n", all.len()).into_bytes()
+}
+fn meminfo() -> Vec<u8> {
+    let (total, free) = crate::mm::budget();
+    let (total, free) = (total * 4, free * 4);
+    let cached = super::super::pages::cached_bytes() / 1024;
+    format!(
+        "MemTotal:       {total:8} kB\nMemFree:        {free:8} kB\nMemAvailable:   {:8} kB\nBuffers:               \
+         0 kB\nCached:         {cached:8} kB\nSwapCached:            0 kB\nSwapTotal:             0 kB\n\
+         SwapFree:              0 kB\nDirty:                 0 kB\nHugePages_Total:       0\nHugePages_Free:        \
+         0\nHugepagesize:       2048 kB\n",
+        free + cached
+    )
+    .into_bytes()
+}
+/// /proc/mounts; `info` gives /proc/self/mountinfo's form.
+pub fn mounts(info: bool) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut id = 1;
+    mount::each(|m| {
+        let fs = &m.info;
+        let path = escape(&m.dentry.path_from(&mount::root()).unwrap_or_default());
+        let mode = if fs.read_only { "ro" } else { "rw" };
+        let name = fs.name;
+        let line = if info {
+            let parent = if id == 1 { 0 } else { 1 };
+            format!("{id} {parent} 0:{} / {path} {mode},relatime - {name} {name} {mode}\n", fs.dev)
+        } else {
+            format!("{name} {path} {name} {mode},relatime 0 0\n")
+        };
+        out.extend_from_slice(line.as_bytes());
+        id += 1;
+    });
+    out
+}
+fn escape(path: &[u8]) -> String {
+    let mut out = String::new();
+    for c in path {
+        match c {
+            b' ' | b'\t' | b'\n' | b'\\' => out += &format!("\\{c:03o}"),
+            c => out.push(char::from(*c)),
+        }
+    }
+    out
+}
+fn stat() -> Vec<u8> {
+    let n = occlum_rt::vcpu::count().max(1);
+    let hz = monotonic_ns() / 10_000_000;
+    let busy: u64 = Process::all().iter().map(|p| p.times.get().cpu_ns / 10_000_000).sum();
+    let mut out = format!("cpu  {busy} 0 0 {} 0 0 0 0 0 0\n", (hz * u64::from(n)).saturating_sub(busy));
+    for i in 0..n {
+        let busy = busy / u64::from(n);
+        out += &format!("cpu{i} {busy} 0 0 {} 0 0 0 0 0 0\n", hz.saturating_sub(busy));
+    }
+    let boot = realtime_ns().saturating_sub(monotonic_ns()) / 1_000_000_000;
+    let all = Process::all().len();
+    out += &format!("intr 0\nctxt 0\nbtime {boot}\nprocesses {all}\nprocs_running 1\nprocs_blocked 0\n");
+    out.into_bytes()
+}
+fn uptime() -> Vec<u8> {
+    let cs = monotonic_ns() / 10_000_000;
+    format!("{}.{:02} {}.{:02}\n", cs / 100, cs % 100, cs / 100, cs % 100).into_bytes()
+}
+fn format_uuid(b: [u8; 16]) -> Vec<u8> {
+    let mut out = String::new();
+    for (i, x) in b.iter().enumerate() {
+        if matches!(i, 4 | 6 | 8 | 10) {
+            out.push('-');
+        }
+        out += &format!("{x:02x}");
+    }
+    out.push('\n');
+    out.into_bytes()
+}
+fn new_uuid() -> [u8; 16] {
+    let mut b = [0; 16];
+    occlum_rt::random::fill(&mut b);
+    b[6] = (b[6] & 0x0f) | 0x40;
+    b[8] = (b[8] & 0x3f) | 0x80;
+    b
+}
+fn uuid() -> Vec<u8> {
+    format_uuid(new_uuid())
+}
+fn boot_id() -> Vec<u8> {
+    static ID: BklCell<Option<[u8; 16]>> = BklCell::new(None);
+    let id = ID.get().unwrap_or_else(new_uuid);
+    ID.set(Some(id));
+    format_uuid(id)
+}

@@ -1,0 +1,260 @@
+//! Texts of /proc/<pid>.
+use super::super::prelude::*;
+use super::system;
+use crate::mm::{Backing, Mm};
+use crate::process::{Process, Task, TaskState};
+use alloc::format;
+
+type P<'a> = &'a Arc<Process>;
+type T<'a> = &'a Arc<Task>;
+
+/// Reads a range of another process's memory; empty if it is gone.
+fn foreign(p: P, pick: fn(&crate::mm::Layout) -> core::ops::Range<u64>) -> Vec<u8> {
+    let Some(mm) = p.mm() else { return Vec::new() };
+    let r = pick(&mm.layout());
+    let len = r.end.saturating_sub(r.start).min(8 << 20) as usize;
+    let Ok(mut buf) = super::super::uio::try_vec(len) else { return Vec::new() };
+    match mm.read_foreign(r.start, &mut buf) {
+        Ok(()) => buf,
+        Err(_) => Vec::new(),
+    }
+}
+pub fn cmdline(p: P, _t: T) -> Vec<u8> {
+    foreign(p, |l| l.args.clone())
+}
+pub fn environ(p: P, _t: T) -> Vec<u8> {
+    foreign(p, |l| l.env.clone())
+}
+pub fn auxv(p: P, _t: T) -> Vec<u8> {
+    p.mm().map_or(Vec::new(), |m| m.layout().auxv)
+}
+fn name(t: T) -> String {
+    let c = t.comm.get();
+    let len = c.iter().position(|b| *b == 0).unwrap_or(c.len());
+    String::from_utf8_lossy(&c[..len]).into_owned()
+}
+pub fn comm(_p: P, t: T) -> Vec<u8> {
+    format!("{}\n", name(t)).into_bytes()
+}
+pub fn cgroup(_p: P, _t: T) -> Vec<u8> {
+    b"0::/\n".to_vec()
+}
+pub fn io(_p: P, _t: T) -> Vec<u8> {
+    b"rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n".to_vec()
+}
+pub fn zero(_p: P, _t: T) -> Vec<u8> {
+    b"0\n".to_vec()
+}
+pub fn wchan(_p: P, _t: T) -> Vec<u8> {
+    b"0".to_vec()
+}
+pub fn personality(_p: P, _t: T) -> Vec<u8> {
+    b"00000000\n".to_vec()
+}
+pub fn loginuid(_p: P, _t: T) -> Vec<u8> {
+    b"4294967295".to_vec()
+}
+pub fn mounts(_p: P, _t: T) -> Vec<u8> {
+    system::mounts(false)
+}
+pub fn mountinfo(_p: P, _t: T) -> Vec<u8> {
+    system::mounts(true)
+}
+
+/// Names and units of the limits, by number.
+const LIMITS: [(&str, &str); 16] = [
+    ("Max cpu time", "seconds"),
+    ("Max file size", "bytes"),
+    ("Max data size", "bytes"),
+    ("Max stack size", "bytes"),
+    ("Max core file size", "bytes"),
+    ("Max resident set", "bytes"),
+    ("Max processes", "processes"),
+    ("Max open files", "files"),
+    ("Max locked memory", "bytes"),
+    ("Max address space", "bytes"),
+    ("Max file locks", "locks"),
+    ("Max pending signals", "signals"),
+    ("Max msgqueue size", "bytes"),
+    ("Max nice priority", ""),
+    ("Max realtime priority", ""),
+    ("Max realtime timeout", "us"),
+];
+pub fn limits(p: P, _t: T) -> Vec<u8> {
+    let show = |v: u64| if v == u64::MAX { String::from("unlimited") } else { format!("{v}") };
+    let mut out = format!("{:<25} {:<20} {:<20} {:<10}\n", "Limit", "Soft Limit", "Hard Limit", "Units");
+    let all = p.rlimits.get();
+    for ((soft, hard), (name, unit)) in all.iter().zip(LIMITS) {
+        out += &format!("{name:<25} {:<20} {:<20} {unit:<10}\n", show(*soft), show(*hard));
+    }
+    out.into_bytes()
+}
+
+struct Area {
+    start: u64,
+    line: String,
+    kib: u64,
+}
+fn areas(p: P) -> Vec<Area> {
+    let Some(mm) = p.mm() else { return Vec::new() };
+    let list = mm.vmas();
+    list.iter().map(|(start, v)| Area { start: *start, line: area_line(*start, v), kib: (v.end - start) / 1024 }).collect()
+}
+fn area_line(start: u64, v: &crate::mm::Vma) -> String {
+    let bit = |b: u32, c: char| if v.prot & b != 0 { c } else { '-' };
+    let shared = matches!(v.backing, Backing::Shared(..));
+    let (off, ino, dev, path) = match &v.backing {
+        Backing::File(f, off) => {
+            let s = f.0.stat().unwrap_or_default();
+            (*off, s.ino, s.dev, String::from_utf8_lossy(&f.path()).into_owned())
+        }
+        Backing::Shared(_, off) => (*off, 0, 0, String::from(v.name)),
+        Backing::Anon => (0, 0, 0, String::from(v.name)),
+    };
+    let head = format!(
+        "{start:08x}-{:08x} {}{}{}{} {off:08x} {:02x}:{:02x} {ino} ",
+        v.end,
+        bit(1, 'r'),
+        bit(2, 'w'),
+        bit(4, 'x'),
+        if shared { 's' } else { 'p' },
+        dev >> 8 & 0xfff,
+        dev & 0xff
+    );
+    if path.is_empty() { format!("{head}\n") } else { format!("{head:<73}{path}\n") }
+}
+pub fn maps(p: P, _t: T) -> Vec<u8> {
+    areas(p).into_iter().map(|a| a.line).collect::<String>().into_bytes()
+}
+pub fn smaps(p: P, _t: T) -> Vec<u8> {
+    let mut out = String::new();
+    for a in areas(p) {
+        let _ = a.start;
+        out += &a.line;
+        out += &format!("Size: {:14} kB\nRss: {:15} kB\nPss: {:15} kB\n", a.kib, a.kib, a.kib);
+    }
+    out.into_bytes()
+}
+
+fn memory(p: P) -> (u64, u64) {
+    let of = |m: &Arc<Mm>| (m.mapped_bytes(), m.resident_pages());
+    p.mm().map_or((0, 0), |m| of(&m))
+}
+pub fn statm(p: P, _t: T) -> Vec<u8> {
+    let (bytes, pages) = memory(p);
+    format!("{} {pages} 0 0 0 {pages} 0\n", bytes / PAGE).into_bytes()
+}
+fn state(p: &Process, t: Option<&Arc<Task>>) -> (char, &'static str) {
+    if t.is_none() || p.exit_status.with(|e| e.is_some()) {
+        return ('Z', "zombie");
+    }
+    if p.stopped.with(|s| s.is_some()) {
+        return ('T', "stopped");
+    }
+    match t.map(|t| t.state.get()) {
+        Some(TaskState::Running | TaskState::Runnable) => ('R', "running"),
+        _ => ('S', "sleeping"),
+    }
+}
+fn tty_of(p: &Process) -> (u64, i32) {
+    match super::super::tty::console() {
+        Some(t) if t.session() == p.sid.get() => (super::super::dev::PTS0, t.foreground_pgrp()),
+        _ => (0, -1),
+    }
+}
+fn stat_line(p: P, t: Option<&Arc<Task>>, comm: &str) -> Vec<u8> {
+    let (tty, fg) = tty_of(p);
+    let (bytes, pages) = memory(p);
+    let layout = p.mm().map(|m| m.layout()).unwrap_or_default();
+    let ticks = p.times.get().cpu_ns / 10_000_000;
+    let child = p.times.get().children_ns / 10_000_000;
+    let start = p.start_ns / 10_000_000;
+    let threads = p.tasks.with(Vec::len);
+    let tid = t.map_or(p.pid, |t| t.tid);
+    let (pending, blocked) = t.map_or((0, 0), |t| (t.pending.with(|s| s.set()), t.mask.get()));
+    format!(
+        "{tid} ({comm}) {} {} {} {} {tty} {fg} 4194304 0 0 0 0 {ticks} 0 {child} 0 20 0 {threads} 0 {start} {bytes} \
+         {pages} 18446744073709551615 {} {} {} 0 0 {pending} {blocked} 0 0 0 0 0 17 0 0 0 0 0 0 0 0 {} {} {} {} {} 0\n",
+        state(p, t).0,
+        p.ppid(),
+        p.pgid.get(),
+        p.sid.get(),
+        layout.code.start,
+        layout.code.end,
+        layout.stack_top,
+        layout.brk_start,
+        layout.args.start,
+        layout.args.end,
+        layout.env.start,
+        layout.env.end,
+    )
+    .into_bytes()
+}
+pub fn stat(p: P, t: T) -> Vec<u8> {
+    stat_line(p, Some(t), &name(t))
+}
+pub fn status(p: P, t: T) -> Vec<u8> {
+    let (letter, word) = state(p, Some(t));
+    let (bytes, pages) = memory(p);
+    let c = p.cred();
+    let groups: String = c.groups.iter().map(|g| format!("{g} ")).collect();
+    let threads = p.tasks.with(Vec::len);
+    let (mut ignored, mut caught) = (0u64, 0u64);
+    for sig in 1..=64 {
+        match p.actions.with(|a| a.get(sig).handler) {
+            0 => {}
+            1 => ignored |= 1 << (sig - 1),
+            _ => caught |= 1 << (sig - 1),
+        }
+    }
+    let caps = if c.euid == 0 { 0x1ff_ffff_ffffu64 } else { 0 };
+    let cpus = occlum_rt::vcpu::count().clamp(1, 63);
+    let umask = p.fs().umask();
+    format!(
+        "Name:\t{}\nUmask:\t{umask:04o}\nState:\t{letter} ({word})\nTgid:\t{}\nNgid:\t0\nPid:\t{}\nPPid:\t{}\n\
+         TracerPid:\t0\nUid:\t{}\t{}\t{}\t{}\nGid:\t{}\t{}\t{}\t{}\nFDSize:\t256\nGroups:\t{groups}\nVmPeak:\t{:8} \
+         kB\nVmSize:\t{:8} kB\nVmHWM:\t{:8} kB\nVmRSS:\t{:8} kB\nThreads:\t{threads}\nSigQ:\t0/65536\nSigPnd:\t\
+         {:016x}\nShdPnd:\t{:016x}\nSigBlk:\t{:016x}\nSigIgn:\t{ignored:016x}\nSigCgt:\t{caught:016x}\nCapInh:\t\
+         {:016x}\nCapPrm:\t{caps:016x}\nCapEff:\t{caps:016x}\nCapBnd:\t{caps:016x}\nCapAmb:\t{:016x}\nNoNewPrivs:\t0\n\
+         Seccomp:\t0\nCpus_allowed:\t{:x}\nCpus_allowed_list:\t0-{}\nvoluntary_ctxt_switches:\t0\n\
+         nonvoluntary_ctxt_switches:\t0\n",
+        name(t),
+        p.pid,
+        t.tid,
+        p.ppid(),
+        c.uid,
+        c.euid,
+        c.suid,
+        c.euid,
+        c.gid,
+        c.egid,
+        c.sgid,
+        c.egid,
+        bytes / 1024,
+        bytes / 1024,
+        pages * 4,
+        pages * 4,
+        t.pending.with(|s| s.set()),
+        p.pending.with(|s| s.set()),
+        t.mask.get(),
+        0,
+        0,
+        (1u64 << cpus) - 1,
+        cpus - 1,
+    )
+    .into_bytes()
+}
+/// What a process shows that has ended.
+pub fn of_zombie(p: P, file: &str) -> Vec<u8> {
+    match file {
+        "stat" => stat_line(p, None, "?"),
+        "status" => format!(
+            "Name:\t?\nState:\tZ (zombie)\nTgid:\t{}\nPid:\t{}\nPPid:\t{}\nThreads:\t1\n",
+            p.pid,
+            p.pid,
+            p.ppid()
+        )
+        .into_bytes(),
+        _ => Vec::new(),
+    }
+}

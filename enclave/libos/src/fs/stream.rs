@@ -1,0 +1,227 @@
+//! The host's standard streams as files: non-blocking OCALLs, one queue that is woken when the host says "ready".
+use super::anon::{AnonInode, Reopen};
+use super::dentry::Dentry;
+use super::file::{File, Notify, OpenFile};
+use super::host;
+use super::inode::Stat;
+use super::memfs::stat_of_host;
+use super::prelude::*;
+use super::tty::{self, Tty};
+use super::uio::{Dst, Src, partial, try_vec};
+
+/// Bytes moved by one OCALL.
+const CHUNK: usize = 128 << 10;
+
+static READY: BklCell<Option<Arc<Notify>>> = BklCell::new(None);
+fn ready() -> Arc<Notify> {
+    if let Some(n) = READY.with(|r| r.clone()) {
+        return n;
+    }
+    let n = Arc::new(Notify::new());
+    READY.set(Some(n.clone()));
+    n
+}
+/// The host reported that some polled descriptor became ready.
+pub fn host_ready() {
+    ready().notify();
+}
+
+/// A host stream.
+pub struct HostStream {
+    fd: u32,
+    kind: u32,
+    tty: Option<Arc<Tty>>,
+}
+impl HostStream {
+    /// Over a host descriptor.
+    pub fn new(fd: u32, kind: u32, tty: Option<Arc<Tty>>) -> Arc<Self> {
+        Arc::new(Self { fd, kind, tty })
+    }
+    fn always_ready(&self) -> bool {
+        self.kind == S_IFREG || self.kind == S_IFDIR || self.kind == S_IFBLK
+    }
+    /// Did the host say "would block" although it is ready by now? Registers interest otherwise.
+    fn retry(&self, events: u32) -> bool {
+        self.always_ready() || host::poll(self.fd, events) & (events | POLLERR | POLLHUP) != 0
+    }
+    fn read_once(&self, buf: &mut [u8]) -> Result<usize> {
+        match host::read(self.fd, buf) {
+            Err(EAGAIN) if self.retry(POLLIN) => host::read(self.fd, buf),
+            r => r,
+        }
+    }
+    fn write_once(&self, buf: &[u8]) -> Result<usize> {
+        match host::write(self.fd, buf) {
+            Err(EAGAIN) if self.retry(POLLOUT) => host::write(self.fd, buf),
+            r => r,
+        }
+    }
+}
+impl Reopen for HostStream {
+    fn reopen(self: Arc<Self>, _flags: u32) -> Result<Arc<dyn File>> {
+        Ok(self)
+    }
+}
+impl File for HostStream {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+    fn try_read(&self, dst: &mut Dst) -> Result<usize> {
+        if let Some(t) = &self.tty {
+            t.check_read()?;
+        }
+        let mut buf = try_vec(dst.remaining().min(CHUNK))?;
+        let n = self.read_once(&mut buf)?;
+        dst.push(&buf[..n])
+    }
+    fn try_write(&self, src: &mut Src) -> Result<usize> {
+        if let Some(t) = &self.tty {
+            t.check_write()?;
+        }
+        let mut buf = try_vec(src.remaining().min(CHUNK))?;
+        let mut total = 0;
+        loop {
+            let n = match src.pull(&mut buf) {
+                Ok(0) => return Ok(total),
+                Ok(n) => n,
+                Err(e) => return partial(total, e),
+            };
+            let m = match self.write_once(&buf[..n]) {
+                Ok(m) => m,
+                Err(e) => {
+                    src.rewind(n);
+                    return partial(total, e);
+                }
+            };
+            src.rewind(n - m);
+            total += m;
+            if m < n {
+                return Ok(total);
+            }
+        }
+    }
+    fn poll(&self, want: u32) -> u32 {
+        if self.always_ready() {
+            return POLL_IN | POLL_OUT;
+        }
+        let mut e = host::poll(self.fd, want & (POLLIN | POLLOUT));
+        e &= POLLIN | POLLOUT | POLLERR | POLLHUP | POLLPRI;
+        if e & POLLIN != 0 {
+            e |= POLLRDNORM;
+        }
+        if e & POLLOUT != 0 {
+            e |= POLLWRNORM;
+        }
+        e
+    }
+    fn queues(&self, out: &mut Vec<Arc<WaitQueue>>) {
+        out.push(ready().queue());
+    }
+    fn seq(&self) -> u64 {
+        ready().seq()
+    }
+    fn ioctl(&self, request: u32, arg: u64) -> Result<usize> {
+        if let Some(t) = &self.tty {
+            return t.ioctl(request, arg);
+        }
+        if request == FIONREAD {
+            let mut b = [0; 4];
+            host::ioctl(self.fd, request, &[], &mut b)?;
+            crate::uaccess::write_bytes(arg, &b)?;
+            return Ok(0);
+        }
+        Err(ENOTTY)
+    }
+    fn seek(&self, whence: u32, off: i64) -> Result<u64> {
+        if self.kind != S_IFREG && self.kind != S_IFBLK {
+            return Err(ESPIPE);
+        }
+        if whence > SEEK_HOLE {
+            return Err(EINVAL);
+        }
+        host::seek(self.fd, whence, off)
+    }
+    fn pread(&self, off: u64, dst: &mut Dst) -> Result<usize> {
+        if self.kind != S_IFREG {
+            return Err(ESPIPE);
+        }
+        let mut buf = try_vec(dst.remaining().min(CHUNK))?;
+        let mut total = 0;
+        while dst.remaining() > 0 {
+            let want = buf.len().min(dst.remaining());
+            match host::pread(self.fd, off + total as u64, &mut buf[..want]) {
+                Ok(0) => break,
+                Ok(n) => total += dst.push(&buf[..n])?,
+                Err(e) => return partial(total, e),
+            }
+        }
+        Ok(total)
+    }
+    fn pwrite(&self, off: u64, src: &mut Src) -> Result<usize> {
+        if self.kind != S_IFREG {
+            return Err(ESPIPE);
+        }
+        let mut buf = try_vec(src.remaining().min(CHUNK))?;
+        let mut total = 0;
+        loop {
+            let n = src.pull(&mut buf)?;
+            if n == 0 {
+                return Ok(total);
+            }
+            match host::pwrite(self.fd, off + total as u64, &buf[..n]) {
+                Ok(m) => {
+                    src.rewind(n - m);
+                    total += m;
+                    if m == 0 {
+                        return Ok(total);
+                    }
+                }
+                Err(e) => return partial(total, e),
+            }
+        }
+    }
+    fn stat(&self) -> Option<Result<Stat>> {
+        if self.tty.is_some() {
+            return None;
+        }
+        Some(host::fstat(self.fd).map(|s| stat_of_host(&s)))
+    }
+}
+
+static STREAMS: BklCell<Vec<Arc<HostStream>>> = BklCell::new(Vec::new());
+/// A stream on the terminal.
+pub fn tty_stream() -> Option<Arc<HostStream>> {
+    STREAMS.with(|s| s.iter().find(|s| s.tty.is_some()).cloned())
+}
+
+/// The open file for host descriptor `fd`; `None` if the host has it closed. `terminal` names the tty's node.
+pub fn open_std(fd: u32, is_tty: bool, terminal: impl Fn() -> Option<Arc<Dentry>>) -> Option<Arc<OpenFile>> {
+    let s = host::fstat(fd).ok()?;
+    let kind = s.mode as u32 & S_IFMT;
+    let mode = match (is_tty, fd) {
+        (true, _) => O_RDWR,
+        (_, 0) => O_RDONLY,
+        _ => O_WRONLY,
+    };
+    if kind == S_IFCHR && s.rdev == super::dev::NULL {
+        let d = super::mount::lookup_path(b"/dev/null")?;
+        let special = super::dev::open(super::dev::NULL, d.inode(), O_RDWR).ok();
+        return Some(OpenFile::new(d, special, O_RDWR));
+    }
+    let tty = is_tty.then(|| tty::create(fd));
+    let stream = HostStream::new(fd, kind, tty);
+    STREAMS.with_mut(|v| v.push(stream.clone()));
+    if is_tty && let Some(d) = terminal() {
+        return Some(OpenFile::new(d, Some(stream), mode));
+    }
+    let inode = AnonInode::new(kind);
+    let object: Arc<dyn Reopen> = stream.clone();
+    inode.set_object(&object);
+    let label = match kind {
+        S_IFIFO => "pipe",
+        S_IFSOCK => "socket",
+        _ => "host",
+    };
+    let name = alloc::format!("{label}:[{}]", s.ino);
+    Some(OpenFile::new(Dentry::anonymous(inode, name.as_bytes()), Some(stream), mode))
+}

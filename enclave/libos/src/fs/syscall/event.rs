@@ -1,0 +1,68 @@
+//! eventfd, timerfd, and what is refused (signalfd, inotify, fanotify).
+use super::super::event::{EventFd, TimerFd};
+use super::super::prelude::*;
+use super::super::{OpenFile, env};
+use super::{Args, int, real_file, timespec};
+use crate::uaccess;
+
+fn install(file: Arc<OpenFile>, flags: u32) -> Result<usize> {
+    Ok(env::files().add(file, flags & O_CLOEXEC != 0)? as usize)
+}
+/// eventfd(2).
+pub fn sys_eventfd(a: &Args) -> Result<usize> {
+    sys_eventfd2(&[a[0], 0, 0, 0, 0, 0])
+}
+/// eventfd2(2).
+pub fn sys_eventfd2(a: &Args) -> Result<usize> {
+    let flags = int(a[1]);
+    if flags & !(O_CLOEXEC | O_NONBLOCK | 1) != 0 {
+        return Err(EINVAL);
+    }
+    let e = EventFd::new(u64::from(int(a[0])), flags & 1 != 0);
+    install(OpenFile::anonymous(0, "anon_inode:[eventfd]", e, O_RDWR | flags & O_NONBLOCK), flags)
+}
+/// timerfd_create(2).
+pub fn sys_timerfd_create(a: &Args) -> Result<usize> {
+    let flags = int(a[1]);
+    if flags & !(O_CLOEXEC | O_NONBLOCK) != 0 {
+        return Err(EINVAL);
+    }
+    let realtime = match int(a[0]) {
+        0 | 8 => true,
+        1 | 7 | 9 => false,
+        _ => return Err(EINVAL),
+    };
+    let t = TimerFd::new(realtime);
+    install(OpenFile::anonymous(0, "anon_inode:[timerfd]", t, O_RDONLY | flags & O_NONBLOCK), flags)
+}
+fn write_itimerspec(off: u64, (left, interval): (u64, u64)) -> Result<()> {
+    for (i, ns) in [interval, left].into_iter().enumerate() {
+        uaccess::write_val(off + i as u64 * 16, ns / 1_000_000_000)?;
+        uaccess::write_val(off + i as u64 * 16 + 8, ns % 1_000_000_000)?;
+    }
+    Ok(())
+}
+/// timerfd_settime(2).
+pub fn sys_timerfd_settime(a: &Args) -> Result<usize> {
+    let f = real_file(a[0])?;
+    let t = f.downcast::<TimerFd>().ok_or(EINVAL)?;
+    let flags = int(a[1]);
+    if flags & !3 != 0 {
+        return Err(EINVAL);
+    }
+    let (interval, value) = (timespec(a[2])?, timespec(a[2] + 16)?);
+    let old = t.set(value, interval, flags & 1 != 0);
+    if a[3] != 0 {
+        write_itimerspec(a[3], old)?;
+    }
+    Ok(0)
+}
+/// timerfd_gettime(2).
+pub fn sys_timerfd_gettime(a: &Args) -> Result<usize> {
+    let f = real_file(a[0])?;
+    write_itimerspec(a[1], f.downcast::<TimerFd>().ok_or(EINVAL)?.left()).map(|()| 0)
+}
+/// signalfd(2), inotify, fanotify: not there.
+pub fn sys_absent(_a: &Args) -> Result<usize> {
+    Err(ENOSYS)
+}

@@ -1,0 +1,237 @@
+//! Descriptors: dup, fcntl, flock, ioctl, close_range, pipe.
+use super::super::locks::{self, Family, Lock};
+use super::super::pipe::{self, PipeEnd};
+use super::super::prelude::*;
+use super::super::{OpenFile, env};
+use super::{Args, fd, file, int, real_file};
+use crate::uaccess;
+
+/// dup(2).
+pub fn sys_dup(a: &Args) -> Result<usize> {
+    Ok(env::files().add(file(a[0])?, false)? as usize)
+}
+/// dup2(2).
+pub fn sys_dup2(a: &Args) -> Result<usize> {
+    let f = file(a[0])?;
+    if fd(a[0]) != fd(a[1]) {
+        env::files().put(fd(a[1]), f, false)?;
+    }
+    Ok(int(a[1]) as usize)
+}
+/// dup3(2).
+pub fn sys_dup3(a: &Args) -> Result<usize> {
+    if fd(a[0]) == fd(a[1]) || int(a[2]) & !O_CLOEXEC != 0 {
+        return Err(EINVAL);
+    }
+    env::files().put(fd(a[1]), file(a[0])?, int(a[2]) & O_CLOEXEC != 0)?;
+    Ok(int(a[1]) as usize)
+}
+/// close_range(2).
+pub fn sys_close_range(a: &Args) -> Result<usize> {
+    const UNSHARE: u32 = 2;
+    const CLOEXEC: u32 = 4;
+    let (first, last, flags) = (int(a[0]), int(a[1]), int(a[2]));
+    if first > last || flags & !(UNSHARE | CLOEXEC) != 0 {
+        return Err(EINVAL);
+    }
+    let t = env::files();
+    for fd in t.fds().into_iter().filter(|f| (first..=last).contains(&(*f as u32))) {
+        let _ = if flags & CLOEXEC != 0 { t.set_cloexec(fd, true) } else { t.close(fd) };
+    }
+    Ok(0)
+}
+
+const F_DUPFD: u32 = 0;
+const F_GETFD: u32 = 1;
+const F_SETFD: u32 = 2;
+const F_GETFL: u32 = 3;
+const F_SETFL: u32 = 4;
+const F_GETLK: u32 = 5;
+const F_SETLK: u32 = 6;
+const F_SETLKW: u32 = 7;
+const F_SETOWN: u32 = 8;
+const F_GETOWN: u32 = 9;
+const F_OFD_GETLK: u32 = 36;
+const F_OFD_SETLK: u32 = 37;
+const F_OFD_SETLKW: u32 = 38;
+const F_DUPFD_CLOEXEC: u32 = 1030;
+const F_SETPIPE_SZ: u32 = 1031;
+const F_GETPIPE_SZ: u32 = 1032;
+const F_ADD_SEALS: u32 = 1033;
+const F_GET_SEALS: u32 = 1034;
+
+/// fcntl(2).
+pub fn sys_fcntl(a: &Args) -> Result<usize> {
+    let f = file(a[0])?;
+    let t = env::files();
+    let cmd = int(a[1]);
+    if f.is_path() && !matches!(cmd, F_DUPFD | F_DUPFD_CLOEXEC | F_GETFD | F_SETFD | F_GETFL) {
+        return Err(EBADF);
+    }
+    match cmd {
+        F_DUPFD | F_DUPFD_CLOEXEC => {
+            let min = int(a[2]) as usize;
+            if min >= env::nofile() {
+                return Err(EINVAL);
+            }
+            Ok(t.install(f, min, cmd == F_DUPFD_CLOEXEC)? as usize)
+        }
+        F_GETFD => Ok(usize::from(t.cloexec(fd(a[0]))?)),
+        F_SETFD => t.set_cloexec(fd(a[0]), a[2] & 1 != 0).map(|()| 0),
+        F_GETFL => Ok((f.flags() | O_LARGEFILE) as usize),
+        F_SETFL => {
+            f.set_flags(int(a[2]));
+            Ok(0)
+        }
+        F_GETLK | F_OFD_GETLK => get_lock(&f, cmd, a[2]),
+        F_SETLK | F_SETLKW | F_OFD_SETLK | F_OFD_SETLKW => set_lock(&f, cmd, a[2]),
+        F_SETOWN | F_GETOWN => Ok(0),
+        F_SETPIPE_SZ => f.downcast::<PipeEnd>().ok_or(EBADF)?.pipe.resize(int(a[2]) as usize),
+        F_GETPIPE_SZ => Ok(f.downcast::<PipeEnd>().ok_or(EBADF)?.pipe.size()),
+        F_ADD_SEALS | F_GET_SEALS if f.inode().is_regular() => Ok(0),
+        _ => Err(EINVAL),
+    }
+}
+
+/// Reads a `struct flock`; the lock and its type (0 read, 1 write, 2 unlock).
+fn read_flock(f: &OpenFile, cmd: u32, off: u64) -> Result<(Lock, u16)> {
+    let mut b = [0u8; 32];
+    uaccess::read_bytes(off, &mut b)?;
+    let u16_at = |i: usize| u16::from_le_bytes([b[i], b[i + 1]]);
+    let i64_at = |i: usize| i64::from_le_bytes(core::array::from_fn(|k| b[i + k]));
+    let (kind, whence, start, len) = (u16_at(0), u16_at(2), i64_at(8), i64_at(16));
+    if kind > 2 {
+        return Err(EINVAL);
+    }
+    let base = match u32::from(whence) {
+        SEEK_SET => 0,
+        SEEK_CUR => f.offset() as i64,
+        SEEK_END => f.inode().size() as i64,
+        _ => return Err(EINVAL),
+    };
+    let start = base.checked_add(start).ok_or(EOVERFLOW)?;
+    let (start, end) = match len {
+        0 => (start, i64::MAX),
+        n if n > 0 => (start, start.checked_add(n).ok_or(EOVERFLOW)?),
+        n => (start.checked_add(n).ok_or(EOVERFLOW)?, start),
+    };
+    if start < 0 {
+        return Err(EINVAL);
+    }
+    let ofd = cmd >= F_OFD_GETLK;
+    if ofd && b[24..28] != [0; 4] {
+        return Err(EINVAL);
+    }
+    let (owner, pid) = if ofd { (f.id, -1) } else { (env::files().id, env::peer().0) };
+    let lock = Lock { family: Family::Range, owner, pid, start: start as u64, end: end as u64, write: kind == 1 };
+    Ok((lock, kind))
+}
+fn get_lock(f: &OpenFile, cmd: u32, off: u64) -> Result<usize> {
+    let (want, kind) = read_flock(f, cmd, off)?;
+    if kind == 2 {
+        return Err(EINVAL);
+    }
+    let Some(held) = locks::conflict(f.inode().file_id().0, &want) else {
+        uaccess::write_val(off, 2u16)?;
+        return Ok(0);
+    };
+    let len = if held.end == i64::MAX as u64 { 0 } else { held.end - held.start };
+    uaccess::write_val(off, u16::from(held.write))?;
+    uaccess::write_val(off + 2, 0u16)?;
+    uaccess::write_val(off + 8, held.start)?;
+    uaccess::write_val(off + 16, len)?;
+    uaccess::write_val(off + 24, held.pid)?;
+    Ok(0)
+}
+fn set_lock(f: &OpenFile, cmd: u32, off: u64) -> Result<usize> {
+    let (want, kind) = read_flock(f, cmd, off)?;
+    let id = f.inode().file_id().0;
+    match kind {
+        0 if !f.can_read() => return Err(EBADF),
+        1 if !f.can_write() => return Err(EBADF),
+        2 => {
+            locks::unlock(id, &want);
+            return Ok(0);
+        }
+        _ => {}
+    }
+    locks::lock(id, &want, cmd == F_SETLKW || cmd == F_OFD_SETLKW).map(|()| 0)
+}
+/// flock(2).
+pub fn sys_flock(a: &Args) -> Result<usize> {
+    const LOCK_NB: u32 = 4;
+    let f = real_file(a[0])?;
+    let op = int(a[1]);
+    let id = f.inode().file_id().0;
+    let pid = env::peer().0;
+    let lock = |write| Lock { family: Family::Whole, owner: f.id, pid, start: 0, end: u64::MAX, write };
+    match op & !LOCK_NB {
+        1 => locks::lock(id, &lock(false), op & LOCK_NB == 0)?,
+        2 => locks::lock(id, &lock(true), op & LOCK_NB == 0)?,
+        8 => locks::unlock(id, &lock(false)),
+        _ => return Err(EINVAL),
+    }
+    Ok(0)
+}
+
+/// ioctl(2): what holds for every file here, the rest at the file.
+pub fn sys_ioctl(a: &Args) -> Result<usize> {
+    let f = real_file(a[0])?;
+    let request = int(a[1]);
+    match request {
+        FIOCLEX | FIONCLEX => env::files().set_cloexec(fd(a[0]), request == FIOCLEX).map(|()| 0),
+        FIONBIO => {
+            let on: i32 = uaccess::read_val(a[2])?;
+            let flags = f.flags() & !O_NONBLOCK;
+            f.set_flags(if on != 0 { flags | O_NONBLOCK } else { flags });
+            Ok(0)
+        }
+        FIOASYNC => Ok(0),
+        _ => match f.special() {
+            Some(s) => s.ioctl(request, a[2]),
+            None if request == FIONREAD && f.inode().is_regular() => {
+                let left = f.inode().size().saturating_sub(f.offset()).min(i32::MAX as u64);
+                uaccess::write_val(a[2], left as u32)?;
+                Ok(0)
+            }
+            None => Err(ENOTTY),
+        },
+    }
+}
+
+fn do_pipe(out: u64, flags: u32) -> Result<usize> {
+    if flags & !(O_CLOEXEC | O_NONBLOCK | O_DIRECT) != 0 {
+        return Err(EINVAL);
+    }
+    let (r, w) = pipe::new_pair(flags);
+    install_pair(out, r, w, flags & O_CLOEXEC != 0)
+}
+/// Installs two files and writes their descriptors to `out`; all or nothing.
+pub fn install_pair(out: u64, r: Arc<OpenFile>, w: Arc<OpenFile>, cloexec: bool) -> Result<usize> {
+    let t = env::files();
+    let a = t.add(r, cloexec)?;
+    let b = match t.add(w, cloexec) {
+        Ok(b) => b,
+        Err(e) => {
+            let _ = t.close(a);
+            return Err(e);
+        }
+    };
+    let mut bytes = [0u8; 8];
+    bytes[..4].copy_from_slice(&a.to_le_bytes());
+    bytes[4..].copy_from_slice(&b.to_le_bytes());
+    if let Err(e) = uaccess::write_bytes(out, &bytes) {
+        let _ = t.close(a);
+        let _ = t.close(b);
+        return Err(e);
+    }
+    Ok(0)
+}
+/// pipe(2).
+pub fn sys_pipe(a: &Args) -> Result<usize> {
+    do_pipe(a[0], 0)
+}
+/// pipe2(2).
+pub fn sys_pipe2(a: &Args) -> Result<usize> {
+    do_pipe(a[0], int(a[1]))
+}

@@ -1,0 +1,68 @@
+//! What needs no more than a check: sync, advice, mount.
+use super::super::prelude::*;
+use super::super::{env, ops};
+use super::{Args, file, int, path, real_file};
+
+/// fsync(2), fdatasync(2).
+pub fn sys_fsync(a: &Args) -> Result<usize> {
+    let f = real_file(a[0])?;
+    match f.inode().kind() {
+        S_IFREG | S_IFDIR | S_IFBLK => f.inode().sync().map(|()| 0),
+        _ => Err(EINVAL),
+    }
+}
+/// sync(2).
+pub fn sys_sync(_a: &Args) -> Result<usize> {
+    Ok(0)
+}
+/// syncfs(2).
+pub fn sys_syncfs(a: &Args) -> Result<usize> {
+    real_file(a[0]).map(|_| 0)
+}
+/// sync_file_range(2).
+pub fn sys_sync_file_range(a: &Args) -> Result<usize> {
+    real_file(a[0]).map(|_| 0)
+}
+/// fadvise64(2).
+pub fn sys_fadvise64(a: &Args) -> Result<usize> {
+    let f = real_file(a[0])?;
+    if matches!(f.inode().kind(), S_IFIFO | S_IFSOCK) {
+        return Err(ESPIPE);
+    }
+    if int(a[3]) > 5 { Err(EINVAL) } else { Ok(0) }
+}
+/// readahead(2).
+pub fn sys_readahead(a: &Args) -> Result<usize> {
+    let f = file(a[0])?;
+    if !f.can_read() {
+        return Err(EBADF);
+    }
+    if f.inode().is_regular() { Ok(0) } else { Err(EINVAL) }
+}
+/// mount(2), umount2(2), pivot_root(2), swapon(2), ...: nobody may.
+pub fn sys_mount(_a: &Args) -> Result<usize> {
+    Err(EPERM)
+}
+/// acct(2) and quotas.
+pub fn sys_not_permitted(_a: &Args) -> Result<usize> {
+    Err(EPERM)
+}
+/// name_to_handle_at(2).
+pub fn sys_name_to_handle_at(_a: &Args) -> Result<usize> {
+    Err(EOPNOTSUPP)
+}
+/// memfd_create(2).
+pub fn sys_memfd_create(a: &Args) -> Result<usize> {
+    const CLOEXEC: u32 = 1;
+    const KNOWN: u32 = 0x1f;
+    let flags = int(a[1]);
+    if flags & !KNOWN != 0 {
+        return Err(EINVAL);
+    }
+    let name = path(a[0])?;
+    if name.len() > 249 {
+        return Err(EINVAL);
+    }
+    let f = ops::open_memfd(&name)?;
+    Ok(env::files().add(f, flags & CLOEXEC != 0)? as usize)
+}

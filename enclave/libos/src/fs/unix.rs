@@ -1,0 +1,508 @@
+//! AF_UNIX sockets: stream, datagram, sequenced packets; names in the tree or abstract; descriptors in messages.
+//!
+//! Each socket owns its incoming queue; a sender puts messages into the peer's. One queue of waiters per socket hears
+//! of arrivals, of room at the peer, of connections and of the peer's end. Peers know each other weakly: the open
+//! file (or a listener's backlog) owns a socket.
+use super::file::{File, Notify, OpenFile};
+use super::memfs::MemInode;
+use super::path::Last;
+use super::prelude::*;
+use super::uio::{Dst, Src, try_vec};
+use super::{env, ops};
+
+/// Bytes a queue holds before senders wait.
+const LIMIT: usize = 208 << 10;
+/// Bytes taken from a sender at a time.
+const PIECE: usize = 64 << 10;
+/// Messages are joined up to this size.
+const JOIN: usize = 16 << 10;
+/// Messages in a queue; descriptors in flight per queue are bounded by it too.
+const MAX_MESSAGES: usize = 4096;
+
+/// Kind of a socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Bytes.
+    Stream,
+    /// Messages without connection.
+    Datagram,
+    /// Messages over a connection.
+    Packet,
+}
+
+/// What travels.
+struct Message {
+    data: Vec<u8>,
+    at: usize,
+    files: Vec<Arc<OpenFile>>,
+    from: Option<Vec<u8>>,
+    cred: (i32, u32, u32),
+}
+
+/// What a receive gives besides the bytes.
+#[derive(Default)]
+pub struct Received {
+    /// Bytes copied.
+    pub len: usize,
+    /// Bytes the message had (datagrams).
+    pub full: usize,
+    /// Sender's name.
+    pub from: Option<Vec<u8>>,
+    /// Descriptors.
+    pub files: Vec<Arc<OpenFile>>,
+    /// Sender.
+    pub cred: (i32, u32, u32),
+}
+
+#[derive(Default)]
+struct State {
+    addr: Option<Vec<u8>>,
+    peer: Option<Weak<UnixSocket>>,
+    peer_addr: Option<Vec<u8>>,
+    peer_cred: (i32, u32, u32),
+    connected: bool,
+    /// Backlog length of a listener.
+    listening: Option<usize>,
+    backlog: VecDeque<Arc<UnixSocket>>,
+    queue: VecDeque<Message>,
+    bytes: usize,
+    /// No more will come: the peer is gone or has shut down, or this side has.
+    eof: bool,
+    shut_write: bool,
+    peer_gone: bool,
+    pass_cred: bool,
+    receive_timeout: u64,
+    send_timeout: u64,
+}
+
+/// A socket.
+pub struct UnixSocket {
+    /// Its kind.
+    pub kind: Kind,
+    me: Weak<UnixSocket>,
+    state: BklCell<State>,
+    changed: Notify,
+}
+
+static ABSTRACT: BklCell<BTreeMap<Vec<u8>, Weak<UnixSocket>>> = BklCell::new(BTreeMap::new());
+
+impl Drop for UnixSocket {
+    fn drop(&mut self) {
+        let s = self.state.take();
+        if let Some(p) = s.peer.and_then(|p| p.upgrade()) {
+            p.peer_ended();
+        }
+        if let Some(a) = s.addr
+            && a.first() == Some(&0)
+        {
+            ABSTRACT.with_mut(|m| m.remove(&a));
+        }
+        for waiting in s.backlog {
+            drop(waiting);
+        }
+    }
+}
+
+impl UnixSocket {
+    /// An unconnected socket.
+    pub fn new(kind: Kind) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self { kind, me: me.clone(), state: BklCell::new(State::default()), changed: Notify::new() })
+    }
+    /// Two connected ones.
+    pub fn pair(kind: Kind) -> (Arc<Self>, Arc<Self>) {
+        let (a, b) = (Self::new(kind), Self::new(kind));
+        a.join(&b, None);
+        b.join(&a, None);
+        (a, b)
+    }
+    fn join(&self, peer: &Arc<Self>, addr: Option<Vec<u8>>) {
+        self.state.with_mut(|s| {
+            s.peer = Some(Arc::downgrade(peer));
+            s.peer_addr = addr;
+            s.peer_cred = env::peer();
+            s.connected = true;
+        });
+    }
+    fn peer_ended(&self) {
+        self.state.with_mut(|s| {
+            if self.kind != Kind::Datagram {
+                s.eof = true;
+                s.peer_gone = true;
+            }
+        });
+        self.changed.notify();
+    }
+    fn peer(&self) -> Option<Arc<Self>> {
+        self.state.with(|s| s.peer.as_ref().and_then(Weak::upgrade))
+    }
+    /// Its own name.
+    pub fn name(&self) -> Option<Vec<u8>> {
+        self.state.with(|s| s.addr.clone())
+    }
+    /// The peer's name; `ENOTCONN` if there is no peer.
+    pub fn peer_name(&self) -> Result<Option<Vec<u8>>> {
+        self.state.with(|s| if s.connected { Ok(s.peer_addr.clone()) } else { Err(ENOTCONN) })
+    }
+    /// SO_PEERCRED.
+    pub fn peer_cred(&self) -> (i32, u32, u32) {
+        self.state.with(|s| if s.connected { s.peer_cred } else { (0, u32::MAX, u32::MAX) })
+    }
+    /// SO_ACCEPTCONN.
+    pub fn is_listening(&self) -> bool {
+        self.state.with(|s| s.listening.is_some())
+    }
+    /// SO_PASSCRED.
+    pub fn pass_cred(&self) -> bool {
+        self.state.with(|s| s.pass_cred)
+    }
+    /// Sets SO_PASSCRED.
+    pub fn set_pass_cred(&self, on: bool) {
+        self.state.with_mut(|s| s.pass_cred = on);
+    }
+    /// SO_RCVTIMEO and SO_SNDTIMEO in ns; 0 is none.
+    pub fn timeouts(&self) -> (u64, u64) {
+        self.state.with(|s| (s.receive_timeout, s.send_timeout))
+    }
+    /// Sets a timeout.
+    pub fn set_timeout(&self, receive: bool, ns: u64) {
+        self.state.with_mut(|s| *(if receive { &mut s.receive_timeout } else { &mut s.send_timeout }) = ns);
+    }
+
+    /// bind(2); an empty name picks an abstract one.
+    pub fn bind(&self, name: &[u8]) -> Result<()> {
+        if self.name().is_some() {
+            return Err(EINVAL);
+        }
+        let me = self.me.upgrade().ok_or(EINVAL)?;
+        let name = if name.is_empty() {
+            alloc::format!("\0{:05x}", super::inode::next_id() & 0xfffff).into_bytes()
+        } else {
+            name.to_vec()
+        };
+        if name[0] == 0 {
+            let taken = ABSTRACT.with(|m| m.get(&name).is_some_and(|w| w.strong_count() > 0));
+            if taken {
+                return Err(EADDRINUSE);
+            }
+            ABSTRACT.with_mut(|m| m.insert(name.clone(), Arc::downgrade(&me)));
+        } else {
+            let d = ops::make_socket(&name)?;
+            let node = d.inode().as_any().downcast_ref::<MemInode>().ok_or(EPERM)?;
+            let any: Arc<dyn Any + Send + Sync> = me;
+            node.attach(&any);
+        }
+        self.state.with_mut(|s| s.addr = Some(name));
+        Ok(())
+    }
+    /// The socket bound to a name.
+    pub fn find(name: &[u8]) -> Result<Arc<Self>> {
+        if name.first() == Some(&0) {
+            return ABSTRACT.with(|m| m.get(name).and_then(Weak::upgrade)).ok_or(ECONNREFUSED);
+        }
+        let d = ops::walk_at(AT_FDCWD, name, Last::Follow)?.get()?;
+        let inode = d.inode();
+        if inode.kind() != S_IFSOCK {
+            return Err(ECONNREFUSED);
+        }
+        env::cred().check(&inode.stat()?, MAY_WRITE)?;
+        let node = inode.as_any().downcast_ref::<MemInode>().ok_or(ECONNREFUSED)?;
+        node.attached().and_then(|a| a.downcast::<UnixSocket>().ok()).ok_or(ECONNREFUSED)
+    }
+    /// listen(2).
+    pub fn listen(&self, backlog: usize) -> Result<()> {
+        if self.kind == Kind::Datagram {
+            return Err(EOPNOTSUPP);
+        }
+        self.state.with_mut(|s| {
+            if s.addr.is_none() || s.connected {
+                return Err(EINVAL);
+            }
+            s.listening = Some(backlog.min(4096));
+            Ok(())
+        })
+    }
+    /// connect(2); `EAGAIN` while the backlog is full.
+    pub fn connect(&self, target: &Arc<Self>) -> Result<()> {
+        if target.kind != self.kind {
+            return Err(EPROTOTYPE);
+        }
+        let me = self.me.upgrade().ok_or(EINVAL)?;
+        if self.kind == Kind::Datagram {
+            self.join(target, target.name());
+            return Ok(());
+        }
+        if self.state.with(|s| s.connected) {
+            return Err(EISCONN);
+        }
+        if self.is_listening() {
+            return Err(EINVAL);
+        }
+        let (limit, waiting) = target.state.with(|s| (s.listening, s.backlog.len()));
+        if waiting > limit.ok_or(ECONNREFUSED)? {
+            return Err(EAGAIN);
+        }
+        let server = Self::new(self.kind);
+        server.state.with_mut(|s| s.addr = target.name());
+        server.join(&me, self.name());
+        self.join(&server, target.name());
+        target.state.with_mut(|s| s.backlog.push_back(server));
+        target.changed.notify();
+        Ok(())
+    }
+    /// Forgets the peer of a datagram socket (connect to AF_UNSPEC).
+    pub fn disconnect(&self) {
+        self.state.with_mut(|s| {
+            s.peer = None;
+            s.connected = false;
+        });
+    }
+    /// accept(2).
+    pub fn accept(&self) -> Result<Arc<Self>> {
+        if !self.is_listening() {
+            return Err(EINVAL);
+        }
+        let s = self.state.with_mut(|s| s.backlog.pop_front()).ok_or(EAGAIN)?;
+        self.changed.notify();
+        Ok(s)
+    }
+    /// shutdown(2): 0 read, 1 write, 2 both.
+    pub fn shutdown(&self, how: u32) -> Result<()> {
+        if !self.state.with(|s| s.connected) {
+            return Err(ENOTCONN);
+        }
+        let (read, write) = match how {
+            0 => (true, false),
+            1 => (false, true),
+            2 => (true, true),
+            _ => return Err(EINVAL),
+        };
+        let peer = self.peer();
+        self.state.with_mut(|s| {
+            s.eof |= read;
+            s.shut_write |= write;
+        });
+        if let Some(p) = peer
+            && self.kind != Kind::Datagram
+        {
+            p.state.with_mut(|s| {
+                s.eof |= write;
+                s.shut_write |= read;
+            });
+            p.changed.notify();
+        }
+        self.changed.notify();
+        Ok(())
+    }
+
+    /// Where a send goes.
+    fn target(&self, to: Option<&Arc<Self>>) -> Result<Arc<Self>> {
+        if self.state.with(|s| s.shut_write) {
+            return Err(EPIPE);
+        }
+        if let Some(t) = to {
+            return if self.kind != Kind::Datagram {
+                Err(if self.state.with(|s| s.connected) { EISCONN } else { EOPNOTSUPP })
+            } else if t.kind != self.kind {
+                Err(EPROTOTYPE)
+            } else {
+                Ok(t.clone())
+            };
+        }
+        if !self.state.with(|s| s.connected) {
+            return Err(ENOTCONN);
+        }
+        self.peer().ok_or(if self.kind == Kind::Datagram { ECONNREFUSED } else { EPIPE })
+    }
+    /// Sends what fits (stream) or one message; `files` are taken only if something is sent.
+    pub fn send(&self, src: &mut Src, files: &mut Vec<Arc<OpenFile>>, to: Option<&Arc<Self>>) -> Result<usize> {
+        let target = self.target(to)?;
+        let (used, count) = target.state.with(|s| (s.bytes, s.queue.len()));
+        let want = src.remaining();
+        let stream = self.kind == Kind::Stream;
+        if stream && want == 0 && files.is_empty() {
+            return Ok(0);
+        }
+        if !stream && want > LIMIT {
+            return Err(EMSGSIZE);
+        }
+        let full = if stream { used >= LIMIT } else { used > 0 && used + want > LIMIT };
+        if full || count >= MAX_MESSAGES {
+            return Err(EAGAIN);
+        }
+        let n = if stream { want.min(PIECE).min(LIMIT - used) } else { want };
+        let mut data = try_vec(n)?;
+        let got = src.pull(&mut data)?;
+        if got < n && !stream {
+            return Err(EFAULT);
+        }
+        data.truncate(got);
+        let from = self.name();
+        let message = Message { data, at: 0, files: core::mem::take(files), from, cred: env::peer() };
+        target.deliver(message, stream);
+        Ok(got)
+    }
+    fn deliver(&self, m: Message, stream: bool) {
+        self.state.with_mut(|s| {
+            s.bytes += m.data.len();
+            match s.queue.back_mut() {
+                Some(last)
+                    if stream && m.files.is_empty() && last.files.is_empty() && last.cred == m.cred
+                        && last.data.len() + m.data.len() <= JOIN =>
+                {
+                    last.data.extend_from_slice(&m.data);
+                }
+                _ => s.queue.push_back(m),
+            }
+        });
+        self.changed.notify();
+    }
+    fn tell_sender(&self) {
+        match self.peer() {
+            Some(p) => p.changed.notify(),
+            // Senders of an unconnected datagram socket wait on its own queue.
+            None => self.changed.notify(),
+        }
+    }
+    fn nothing(&self) -> Result<Received> {
+        let (eof, connected) = self.state.with(|s| (s.eof, s.connected));
+        if eof {
+            return Ok(Received::default());
+        }
+        if !connected && self.kind != Kind::Datagram { Err(EINVAL) } else { Err(EAGAIN) }
+    }
+    /// Receives what is there.
+    pub fn receive(&self, dst: &mut Dst, peek: bool) -> Result<Received> {
+        if self.kind == Kind::Stream { self.receive_bytes(dst, peek) } else { self.receive_message(dst, peek) }
+    }
+    fn receive_message(&self, dst: &mut Dst, peek: bool) -> Result<Received> {
+        let Some(m) = self.state.with_mut(|s| s.queue.pop_front()) else { return self.nothing() };
+        let pushed = dst.push(&m.data);
+        let mut out = Received { full: m.data.len(), from: m.from.clone(), cred: m.cred, ..Received::default() };
+        if peek || pushed.is_err() {
+            out.files = m.files.clone();
+            self.state.with_mut(|s| s.queue.push_front(m));
+        } else {
+            self.state.with_mut(|s| s.bytes -= m.data.len());
+            out.files = m.files;
+            self.tell_sender();
+        }
+        out.len = pushed?;
+        Ok(out)
+    }
+    fn receive_bytes(&self, dst: &mut Dst, peek: bool) -> Result<Received> {
+        if dst.remaining() == 0 {
+            return Ok(Received::default());
+        }
+        if self.state.with(|s| s.queue.is_empty()) {
+            return self.nothing();
+        }
+        let mut out = Received::default();
+        let mut seen = Vec::new();
+        let mut fault = None;
+        while dst.remaining() > 0 {
+            let Some(mut m) = self.state.with_mut(|s| s.queue.pop_front()) else { break };
+            // Descriptors stay with their bytes: a message that has some starts a receive.
+            if out.len > 0 && !m.files.is_empty() {
+                self.state.with_mut(|s| s.queue.push_front(m));
+                break;
+            }
+            let n = match dst.push(&m.data[m.at..]) {
+                Ok(n) => n,
+                Err(e) => {
+                    self.state.with_mut(|s| s.queue.push_front(m));
+                    fault = Some(e);
+                    break;
+                }
+            };
+            if out.len == 0 {
+                (out.from, out.cred) = (m.from.clone(), m.cred);
+                out.files = if peek { m.files.clone() } else { core::mem::take(&mut m.files) };
+            }
+            out.len += n;
+            if peek {
+                seen.push(m);
+                continue;
+            }
+            m.at += n;
+            let had_files = !out.files.is_empty();
+            self.state.with_mut(|s| {
+                s.bytes -= n;
+                if m.at < m.data.len() {
+                    s.queue.push_front(m);
+                }
+            });
+            if n == 0 || had_files {
+                break;
+            }
+        }
+        self.state.with_mut(|s| seen.into_iter().rev().for_each(|m| s.queue.push_front(m)));
+        if out.len == 0
+            && let Some(e) = fault
+        {
+            return Err(e);
+        }
+        if !peek {
+            self.tell_sender();
+        }
+        out.full = out.len;
+        Ok(out)
+    }
+    /// FIONREAD.
+    fn available(&self) -> usize {
+        self.state.with(|s| match self.kind {
+            Kind::Stream => s.bytes,
+            _ => s.queue.front().map_or(0, |m| m.data.len()),
+        })
+    }
+}
+
+impl File for UnixSocket {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+    fn is_stream(&self) -> bool {
+        self.kind == Kind::Stream
+    }
+    fn try_read(&self, dst: &mut Dst) -> Result<usize> {
+        self.receive(dst, false).map(|r| r.len)
+    }
+    fn try_write(&self, src: &mut Src) -> Result<usize> {
+        self.send(src, &mut Vec::new(), None)
+    }
+    fn poll(&self, _want: u32) -> u32 {
+        let peer_full = self.peer().is_some_and(|p| p.state.with(|s| s.bytes >= LIMIT || s.queue.len() >= MAX_MESSAGES));
+        self.state.with(|s| {
+            let mut e = 0;
+            if !s.queue.is_empty() || !s.backlog.is_empty() || s.eof {
+                e |= POLL_IN;
+            }
+            if s.eof {
+                e |= POLLRDHUP;
+            }
+            if s.peer_gone || (s.eof && s.shut_write) {
+                e |= POLLHUP;
+            }
+            let idle = !s.connected && self.kind != Kind::Datagram;
+            if idle && s.listening.is_none() {
+                e |= POLLHUP;
+            }
+            if s.listening.is_none() && !peer_full {
+                e |= POLL_OUT;
+            }
+            e
+        })
+    }
+    fn queues(&self, out: &mut Vec<Arc<WaitQueue>>) {
+        out.push(self.changed.queue());
+    }
+    fn seq(&self) -> u64 {
+        self.changed.seq()
+    }
+    fn ioctl(&self, request: u32, arg: u64) -> Result<usize> {
+        if request != FIONREAD {
+            return Err(ENOTTY);
+        }
+        crate::uaccess::write_val(arg, self.available() as u32)?;
+        Ok(0)
+    }
+}

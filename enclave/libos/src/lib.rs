@@ -1,0 +1,30 @@
+//! The library OS: processes, memory, signals, files and time for programs that run translated in their domains.
+//!
+//! Neighbours: below `occlum-rt` (the only unsafe code inside), beside `occlum-sfi-translator` and `occlum-elf`.
+//! Invariants: every function here runs under the big kernel lock (BKL); a task blocks only in `sched`, and no
+//! `BklCell` borrow is alive across a block. Nothing here panics on guest or host input.
+//!
+//! Order of knowledge (a module may use those to its right): syscall -> process, signal -> mm, code, loader -> fs ->
+//! sched, uaccess, time -> errno.
+#![no_std]
+#![forbid(unsafe_code)]
+extern crate alloc;
+
+pub mod code;
+pub mod emulate;
+pub mod errno;
+pub mod fs;
+pub mod loader;
+pub mod mm;
+pub mod process;
+pub mod sched;
+pub mod signal;
+pub mod stats;
+pub mod strace;
+pub mod syscall;
+pub mod time;
+pub mod uaccess;
+
+mod boot;
+
+pub use boot::HOOKS;

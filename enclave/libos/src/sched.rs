@@ -1,0 +1,366 @@
+//! The scheduler: one run queue under the BKL, wait queues, timers, idle vCPUs.
+//!
+//! Neighbours: `rt::task::switch` does the switch; `process` owns the tasks. Invariants: a task is in the run queue at
+//! most once and only in state `Runnable`; kernel code is never preempted, it yields (S6, S7).
+use crate::errno::{Errno, Result};
+use crate::process::{Task, TaskState, current, try_current};
+use crate::time::monotonic_ns;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use occlum_enclave_abi::{HostEvents, Ocall};
+use occlum_rt::bkl::{self, BklCell};
+
+/// Length of a tick while somebody waits.
+const TICK_NS: u64 = 1_000_000;
+/// Ticks that a task may run before it yields.
+const SLICE_TICKS: u32 = 4;
+/// An entry that waited longer than this when a task leaves the kernel is worth waking an idle vCPU.
+const WAKE_AFTER_NS: u64 = 60_000;
+
+struct Sched {
+    queue: VecDeque<(Arc<Task>, u64)>,
+    timers: BTreeMap<(u64, i32), Option<Arc<Task>>>,
+    idle: u64,
+    ticking: u64,
+    ticks: u32,
+    wake_seq: u64,
+    dead: Vec<Arc<Task>>,
+}
+
+static SCHED: BklCell<Sched> = BklCell::new(Sched {
+    queue: VecDeque::new(),
+    timers: BTreeMap::new(),
+    idle: 0,
+    ticking: 0,
+    ticks: 0,
+    wake_seq: 0,
+    dead: Vec::new(),
+});
+
+/// Puts a task into the run queue (no-op unless it is blocked, stopped or new).
+pub fn make_runnable(task: &Arc<Task>) {
+    if matches!(task.state.get(), TaskState::Blocked | TaskState::New) {
+        task.state.set(TaskState::Runnable);
+        let now = monotonic_ns();
+        SCHED.with_mut(|s| s.queue.push_back((task.clone(), now)));
+        // A wake from the idle context (timers, host events) has no running task whose slice could be donated.
+        if try_current().is_none() {
+            wake_idle();
+        }
+    }
+}
+
+/// Wakes one idle vCPU other than this one, if there is any.
+fn wake_idle() {
+    let me = occlum_rt::vcpu::current();
+    let target = SCHED.with_mut(|s| {
+        let others = s.idle & !(1 << me);
+        if others == 0 {
+            return None;
+        }
+        let v = others.trailing_zeros();
+        s.idle &= !(1 << v);
+        Some(v)
+    });
+    if let Some(v) = target {
+        occlum_rt::ocall::call(Ocall::Wake, &[u64::from(v), 0], &[], &mut []);
+    }
+}
+
+/// Switches away from the current task, whose state says why. Returns when it is scheduled again.
+pub fn schedule() {
+    let prev = current();
+    let next = SCHED.with_mut(|s| s.queue.pop_front());
+    match next {
+        Some((next, _)) => {
+            next.state.set(TaskState::Running);
+            next.vcpu.set(occlum_rt::vcpu::current());
+            if Arc::ptr_eq(&prev, &next) {
+                return;
+            }
+            let (p, n): (&Task, &Task) = (&prev, &next);
+            SCHED.with_mut(|s| s.ticks = 0);
+            occlum_rt::task::switch(&p.rt, &n.rt);
+        }
+        None => occlum_rt::task::switch(&prev.rt, occlum_rt::task::Task::idle(occlum_rt::vcpu::current())),
+    }
+}
+
+/// Ends the current task's execution for good; its `Arc` is dropped by the idle context of this vCPU.
+pub fn exit_current(task: Arc<Task>) -> ! {
+    task.state.set(TaskState::Dead);
+    SCHED.with_mut(|s| s.dead.push(task));
+    occlum_rt::task::exit_to_idle()
+}
+
+/// Drops tasks that ended on this vCPU. Called from idle contexts only: nobody runs on a dead task's stack then.
+fn drop_dead() {
+    while let Some(t) = SCHED.with_mut(|s| s.dead.pop()) {
+        drop(t);
+    }
+}
+
+/// Puts the current task at the end of the queue and runs another, if there is one.
+pub fn yield_now() {
+    if SCHED.with(|s| s.queue.is_empty()) {
+        return;
+    }
+    let task = current();
+    task.state.set(TaskState::Runnable);
+    let now = monotonic_ns();
+    SCHED.with_mut(|s| s.queue.push_back((task, now)));
+    schedule();
+}
+
+/// The idle loop of one vCPU: runs what is runnable, else waits at the host for a wake, a timer or an event.
+pub fn vcpu_main(vcpu: u32) -> ! {
+    bkl::lock();
+    loop {
+        drop_dead();
+        fire_timers();
+        if let Some((next, _)) = SCHED.with_mut(|s| s.queue.pop_front()) {
+            next.state.set(TaskState::Running);
+            next.vcpu.set(vcpu);
+            occlum_rt::task::switch(occlum_rt::task::Task::idle(vcpu), &next.rt);
+            continue;
+        }
+        wait_at_host(vcpu);
+    }
+}
+
+fn wait_at_host(vcpu: u32) {
+    let (deadline, seq) = SCHED.with_mut(|s| {
+        s.idle |= 1 << vcpu;
+        (s.timers.first_key_value().map_or(u64::MAX, |((t, _), _)| *t), s.wake_seq)
+    });
+    stop_tick(vcpu);
+    let mut out = [0u8; size_of::<HostEvents>()];
+    bkl::unlock();
+    occlum_rt::ocall::call(Ocall::Wait, &[deadline, seq], &[], &mut out);
+    bkl::lock();
+    let word = |i: usize| u64::from_le_bytes(core::array::from_fn(|k| out[i * 8 + k]));
+    let (seq, signals, ready) = (word(0), word(1), word(2));
+    SCHED.with_mut(|s| {
+        s.idle &= !(1 << vcpu);
+        s.wake_seq = s.wake_seq.max(seq);
+    });
+    host_events(signals, ready);
+}
+
+/// Delivers what the host reported. Untrusted: at worst a spurious signal or wake-up.
+fn host_events(signals: u64, ready: u64) {
+    for sig in 1..=31 {
+        if signals & (1 << (sig - 1)) != 0 {
+            crate::signal::from_host(sig);
+        }
+    }
+    if ready != 0 {
+        crate::fs::host_ready();
+    }
+}
+
+/// Looks at the host without waiting (called on ticks, so that a busy enclave still hears Ctrl-C).
+pub fn poll_host() {
+    let seq = SCHED.with(|s| s.wake_seq);
+    let mut out = [0u8; size_of::<HostEvents>()];
+    occlum_rt::ocall::call(Ocall::Wait, &[0, seq], &[], &mut out);
+    let word = |i: usize| u64::from_le_bytes(core::array::from_fn(|k| out[i * 8 + k]));
+    host_events(word(1), word(2));
+}
+
+/// Makes the timers look at the clock at `at_ns` (for timers that other modules keep).
+pub fn arm_timer(at_ns: u64) {
+    SCHED.with_mut(|s| s.timers.insert((at_ns, -1), None));
+}
+
+fn fire_timers() {
+    if SCHED.with(|s| s.timers.is_empty()) {
+        return;
+    }
+    let now = monotonic_ns();
+    loop {
+        let due = SCHED.with_mut(|s| match s.timers.first_key_value() {
+            Some(((t, _), _)) if *t <= now => s.timers.pop_first().map(|(_, task)| task),
+            _ => None,
+        });
+        match due {
+            Some(Some(task)) => make_runnable(&task),
+            Some(None) => {}
+            None => break,
+        }
+    }
+    crate::signal::fire_itimers(now);
+}
+
+/// Work at the way back to the guest: is another task waiting so long that an idle vCPU should take it?
+pub fn leaving_kernel() {
+    let (waiting, idle, timers) =
+        SCHED.with(|s| (s.queue.front().map(|(_, since)| *since), s.idle, !s.timers.is_empty()));
+    if waiting.is_none() && (idle != 0 || !timers) {
+        return;
+    }
+    start_tick(occlum_rt::vcpu::current());
+    if let Some(since) = waiting
+        && idle != 0
+        && monotonic_ns().saturating_sub(since) > WAKE_AFTER_NS
+    {
+        wake_idle();
+    }
+}
+
+/// A tick interrupted the guest: share the CPU, fire timers, hear the host.
+pub fn tick() {
+    fire_timers();
+    let (waiting, ticks) = SCHED.with_mut(|s| {
+        s.ticks += 1;
+        (!s.queue.is_empty(), s.ticks)
+    });
+    if !waiting {
+        if SCHED.with(|s| s.idle != 0 || s.timers.is_empty()) {
+            stop_tick(occlum_rt::vcpu::current());
+        }
+        return;
+    }
+    wake_idle();
+    if ticks >= SLICE_TICKS {
+        SCHED.with_mut(|s| s.ticks = 0);
+        yield_now();
+    }
+}
+
+/// Notes whether the vCPU ticks; true if that is a change.
+fn set_ticking(vcpu: u32, on: bool) -> bool {
+    SCHED.with_mut(|s| {
+        let old = s.ticking >> vcpu & 1 != 0;
+        s.ticking = s.ticking & !(1 << vcpu) | u64::from(on) << vcpu;
+        old != on
+    })
+}
+
+fn start_tick(vcpu: u32) {
+    if set_ticking(vcpu, true) {
+        occlum_rt::ocall::call(Ocall::Tick, &[1, TICK_NS], &[], &mut []);
+    }
+}
+fn stop_tick(vcpu: u32) {
+    if set_ticking(vcpu, false) {
+        occlum_rt::ocall::call(Ocall::Tick, &[0, 0], &[], &mut []);
+    }
+}
+
+/// Makes a task that runs guest code on another vCPU enter the kernel soon (signals, exit).
+pub fn kick(task: &Task) {
+    let v = task.vcpu.get();
+    if task.state.get() == TaskState::Running && v != occlum_rt::vcpu::current() {
+        occlum_rt::vcpu::kick(v);
+    }
+}
+
+/// Tasks that wait for something. Waking is only a hint: waiters check their condition again.
+#[derive(Default)]
+pub struct WaitQueue {
+    waiters: BklCell<Vec<Arc<Task>>>,
+}
+
+impl WaitQueue {
+    /// An empty queue.
+    pub const fn new() -> Self {
+        Self { waiters: BklCell::new(Vec::new()) }
+    }
+    /// Is nobody waiting?
+    pub fn is_empty(&self) -> bool {
+        self.waiters.with(Vec::is_empty)
+    }
+    /// Wakes all waiters.
+    pub fn wake_all(&self) {
+        if self.is_empty() {
+            return;
+        }
+        for t in self.waiters.take() {
+            make_runnable(&t);
+        }
+    }
+    /// Wakes the longest waiter.
+    pub fn wake_one(&self) {
+        self.wake_n(1);
+    }
+    /// Wakes up to `n` waiters, longest first; returns how many.
+    pub fn wake_n(&self, n: usize) -> usize {
+        let mut woken = 0;
+        while woken < n {
+            let t = self.waiters.with_mut(|w| if w.is_empty() { None } else { Some(w.remove(0)) });
+            let Some(t) = t else { break };
+            if t.state.get() == TaskState::Blocked {
+                woken += 1;
+                make_runnable(&t);
+            }
+        }
+        woken
+    }
+    fn enqueue(&self, t: &Arc<Task>) {
+        self.waiters.with_mut(|w| w.push(t.clone()));
+    }
+    fn remove(&self, t: &Arc<Task>) {
+        self.waiters.with_mut(|w| w.retain(|x| !Arc::ptr_eq(x, t)));
+    }
+    /// Waits until `cond` gives a value. Err(EINTR) on a deliverable signal, Err(ETIMEDOUT) at the deadline
+    /// (CLOCK_MONOTONIC ns).
+    pub fn wait_until<T>(&self, deadline_ns: Option<u64>, cond: impl FnMut() -> Option<T>) -> Result<T> {
+        wait_on(&[self], deadline_ns, true, cond)
+    }
+    /// The same, but signals do not end the wait (for short waits of the kernel's own).
+    pub fn wait_uninterruptible<T>(&self, cond: impl FnMut() -> Option<T>) -> T {
+        let mut cond = cond;
+        loop {
+            if let Ok(v) = wait_on(&[self], None, false, &mut cond) {
+                return v;
+            }
+        }
+    }
+}
+
+/// Waits on several queues at once.
+pub fn wait_any<T>(
+    queues: &[Arc<WaitQueue>],
+    deadline_ns: Option<u64>,
+    cond: impl FnMut() -> Option<T>,
+) -> Result<T> {
+    let refs: Vec<&WaitQueue> = queues.iter().map(|q| &**q).collect();
+    wait_on(&refs, deadline_ns, true, cond)
+}
+
+fn wait_on<T>(
+    queues: &[&WaitQueue],
+    deadline: Option<u64>,
+    interruptible: bool,
+    mut cond: impl FnMut() -> Option<T>,
+) -> Result<T> {
+    let me = current();
+    loop {
+        if let Some(v) = cond() {
+            return Ok(v);
+        }
+        if interruptible && crate::signal::has_deliverable(&me) {
+            return Err(Errno::EINTR);
+        }
+        if deadline.is_some_and(|d| monotonic_ns() >= d) {
+            return Err(Errno::ETIMEDOUT);
+        }
+        for q in queues {
+            q.enqueue(&me);
+        }
+        me.state.set(TaskState::Blocked);
+        me.interruptible.set(interruptible);
+        if let Some(d) = deadline {
+            SCHED.with_mut(|s| s.timers.insert((d, me.tid), Some(me.clone())));
+        }
+        schedule();
+        for q in queues {
+            q.remove(&me);
+        }
+        if let Some(d) = deadline {
+            SCHED.with_mut(|s| s.timers.remove(&(d, me.tid)));
+        }
+    }
+}

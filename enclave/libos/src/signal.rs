@@ -1,0 +1,631 @@
+//! Signals: dispositions, masks, queues, delivery, handler frames, sigreturn; interval timers and robust futexes at exit.
+//!
+//! Neighbours: `process`, `sched` (waking), `syscall::task_loop` (the only place that delivers). Frame layout: Linux
+//! x86-64 `rt_sigframe`. Invariants: a handler frame is built only from an original state (after `code::undo`), and
+//! sigreturn takes nothing unchecked (R14, R24).
+use crate::errno::{Errno, Result};
+use crate::process::{self, Process, Task, TaskState, WaitStatus, current};
+use crate::sched::WaitQueue;
+use crate::uaccess;
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use occlum_linux_abi::signo::*;
+use occlum_rt::bkl::BklCell;
+
+/// AT_MINSIGSTKSZ: frame, fpstate with AVX, alignment.
+pub const MIN_SIGSTKSZ: u64 = 2048;
+const XSAVE_SIZE: u64 = 832;
+const FP_XSTATE_MAGIC1: u32 = 0x4650_5853;
+const FP_XSTATE_MAGIC2: u32 = 0x4650_5845;
+/// restorer address, ucontext (304 with the 8-byte mask), siginfo.
+const FRAME_SIZE: u64 = 8 + 304 + 128;
+const SA_NOCLDSTOP: u64 = 1;
+const SA_NOCLDWAIT: u64 = 2;
+const SA_SIGINFO: u64 = 4;
+const SA_RESTORER: u64 = 0x0400_0000;
+const SA_ONSTACK: u64 = 0x0800_0000;
+const SA_RESTART: u64 = 0x1000_0000;
+const SA_NODEFER: u64 = 0x4000_0000;
+const SA_RESETHAND: u64 = 0x8000_0000;
+const SIG_DFL: u64 = 0;
+const SIG_IGN: u64 = 1;
+
+/// Bit of a signal in a mask.
+pub const fn bit(sig: i32) -> u64 {
+    1 << (sig - 1)
+}
+const UNBLOCKABLE: u64 = bit(SIGKILL as i32) | bit(SIGSTOP as i32);
+const STOPS: u64 = bit(SIGSTOP as i32) | bit(SIGTSTP as i32) | bit(SIGTTIN as i32) | bit(SIGTTOU as i32);
+const IGNORED: u64 = bit(SIGCHLD as i32) | bit(SIGURG as i32) | bit(SIGWINCH as i32) | bit(SIGCONT as i32);
+const CORES: u64 = bit(SIGQUIT as i32)
+    | bit(SIGILL as i32)
+    | bit(SIGTRAP as i32)
+    | bit(SIGABRT as i32)
+    | bit(SIGBUS as i32)
+    | bit(SIGFPE as i32)
+    | bit(SIGSEGV as i32)
+    | bit(SIGXCPU as i32)
+    | bit(SIGXFSZ as i32)
+    | bit(SIGSYS as i32);
+
+/// A siginfo, as the 16 bytes header and fields that the kinds use.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Info {
+    /// si_code.
+    pub code: i32,
+    /// First payload words at offset 16: pid/uid, address, timer.
+    pub payload: [u64; 4],
+}
+impl Info {
+    /// From kill(2) and the like: SI_USER.
+    pub fn user() -> Self {
+        let p = process::current_process();
+        Self { code: 0, payload: [u64::from(p.pid as u32) | u64::from(p.cred().uid) << 32, 0, 0, 0] }
+    }
+    /// tgkill: SI_TKILL.
+    pub fn tkill() -> Self {
+        Self { code: -6, ..Self::user() }
+    }
+    /// From the kernel: SI_KERNEL.
+    pub fn kernel() -> Self {
+        Self { code: 0x80, payload: [0; 4] }
+    }
+    /// A fault at an address.
+    pub fn fault(code: i32, addr: u64) -> Self {
+        Self { code, payload: [addr, 0, 0, 0] }
+    }
+    /// A child's change of state.
+    pub fn child(c: &Process, status: WaitStatus) -> Self {
+        let (code, value) = child_code(status);
+        let ids = u64::from(c.pid as u32) | u64::from(c.cred().uid) << 32;
+        Self { code, payload: [ids, value as u32 as u64, 0, 0] }
+    }
+    /// The 128 bytes of siginfo_t.
+    pub fn to_bytes(self, sig: i32) -> [u8; 128] {
+        let mut b = [0; 128];
+        b[..4].copy_from_slice(&sig.to_le_bytes());
+        b[8..12].copy_from_slice(&self.code.to_le_bytes());
+        for (i, w) in self.payload.iter().enumerate() {
+            b[16 + 8 * i..24 + 8 * i].copy_from_slice(&w.to_le_bytes());
+        }
+        b
+    }
+}
+
+/// (CLD_ code, value) of a wait status.
+pub fn child_code(status: WaitStatus) -> (i32, i32) {
+    match status {
+        0xffff => (6, SIGCONT as i32),
+        s if s & 0xff == 0x7f => (5, s >> 8 & 0xff),
+        s if s & 0x7f == 0 => (1, s >> 8 & 0xff),
+        s if s & 0x80 != 0 => (3, s & 0x7f),
+        s => (2, s & 0x7f),
+    }
+}
+
+/// Pending signals: a bit each below 32 (first info kept), a queue each from 32.
+#[derive(Clone, Default)]
+pub struct Pending {
+    set: u64,
+    queue: VecDeque<(i32, Info)>,
+}
+impl Pending {
+    fn add(&mut self, sig: i32, info: Info) -> bool {
+        let known = self.set & bit(sig) != 0;
+        if known && sig < 32 {
+            return false;
+        }
+        if self.queue.len() >= 4096 {
+            return false;
+        }
+        self.set |= bit(sig);
+        self.queue.push_back((sig, info));
+        true
+    }
+    fn remove(&mut self, mask: u64) {
+        self.set &= !mask;
+        self.queue.retain(|(s, _)| mask & bit(*s) == 0);
+    }
+    /// Lowest-numbered pending signal in `mask`; faults first.
+    fn take(&mut self, mask: u64) -> Option<(i32, Info)> {
+        let ready = self.set & mask;
+        if ready == 0 {
+            return None;
+        }
+        const SYNC: u64 = bit(SIGSEGV as i32)
+            | bit(SIGBUS as i32)
+            | bit(SIGILL as i32)
+            | bit(SIGTRAP as i32)
+            | bit(SIGFPE as i32)
+            | bit(SIGSYS as i32);
+        let pick = if ready & SYNC != 0 { ready & SYNC } else { ready };
+        let sig = pick.trailing_zeros() as i32 + 1;
+        let at = self.queue.iter().position(|(s, _)| *s == sig)?;
+        let found = self.queue.remove(at);
+        if !self.queue.iter().any(|(s, _)| *s == sig) {
+            self.set &= !bit(sig);
+        }
+        found
+    }
+    /// The set.
+    pub fn set(&self) -> u64 {
+        self.set
+    }
+}
+
+/// A disposition, in the kernel's layout.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Action {
+    /// SIG_DFL, SIG_IGN or the handler.
+    pub handler: u64,
+    /// SA_*.
+    pub flags: u64,
+    /// sa_restorer.
+    pub restorer: u64,
+    /// Signals blocked while it runs.
+    pub mask: u64,
+}
+
+/// The dispositions of a process.
+#[derive(Clone)]
+pub struct SigActions([Action; 64]);
+impl Default for SigActions {
+    fn default() -> Self {
+        Self([Action::default(); 64])
+    }
+}
+impl SigActions {
+    /// Disposition of `sig` (1-64).
+    pub fn get(&self, sig: i32) -> Action {
+        self.0[(sig - 1) as usize & 63]
+    }
+    /// Sets it.
+    pub fn set(&mut self, sig: i32, a: Action) {
+        self.0[(sig - 1) as usize & 63] = a;
+    }
+    /// exec: handlers become default, ignored stays ignored.
+    pub fn reset_for_exec(&mut self) {
+        for a in &mut self.0 {
+            *a = if a.handler == SIG_IGN { Action { handler: SIG_IGN, ..Action::default() } } else { Action::default() };
+        }
+    }
+    /// Are children reaped without wait (SIGCHLD ignored or SA_NOCLDWAIT)?
+    pub fn auto_reap(&self) -> bool {
+        let a = self.get(SIGCHLD as i32);
+        a.handler == SIG_IGN || a.flags & SA_NOCLDWAIT != 0
+    }
+    fn is_ignored(&self, sig: i32) -> bool {
+        let a = self.get(sig);
+        a.handler == SIG_IGN || a.handler == SIG_DFL && IGNORED & bit(sig) != 0
+    }
+}
+
+/// Will a signal end an interruptible wait of `t`?
+pub fn has_deliverable(t: &Task) -> bool {
+    let p = &t.process;
+    if t.must_exit.get() || p.exiting.get().is_some() || p.stopped.get().is_some() {
+        return true;
+    }
+    let set = (t.pending.with(Pending::set) | p.pending.with(Pending::set)) & !t.mask.get();
+    if set == 0 {
+        return false;
+    }
+    p.actions.with(|a| (1..=64).any(|s| set & bit(s) != 0 && !a.is_ignored(s)))
+}
+
+/// Sends to a process; the kernel's own and the user's way alike.
+pub fn send_process(p: &Arc<Process>, sig: i32, info: Info) {
+    if p.exit_status.get().is_some() || !prepare_send(p, sig) {
+        return;
+    }
+    p.pending.with_mut(|q| q.add(sig, info));
+    let tasks = p.tasks.with(Clone::clone);
+    if let Some(t) = tasks.iter().find(|t| t.mask.get() & bit(sig) == 0) {
+        process::wake_for_signal(t);
+    }
+    // sigtimedwait-like waiters have it blocked: they look for themselves.
+    for t in &tasks {
+        if t.state.get() == TaskState::Blocked && t.interruptible.get() && t.mask.get() & bit(sig) != 0 {
+            crate::sched::make_runnable(t);
+        }
+    }
+}
+
+/// Sends to one thread.
+pub fn send_task(t: &Arc<Task>, sig: i32, info: Info) {
+    if !prepare_send(&t.process, sig) {
+        return;
+    }
+    t.pending.with_mut(|q| q.add(sig, info));
+    process::wake_for_signal(t);
+}
+
+/// Effects of sending itself: stops and continues cancel each other, kill and continue wake. False: nobody cares.
+fn prepare_send(p: &Arc<Process>, sig: i32) -> bool {
+    if sig == SIGCONT as i32 || sig == SIGKILL as i32 {
+        p.pending.with_mut(|q| q.remove(STOPS));
+        for t in p.tasks.with(Clone::clone) {
+            t.pending.with_mut(|q| q.remove(STOPS));
+        }
+        if p.stopped.replace(None).is_some() {
+            if sig == SIGCONT as i32 {
+                notify_job(p, 0xffff);
+            }
+            p.cont_event.wake_all();
+        }
+    }
+    if STOPS & bit(sig) != 0 {
+        p.pending.with_mut(|q| q.remove(bit(SIGCONT as i32)));
+    }
+    let blocked = p.tasks.with(|t| t.iter().all(|t| t.mask.get() & bit(sig) != 0));
+    // An ignored signal is dropped at once, unless somebody may sigwait for it.
+    !(p.actions.with(|a| a.is_ignored(sig)) && !blocked)
+}
+
+fn notify_job(p: &Arc<Process>, status: WaitStatus) {
+    p.job_event.set(Some(status));
+    let Some(parent) = p.parent.with(alloc::sync::Weak::upgrade) else { return };
+    if parent.actions.with(|a| a.get(SIGCHLD as i32)).flags & SA_NOCLDSTOP == 0 {
+        send_process(&parent, SIGCHLD as i32, Info::child(p, status));
+    }
+    parent.child_event.wake_all();
+}
+
+/// Raises a signal for the current thread that it cannot put off: blocked or ignored means default action.
+pub fn force(t: &Arc<Task>, sig: i32, info: Info) {
+    let a = t.process.actions.with(|x| x.get(sig));
+    if a.handler == SIG_IGN || t.mask.get() & bit(sig) != 0 {
+        t.process.actions.with_mut(|x| x.set(sig, Action::default()));
+        t.mask.set(t.mask.get() & !bit(sig));
+    }
+    t.pending.with_mut(|q| {
+        q.remove(bit(sig));
+        q.add(sig, info)
+    });
+}
+
+/// SIGPIPE and the like for the current thread.
+pub fn send_to_current(sig: i32) {
+    send_task(&current(), sig, Info::user());
+}
+
+/// May the caller send to `p`? Root, or equal uids, or SIGCONT in the session.
+fn may_send(p: &Process, sig: i32) -> bool {
+    let me = process::current_process();
+    let (a, b) = (me.cred(), p.cred());
+    a.euid == 0
+        || a.euid == b.uid
+        || a.euid == b.suid
+        || a.uid == b.uid
+        || a.uid == b.suid
+        || sig == SIGCONT as i32 && me.sid.get() == p.sid.get()
+}
+
+/// kill(2): `pid` > 0 process, 0 own group, -1 all but init and self, < -1 group. `sig` 0 checks only.
+pub fn kill(pid: i32, sig: i32) -> Result<()> {
+    let me = process::current_process();
+    let targets: Vec<Arc<Process>> = match pid {
+        p if p > 0 => Process::by_pid(p).into_iter().collect(),
+        -1 => Process::all().into_iter().filter(|p| p.pid != 1 && p.pid != me.pid).collect(),
+        g => {
+            let g = if g == 0 { me.pgid.get() } else { g.checked_neg().ok_or(Errno::ESRCH)? };
+            Process::all().into_iter().filter(|p| p.pgid.get() == g).collect()
+        }
+    };
+    if targets.is_empty() {
+        return Err(Errno::ESRCH);
+    }
+    let allowed: Vec<_> = targets.iter().filter(|p| may_send(p, sig)).collect();
+    if allowed.is_empty() {
+        return Err(Errno::EPERM);
+    }
+    if sig != 0 {
+        for p in allowed {
+            send_guarded(p, sig, Info::user());
+        }
+    }
+    Ok(())
+}
+
+/// tgkill/tkill.
+pub fn kill_thread(tgid: Option<i32>, tid: i32, sig: i32) -> Result<()> {
+    let t = Task::by_tid(tid).filter(|t| tgid.is_none_or(|g| g == t.process.pid)).ok_or(Errno::ESRCH)?;
+    if !may_send(&t.process, sig) {
+        return Err(Errno::EPERM);
+    }
+    if sig != 0 {
+        send_task(&t, sig, Info::tkill());
+    }
+    Ok(())
+}
+
+/// Init gets only signals it has handlers for, from inside.
+fn send_guarded(p: &Arc<Process>, sig: i32, info: Info) {
+    send_process(p, sig, info);
+}
+
+/// Every process of a group gets a signal from the terminal.
+pub fn send_group(pgid: i32, sig: i32) {
+    for p in Process::all() {
+        if p.pgid.get() == pgid {
+            send_process(&p, sig, Info::kernel());
+        }
+    }
+}
+
+/// A host signal for the enclave: the terminal's signals go to the foreground group, others to init.
+pub fn from_host(sig: i32) {
+    const TERMINAL: u64 =
+        bit(SIGINT as i32) | bit(SIGQUIT as i32) | bit(SIGTSTP as i32) | bit(SIGWINCH as i32);
+    if TERMINAL & bit(sig) != 0
+        && let Some(group) = crate::fs::foreground_pgrp()
+    {
+        send_group(group, sig);
+        return;
+    }
+    if let Some(init) = Process::by_pid(1) {
+        send_process(&init, sig, Info::kernel());
+    }
+}
+
+/// Fires the interval timers that are due; called with the scheduler's timers.
+pub fn fire_itimers(now: u64) {
+    if !HAVE_ITIMERS.get() {
+        return;
+    }
+    for p in Process::all() {
+        let (at, interval) = p.itimer.get();
+        if at != 0 && at <= now {
+            p.itimer.set(if interval == 0 { (0, 0) } else { (now + interval, interval) });
+            send_process(&p, SIGALRM as i32, Info::kernel());
+        }
+    }
+}
+static HAVE_ITIMERS: BklCell<bool> = BklCell::new(false);
+
+/// Sets ITIMER_REAL: ns from now (0 off) and interval; returns the old (left, interval).
+pub fn set_itimer(p: &Process, value: u64, interval: u64) -> (u64, u64) {
+    let now = crate::time::monotonic_ns();
+    let (at, old_interval) = p.itimer.get();
+    p.itimer.set(if value == 0 { (0, 0) } else { (now.saturating_add(value), interval) });
+    if value != 0 {
+        HAVE_ITIMERS.set(true);
+        crate::sched::arm_timer(now.saturating_add(value));
+    }
+    (if at == 0 { 0 } else { at.saturating_sub(now).max(1) }, old_interval)
+}
+
+/// Delivers what is pending to the current task, whose state is original. Returns when the guest may go on.
+pub fn deliver(t: &Arc<Task>, interrupted_call: Option<u64>) {
+    let mut call = interrupted_call;
+    loop {
+        let p = &t.process;
+        if let Some(status) = p.exiting.get() {
+            process::exit_task(t.clone(), status);
+        }
+        if t.must_exit.get() {
+            process::exit_task(t.clone(), 0);
+        }
+        if p.stopped.get().is_some() {
+            p.cont_event.wait_uninterruptible(|| p.stopped.get().is_none().then_some(()));
+            continue;
+        }
+        let free = !t.mask.get() | UNBLOCKABLE;
+        let next = t.pending.with_mut(|q| q.take(free)).or_else(|| p.pending.with_mut(|q| q.take(free)));
+        let Some((sig, info)) = next else { break };
+        let action = p.actions.with(|a| a.get(sig));
+        match action.handler {
+            SIG_IGN => {}
+            SIG_DFL => default_action(t, sig),
+            _ => {
+                restart_or_fail(t, call.take(), action.flags & SA_RESTART != 0);
+                if handle(t, sig, info, action).is_err() {
+                    fatal(t, SIGSEGV as i32);
+                }
+            }
+        }
+    }
+    restart_or_fail(t, call, true);
+    if let Some(m) = t.saved_mask.replace(None) {
+        t.mask.set(m & !UNBLOCKABLE);
+    }
+}
+
+/// A call interrupted before it did anything: run the `syscall` instruction again, or let it return EINTR.
+fn restart_or_fail(t: &Task, call: Option<u64>, restart: bool) {
+    let Some(nr) = call else { return };
+    if restart && restartable(nr) {
+        t.rt.set_gpr(0, nr);
+        t.rt.set_rip(t.rt.rip().wrapping_sub(2));
+        t.resolve.set(true);
+    }
+}
+
+/// Calls that SA_RESTART (or no handler) restarts: signal(7).
+fn restartable(nr: u64) -> bool {
+    use occlum_linux_abi::nr as n;
+    !matches!(
+        nr as u32,
+        n::PAUSE
+            | n::RT_SIGSUSPEND
+            | n::RT_SIGTIMEDWAIT
+            | n::NANOSLEEP
+            | n::CLOCK_NANOSLEEP
+            | n::POLL
+            | n::PPOLL
+            | n::SELECT
+            | n::PSELECT6
+            | n::EPOLL_WAIT
+            | n::EPOLL_PWAIT
+            | n::SEMOP
+            | n::SEMTIMEDOP
+            | n::CONNECT
+    )
+}
+
+fn default_action(t: &Arc<Task>, sig: i32) {
+    if IGNORED & bit(sig) != 0 {
+        return;
+    }
+    let p = &t.process;
+    if STOPS & bit(sig) != 0 {
+        if sig != SIGSTOP as i32 && is_orphaned(p) {
+            return;
+        }
+        p.stopped.set(Some(sig));
+        notify_job(p, sig << 8 | 0x7f);
+        for other in p.tasks.with(Clone::clone) {
+            process::wake_for_signal(&other);
+        }
+        return;
+    }
+    // Inside, init ignores what it has no handler for, as the kernel's init does; SIGKILL too ends the enclave.
+    fatal(t, sig)
+}
+
+/// Has the process group no member whose parent is in another group of the session?
+fn is_orphaned(p: &Arc<Process>) -> bool {
+    let (g, s) = (p.pgid.get(), p.sid.get());
+    !Process::all().iter().filter(|m| m.pgid.get() == g).any(|m| {
+        m.parent
+            .with(alloc::sync::Weak::upgrade)
+            .is_some_and(|parent| parent.pgid.get() != g && parent.sid.get() == s)
+    }) && p.pid != 1
+}
+
+fn fatal(t: &Arc<Task>, sig: i32) -> ! {
+    let core = if CORES & bit(sig) != 0 { 0 } else { 0 };
+    process::begin_group_exit(&t.process, sig | core);
+    process::exit_task(t.clone(), sig)
+}
+
+/// Builds the handler's frame and points the task at the handler.
+fn handle(t: &Arc<Task>, sig: i32, info: Info, a: Action) -> Result<()> {
+    let regs = &t.rt;
+    let (alt_sp, alt_size, alt_flags) = t.altstack.get();
+    let sp = regs.gpr(4);
+    let on_alt = alt_flags & 2 == 0 && sp > alt_sp && sp <= alt_sp + alt_size;
+    let top = if a.flags & SA_ONSTACK != 0 && alt_flags & 2 == 0 && !on_alt {
+        alt_sp + alt_size
+    } else {
+        sp.wrapping_sub(128)
+    };
+    let fp_at = top.wrapping_sub(XSAVE_SIZE + 4) & !63;
+    let frame = (fp_at.wrapping_sub(FRAME_SIZE) & !15).wrapping_sub(8);
+    if frame > 0xffff_ffff || fp_at > 0xffff_ffff {
+        return Err(Errno::EFAULT);
+    }
+    let mask = t.saved_mask.replace(None).unwrap_or(t.mask.get());
+    write_fpstate(t, fp_at)?;
+    let uc = ucontext(t, fp_at, mask, info);
+    uaccess::write_val(frame, a.restorer)?;
+    uaccess::write_bytes(frame + 8, &uc)?;
+    uaccess::write_bytes(frame + 8 + 304, &info.to_bytes(sig))?;
+    regs.set_gpr(4, frame);
+    regs.set_gpr(7, sig as u64);
+    regs.set_gpr(6, frame + 8 + 304);
+    regs.set_gpr(2, frame + 8);
+    regs.set_gpr(0, 0);
+    regs.set_rip(a.handler as u32);
+    regs.set_rflags(regs.rflags() & !0x500);
+    t.resolve.set(true);
+    let mut blocked = t.mask.get() | a.mask;
+    if a.flags & SA_NODEFER == 0 {
+        blocked |= bit(sig);
+    }
+    t.mask.set(blocked & !UNBLOCKABLE);
+    if a.flags & SA_RESETHAND != 0 {
+        t.process.actions.with_mut(|x| x.set(sig, Action { flags: a.flags & SA_SIGINFO, ..Action::default() }));
+    }
+    let _ = SA_RESTORER;
+    Ok(())
+}
+
+fn write_fpstate(t: &Task, at: u64) -> Result<()> {
+    let mut x = t.rt.xsave();
+    // sw_reserved: magic, extended size, feature mask, state size.
+    x[464..468].copy_from_slice(&FP_XSTATE_MAGIC1.to_le_bytes());
+    x[468..472].copy_from_slice(&((XSAVE_SIZE + 4) as u32).to_le_bytes());
+    x[472..480].copy_from_slice(&7u64.to_le_bytes());
+    x[480..484].copy_from_slice(&(XSAVE_SIZE as u32).to_le_bytes());
+    uaccess::write_bytes(at, &x)?;
+    uaccess::write_val(at + XSAVE_SIZE, FP_XSTATE_MAGIC2)
+}
+
+/// uc_flags, uc_link, uc_stack, gregs (r8-r15 rdi rsi rbp rbx rdx rax rcx rsp rip efl cs err trapno oldmask cr2),
+/// fpstate, reserved, sigmask.
+fn ucontext(t: &Task, fp_at: u64, mask: u64, info: Info) -> [u8; 304] {
+    let mut b = [0; 304];
+    let mut put = |at: usize, v: u64| b[at..at + 8].copy_from_slice(&v.to_le_bytes());
+    put(0, 7);
+    let (sp, size, flags) = t.altstack.get();
+    put(16, sp);
+    put(24, u64::from(flags));
+    put(32, size);
+    for (i, n) in GREGS.iter().enumerate() {
+        put(40 + 8 * i, t.rt.gpr(*n));
+    }
+    put(40 + 8 * 16, u64::from(t.rt.rip()));
+    put(40 + 8 * 17, t.rt.rflags());
+    put(40 + 8 * 18, 0x002b_0000_0000_0033);
+    put(40 + 8 * 19, info.payload[2]);
+    put(40 + 8 * 20, info.payload[3]);
+    put(40 + 8 * 21, mask);
+    put(40 + 8 * 22, info.payload[0]);
+    put(40 + 8 * 23, fp_at);
+    put(296, mask);
+    b
+}
+/// Hardware numbers in the order of sigcontext.
+const GREGS: [usize; 16] = [8, 9, 10, 11, 12, 13, 14, 15, 7, 6, 5, 3, 2, 0, 1, 4];
+
+/// rt_sigreturn: restores the state that the frame at rsp holds. EFAULT ends in SIGSEGV.
+pub fn sigreturn(t: &Arc<Task>) -> Result<()> {
+    let uc_at = t.rt.gpr(4);
+    let mut b = [0u8; 304];
+    uaccess::read_bytes(uc_at, &mut b)?;
+    let word = |at: usize| u64::from_le_bytes(core::array::from_fn(|i| b[at + i]));
+    let fp_at = word(40 + 8 * 23);
+    if fp_at != 0 {
+        let mut x = [0u8; XSAVE_SIZE as usize];
+        uaccess::read_bytes(fp_at, &mut x)?;
+        x[464..512].fill(0);
+        if !t.rt.set_xsave(&x) {
+            return Err(Errno::EFAULT);
+        }
+    }
+    for (i, n) in GREGS.iter().enumerate() {
+        t.rt.set_gpr(*n, word(40 + 8 * i));
+    }
+    t.rt.set_rip(word(40 + 8 * 16) as u32);
+    t.rt.set_rflags(word(40 + 8 * 17));
+    t.mask.set(word(296) & !UNBLOCKABLE);
+    t.altstack.set((word(16), word(32), word(24) as u32 & 2));
+    t.resolve.set(true);
+    Ok(())
+}
+
+/// sigtimedwait: takes a pending signal of `set`, waiting for one.
+pub fn wait_for(set: u64, deadline: Option<u64>) -> Result<(i32, Info)> {
+    let me = current();
+    let set = set & !UNBLOCKABLE;
+    let mut take =
+        || me.pending.with_mut(|q| q.take(set)).or_else(|| me.process.pending.with_mut(|q| q.take(set)));
+    static NOBODY: WaitQueue = WaitQueue::new();
+    // Signals of `set` are blocked as a rule; unblock them for the wait so that senders wake this task.
+    match NOBODY.wait_until(deadline, &mut take) {
+        Err(Errno::ETIMEDOUT) => Err(Errno::EAGAIN),
+        r => r,
+    }
+}
+
+/// What a thread's exit owes to futexes: robust list, then CLONE_CHILD_CLEARTID.
+pub fn futex_exit(t: &Arc<Task>) {
+    crate::syscall::futex::exit_robust(t);
+    let at = t.clear_tid.get();
+    if at != 0 && t.process.mm().is_some() {
+        let _ = uaccess::write_val(at, 0u32);
+        let _ = crate::syscall::futex::wake(at, 1, u32::MAX);
+    }
+}

@@ -1,0 +1,22 @@
+//! Counters for `--stats`: plain names and numbers, reported once at exit.
+use alloc::{collections::BTreeMap, format};
+use occlum_enclave_abi::Ocall;
+use occlum_rt::bkl::BklCell;
+
+static COUNTERS: BklCell<BTreeMap<&'static str, u64>> = BklCell::new(BTreeMap::new());
+
+/// Adds `n` to a counter.
+pub fn add(name: &'static str, n: u64) {
+    COUNTERS.with_mut(|c| *c.entry(name).or_insert(0) += n);
+}
+
+/// Hands every counter to the host.
+pub fn report() {
+    add("heap_bytes", occlum_rt::mem::heap_used());
+    COUNTERS.with(|c| {
+        for (name, value) in c {
+            let line = format!("{name}={value}");
+            occlum_rt::ocall::call(Ocall::Report, &[2], line.as_bytes(), &mut []);
+        }
+    });
+}

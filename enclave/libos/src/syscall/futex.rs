@@ -1,0 +1,251 @@
+//! futex(2): wait, wake, requeue, bitsets; robust lists at exit. Keys are (slot, offset) for private words and the
+//! arena page for shared ones.
+use crate::errno::{Errno, Result};
+use crate::mm::Backing;
+use crate::process::{Task, current, current_mm};
+use crate::sched::WaitQueue;
+use crate::uaccess::{read_val, write_val};
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use occlum_linux_abi::futex as f;
+use occlum_rt::bkl::BklCell;
+
+type Key = (u64, u64);
+
+struct Waiter {
+    queue: WaitQueue,
+    bitset: u32,
+    key: BklCell<Key>,
+    woken: BklCell<bool>,
+}
+
+static WAITERS: BklCell<BTreeMap<Key, Vec<Arc<Waiter>>>> = BklCell::new(BTreeMap::new());
+
+fn key_of(at: u64) -> Result<Key> {
+    if at % 4 != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if at >> 32 != 0 {
+        return Err(Errno::EFAULT);
+    }
+    let mm = current_mm();
+    let (start, vma) = mm.find(at).ok_or(Errno::EFAULT)?;
+    match &vma.backing {
+        Backing::Shared(object, base) => {
+            Ok((Arc::as_ptr(object) as usize as u64, base + (at - start)))
+        }
+        _ => Ok((u64::from(mm.slot().index()), at)),
+    }
+}
+
+/// futex(uaddr, op, val, timeout | val2, uaddr2, val3)
+pub fn sys_futex(a: &[u64; 6]) -> Result<usize> {
+    let op = a[1] as u32;
+    let realtime = op & f::FUTEX_CLOCK_REALTIME != 0;
+    match op & !(f::FUTEX_PRIVATE_FLAG | f::FUTEX_CLOCK_REALTIME) {
+        f::FUTEX_WAIT => wait(a[0], a[2] as u32, deadline(a[3], false, false)?, u32::MAX),
+        f::FUTEX_WAIT_BITSET => wait(a[0], a[2] as u32, deadline(a[3], true, realtime)?, a[5] as u32),
+        f::FUTEX_WAKE => wake(a[0], a[2] as i32 as usize, u32::MAX),
+        f::FUTEX_WAKE_BITSET => wake(a[0], a[2] as i32 as usize, a[5] as u32),
+        f::FUTEX_REQUEUE => requeue(a, None),
+        f::FUTEX_CMP_REQUEUE => requeue(a, Some(a[5] as u32)),
+        f::FUTEX_WAKE_OP => wake_op(a),
+        _ => Err(Errno::ENOSYS),
+    }
+}
+
+fn deadline(at: u64, absolute: bool, realtime: bool) -> Result<Option<u64>> {
+    if at == 0 {
+        return Ok(None);
+    }
+    let ns = super::time::read_timespec(at)?;
+    let now = crate::time::monotonic_ns();
+    Ok(Some(match (absolute, realtime) {
+        (false, _) => now.saturating_add(ns),
+        (true, false) => ns,
+        (true, true) => now.saturating_add(ns.saturating_sub(crate::time::realtime_ns())),
+    }))
+}
+
+fn wait(at: u64, expected: u32, deadline: Option<u64>, bitset: u32) -> Result<usize> {
+    if bitset == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let key = key_of(at)?;
+    if read_val::<u32>(at)? != expected {
+        return Err(Errno::EAGAIN);
+    }
+    let w = Arc::new(Waiter {
+        queue: WaitQueue::new(),
+        bitset,
+        key: BklCell::new(key),
+        woken: BklCell::new(false),
+    });
+    WAITERS.with_mut(|m| m.entry(key).or_default().push(w.clone()));
+    let r = w.queue.wait_until(deadline, || w.woken.get().then_some(0));
+    if !w.woken.get() {
+        remove(&w);
+    }
+    r
+}
+
+fn remove(w: &Arc<Waiter>) {
+    let key = w.key.get();
+    WAITERS.with_mut(|m| {
+        if let Some(list) = m.get_mut(&key) {
+            list.retain(|x| !Arc::ptr_eq(x, w));
+            if list.is_empty() {
+                m.remove(&key);
+            }
+        }
+    });
+}
+
+/// Wakes up to `n` waiters whose bitset meets `bitset`.
+pub fn wake(at: u64, n: usize, bitset: u32) -> Result<usize> {
+    if bitset == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let key = key_of(at)?;
+    Ok(wake_key(key, n, bitset))
+}
+
+fn wake_key(key: Key, n: usize, bitset: u32) -> usize {
+    let list: Vec<Arc<Waiter>> = WAITERS.with(|m| m.get(&key).cloned().unwrap_or_default());
+    let mut woken = 0;
+    for w in list.iter().filter(|w| w.bitset & bitset != 0) {
+        if woken >= n {
+            break;
+        }
+        remove(w);
+        w.woken.set(true);
+        w.queue.wake_all();
+        woken += 1;
+    }
+    woken
+}
+
+fn requeue(a: &[u64; 6], expected: Option<u32>) -> Result<usize> {
+    let (from, to) = (key_of(a[0])?, key_of(a[4])?);
+    if (a[2] as i32) < 0 || (a[3] as i32) < 0 {
+        return Err(Errno::EINVAL);
+    }
+    if let Some(v) = expected
+        && read_val::<u32>(a[0])? != v
+    {
+        return Err(Errno::EAGAIN);
+    }
+    let woken = wake_key(from, a[2] as usize, u32::MAX);
+    let list: Vec<Arc<Waiter>> = WAITERS.with(|m| m.get(&from).cloned().unwrap_or_default());
+    let mut moved = 0;
+    for w in list.iter().take(a[3] as usize) {
+        remove(w);
+        w.key.set(to);
+        WAITERS.with_mut(|m| m.entry(to).or_default().push(w.clone()));
+        moved += 1;
+    }
+    Ok(woken + if expected.is_some() { moved } else { 0 })
+}
+
+fn wake_op(a: &[u64; 6]) -> Result<usize> {
+    let code = a[5] as u32;
+    let sext = |v: u32| ((v << 20) as i32 >> 20) as u32;
+    let (op, cmp) = (code >> 28 & 7, code >> 24 & 15);
+    let (mut oparg, cmparg) = (sext(code >> 12 & 0xfff), sext(code & 0xfff));
+    if code >> 31 != 0 {
+        oparg = 1u32.wrapping_shl(oparg);
+    }
+    key_of(a[4])?;
+    let slot = current_mm().slot();
+    let old = loop {
+        let old: u32 = read_val(a[4])?;
+        let new = match op {
+            0 => oparg,
+            1 => old.wrapping_add(oparg),
+            2 => old | oparg,
+            3 => old & !oparg,
+            4 => old ^ oparg,
+            _ => return Err(Errno::ENOSYS),
+        };
+        write_val::<u32>(a[4], old)?;
+        match slot.cmpxchg_u32(a[4], old, new) {
+            Ok(seen) if seen == old => break old,
+            Ok(_) => {}
+            Err(_) => return Err(Errno::EFAULT),
+        }
+    };
+    let hit = match cmp {
+        0 => old == cmparg,
+        1 => old != cmparg,
+        2 => (old as i32) < cmparg as i32,
+        3 => (old as i32) <= cmparg as i32,
+        4 => (old as i32) > cmparg as i32,
+        5 => (old as i32) >= cmparg as i32,
+        _ => return Err(Errno::ENOSYS),
+    };
+    let mut n = wake(a[0], a[2] as usize, u32::MAX)?;
+    if hit {
+        n += wake(a[4], a[3] as usize, u32::MAX)?;
+    }
+    Ok(n)
+}
+
+/// set_robust_list(head, len)
+pub fn sys_set_robust_list(a: &[u64; 6]) -> Result<usize> {
+    if a[1] != 24 {
+        return Err(Errno::EINVAL);
+    }
+    current().robust_list.set(a[0]);
+    Ok(0)
+}
+
+/// get_robust_list(pid, head_ptr, len_ptr)
+pub fn sys_get_robust_list(a: &[u64; 6]) -> Result<usize> {
+    let t = if a[0] == 0 { current() } else { Task::by_tid(a[0] as i32).ok_or(Errno::ESRCH)? };
+    write_val(a[1], t.robust_list.get())?;
+    write_val(a[2], 24u64)?;
+    Ok(0)
+}
+
+/// Marks the robust futexes of a dying thread; every read is checked, the walk is bounded.
+pub fn exit_robust(t: &Arc<Task>) {
+    let head = t.robust_list.get();
+    if head == 0 || t.process.mm().is_none() {
+        return;
+    }
+    let _ = walk_robust(t, head);
+}
+
+fn walk_robust(t: &Arc<Task>, head: u64) -> Result<()> {
+    let offset: i64 = read_val(head + 8)?;
+    let pending: u64 = read_val(head + 16)?;
+    let mut at: u64 = read_val(head)?;
+    for _ in 0..2048 {
+        if at == head || at == 0 {
+            break;
+        }
+        let next: u64 = read_val(at & !1)?;
+        if at != pending {
+            mark_dead(t, at, offset)?;
+        }
+        at = next;
+    }
+    if pending != 0 {
+        mark_dead(t, pending, offset)?;
+    }
+    Ok(())
+}
+
+fn mark_dead(t: &Arc<Task>, entry: u64, offset: i64) -> Result<()> {
+    let word = (entry & !1).wrapping_add_signed(offset);
+    let v: u32 = read_val(word)?;
+    if v & 0x3fff_ffff != t.tid as u32 {
+        return Ok(());
+    }
+    write_val(word, v & 0x8000_0000 | 0x4000_0000)?;
+    if v & 0x8000_0000 != 0 {
+        wake(word, 1, u32::MAX)?;
+    }
+    Ok(())
+}

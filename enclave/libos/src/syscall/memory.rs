@@ -1,0 +1,168 @@
+//! mmap, munmap, mprotect, brk, mremap, madvise, msync, mincore, mlock.
+use crate::errno::{Errno, Result};
+use crate::mm::{Backing, MapFile, PAGE, page_ceil, shared_object};
+use crate::process::{current_mm, current_process};
+use occlum_linux_abi::mmap as mf;
+use occlum_sfi_spec::domain;
+
+fn range(at: u64, len: u64) -> Result<core::ops::Range<u64>> {
+    if at % PAGE != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let end = at.checked_add(page_ceil(len)).filter(|e| *e <= domain::SIZE).ok_or(Errno::ENOMEM)?;
+    Ok(at..end)
+}
+
+/// mmap(addr, length, prot, flags, fd, offset)
+pub fn sys_mmap(a: &[u64; 6]) -> Result<usize> {
+    let (addr, len, prot, flags, fd, off) = (a[0], a[1], a[2] as u32, a[3] as u32, a[4] as i32, a[5]);
+    if len == 0 || off % PAGE != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if len > domain::SIZE || off.checked_add(len).is_none() {
+        return Err(Errno::ENOMEM);
+    }
+    let kind = flags & mf::MAP_TYPE;
+    if kind != mf::MAP_PRIVATE && kind != mf::MAP_SHARED && kind != mf::MAP_SHARED_VALIDATE {
+        return Err(Errno::EINVAL);
+    }
+    let shared = kind != mf::MAP_PRIVATE;
+    let fixed = flags & (mf::MAP_FIXED | mf::MAP_FIXED_NOREPLACE) != 0;
+    if fixed && addr % PAGE != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let mm = current_mm();
+    if fixed && flags & mf::MAP_FIXED_NOREPLACE != 0 && overlaps(&mm, addr, len) {
+        return Err(Errno::EEXIST);
+    }
+    let prot = prot & (mf::PROT_READ | mf::PROT_WRITE | mf::PROT_EXEC);
+    let backing = if flags & mf::MAP_ANONYMOUS != 0 {
+        if shared { Backing::Shared(shared_object(None), 0) } else { Backing::Anon }
+    } else {
+        file_backing(fd, off, prot, shared)?
+    };
+    let r = mm.map(fixed.then_some(addr), addr, len, prot, backing)?;
+    Ok(r as usize)
+}
+
+fn overlaps(mm: &crate::mm::Mm, addr: u64, len: u64) -> bool {
+    let end = addr.saturating_add(page_ceil(len));
+    mm.vmas().iter().any(|(s, v)| *s < end && v.end > addr)
+}
+
+/// /dev/zero: mapping it gives anonymous memory.
+const ZERO_DEVICE: u64 = 1 << 8 | 5;
+
+fn file_backing(fd: i32, off: u64, prot: u32, shared: bool) -> Result<Backing> {
+    let file = current_process().files().get(fd)?;
+    if !file.can_read() {
+        return Err(Errno::EACCES);
+    }
+    if shared && prot & mf::PROT_WRITE != 0 && !file.can_write() {
+        return Err(Errno::EACCES);
+    }
+    if file.stat().is_ok_and(|s| s.rdev == ZERO_DEVICE) {
+        return Ok(if shared { Backing::Shared(shared_object(None), 0) } else { Backing::Anon });
+    }
+    if !file.inode().is_regular() {
+        return Err(Errno::ENODEV);
+    }
+    let f = MapFile(file);
+    Ok(if shared { Backing::Shared(shared_object(Some(f)), off) } else { Backing::File(f, off) })
+}
+
+/// munmap(addr, length)
+pub fn sys_munmap(a: &[u64; 6]) -> Result<usize> {
+    if a[1] == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let r = range(a[0], a[1]).map_err(|_| Errno::EINVAL)?;
+    let mm = current_mm();
+    mm.sync(r.clone());
+    mm.unmap(r)?;
+    Ok(0)
+}
+
+/// mprotect(addr, len, prot)
+pub fn sys_mprotect(a: &[u64; 6]) -> Result<usize> {
+    let r = range(a[0], a[1])?;
+    if a[2] & !0xf != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if r.is_empty() {
+        return Ok(0);
+    }
+    current_mm().mprotect(r, a[2] as u32 & 7)?;
+    Ok(0)
+}
+
+/// brk(addr)
+pub fn sys_brk(a: &[u64; 6]) -> Result<usize> {
+    Ok(current_mm().brk(a[0], current_process().rlimit(2)) as usize)
+}
+
+/// mremap(old, old_len, new_len, flags, new_addr)
+pub fn sys_mremap(a: &[u64; 6]) -> Result<usize> {
+    if a[1] > domain::SIZE || a[2] > domain::SIZE {
+        return Err(Errno::EINVAL);
+    }
+    Ok(current_mm().mremap(a[0], a[1], a[2], a[3] as u32, a[4])? as usize)
+}
+
+/// madvise(addr, len, advice)
+pub fn sys_madvise(a: &[u64; 6]) -> Result<usize> {
+    let r = range(a[0], a[1]).map_err(|_| Errno::EINVAL)?;
+    let mm = current_mm();
+    match a[2] as u32 {
+        mf::MADV_DONTNEED | mf::MADV_FREE => {
+            if !mm.is_mapped(r.clone()) {
+                return Err(Errno::ENOMEM);
+            }
+            if a[2] as u32 == mf::MADV_DONTNEED {
+                mm.discard(r);
+            }
+            Ok(0)
+        }
+        // Hints that change nothing a program can see.
+        0..=3 | 12..=17 | 20..=21 => Ok(0),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// msync(addr, len, flags)
+pub fn sys_msync(a: &[u64; 6]) -> Result<usize> {
+    let r = range(a[0], a[1])?;
+    if a[2] & !7 != 0 || a[2] & 5 == 5 {
+        return Err(Errno::EINVAL);
+    }
+    let mm = current_mm();
+    if !mm.is_mapped(r.clone()) {
+        return Err(Errno::ENOMEM);
+    }
+    mm.sync(r);
+    Ok(0)
+}
+
+/// mincore(addr, len, vec): everything mapped counts as resident.
+pub fn sys_mincore(a: &[u64; 6]) -> Result<usize> {
+    let r = range(a[0], a[1])?;
+    if !current_mm().is_mapped(r.clone()) {
+        return Err(Errno::ENOMEM);
+    }
+    for i in 0..(r.end - r.start) / PAGE {
+        crate::uaccess::write_val(a[2] + i, 1u8)?;
+    }
+    Ok(0)
+}
+
+/// mlock, munlock, mlock2: enclave memory is never swapped by the LibOS; the range must be mapped.
+pub fn sys_mlock(a: &[u64; 6]) -> Result<usize> {
+    let start = a[0] & !(PAGE - 1);
+    let r = range(start, a[1].saturating_add(a[0] - start))?;
+    if current_mm().is_mapped(r) { Ok(0) } else { Err(Errno::ENOMEM) }
+}
+
+/// mlockall, munlockall
+pub fn sys_mlockall(_a: &[u64; 6]) -> Result<usize> {
+    Ok(0)
+}

@@ -1,0 +1,278 @@
+//! System calls: the task loop (the only way in and out of a guest), dispatch through the one table.
+//!
+//! Neighbours: `table` (rows), one file per family here, `fs::syscall` for files. Invariants: signals are delivered only
+//! in `task_loop`, from an original state; a handler returns a value or an errno and never runs guest code.
+pub mod futex;
+pub mod memory;
+pub mod misc;
+pub mod proc;
+pub mod signals;
+pub mod table;
+pub mod time;
+
+use crate::code::{self, CodeError};
+use crate::errno::{Errno, Result};
+use crate::mm::{Access, FaultError};
+use crate::process::{Task, current, current_mm};
+use crate::signal::{self, Info};
+use alloc::sync::Arc;
+use occlum_linux_abi::signo::{SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGTRAP};
+use occlum_rt::task::{Exception, Exit, enter_guest};
+use occlum_sfi_spec::table::Kind;
+
+/// Runs the current task until it ends.
+pub fn task_loop() -> ! {
+    let me = current();
+    loop {
+        if has_work(&me) {
+            if !me.resolve.get() && !me.rip_known.get() {
+                to_original(&me, u64::from(me.rt.resume()));
+            }
+            signal::deliver(&me, None);
+        }
+        if me.resolve.get() && !resolve(&me) {
+            continue;
+        }
+        crate::sched::leaving_kernel();
+        match enter_guest() {
+            Exit::Syscall => syscall(&me),
+            Exit::Link(index) => follow(&me, code::link(&current_mm(), index)),
+            Exit::MissRet(target) => follow_miss(&me, Kind::Ret, target),
+            Exit::MissCall(target) => follow_miss(&me, Kind::Call, target),
+            Exit::Emulate(pc) => crate::emulate::instruction(&me, pc),
+            Exit::Exception(e) => exception(&me, &e),
+            Exit::Kick => kick(&me),
+        }
+    }
+}
+
+fn has_work(t: &Arc<Task>) -> bool {
+    signal::has_deliverable(t) || t.saved_mask.get().is_some() || t.must_exit.get()
+}
+
+/// Finds the translated address of rip. False: it can't be executed, a signal is pending.
+fn resolve(t: &Arc<Task>) -> bool {
+    let pc = t.rt.rip();
+    match code::direct(&current_mm(), pc) {
+        Ok(at) => {
+            t.rt.set_resume(at);
+            t.resolve.set(false);
+            true
+        }
+        Err(e) => {
+            fetch_fault(t, pc, e);
+            false
+        }
+    }
+}
+
+fn follow(t: &Arc<Task>, to: core::result::Result<(u32, u32), (u32, CodeError)>) {
+    match to {
+        Ok((pc, at)) => go_on(t, pc, at),
+        Err((pc, e)) => {
+            t.rt.set_rip(pc);
+            t.resolve.set(true);
+            fetch_fault(t, pc, e);
+        }
+    }
+}
+
+/// The guest goes on at `pc`, translated at `at`.
+fn go_on(t: &Arc<Task>, pc: u32, at: u32) {
+    t.rt.set_rip(pc);
+    t.rt.set_resume(at);
+    t.rip_known.set(true);
+}
+
+/// The guest goes on inside a fragment; its original pc takes an undo to know.
+fn go_on_inside(t: &Arc<Task>, translated: u64) {
+    t.rt.set_resume(translated as u32);
+    t.rip_known.set(false);
+}
+
+fn follow_miss(t: &Arc<Task>, kind: Kind, target: u32) {
+    match code::miss(&current_mm(), kind, target) {
+        Ok(at) => go_on(t, target, at),
+        Err(e) => {
+            t.rt.set_rip(target);
+            t.resolve.set(true);
+            fetch_fault(t, target, e);
+        }
+    }
+}
+
+fn fetch_fault(t: &Arc<Task>, pc: u32, e: CodeError) {
+    match e {
+        CodeError::Full => {
+            occlum_rt::log("occlum: the code cache is full: the process is killed\n");
+            signal::force(t, SIGKILL as i32, Info::kernel());
+        }
+        CodeError::Fault(f) => memory_signal(t, u64::from(pc), f, 0x14),
+    }
+}
+
+/// The signal of a memory fault; page-fault error code bits as the CPU gives them, for ucontext.
+fn memory_signal(t: &Arc<Task>, at: u64, f: FaultError, error_code: u64) {
+    let (sig, code) = match f {
+        FaultError::NotMapped => (SIGSEGV, 1),
+        FaultError::Denied => (SIGSEGV, 2),
+        FaultError::PastEof => (SIGBUS, 2),
+        FaultError::OutOfMemory => {
+            let text = alloc::format!(
+                "occlum: pid {}: out of enclave memory: raise --memory (try twice as much)\n",
+                t.process.pid
+            );
+            occlum_rt::log(&text);
+            crate::stats::add("oom_kills", 1);
+            (SIGKILL, 0x80)
+        }
+    };
+    let info = Info { code, payload: [at, 0, error_code, 14] };
+    signal::force(t, sig as i32, info);
+}
+
+/// Brings an interrupted task to its original state; a state that can't be mapped kills the process.
+fn to_original(t: &Arc<Task>, translated: u64) -> bool {
+    t.resolve.set(true);
+    if code::undo(t, translated).is_ok() {
+        return true;
+    }
+    let text = alloc::format!("occlum: pid {}: no original state for {translated:#x}\n", t.process.pid);
+    occlum_rt::log(&text);
+    signal::force(t, SIGKILL as i32, Info::kernel());
+    false
+}
+
+fn kick(t: &Arc<Task>) {
+    t.rip_known.set(false);
+    crate::sched::poll_host();
+    crate::sched::tick();
+}
+
+fn exception(t: &Arc<Task>, e: &Exception) {
+    if e.vector == 14 {
+        return page_fault(t, e);
+    }
+    if !to_original(t, e.rip) {
+        return;
+    }
+    let pc = u64::from(t.rt.rip());
+    let (sig, code) = match e.vector {
+        0 => (SIGFPE, 1),
+        16 | 19 => (SIGFPE, fp_code(t, e.vector)),
+        1 | 3 => (SIGTRAP, 0x80),
+        6 => (SIGILL, 2),
+        17 => (SIGBUS, 1),
+        _ => (SIGSEGV, 0x80),
+    };
+    let addr = if sig == SIGSEGV { 0 } else { pc };
+    let info = Info { code, payload: [addr, 0, u64::from(e.error_code), u64::from(e.vector)] };
+    signal::force(t, sig as i32, info);
+}
+
+/// FPE_ code of an unmasked x87 (16) or SSE (19) exception.
+fn fp_code(t: &Arc<Task>, vector: u8) -> i32 {
+    let x = t.rt.xsave();
+    let (status, mask) = if vector == 16 {
+        (x[2], x[0])
+    } else {
+        (x[24], (u16::from_le_bytes([x[24], x[25]]) >> 7) as u8)
+    };
+    match status & !mask & 0x3f {
+        e if e & 1 != 0 => 7,
+        e if e & 4 != 0 => 3,
+        e if e & 8 != 0 => 4,
+        e if e & 0x12 != 0 => 5,
+        e if e & 0x20 != 0 => 6,
+        _ => 7,
+    }
+}
+
+fn page_fault(t: &Arc<Task>, e: &Exception) {
+    let mm = current_mm();
+    let Some(off) = e.fault_off else { return outside_fault(t, e) };
+    let access = if e.error_code & 2 != 0 { Access::Write } else { Access::Read };
+    match mm.handle_fault(off, access) {
+        // The access is tried again: resume is the interrupted address.
+        Ok(()) => go_on_inside(t, e.rip),
+        Err(f) => {
+            if to_original(t, e.rip) {
+                memory_signal(t, u64::from(off), f, u64::from(e.error_code) | 4);
+            }
+        }
+    }
+}
+
+/// A fault outside the slot: a lookup in a table chunk without entries (R19), else a general fault.
+fn outside_fault(t: &Arc<Task>, e: &Exception) {
+    let mm = current_mm();
+    if let Some((kind, off)) = occlum_rt::code::is_table_addr(mm.slot(), e.fault_addr) {
+        // Commit the chunk if code is there, and look up again: the miss stub does the rest.
+        if mm.find(u64::from(off)).is_some_and(|(_, v)| v.prot & occlum_linux_abi::mmap::PROT_EXEC != 0) {
+            occlum_rt::code::table_commit(mm.slot(), kind, off);
+            return go_on_inside(t, e.rip);
+        }
+        // The jump itself happened: registers of the pattern come back, rip is the target.
+        if to_original(t, e.rip) {
+            land_on(t, kind, off);
+        }
+        return;
+    }
+    if to_original(t, e.rip) {
+        let info = Info { code: 0x80, payload: [0, 0, u64::from(e.error_code), 13] };
+        signal::force(t, SIGSEGV as i32, info);
+    }
+}
+
+/// The guest jumped to `off`, where nothing is executable: SIGSEGV with rip there, as on hardware.
+fn land_on(t: &Arc<Task>, kind: Kind, off: u32) {
+    if kind == Kind::Ret {
+        t.rt.set_gpr(4, t.rt.gpr(4).wrapping_add(8) & 0xffff_ffff);
+    }
+    t.rt.set_rip(off);
+    let f = if current_mm().find(u64::from(off)).is_some() { FaultError::Denied } else { FaultError::NotMapped };
+    memory_signal(t, u64::from(off), f, 0x14);
+}
+
+/// One system call of the current task.
+fn syscall(t: &Arc<Task>) {
+    t.resolve.set(false);
+    t.rip_known.set(true);
+    let r = &t.rt;
+    // What `syscall` leaves in rcx and r11; the stub had other use for them.
+    r.set_gpr(1, u64::from(r.rip()));
+    r.set_gpr(11, r.rflags());
+    let nr = r.gpr(0);
+    let args = [r.gpr(7), r.gpr(6), r.gpr(2), r.gpr(10), r.gpr(8), r.gpr(9)];
+    let result = dispatch(t, nr, &args);
+    match result {
+        Ok(None) => {}
+        Ok(Some(v)) => r.set_gpr(0, v as u64),
+        Err(e) => r.set_gpr(0, i64::from(-e.as_i32()) as u64),
+    }
+    if has_work(t) {
+        let interrupted = matches!(result, Err(Errno::EINTR)).then_some(nr);
+        t.resolve.set(true);
+        signal::deliver(t, interrupted);
+    }
+}
+
+/// Runs the row's handler. `None`: the handler set the registers itself (sigreturn, exec).
+fn dispatch(t: &Arc<Task>, nr: u64, args: &[u64; 6]) -> Result<Option<usize>> {
+    let row = table::row(nr);
+    let line = crate::strace::is_on().then(|| crate::strace::enter(t, row, nr, args));
+    let result = match row {
+        Some(row) => (row.handler)(args),
+        None => {
+            crate::stats::add("enosys", 1);
+            Err(Errno::ENOSYS)
+        }
+    };
+    if let Some(line) = line {
+        crate::strace::leave(line, result);
+    }
+    if row.is_some_and(|r| r.sets_registers) && result.is_ok() {
+        return Ok(None);
+    }
+    result.map(Some)
+}

@@ -1,0 +1,500 @@
+//! Processes: clone and kin, exec, exit, wait, ids, groups and sessions, limits, prctl, scheduling calls.
+use crate::errno::{Errno, Result};
+use crate::process::{self, CloneRequest, Process, Task, WaitFor, current, current_process};
+use crate::uaccess::{read_bytes, read_cstr, read_string_array, read_val, write_bytes, write_val};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use occlum_linux_abi::{clone as cl, signo, wait as w};
+
+/// fork()
+pub fn sys_fork(_a: &[u64; 6]) -> Result<usize> {
+    clone(CloneRequest { exit_signal: signo::SIGCHLD as i32, ..CloneRequest::default() })
+}
+/// vfork()
+pub fn sys_vfork(_a: &[u64; 6]) -> Result<usize> {
+    let flags = cl::CLONE_VM | cl::CLONE_VFORK;
+    clone(CloneRequest { flags, exit_signal: signo::SIGCHLD as i32, ..CloneRequest::default() })
+}
+/// clone(flags, stack, parent_tid, child_tid, tls)
+pub fn sys_clone(a: &[u64; 6]) -> Result<usize> {
+    clone(CloneRequest {
+        flags: a[0] & 0xffff_ff00,
+        exit_signal: (a[0] & 0xff) as i32,
+        stack: a[1],
+        parent_tid: a[2],
+        child_tid: a[3],
+        tls: a[4],
+    })
+}
+/// clone3(args, size): the first eight words; pidfds, set_tid and cgroups are not supported.
+pub fn sys_clone3(a: &[u64; 6]) -> Result<usize> {
+    let size = a[1] as usize;
+    if size < 64 {
+        return Err(Errno::EINVAL);
+    }
+    if size > 4096 {
+        return Err(Errno::E2BIG);
+    }
+    let mut b = [0u8; 88];
+    read_bytes(a[0], &mut b[..size.min(88)])?;
+    let word = |i: usize| u64::from_le_bytes(core::array::from_fn(|k| b[8 * i + k]));
+    let flags = word(0);
+    if flags & 0xff != 0 || flags & cl::CLONE_PIDFD != 0 || word(8) != 0 || word(4) > 64 {
+        return Err(Errno::EINVAL);
+    }
+    let stack = if word(5) == 0 { 0 } else { word(5).wrapping_add(word(6)) };
+    clone(CloneRequest {
+        flags,
+        exit_signal: word(4) as i32,
+        stack,
+        parent_tid: word(3),
+        child_tid: word(2),
+        tls: word(7),
+    })
+}
+fn clone(r: CloneRequest) -> Result<usize> {
+    process::do_clone(&r).map(|tid| tid as usize)
+}
+
+/// execve(path, argv, envp)
+pub fn sys_execve(a: &[u64; 6]) -> Result<usize> {
+    let path = read_path(a[0])?;
+    exec(&path, a[1], a[2])
+}
+/// execveat(dirfd, path, argv, envp, flags): absolute paths, AT_FDCWD, or AT_EMPTY_PATH on a descriptor.
+pub fn sys_execveat(a: &[u64; 6]) -> Result<usize> {
+    const AT_EMPTY_PATH: u64 = 0x1000;
+    let mut path = read_path(a[1])?;
+    if path.is_empty() && a[4] & AT_EMPTY_PATH != 0 {
+        let file = current_process().files().get(a[0] as i32)?;
+        path = crate::fs::path_of(&file);
+    } else if a[0] as i32 != -100 && path.first() != Some(&b'/') {
+        let file = current_process().files().get(a[0] as i32)?;
+        path = [&crate::fs::path_of(&file)[..], b"/", &path].concat();
+    }
+    exec(&path, a[2], a[3])
+}
+fn exec(path: &[u8], argv: u64, envp: u64) -> Result<usize> {
+    let argv = read_string_array(argv, crate::loader::ARG_MAX)?;
+    let envp = read_string_array(envp, crate::loader::ARG_MAX)?;
+    crate::loader::exec_current(path, argv, envp)?;
+    Ok(0)
+}
+fn read_path(at: u64) -> Result<Vec<u8>> {
+    read_cstr(at, 4095)
+}
+
+/// exit(status): this thread.
+pub fn sys_exit(a: &[u64; 6]) -> Result<usize> {
+    process::exit_task(current(), (a[0] as i32 & 0xff) << 8)
+}
+/// exit_group(status)
+pub fn sys_exit_group(a: &[u64; 6]) -> Result<usize> {
+    process::exit_group((a[0] as i32 & 0xff) << 8)
+}
+
+/// wait4(pid, status, options, rusage)
+pub fn sys_wait4(a: &[u64; 6]) -> Result<usize> {
+    let options = a[2] as u32;
+    if options & !(w::WNOHANG | w::WUNTRACED | w::WCONTINUED | 0xe000_0000) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let which = match a[0] as i32 {
+        -1 => WaitFor::Any,
+        0 => WaitFor::Group(current_process().pgid.get()),
+        i32::MIN => return Err(Errno::ESRCH),
+        p if p < 0 => WaitFor::Group(-p),
+        p => WaitFor::Pid(p),
+    };
+    let Some(found) = process::do_wait(which, options | w::WEXITED)? else { return Ok(0) };
+    if a[1] != 0 {
+        write_val(a[1], found.status)?;
+    }
+    if a[3] != 0 {
+        write_bytes(a[3], &super::time::rusage(found.process.times.get().cpu_ns))?;
+    }
+    Ok(found.process.pid as usize)
+}
+
+/// waitid(idtype, id, info, options, rusage)
+pub fn sys_waitid(a: &[u64; 6]) -> Result<usize> {
+    let options = a[3] as u32;
+    let known = w::WNOHANG | w::WEXITED | w::WSTOPPED | w::WCONTINUED | w::WNOWAIT | 0xe000_0000;
+    if options & !known != 0 || options & (w::WEXITED | w::WSTOPPED | w::WCONTINUED) == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let which = match a[0] {
+        0 => WaitFor::Any,
+        1 if a[1] as i32 > 0 => WaitFor::Pid(a[1] as i32),
+        2 if a[1] as i32 > 0 => WaitFor::Group(a[1] as i32),
+        2 if a[1] == 0 => WaitFor::Group(current_process().pgid.get()),
+        _ => return Err(Errno::EINVAL),
+    };
+    let found = process::do_wait(which, options)?;
+    let mut info = [0u8; 128];
+    if let Some(f) = &found {
+        info = crate::signal::Info::child(&f.process, f.status).to_bytes(signo::SIGCHLD as i32);
+        if a[4] != 0 {
+            write_bytes(a[4], &super::time::rusage(f.process.times.get().cpu_ns))?;
+        }
+    }
+    if a[2] != 0 {
+        write_bytes(a[2], &info)?;
+    }
+    Ok(0)
+}
+
+macro_rules! ids { ($($(#[$d:meta])* $name:ident => $e:expr;)*) => { $($(#[$d])* pub fn $name(_a: &[u64; 6]) -> Result<usize> {
+    let f: fn() -> u64 = $e; Ok(f() as usize)
+})* } }
+ids! {
+    /// getpid()
+    sys_getpid => || current_process().pid as u64;
+    /// gettid()
+    sys_gettid => || current().tid as u64;
+    /// getppid()
+    sys_getppid => || current_process().ppid() as u64;
+    /// getuid()
+    sys_getuid => || u64::from(current_process().cred().uid);
+    /// geteuid()
+    sys_geteuid => || u64::from(current_process().cred().euid);
+    /// getgid()
+    sys_getgid => || u64::from(current_process().cred().gid);
+    /// getegid()
+    sys_getegid => || u64::from(current_process().cred().egid);
+    /// getpgrp()
+    sys_getpgrp => || current_process().pgid.get() as u64;
+}
+
+/// Changes one kind of ids; `u32::MAX` keeps. Unprivileged processes may only pick among their own.
+fn set_ids(new: [u32; 3], group: bool) -> Result<usize> {
+    let p = current_process();
+    let mut c = p.cred();
+    let old = if group { [c.gid, c.egid, c.sgid] } else { [c.uid, c.euid, c.suid] };
+    let privileged = c.euid == 0;
+    let mut ids = old;
+    for (slot, want) in ids.iter_mut().zip(new) {
+        if want != u32::MAX {
+            if !privileged && !old.contains(&want) {
+                return Err(Errno::EPERM);
+            }
+            *slot = want;
+        }
+    }
+    if group {
+        [c.gid, c.egid, c.sgid] = ids;
+    } else {
+        [c.uid, c.euid, c.suid] = ids;
+    }
+    p.cred.replace(c);
+    Ok(0)
+}
+fn set_one(v: u64, group: bool) -> Result<usize> {
+    let v = v as u32;
+    let root = current_process().cred().euid == 0;
+    if v == u32::MAX {
+        return Err(Errno::EINVAL);
+    }
+    set_ids(if root { [v; 3] } else { [u32::MAX, v, u32::MAX] }, group)
+}
+fn set_re(a: &[u64; 6], group: bool) -> Result<usize> {
+    let (r, e) = (a[0] as u32, a[1] as u32);
+    let c = current_process().cred();
+    let real = if group { c.gid } else { c.uid };
+    let saved = if r != u32::MAX || e != u32::MAX && e != real { e } else { u32::MAX };
+    set_ids([r, e, saved], group)
+}
+/// setuid(uid)
+pub fn sys_setuid(a: &[u64; 6]) -> Result<usize> {
+    set_one(a[0], false)
+}
+/// setgid(gid)
+pub fn sys_setgid(a: &[u64; 6]) -> Result<usize> {
+    set_one(a[0], true)
+}
+/// setreuid(ruid, euid)
+pub fn sys_setreuid(a: &[u64; 6]) -> Result<usize> {
+    set_re(a, false)
+}
+/// setregid(rgid, egid)
+pub fn sys_setregid(a: &[u64; 6]) -> Result<usize> {
+    set_re(a, true)
+}
+/// setresuid(ruid, euid, suid)
+pub fn sys_setresuid(a: &[u64; 6]) -> Result<usize> {
+    set_ids([a[0] as u32, a[1] as u32, a[2] as u32], false)
+}
+/// setresgid(rgid, egid, sgid)
+pub fn sys_setresgid(a: &[u64; 6]) -> Result<usize> {
+    set_ids([a[0] as u32, a[1] as u32, a[2] as u32], true)
+}
+/// getresuid(ruid, euid, suid)
+pub fn sys_getresuid(a: &[u64; 6]) -> Result<usize> {
+    let c = current_process().cred();
+    [c.uid, c.euid, c.suid].iter().zip(a).try_for_each(|(v, at)| write_val(*at, *v))?;
+    Ok(0)
+}
+/// getresgid(rgid, egid, sgid)
+pub fn sys_getresgid(a: &[u64; 6]) -> Result<usize> {
+    let c = current_process().cred();
+    [c.gid, c.egid, c.sgid].iter().zip(a).try_for_each(|(v, at)| write_val(*at, *v))?;
+    Ok(0)
+}
+/// setfsuid, setfsgid: return the id in force; it follows the effective one.
+pub fn sys_setfsuid(_a: &[u64; 6]) -> Result<usize> {
+    Ok(current_process().cred().euid as usize)
+}
+/// setfsgid(gid)
+pub fn sys_setfsgid(_a: &[u64; 6]) -> Result<usize> {
+    Ok(current_process().cred().egid as usize)
+}
+/// getgroups(size, list)
+pub fn sys_getgroups(a: &[u64; 6]) -> Result<usize> {
+    let groups = current_process().cred().groups;
+    let size = a[0] as i32;
+    if size < 0 || size != 0 && (size as usize) < groups.len() {
+        return Err(Errno::EINVAL);
+    }
+    if size != 0 {
+        for (i, g) in groups.iter().enumerate() {
+            write_val(a[1] + 4 * i as u64, *g)?;
+        }
+    }
+    Ok(groups.len())
+}
+/// setgroups(size, list)
+pub fn sys_setgroups(a: &[u64; 6]) -> Result<usize> {
+    let p = current_process();
+    if p.cred().euid != 0 {
+        return Err(Errno::EPERM);
+    }
+    if a[0] > 65536 {
+        return Err(Errno::EINVAL);
+    }
+    let groups: Result<Vec<u32>> = (0..a[0]).map(|i| read_val(a[1] + 4 * i)).collect();
+    let groups = groups?;
+    p.cred.with_mut(|c| c.groups = groups);
+    Ok(0)
+}
+
+fn by_pid_or_self(pid: u64) -> Result<Arc<Process>> {
+    if pid as i32 == 0 { Ok(current_process()) } else { Process::by_pid(pid as i32).ok_or(Errno::ESRCH) }
+}
+
+/// setpgid(pid, pgid)
+pub fn sys_setpgid(a: &[u64; 6]) -> Result<usize> {
+    let me = current_process();
+    let p = by_pid_or_self(a[0])?;
+    let pgid = if a[1] as i32 == 0 { p.pid } else { a[1] as i32 };
+    if pgid < 0 {
+        return Err(Errno::EINVAL);
+    }
+    if p.pid != me.pid {
+        if p.ppid() != me.pid {
+            return Err(Errno::ESRCH);
+        }
+        if p.execed.get() {
+            return Err(Errno::EACCES);
+        }
+    }
+    if p.sid.get() == p.pid || p.sid.get() != me.sid.get() {
+        return Err(Errno::EPERM);
+    }
+    let exists = Process::all().iter().any(|q| q.pgid.get() == pgid && q.sid.get() == me.sid.get());
+    if pgid != p.pid && !exists {
+        return Err(Errno::EPERM);
+    }
+    p.pgid.set(pgid);
+    Ok(0)
+}
+/// getpgid(pid)
+pub fn sys_getpgid(a: &[u64; 6]) -> Result<usize> {
+    Ok(by_pid_or_self(a[0])?.pgid.get() as usize)
+}
+/// setsid()
+pub fn sys_setsid(_a: &[u64; 6]) -> Result<usize> {
+    let p = current_process();
+    if Process::all().iter().any(|q| q.pgid.get() == p.pid) {
+        return Err(Errno::EPERM);
+    }
+    p.sid.set(p.pid);
+    p.pgid.set(p.pid);
+    Ok(p.pid as usize)
+}
+/// getsid(pid)
+pub fn sys_getsid(a: &[u64; 6]) -> Result<usize> {
+    Ok(by_pid_or_self(a[0])?.sid.get() as usize)
+}
+
+/// set_tid_address(at)
+pub fn sys_set_tid_address(a: &[u64; 6]) -> Result<usize> {
+    let t = current();
+    t.clear_tid.set(a[0]);
+    Ok(t.tid as usize)
+}
+
+/// prlimit64(pid, resource, new, old)
+pub fn sys_prlimit64(a: &[u64; 6]) -> Result<usize> {
+    let p = by_pid_or_self(a[0])?;
+    let which = a[1] as usize;
+    if which >= 16 {
+        return Err(Errno::EINVAL);
+    }
+    let old = p.rlimits.get()[which];
+    let new = if a[2] == 0 { None } else { Some((read_val::<u64>(a[2])?, read_val::<u64>(a[2] + 8)?)) };
+    if let Some((soft, hard)) = new {
+        if soft > hard {
+            return Err(Errno::EINVAL);
+        }
+        if hard > old.1 && current_process().cred().euid != 0 {
+            return Err(Errno::EPERM);
+        }
+        p.rlimits.with_mut(|r| r[which] = (soft, hard));
+    }
+    if a[3] != 0 {
+        write_val(a[3], old.0)?;
+        write_val(a[3] + 8, old.1)?;
+    }
+    Ok(0)
+}
+/// getrlimit(resource, old)
+pub fn sys_getrlimit(a: &[u64; 6]) -> Result<usize> {
+    sys_prlimit64(&[0, a[0], 0, a[1], 0, 0])
+}
+/// setrlimit(resource, new)
+pub fn sys_setrlimit(a: &[u64; 6]) -> Result<usize> {
+    sys_prlimit64(&[0, a[0], a[1], 0, 0, 0])
+}
+
+/// prctl(option, ...)
+pub fn sys_prctl(a: &[u64; 6]) -> Result<usize> {
+    let t = current();
+    match a[0] {
+        1 => t.process.pdeathsig.set(a[1] as i32),
+        2 => write_val(a[1], t.process.pdeathsig.get())?,
+        3 => return Ok(1),
+        4 | 8 => {}
+        7 => return Ok(0),
+        15 => {
+            let mut comm = [0u8; 16];
+            let name = match read_cstr(a[1], 15) {
+                Err(Errno::ENAMETOOLONG) => {
+                    let mut b = [0u8; 15];
+                    read_bytes(a[1], &mut b)?;
+                    b.to_vec()
+                }
+                r => r?,
+            };
+            comm[..name.len()].copy_from_slice(&name);
+            t.comm.set(comm);
+        }
+        16 => write_bytes(a[1], &t.comm.get())?,
+        23 => return Ok(0),
+        30 => return Ok(0),
+        36 => t.process.subreaper.set(a[1] != 0),
+        37 => write_val(a[1], i32::from(t.process.subreaper.get()))?,
+        // no_new_privs: set-uid bits give nothing here anyway.
+        38 => {}
+        39 => return Ok(1),
+        _ => return Err(Errno::EINVAL),
+    }
+    Ok(0)
+}
+
+/// arch_prctl(code, addr)
+pub fn sys_arch_prctl(a: &[u64; 6]) -> Result<usize> {
+    let t = current();
+    if matches!(a[0], 0x1001 | 0x1002) && a[1] >> 32 != 0 {
+        return Err(Errno::EPERM);
+    }
+    match a[0] {
+        0x1002 => t.rt.set_tls(a[1] as u32),
+        0x1001 => t.rt.set_guest_gs(a[1] as u32),
+        0x1003 => write_val(a[1], u64::from(t.rt.tls()))?,
+        0x1004 => write_val(a[1], u64::from(t.rt.guest_gs()))?,
+        _ => return Err(Errno::EINVAL),
+    }
+    Ok(0)
+}
+
+/// sched_yield()
+pub fn sys_sched_yield(_a: &[u64; 6]) -> Result<usize> {
+    crate::sched::yield_now();
+    Ok(0)
+}
+/// sched_getaffinity(pid, size, mask)
+pub fn sys_sched_getaffinity(a: &[u64; 6]) -> Result<usize> {
+    if a[1] < 8 || a[1] % 8 != 0 {
+        return Err(Errno::EINVAL);
+    }
+    write_val(a[2], (1u64 << occlum_rt::vcpu::count()) - 1)?;
+    Ok(8)
+}
+/// sched_setaffinity(pid, size, mask): at least one vCPU must be in it; the scheduler takes it as a hint.
+pub fn sys_sched_setaffinity(a: &[u64; 6]) -> Result<usize> {
+    let mut b = [0u8; 8];
+    let n = a[1].min(8) as usize;
+    read_bytes(a[2], &mut b[..n])?;
+    let all = (1u64 << occlum_rt::vcpu::count()) - 1;
+    if u64::from_le_bytes(b) & all == 0 { Err(Errno::EINVAL) } else { Ok(0) }
+}
+/// sched_getscheduler(pid): SCHED_OTHER.
+pub fn sys_sched_getscheduler(_a: &[u64; 6]) -> Result<usize> {
+    Ok(0)
+}
+/// sched_getparam(pid, param)
+pub fn sys_sched_getparam(a: &[u64; 6]) -> Result<usize> {
+    write_val(a[1], 0i32)?;
+    Ok(0)
+}
+/// sched_setscheduler: only SCHED_OTHER, SCHED_BATCH and SCHED_IDLE without priority.
+pub fn sys_sched_setscheduler(a: &[u64; 6]) -> Result<usize> {
+    let prio: i32 = read_val(a[2])?;
+    match a[1] & !0x4000_0000 {
+        0 | 3 | 5 if prio == 0 => Ok(0),
+        1 | 2 => Err(Errno::EPERM),
+        _ => Err(Errno::EINVAL),
+    }
+}
+/// sched_get_priority_max(policy)
+pub fn sys_sched_get_priority_max(a: &[u64; 6]) -> Result<usize> {
+    match a[0] {
+        1 | 2 => Ok(99),
+        0 | 3 | 5 => Ok(0),
+        _ => Err(Errno::EINVAL),
+    }
+}
+/// sched_get_priority_min(policy)
+pub fn sys_sched_get_priority_min(a: &[u64; 6]) -> Result<usize> {
+    match a[0] {
+        1 | 2 => Ok(1),
+        0 | 3 | 5 => Ok(0),
+        _ => Err(Errno::EINVAL),
+    }
+}
+/// getpriority: nice 0, in the kernel's encoding (20 - nice).
+pub fn sys_getpriority(_a: &[u64; 6]) -> Result<usize> {
+    Ok(20)
+}
+/// setpriority: accepted for nice >= 0, which changes nothing while nobody competes; EACCES below.
+pub fn sys_setpriority(a: &[u64; 6]) -> Result<usize> {
+    if (a[2] as i32) < 0 { Err(Errno::EACCES) } else { Ok(0) }
+}
+/// getcpu(cpu, node)
+pub fn sys_getcpu(a: &[u64; 6]) -> Result<usize> {
+    if a[0] != 0 {
+        write_val(a[0], occlum_rt::vcpu::current())?;
+    }
+    if a[1] != 0 {
+        write_val(a[1], 0u32)?;
+    }
+    Ok(0)
+}
+/// personality(persona)
+pub fn sys_personality(_a: &[u64; 6]) -> Result<usize> {
+    Ok(0)
+}
+/// Tasks of a process, for /proc.
+pub fn task_by_tid(tid: i32) -> Option<Arc<Task>> {
+    Task::by_tid(tid)
+}

@@ -1,0 +1,328 @@
+//! THE system-call table: number, name, argument types, handler, how far supported. Dispatch, `--strace` and the
+//! generated documentation read it; a call that is not here is ENOSYS and counted.
+use super::{futex, memory, misc, proc, signals, time};
+use crate::errno::Result;
+use crate::fs::syscall as fs;
+use occlum_linux_abi::nr;
+
+/// Type of an argument, for printing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Arg {
+    /// Signed number.
+    Int,
+    /// Unsigned number.
+    Uint,
+    /// Descriptor.
+    Fd,
+    /// Byte count.
+    Size,
+    /// File offset.
+    Off,
+    /// Bit set.
+    Flags,
+    /// Permission bits.
+    Mode,
+    /// Address of a structure.
+    Ptr,
+    /// Path or other string.
+    Str,
+    /// Buffer that the call fills.
+    OutBuf,
+    /// Buffer that the call reads.
+    InBuf,
+    /// Array of iovecs.
+    Iov,
+}
+
+/// One system call.
+pub struct Row {
+    /// Linux x86-64 number.
+    pub nr: u32,
+    /// Name.
+    pub name: &'static str,
+    /// Arguments: name and type.
+    pub args: &'static [(&'static str, Arg)],
+    /// Handler: arguments as the guest passed them.
+    pub handler: fn(&[u64; 6]) -> Result<usize>,
+    /// On success the handler has set every register itself.
+    pub sets_registers: bool,
+}
+
+macro_rules! kind {
+    (int) => { Arg::Int };
+    (uint) => { Arg::Uint };
+    (fd) => { Arg::Fd };
+    (size) => { Arg::Size };
+    (off) => { Arg::Off };
+    (flags) => { Arg::Flags };
+    (mode) => { Arg::Mode };
+    (ptr) => { Arg::Ptr };
+    (str) => { Arg::Str };
+    (outbuf) => { Arg::OutBuf };
+    (inbuf) => { Arg::InBuf };
+    (iov) => { Arg::Iov };
+}
+macro_rules! table {
+    ($($nr:ident $name:ident($($a:ident: $k:ident),*) => $h:expr $(, $own:ident)?;)*) => {
+        /// The rows, in no particular order.
+        pub static ROWS: &[Row] = &[$(Row {
+            nr: nr::$nr,
+            name: stringify!($name),
+            args: &[$((stringify!($a), kind!($k))),*],
+            handler: $h,
+            sets_registers: table!(@own $($own)?),
+        }),*];
+    };
+    (@own) => { false };
+    (@own own) => { true };
+}
+
+const LAST: usize = 462;
+
+/// Index into `ROWS` by number, built at compile time; `u16::MAX`: none.
+static INDEX: [u16; LAST + 1] = {
+    let mut index = [u16::MAX; LAST + 1];
+    let mut i = 0;
+    while i < ROWS.len() {
+        index[ROWS[i].nr as usize] = i as u16;
+        i += 1;
+    }
+    index
+};
+
+/// The row of a number.
+pub fn row(nr: u64) -> Option<&'static Row> {
+    let i = *INDEX.get(usize::try_from(nr).ok()?)?;
+    ROWS.get(usize::from(i))
+}
+
+table! {
+    FORK fork() => proc::sys_fork;
+    VFORK vfork() => proc::sys_vfork;
+    CLONE clone(flags: flags, stack: ptr, parent_tid: ptr, child_tid: ptr, tls: ptr) => proc::sys_clone;
+    CLONE3 clone3(args: ptr, size: size) => proc::sys_clone3;
+    EXECVE execve(path: str, argv: ptr, envp: ptr) => proc::sys_execve, own;
+    EXECVEAT execveat(dirfd: fd, path: str, argv: ptr, envp: ptr, flags: flags) => proc::sys_execveat, own;
+    EXIT exit(status: int) => proc::sys_exit;
+    EXIT_GROUP exit_group(status: int) => proc::sys_exit_group;
+    WAIT4 wait4(pid: int, status: ptr, options: flags, rusage: ptr) => proc::sys_wait4;
+    WAITID waitid(idtype: int, id: int, info: ptr, options: flags, rusage: ptr) => proc::sys_waitid;
+    GETPID getpid() => proc::sys_getpid;
+    GETTID gettid() => proc::sys_gettid;
+    GETPPID getppid() => proc::sys_getppid;
+    GETUID getuid() => proc::sys_getuid;
+    GETEUID geteuid() => proc::sys_geteuid;
+    GETGID getgid() => proc::sys_getgid;
+    GETEGID getegid() => proc::sys_getegid;
+    GETPGRP getpgrp() => proc::sys_getpgrp;
+    SETUID setuid(uid: int) => proc::sys_setuid;
+    SETGID setgid(gid: int) => proc::sys_setgid;
+    SETREUID setreuid(ruid: int, euid: int) => proc::sys_setreuid;
+    SETREGID setregid(rgid: int, egid: int) => proc::sys_setregid;
+    SETRESUID setresuid(ruid: int, euid: int, suid: int) => proc::sys_setresuid;
+    SETRESGID setresgid(rgid: int, egid: int, sgid: int) => proc::sys_setresgid;
+    GETRESUID getresuid(ruid: ptr, euid: ptr, suid: ptr) => proc::sys_getresuid;
+    GETRESGID getresgid(rgid: ptr, egid: ptr, sgid: ptr) => proc::sys_getresgid;
+    SETFSUID setfsuid(uid: int) => proc::sys_setfsuid;
+    SETFSGID setfsgid(gid: int) => proc::sys_setfsgid;
+    GETGROUPS getgroups(size: int, list: ptr) => proc::sys_getgroups;
+    SETGROUPS setgroups(size: int, list: ptr) => proc::sys_setgroups;
+    SETPGID setpgid(pid: int, pgid: int) => proc::sys_setpgid;
+    GETPGID getpgid(pid: int) => proc::sys_getpgid;
+    SETSID setsid() => proc::sys_setsid;
+    GETSID getsid(pid: int) => proc::sys_getsid;
+    SET_TID_ADDRESS set_tid_address(at: ptr) => proc::sys_set_tid_address;
+    PRLIMIT64 prlimit64(pid: int, resource: int, new: ptr, old: ptr) => proc::sys_prlimit64;
+    GETRLIMIT getrlimit(resource: int, old: ptr) => proc::sys_getrlimit;
+    SETRLIMIT setrlimit(resource: int, new: ptr) => proc::sys_setrlimit;
+    PRCTL prctl(option: int, a: ptr, b: ptr, c: ptr, d: ptr) => proc::sys_prctl;
+    ARCH_PRCTL arch_prctl(code: flags, addr: ptr) => proc::sys_arch_prctl;
+    SCHED_YIELD sched_yield() => proc::sys_sched_yield;
+    SCHED_GETAFFINITY sched_getaffinity(pid: int, size: size, mask: ptr) => proc::sys_sched_getaffinity;
+    SCHED_SETAFFINITY sched_setaffinity(pid: int, size: size, mask: ptr) => proc::sys_sched_setaffinity;
+    SCHED_GETSCHEDULER sched_getscheduler(pid: int) => proc::sys_sched_getscheduler;
+    SCHED_GETPARAM sched_getparam(pid: int, param: ptr) => proc::sys_sched_getparam;
+    SCHED_SETSCHEDULER sched_setscheduler(pid: int, policy: int, param: ptr) => proc::sys_sched_setscheduler;
+    SCHED_GET_PRIORITY_MAX sched_get_priority_max(policy: int) => proc::sys_sched_get_priority_max;
+    SCHED_GET_PRIORITY_MIN sched_get_priority_min(policy: int) => proc::sys_sched_get_priority_min;
+    GETPRIORITY getpriority(which: int, who: int) => proc::sys_getpriority;
+    SETPRIORITY setpriority(which: int, who: int, prio: int) => proc::sys_setpriority;
+    GETCPU getcpu(cpu: ptr, node: ptr) => proc::sys_getcpu;
+    PERSONALITY personality(persona: flags) => proc::sys_personality;
+    MMAP mmap(addr: ptr, len: size, prot: flags, flags: flags, fd: fd, off: off) => memory::sys_mmap;
+    MUNMAP munmap(addr: ptr, len: size) => memory::sys_munmap;
+    MPROTECT mprotect(addr: ptr, len: size, prot: flags) => memory::sys_mprotect;
+    BRK brk(addr: ptr) => memory::sys_brk;
+    MREMAP mremap(old: ptr, old_len: size, new_len: size, flags: flags, new: ptr) => memory::sys_mremap;
+    MADVISE madvise(addr: ptr, len: size, advice: int) => memory::sys_madvise;
+    MSYNC msync(addr: ptr, len: size, flags: flags) => memory::sys_msync;
+    MINCORE mincore(addr: ptr, len: size, vec: ptr) => memory::sys_mincore;
+    MLOCK mlock(addr: ptr, len: size) => memory::sys_mlock;
+    MLOCK2 mlock2(addr: ptr, len: size, flags: flags) => memory::sys_mlock;
+    MUNLOCK munlock(addr: ptr, len: size) => memory::sys_mlock;
+    MLOCKALL mlockall(flags: flags) => memory::sys_mlockall;
+    MUNLOCKALL munlockall() => memory::sys_mlockall;
+    FUTEX futex(at: ptr, op: int, val: uint, timeout: ptr, at2: ptr, val3: uint) => futex::sys_futex;
+    SET_ROBUST_LIST set_robust_list(head: ptr, len: size) => futex::sys_set_robust_list;
+    GET_ROBUST_LIST get_robust_list(pid: int, head: ptr, len: ptr) => futex::sys_get_robust_list;
+    RT_SIGACTION rt_sigaction(sig: int, act: ptr, old: ptr, size: size) => signals::sys_rt_sigaction;
+    RT_SIGPROCMASK rt_sigprocmask(how: int, set: ptr, old: ptr, size: size) => signals::sys_rt_sigprocmask;
+    RT_SIGPENDING rt_sigpending(set: ptr, size: size) => signals::sys_rt_sigpending;
+    RT_SIGSUSPEND rt_sigsuspend(mask: ptr, size: size) => signals::sys_rt_sigsuspend;
+    RT_SIGTIMEDWAIT rt_sigtimedwait(set: ptr, info: ptr, timeout: ptr, size: size) => signals::sys_rt_sigtimedwait;
+    RT_SIGQUEUEINFO rt_sigqueueinfo(pid: int, sig: int, info: ptr) => signals::sys_rt_sigqueueinfo;
+    RT_SIGRETURN rt_sigreturn() => signals::sys_rt_sigreturn, own;
+    PAUSE pause() => signals::sys_pause;
+    SIGALTSTACK sigaltstack(new: ptr, old: ptr) => signals::sys_sigaltstack;
+    KILL kill(pid: int, sig: int) => signals::sys_kill;
+    TGKILL tgkill(tgid: int, tid: int, sig: int) => signals::sys_tgkill;
+    TKILL tkill(tid: int, sig: int) => signals::sys_tkill;
+    CLOCK_GETTIME clock_gettime(clock: int, ts: ptr) => time::sys_clock_gettime;
+    CLOCK_GETRES clock_getres(clock: int, ts: ptr) => time::sys_clock_getres;
+    CLOCK_SETTIME clock_settime(clock: int, ts: ptr) => time::sys_clock_settime;
+    CLOCK_NANOSLEEP clock_nanosleep(clock: int, flags: flags, req: ptr, rem: ptr) => time::sys_clock_nanosleep;
+    NANOSLEEP nanosleep(req: ptr, rem: ptr) => time::sys_nanosleep;
+    GETTIMEOFDAY gettimeofday(tv: ptr, tz: ptr) => time::sys_gettimeofday;
+    TIME time(at: ptr) => time::sys_time;
+    ALARM alarm(seconds: uint) => time::sys_alarm;
+    SETITIMER setitimer(which: int, new: ptr, old: ptr) => time::sys_setitimer;
+    GETITIMER getitimer(which: int, value: ptr) => time::sys_getitimer;
+    GETRUSAGE getrusage(who: int, usage: ptr) => time::sys_getrusage;
+    TIMES times(buf: ptr) => time::sys_times;
+    UNAME uname(buf: ptr) => misc::sys_uname;
+    SYSINFO sysinfo(info: ptr) => misc::sys_sysinfo;
+    GETRANDOM getrandom(buf: outbuf, len: size, flags: flags) => misc::sys_getrandom;
+    MEMBARRIER membarrier(cmd: int, flags: flags) => misc::sys_membarrier;
+    CAPGET capget(header: ptr, data: ptr) => misc::sys_capget;
+    CAPSET capset(header: ptr, data: ptr) => misc::sys_not_permitted;
+    SETHOSTNAME sethostname(name: ptr, len: size) => misc::sys_not_permitted;
+    SYSLOG syslog(kind: int, buf: ptr, len: size) => misc::sys_syslog;
+    READ read(fd:fd, buf:outbuf, len:size) => fs::rw::sys_read;
+    WRITE write(fd:fd, buf:inbuf, len:size) => fs::rw::sys_write;
+    READV readv(fd:fd, iov:iov, count:int) => fs::rw::sys_readv;
+    WRITEV writev(fd:fd, iov:iov, count:int) => fs::rw::sys_writev;
+    PREAD64 pread64(fd:fd, buf:outbuf, len:size, offset:off) => fs::rw::sys_pread64;
+    PWRITE64 pwrite64(fd:fd, buf:inbuf, len:size, offset:off) => fs::rw::sys_pwrite64;
+    PREADV preadv(fd:fd, iov:iov, count:int, offset:off) => fs::rw::sys_preadv;
+    PWRITEV pwritev(fd:fd, iov:iov, count:int, offset:off) => fs::rw::sys_pwritev;
+    PREADV2 preadv2(fd:fd, iov:iov, count:int, offset:off, high:off, flags:flags) => fs::rw::sys_preadv2;
+    PWRITEV2 pwritev2(fd:fd, iov:iov, count:int, offset:off, high:off, flags:flags) => fs::rw::sys_pwritev2;
+    LSEEK lseek(fd:fd, offset:off, whence:int) => fs::rw::sys_lseek;
+    SENDFILE sendfile(out:fd, in_fd:fd, offset:ptr, len:size) => fs::rw::sys_sendfile;
+    COPY_FILE_RANGE copy_file_range(in_fd:fd, in_off:ptr, out:fd, out_off:ptr, len:size, flags:flags) => fs::rw::sys_copy_file_range;
+    SPLICE splice(in_fd:fd, in_off:ptr, out:fd, out_off:ptr, len:size, flags:flags) => fs::rw::sys_splice;
+    TEE tee(in_fd:fd, out:fd, len:size, flags:flags) => fs::rw::sys_splice;
+    VMSPLICE vmsplice(fd:fd, iov:iov, count:int, flags:flags) => fs::rw::sys_splice;
+    OPEN open(path:str, flags:flags, mode:mode) => fs::open::sys_open;
+    OPENAT openat(dirfd:fd, path:str, flags:flags, mode:mode) => fs::open::sys_openat;
+    OPENAT2 openat2(dirfd:fd, path:str, how:ptr, size:size) => fs::open::sys_openat2;
+    CREAT creat(path:str, mode:mode) => fs::open::sys_creat;
+    CLOSE close(fd:fd) => fs::open::sys_close;
+    STAT stat(path:str, buf:ptr) => fs::stat::sys_stat;
+    LSTAT lstat(path:str, buf:ptr) => fs::stat::sys_lstat;
+    FSTAT fstat(fd:fd, buf:ptr) => fs::stat::sys_fstat;
+    NEWFSTATAT newfstatat(dirfd:fd, path:str, buf:ptr, flags:flags) => fs::stat::sys_newfstatat;
+    STATX statx(dirfd:fd, path:str, flags:flags, mask:flags, buf:ptr) => fs::stat::sys_statx;
+    ACCESS access(path:str, mode:mode) => fs::stat::sys_access;
+    FACCESSAT faccessat(dirfd:fd, path:str, mode:mode) => fs::stat::sys_faccessat;
+    FACCESSAT2 faccessat2(dirfd:fd, path:str, mode:mode, flags:flags) => fs::stat::sys_faccessat2;
+    STATFS statfs(path:str, buf:ptr) => fs::stat::sys_statfs;
+    FSTATFS fstatfs(fd:fd, buf:ptr) => fs::stat::sys_fstatfs;
+    GETDENTS64 getdents64(fd:fd, buf:ptr, len:size) => fs::dir::sys_getdents64;
+    GETDENTS getdents(fd:fd, buf:ptr, len:size) => fs::dir::sys_getdents;
+    GETCWD getcwd(buf:ptr, len:size) => fs::dir::sys_getcwd;
+    CHDIR chdir(path:str) => fs::dir::sys_chdir;
+    FCHDIR fchdir(fd:fd) => fs::dir::sys_fchdir;
+    CHROOT chroot(path:str) => fs::dir::sys_chroot;
+    MKDIR mkdir(path:str, mode:mode) => fs::dir::sys_mkdir;
+    MKDIRAT mkdirat(dirfd:fd, path:str, mode:mode) => fs::dir::sys_mkdirat;
+    MKNOD mknod(path:str, mode:mode, dev:uint) => fs::dir::sys_mknod;
+    MKNODAT mknodat(dirfd:fd, path:str, mode:mode, dev:uint) => fs::dir::sys_mknodat;
+    RMDIR rmdir(path:str) => fs::dir::sys_rmdir;
+    UNLINK unlink(path:str) => fs::dir::sys_unlink;
+    UNLINKAT unlinkat(dirfd:fd, path:str, flags:flags) => fs::dir::sys_unlinkat;
+    RENAME rename(old:str, new:str) => fs::dir::sys_rename;
+    RENAMEAT renameat(olddir:fd, old:str, newdir:fd, new:str) => fs::dir::sys_renameat;
+    RENAMEAT2 renameat2(olddir:fd, old:str, newdir:fd, new:str, flags:flags) => fs::dir::sys_renameat2;
+    LINK link(old:str, new:str) => fs::dir::sys_link;
+    LINKAT linkat(olddir:fd, old:str, newdir:fd, new:str, flags:flags) => fs::dir::sys_linkat;
+    SYMLINK symlink(target:str, path:str) => fs::dir::sys_symlink;
+    SYMLINKAT symlinkat(target:str, dirfd:fd, path:str) => fs::dir::sys_symlinkat;
+    READLINK readlink(path:str, buf:ptr, len:size) => fs::dir::sys_readlink;
+    READLINKAT readlinkat(dirfd:fd, path:str, buf:ptr, len:size) => fs::dir::sys_readlinkat;
+    CHMOD chmod(path:str, mode:mode) => fs::attr::sys_chmod;
+    FCHMOD fchmod(fd:fd, mode:mode) => fs::attr::sys_fchmod;
+    FCHMODAT fchmodat(dirfd:fd, path:str, mode:mode) => fs::attr::sys_fchmodat;
+    FCHMODAT2 fchmodat2(dirfd:fd, path:str, mode:mode, flags:flags) => fs::attr::sys_fchmodat2;
+    CHOWN chown(path:str, uid:int, gid:int) => fs::attr::sys_chown;
+    LCHOWN lchown(path:str, uid:int, gid:int) => fs::attr::sys_lchown;
+    FCHOWN fchown(fd:fd, uid:int, gid:int) => fs::attr::sys_fchown;
+    FCHOWNAT fchownat(dirfd:fd, path:str, uid:int, gid:int, flags:flags) => fs::attr::sys_fchownat;
+    UMASK umask(mask:mode) => fs::attr::sys_umask;
+    TRUNCATE truncate(path:str, len:off) => fs::attr::sys_truncate;
+    FTRUNCATE ftruncate(fd:fd, len:off) => fs::attr::sys_ftruncate;
+    FALLOCATE fallocate(fd:fd, mode:flags, offset:off, len:off) => fs::attr::sys_fallocate;
+    UTIMENSAT utimensat(dirfd:fd, path:str, times:ptr, flags:flags) => fs::attr::sys_utimensat;
+    UTIMES utimes(path:str, times:ptr) => fs::attr::sys_utimes;
+    FUTIMESAT futimesat(dirfd:fd, path:str, times:ptr) => fs::attr::sys_futimesat;
+    UTIME utime(path:str, times:ptr) => fs::attr::sys_utime;
+    GETXATTR getxattr(path:str, name:str, value:ptr, size:size) => fs::attr::sys_getxattr;
+    LGETXATTR lgetxattr(path:str, name:str, value:ptr, size:size) => fs::attr::sys_lgetxattr;
+    FGETXATTR fgetxattr(fd:fd, name:str, value:ptr, size:size) => fs::attr::sys_fgetxattr;
+    LISTXATTR listxattr(path:str, list:ptr, size:size) => fs::attr::sys_listxattr;
+    LLISTXATTR llistxattr(path:str, list:ptr, size:size) => fs::attr::sys_llistxattr;
+    FLISTXATTR flistxattr(fd:fd, list:ptr, size:size) => fs::attr::sys_flistxattr;
+    SETXATTR setxattr(path:str, name:str, value:ptr, size:size, flags:flags) => fs::attr::sys_setxattr;
+    LSETXATTR lsetxattr(path:str, name:str, value:ptr, size:size, flags:flags) => fs::attr::sys_setxattr;
+    FSETXATTR fsetxattr(fd:fd, name:str, value:ptr, size:size, flags:flags) => fs::attr::sys_fsetxattr;
+    REMOVEXATTR removexattr(path:str, name:str) => fs::attr::sys_removexattr;
+    LREMOVEXATTR lremovexattr(path:str, name:str) => fs::attr::sys_removexattr;
+    FREMOVEXATTR fremovexattr(fd:fd, name:str) => fs::attr::sys_fremovexattr;
+    DUP dup(fd:fd) => fs::fd::sys_dup;
+    DUP2 dup2(old:fd, new:fd) => fs::fd::sys_dup2;
+    DUP3 dup3(old:fd, new:fd, flags:flags) => fs::fd::sys_dup3;
+    CLOSE_RANGE close_range(first:uint, last:uint, flags:flags) => fs::fd::sys_close_range;
+    FCNTL fcntl(fd:fd, cmd:int, arg:ptr) => fs::fd::sys_fcntl;
+    FLOCK flock(fd:fd, operation:int) => fs::fd::sys_flock;
+    IOCTL ioctl(fd:fd, request:flags, arg:ptr) => fs::fd::sys_ioctl;
+    PIPE pipe(fds:ptr) => fs::fd::sys_pipe;
+    PIPE2 pipe2(fds:ptr, flags:flags) => fs::fd::sys_pipe2;
+    FSYNC fsync(fd:fd) => fs::misc::sys_fsync;
+    FDATASYNC fdatasync(fd:fd) => fs::misc::sys_fsync;
+    SYNC sync() => fs::misc::sys_sync;
+    SYNCFS syncfs(fd:fd) => fs::misc::sys_syncfs;
+    SYNC_FILE_RANGE sync_file_range(fd:fd, offset:off, len:off, flags:flags) => fs::misc::sys_sync_file_range;
+    FADVISE64 fadvise64(fd:fd, offset:off, len:size, advice:int) => fs::misc::sys_fadvise64;
+    READAHEAD readahead(fd:fd, offset:off, len:size) => fs::misc::sys_readahead;
+    MOUNT mount(source:str, target:str, fstype:str, flags:flags, data:ptr) => fs::misc::sys_mount;
+    UMOUNT2 umount2(target:str, flags:flags) => fs::misc::sys_mount;
+    PIVOT_ROOT pivot_root(new_root:str, put_old:str) => fs::misc::sys_mount;
+    SWAPON swapon(path:str, flags:flags) => fs::misc::sys_not_permitted;
+    SWAPOFF swapoff(path:str) => fs::misc::sys_not_permitted;
+    ACCT acct(path:str) => fs::misc::sys_not_permitted;
+    QUOTACTL quotactl(cmd:int, special:str, id:int, addr:ptr) => fs::misc::sys_not_permitted;
+    NAME_TO_HANDLE_AT name_to_handle_at(dirfd:fd, path:str, handle:ptr, mount_id:ptr, flags:flags) => fs::misc::sys_name_to_handle_at;
+    OPEN_BY_HANDLE_AT open_by_handle_at(mount_fd:fd, handle:ptr, flags:flags) => fs::misc::sys_not_permitted;
+    MEMFD_CREATE memfd_create(name:str, flags:flags) => fs::misc::sys_memfd_create;
+    EVENTFD eventfd(count:uint) => fs::event::sys_eventfd;
+    EVENTFD2 eventfd2(count:uint, flags:flags) => fs::event::sys_eventfd2;
+    TIMERFD_CREATE timerfd_create(clock:int, flags:flags) => fs::event::sys_timerfd_create;
+    TIMERFD_SETTIME timerfd_settime(fd:fd, flags:flags, new:ptr, old:ptr) => fs::event::sys_timerfd_settime;
+    TIMERFD_GETTIME timerfd_gettime(fd:fd, cur:ptr) => fs::event::sys_timerfd_gettime;
+    SIGNALFD signalfd(fd:fd, mask:ptr, size:size) => fs::event::sys_absent;
+    SIGNALFD4 signalfd4(fd:fd, mask:ptr, size:size, flags:flags) => fs::event::sys_absent;
+    INOTIFY_INIT inotify_init() => fs::event::sys_absent;
+    INOTIFY_INIT1 inotify_init1(flags:flags) => fs::event::sys_absent;
+    INOTIFY_ADD_WATCH inotify_add_watch(fd:fd, path:str, mask:flags) => fs::event::sys_absent;
+    INOTIFY_RM_WATCH inotify_rm_watch(fd:fd, wd:int) => fs::event::sys_absent;
+    POLL poll(fds:ptr, n:size, timeout:int) => fs::wait::sys_poll;
+    PPOLL ppoll(fds:ptr, n:size, timeout:ptr, mask:ptr, size:size) => fs::wait::sys_ppoll;
+    SELECT select(n:int, readfds:ptr, writefds:ptr, exceptfds:ptr, timeout:ptr) => fs::wait::sys_select;
+    PSELECT6 pselect6(n:int, readfds:ptr, writefds:ptr, exceptfds:ptr, timeout:ptr, mask:ptr) => fs::wait::sys_pselect6;
+    EPOLL_CREATE epoll_create(size:int) => fs::wait::sys_epoll_create;
+    EPOLL_CREATE1 epoll_create1(flags:flags) => fs::wait::sys_epoll_create1;
+    EPOLL_CTL epoll_ctl(epfd:fd, op:int, fd:fd, event:ptr) => fs::wait::sys_epoll_ctl;
+    EPOLL_WAIT epoll_wait(epfd:fd, events:ptr, max:int, timeout:int) => fs::wait::sys_epoll_wait;
+    EPOLL_PWAIT epoll_pwait(epfd:fd, events:ptr, max:int, timeout:int, mask:ptr, size:size) => fs::wait::sys_epoll_pwait;
+    EPOLL_PWAIT2 epoll_pwait2(epfd:fd, events:ptr, max:int, timeout:ptr, mask:ptr, size:size) => fs::wait::sys_epoll_pwait2;
+}

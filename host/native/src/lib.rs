@@ -1,0 +1,143 @@
+//! `occlum._native`: the Python face of `host/pal`. Conversions only, no policy.
+//!
+//! Neighbours: `host/pal` below, `python/occlum` above (its `_native.pyi` describes this module; keep the two equal).
+//! Invariants: the GIL is released while an enclave runs; every error becomes `NativeError` with pal's own message; no
+//! hand-written `unsafe` (what PyO3's macros expand to is the one named exception in ARCHITECTURE.md).
+
+use occlum_enclave_abi as abi;
+use occlum_pal as pal;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use std::time::Duration;
+
+pyo3::create_exception!(_native, NativeError, PyRuntimeError, "The enclave could not be measured or run.");
+
+fn native_error(error: pal::PalError) -> PyErr {
+    NativeError::new_err(error.to_string())
+}
+
+/// What is measured: the options that MRENCLAVE covers.
+#[pyclass(frozen, get_all, module = "occlum._native")]
+struct LaunchOptions {
+    memory_bytes: u64,
+    vcpus: u32,
+    max_tasks: u32,
+    pid_max: u32,
+}
+
+#[pymethods]
+impl LaunchOptions {
+    #[new]
+    #[pyo3(signature = (*, memory_bytes, vcpus, max_tasks, pid_max))]
+    fn new(memory_bytes: u64, vcpus: u32, max_tasks: u32, pid_max: u32) -> Self {
+        Self { memory_bytes, vcpus, max_tasks, pid_max }
+    }
+}
+
+impl LaunchOptions {
+    fn to_pal(&self) -> pal::LaunchOptions {
+        pal::LaunchOptions {
+            memory_bytes: self.memory_bytes,
+            vcpus: self.vcpus,
+            max_tasks: self.max_tasks,
+            pid_max: self.pid_max,
+        }
+    }
+}
+
+/// What to run: not measured, validated inside.
+#[pyclass(frozen, module = "occlum._native")]
+struct LaunchParams(abi::LaunchParams);
+
+#[pymethods]
+impl LaunchParams {
+    #[new]
+    #[pyo3(signature = (*, program, argv, envp, cwd, binds, hostname, uid, gid, flags))]
+    #[expect(clippy::too_many_arguments, reason = "one keyword per field of the wire form")]
+    fn new(
+        program: Vec<u8>,
+        argv: Vec<Vec<u8>>,
+        envp: Vec<Vec<u8>>,
+        cwd: Vec<u8>,
+        binds: Vec<(Vec<u8>, Vec<u8>, Vec<u8>)>,
+        hostname: Vec<u8>,
+        uid: u32,
+        gid: u32,
+        flags: u32,
+    ) -> Self {
+        Self(abi::LaunchParams { program, argv, envp, cwd, binds, hostname, uid, gid, flags })
+    }
+}
+
+/// How a run ended.
+#[pyclass(frozen, get_all, module = "occlum._native")]
+struct Outcome {
+    /// "exited", "signaled", "timed-out" or "failed".
+    kind: &'static str,
+    /// Exit status or signal number; 0 for the other kinds.
+    value: u8,
+    /// Why occlum failed; empty otherwise.
+    message: String,
+    /// Changed paths that were discarded.
+    changed: Vec<Py<PyBytes>>,
+    /// Statistics by name, in the enclave's order.
+    stats: Vec<(String, String)>,
+}
+
+impl Outcome {
+    fn from_pal(py: Python<'_>, outcome: pal::RunOutcome) -> Self {
+        let (kind, value, message) = match outcome.status {
+            pal::ExitStatus::Exited(status) => ("exited", status, String::new()),
+            pal::ExitStatus::Signaled(signal) => ("signaled", signal, String::new()),
+            pal::ExitStatus::TimedOut => ("timed-out", 0, String::new()),
+            pal::ExitStatus::Failed(why) => ("failed", 0, why),
+        };
+        let changed = outcome.changed.iter().map(|path| PyBytes::new(py, path).unbind()).collect();
+        Self { kind, value, message, changed, stats: outcome.stats }
+    }
+}
+
+/// MRENCLAVE of the enclave that `run` would start with the same image and options.
+#[pyfunction]
+fn measure<'py>(py: Python<'py>, image: &[u8], options: &LaunchOptions) -> PyResult<Bound<'py, PyBytes>> {
+    let options = options.to_pal();
+    let digest = py.detach(|| pal::measure(image, &options)).map_err(native_error)?;
+    Ok(PyBytes::new(py, &digest))
+}
+
+/// Loads the image, runs the program to its end, tears the enclave down.
+#[pyfunction]
+#[pyo3(signature = (image, options, params, *, strace_fd=None, timeout_s=None))]
+fn run(
+    py: Python<'_>,
+    image: &[u8],
+    options: &LaunchOptions,
+    params: &LaunchParams,
+    strace_fd: Option<i32>,
+    timeout_s: Option<f64>,
+) -> PyResult<Outcome> {
+    let options = options.to_pal();
+    let timeout = timeout_s
+        .map(Duration::try_from_secs_f64)
+        .transpose()
+        .map_err(|error| NativeError::new_err(format!("time-out: {error}")))?;
+    let run = pal::RunOptions { params: params.0.clone(), strace_fd, timeout };
+    let outcome = py.detach(|| pal::run(image, &options, &run)).map_err(native_error)?;
+    Ok(Outcome::from_pal(py, outcome))
+}
+
+#[pymodule]
+mod _native {
+    #[pymodule_export]
+    use super::{LaunchOptions, LaunchParams, NativeError, Outcome, measure, run};
+
+    #[pymodule_export]
+    const FLAG_STRACE: u32 = super::abi::FLAG_STRACE;
+    #[pymodule_export]
+    const FLAG_STATS: u32 = super::abi::FLAG_STATS;
+    #[pymodule_export]
+    const FLAG_REPORT_CHANGES: u32 = super::abi::FLAG_REPORT_CHANGES;
+    #[pymodule_export]
+    const FLAG_TTY0: u32 = super::abi::FLAG_TTY0;
+}

@@ -1,0 +1,139 @@
+//! The platform adaptation layer: loads and measures the enclave image, runs its vCPUs, serves its OCALLs.
+//!
+//! Neighbours: `common/sgx-arch` (structures, layout), `common/enclave-abi` (OCALLs); used by `host/native`. All of it is
+//! untrusted. Invariants: one enclave at a time per process (its addresses are fixed); after `run` nothing of it is left:
+//! no mapping, thread, handler or terminal attribute.
+#![allow(unsafe_code)]
+#![warn(missing_docs)]
+
+mod image;
+mod ocall;
+mod sim;
+
+use occlum_enclave_abi::{ConfigPage, LaunchParams};
+use std::time::Duration;
+
+/// What is measured besides the image.
+#[derive(Clone, Copy, Debug)]
+pub struct LaunchOptions {
+    /// Enclave memory, bytes.
+    pub memory_bytes: u64,
+    /// vCPUs (TCSs).
+    pub vcpus: u32,
+    /// Most processes and threads.
+    pub max_tasks: u32,
+    /// Largest pid.
+    pub pid_max: u32,
+}
+impl LaunchOptions {
+    fn config(&self) -> ConfigPage {
+        ConfigPage {
+            memory_bytes: self.memory_bytes,
+            vcpus: self.vcpus,
+            max_tasks: self.max_tasks,
+            pid_max: self.pid_max,
+        }
+    }
+}
+
+/// One run: what to start and how to watch it.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    /// Program, arguments, environment, mounts.
+    pub params: LaunchParams,
+    /// Where the system-call trace goes (stderr if absent).
+    pub strace_fd: Option<i32>,
+    /// Ends the enclave after this time.
+    pub timeout: Option<Duration>,
+}
+
+/// How the first process ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// Exit code.
+    Exited(u8),
+    /// Signal number.
+    Signaled(u8),
+    /// `RunOptions::timeout` ran out.
+    TimedOut,
+    /// The LibOS itself failed; its last words.
+    Failed(String),
+}
+
+/// What a run leaves.
+#[derive(Clone, Debug)]
+pub struct RunOutcome {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Paths that the run changed in its writable layer.
+    pub changed: Vec<Vec<u8>>,
+    /// Counters, by name.
+    pub stats: Vec<(String, String)>,
+}
+
+/// Why an enclave can't be made or run.
+#[derive(Debug, thiserror::Error)]
+pub enum PalError {
+    /// The image file is not what the build makes.
+    #[error("the enclave image is damaged: {0}; build or install occlum again")]
+    Image(&'static str),
+    /// Options out of range.
+    #[error("{0}")]
+    Options(&'static str),
+    /// An address range of ELRANGE is in use.
+    #[error("the enclave's address range {start:#x}-{end:#x} is not free in this process ({error})")]
+    AddressInUse {
+        /// First address.
+        start: u64,
+        /// Exclusive end.
+        end: u64,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// Another enclave runs in this process.
+    #[error("another enclave runs in this process; one process hosts one enclave")]
+    Busy,
+    /// A CPU feature is missing.
+    #[error("this CPU or kernel lacks {0}, which the simulator needs")]
+    Cpu(&'static str),
+    /// A system call failed.
+    #[error("{what}: {error}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        error: std::io::Error,
+    },
+}
+impl PalError {
+    fn last_os(what: &'static str) -> Self {
+        Self::System { what, error: std::io::Error::last_os_error() }
+    }
+}
+
+fn check(o: &LaunchOptions) -> Result<(), PalError> {
+    if !(1..=occlum_sgx_arch::layout::MAX_VCPUS).contains(&o.vcpus) {
+        return Err(PalError::Options("the number of CPUs must be 1 to 64"));
+    }
+    if o.memory_bytes < 32 << 20 || o.memory_bytes > 1 << 40 {
+        return Err(PalError::Options("enclave memory must be at least 32M and at most 1T"));
+    }
+    Ok(())
+}
+
+/// MRENCLAVE of the enclave that `run` would start with these options.
+pub fn measure(image: &[u8], o: &LaunchOptions) -> Result<[u8; 32], PalError> {
+    check(o)?;
+    let mut m = image::measurement();
+    image::each_page(image, &o.config(), &mut |page| {
+        m.add_page(page.addr, page.flags, &page.bytes);
+        Ok(())
+    })?;
+    Ok(m.finish())
+}
+
+/// Runs a program in a fresh simulated enclave until it ends.
+pub fn run(image: &[u8], o: &LaunchOptions, r: &RunOptions) -> Result<RunOutcome, PalError> {
+    check(o)?;
+    sim::run(image, &o.config(), r)
+}

@@ -1,0 +1,213 @@
+//! Waiting: idle vCPUs, wake-ups, polled descriptors, host signals, clocks and the preemption tick.
+use super::errno;
+use occlum_enclave_abi::HostEvents;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Event descriptors of an enclave.
+pub struct Waiter {
+    wake: Vec<i32>,
+    signal_event: i32,
+    epoll: i32,
+    seq: AtomicU64,
+    signals: AtomicU64,
+}
+
+fn eventfd() -> std::io::Result<i32> {
+    // SAFETY: 1. eventfd has no memory arguments.
+    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+    if fd < 0 { Err(std::io::Error::last_os_error()) } else { Ok(fd) }
+}
+fn ring(fd: i32) {
+    let one = 1u64;
+    // SAFETY: 1. `one` is 8 readable bytes; 2. write is async-signal-safe.
+    unsafe { libc::write(fd, (&raw const one).cast(), 8) };
+}
+fn drain(fd: i32) {
+    let mut v = 0u64;
+    // SAFETY: 1. `v` is 8 writable bytes.
+    unsafe { libc::read(fd, (&raw mut v).cast(), 8) };
+}
+
+impl Waiter {
+    pub(super) fn new(vcpus: u32) -> std::io::Result<Waiter> {
+        let wake: std::io::Result<Vec<i32>> = (0..vcpus).map(|_| eventfd()).collect();
+        // SAFETY: 1. epoll_create1 has no memory arguments.
+        let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if epoll < 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        Ok(Waiter {
+            wake: wake?,
+            signal_event: eventfd()?,
+            epoll,
+            seq: AtomicU64::new(0),
+            signals: AtomicU64::new(0),
+        })
+    }
+
+    pub(super) fn wake(&self, vcpu: u32) {
+        self.seq.fetch_add(1, Ordering::SeqCst);
+        if let Some(fd) = self.wake.get(vcpu as usize) {
+            ring(*fd);
+        }
+    }
+    pub(super) fn wake_everyone(&self) {
+        (0..self.wake.len() as u32).for_each(|v| self.wake(v));
+    }
+    pub(super) fn signal(&self, n: i32) {
+        if (1..=64).contains(&n) {
+            self.signals.fetch_or(1 << (n - 1), Ordering::SeqCst);
+            ring(self.signal_event);
+        }
+    }
+
+    pub(super) fn wait(&self, vcpu: u32, deadline: u64, _seq: u64, out: &mut [u8], ended: impl Fn() -> bool) -> i64 {
+        // A wait without room for events is a nap and takes none.
+        if out.len() < size_of::<HostEvents>() {
+            std::thread::yield_now();
+            return 0;
+        }
+        let Some(own) = self.wake.get(vcpu as usize).copied() else {
+            return -i64::from(libc::EINVAL);
+        };
+        let mut fds = [own, self.signal_event, self.epoll].map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+        let timeout = remaining(deadline);
+        let none = std::ptr::null();
+        let timeout_ptr = timeout.as_ref().map_or(none, |t| t as *const libc::timespec);
+        if !ended() {
+            // SAFETY: 1. `fds` holds 3 pollfds; 2. the timeout is null or points to `timeout`; 3. no signal mask.
+            unsafe { libc::ppoll(fds.as_mut_ptr(), 3, timeout_ptr, std::ptr::null()) };
+        }
+        if fds[0].revents != 0 {
+            drain(own);
+        }
+        if fds[1].revents != 0 {
+            drain(self.signal_event);
+        }
+        let events = HostEvents {
+            seq: self.seq.load(Ordering::SeqCst),
+            signals: self.signals.swap(0, Ordering::SeqCst),
+            ready: u64::from(fds[2].revents != 0 && self.take_ready()),
+        };
+        let words = [events.seq, events.signals, events.ready];
+        for (chunk, w) in out.chunks_exact_mut(8).zip(words) {
+            chunk.copy_from_slice(&w.to_le_bytes());
+        }
+        0
+    }
+
+    fn take_ready(&self) -> bool {
+        let mut ev = [libc::epoll_event { events: 0, u64: 0 }; 16];
+        // SAFETY: 1. `ev` holds 16 events.
+        unsafe { libc::epoll_wait(self.epoll, ev.as_mut_ptr(), 16, 0) > 0 }
+    }
+
+    /// The events ready now; if none is, one-shot interest for `wait`.
+    pub(super) fn poll(&self, fd: i32, events: u32) -> i64 {
+        let mut p = libc::pollfd { fd, events: events as i16, revents: 0 };
+        // SAFETY: 1. `p` is one pollfd.
+        let n = unsafe { libc::poll(&mut p, 1, 0) };
+        if n < 0 {
+            return errno();
+        }
+        if n > 0 {
+            return i64::from(p.revents as u16);
+        }
+        let mut ev = libc::epoll_event { events: events | libc::EPOLLONESHOT as u32, u64: fd as u64 };
+        // SAFETY: 1. `ev` is one event; regular files give EPERM, which are always ready.
+        unsafe {
+            if libc::epoll_ctl(self.epoll, libc::EPOLL_CTL_MOD, fd, &mut ev) < 0
+                && libc::epoll_ctl(self.epoll, libc::EPOLL_CTL_ADD, fd, &mut ev) < 0
+            {
+                let e = errno();
+                return if e == -i64::from(libc::EPERM) { i64::from(events) } else { e };
+            }
+        }
+        0
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        for fd in self.wake.iter().chain([&self.signal_event, &self.epoll]) {
+            // SAFETY: 1. the descriptor is ours and is not used after this.
+            unsafe { libc::close(*fd) };
+        }
+    }
+}
+
+fn now(clock: i32) -> u64 {
+    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: 1. `t` is one timespec.
+    unsafe { libc::clock_gettime(clock, &mut t) };
+    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
+}
+
+/// Time left to an absolute CLOCK_MONOTONIC deadline; `None`: wait for ever.
+fn remaining(deadline: u64) -> Option<libc::timespec> {
+    if deadline == u64::MAX {
+        return None;
+    }
+    let left = deadline.saturating_sub(now(libc::CLOCK_MONOTONIC)).min(3_600_000_000_000);
+    Some(libc::timespec { tv_sec: (left / 1_000_000_000) as i64, tv_nsec: (left % 1_000_000_000) as i64 })
+}
+
+pub(super) fn clock(out: &mut [u8]) -> i64 {
+    // SAFETY: 1. rdtsc reads a counter.
+    let tsc = unsafe { core::arch::x86_64::_rdtsc() };
+    let words = [now(libc::CLOCK_REALTIME), now(libc::CLOCK_MONOTONIC), tsc];
+    for (chunk, w) in out.chunks_exact_mut(8).zip(words) {
+        chunk.copy_from_slice(&w.to_le_bytes());
+    }
+    0
+}
+
+/// Signal that kicks a vCPU thread out of the guest.
+pub fn kick_signal() -> i32 {
+    libc::SIGRTMIN() + 3
+}
+
+thread_local! {
+    static TIMER: Cell<Option<libc::timer_t>> = const { Cell::new(None) };
+}
+
+/// Starts or stops this thread's preemption timer.
+pub(super) fn tick(on: bool, period_ns: u64) -> i64 {
+    let timer = match TIMER.get() {
+        Some(t) => t,
+        None => match new_timer() {
+            Ok(t) => t,
+            Err(e) => return e,
+        },
+    };
+    let period = if on { period_ns.clamp(100_000, 1_000_000_000) } else { 0 };
+    let t = libc::timespec { tv_sec: (period / 1_000_000_000) as i64, tv_nsec: (period % 1_000_000_000) as i64 };
+    let spec = libc::itimerspec { it_interval: t, it_value: t };
+    // SAFETY: 1. `timer` is this thread's timer; 2. `spec` is one itimerspec.
+    super::check(i64::from(unsafe { libc::timer_settime(timer, 0, &spec, std::ptr::null_mut()) }))
+}
+
+fn new_timer() -> Result<libc::timer_t, i64> {
+    // SAFETY: 1. an all-zero sigevent is valid; 2. gettid and timer_create take what they are given here.
+    unsafe {
+        let mut ev: libc::sigevent = std::mem::zeroed();
+        ev.sigev_notify = libc::SIGEV_THREAD_ID;
+        ev.sigev_signo = kick_signal();
+        ev.sigev_notify_thread_id = libc::gettid();
+        let mut t: libc::timer_t = std::mem::zeroed();
+        if libc::timer_create(libc::CLOCK_MONOTONIC, &mut ev, &mut t) < 0 {
+            return Err(errno());
+        }
+        TIMER.set(Some(t));
+        Ok(t)
+    }
+}
+
+/// Frees this thread's timer (when the vCPU thread ends).
+pub fn drop_timer() {
+    if let Some(t) = TIMER.take() {
+        // SAFETY: 1. the timer is this thread's and is not used after this.
+        unsafe { libc::timer_delete(t) };
+    }
+}

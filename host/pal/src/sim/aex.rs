@@ -1,0 +1,150 @@
+//! AEX: a signal that interrupts the enclave becomes an SSA frame, stage 1 is entered, and ERESUME follows (S2, S3).
+//!
+//! Runs on the vCPU thread's signal stack with every signal blocked. Invariants: the frame in SSA[0] is complete before
+//! CSSA is 1; ERESUME takes everything back from the SSA, so stage 1 decides where the enclave goes on.
+use super::entry::{self, Thread};
+use libc::{c_int, siginfo_t, ucontext_t};
+use occlum_sgx_arch::{layout, ssa, tcs};
+
+/// Indices of `gregs` by hardware register number.
+const GREGS: [c_int; 16] = [
+    libc::REG_RAX, libc::REG_RCX, libc::REG_RDX, libc::REG_RBX, libc::REG_RSP, libc::REG_RBP, libc::REG_RSI,
+    libc::REG_RDI, libc::REG_R8, libc::REG_R9, libc::REG_R10, libc::REG_R11, libc::REG_R12, libc::REG_R13,
+    libc::REG_R14, libc::REG_R15,
+];
+/// Bytes 464-511 of a signal frame's FP state belong to the kernel.
+const SW_RESERVED: std::ops::Range<usize> = 464..512;
+/// XSTATE_BV in the XSAVE header, first byte: x87, SSE, AVX.
+const XSTATE_BV: usize = 512;
+const XFRM: u8 = 7;
+
+/// The interrupted FS and GS bases, as the trampoline pushed them; what is here when it returns is loaded.
+#[repr(C)]
+pub(super) struct Bases {
+    fs: u64,
+    gs: u64,
+}
+
+/// The Rust half of the signal entry.
+pub(super) unsafe extern "C" fn on_signal(
+    sig: c_int,
+    _info: *mut siginfo_t,
+    uc: *mut ucontext_t,
+    thread: *mut Thread,
+    bases: *mut Bases,
+) {
+    // SAFETY: 1. the kernel gave `uc`; 2. the trampoline gave `thread` and `bases`; 3. all are this thread's own.
+    let (uc, thread_ref, bases) = unsafe { (&mut *uc, &*thread, &mut *bases) };
+    let rip = uc.uc_mcontext.gregs[libc::REG_RIP as usize] as u64;
+    let inside = bases.fs != thread_ref.host_fs && !entry::is_entry_code(rip);
+    let kick = sig == crate::ocall::wait::kick_signal();
+    if !inside {
+        if !kick {
+            default_action(sig);
+        }
+        return;
+    }
+    // SAFETY: 1. the host outlives its vCPU threads.
+    if unsafe { &*thread_ref.host }.ended().is_some() {
+        return abandon(uc, thread_ref, bases);
+    }
+    save(uc, thread_ref.tcs, bases, kick);
+    set_cssa(thread_ref.tcs, 1);
+    let (fs, gs) = (thread_ref.host_fs, thread_ref.host_gs);
+    // SAFETY: 1. the frame is in SSA[0], CSSA is 1.
+    let code = unsafe { entry::enter_nested(thread) };
+    let _ = (fs, gs);
+    set_cssa(thread_ref.tcs, 0);
+    if code != layout::EXIT_AEX_DONE {
+        default_action(libc::SIGABRT);
+    }
+    resume(uc, thread_ref.tcs, bases);
+}
+
+/// A fault of the host itself: the default action, at once.
+fn default_action(sig: c_int) {
+    // SAFETY: 1. signal and raise are async-signal-safe; the fault happens again and ends the process.
+    unsafe {
+        libc::signal(sig, libc::SIG_DFL);
+        if sig == libc::SIGABRT {
+            libc::raise(sig);
+        }
+    }
+}
+
+fn frame(tcs: u64) -> *mut u8 {
+    (tcs + layout::SSA) as *mut u8
+}
+
+fn set_cssa(tcs: u64, n: u32) {
+    // SAFETY: 1. the TCS page is an added page, writable in the simulator.
+    unsafe { ((tcs as usize + tcs::CSSA) as *mut u32).write_volatile(n) };
+}
+
+fn put(tcs: u64, at: usize, v: u64) {
+    // SAFETY: 1. `at` is an 8-aligned offset inside SSA[0], an added page.
+    unsafe { frame(tcs).add(at).cast::<u64>().write_volatile(v) };
+}
+fn get(tcs: u64, at: usize) -> u64 {
+    // SAFETY: as `put`.
+    unsafe { frame(tcs).add(at).cast::<u64>().read_volatile() }
+}
+
+fn save(uc: &ucontext_t, tcs: u64, bases: &Bases, kick: bool) {
+    let g = &uc.uc_mcontext.gregs;
+    for (n, index) in GREGS.iter().enumerate() {
+        put(tcs, ssa::GPR + 8 * n, g[*index as usize] as u64);
+    }
+    put(tcs, ssa::RFLAGS, g[libc::REG_EFL as usize] as u64);
+    put(tcs, ssa::RIP, g[libc::REG_RIP as usize] as u64);
+    put(tcs, ssa::FSBASE, bases.fs);
+    put(tcs, ssa::GSBASE, bases.gs);
+    let vector = g[libc::REG_TRAPNO as usize] as u32 & 0xff;
+    let kind = if vector == 3 { ssa::TYPE_SOFTWARE } else { ssa::TYPE_HARDWARE };
+    let info = if kick { 0 } else { ssa::EXITINFO_VALID | kind | vector };
+    put(tcs, ssa::EXITINFO, u64::from(info));
+    put(tcs, ssa::MADDR, if kick { 0 } else { g[libc::REG_CR2 as usize] as u64 });
+    put(tcs, ssa::ERRCD, if kick { 0 } else { g[libc::REG_ERR as usize] as u64 & 0xffff_ffff });
+    // SAFETY: 1. fpregs points to the frame's XSAVE image in standard format, at least 832 bytes with AVX on;
+    // 2. SSA[0] is a page; they do not overlap.
+    unsafe {
+        let fp = uc.uc_mcontext.fpregs.cast::<u8>();
+        frame(tcs).copy_from_nonoverlapping(fp, ssa::XSAVE_SIZE);
+        let x = frame(tcs);
+        x.add(SW_RESERVED.start).write_bytes(0, SW_RESERVED.len());
+        x.add(XSTATE_BV).write(x.add(XSTATE_BV).read() & XFRM);
+        x.add(XSTATE_BV + 1).write_bytes(0, 63);
+    }
+}
+
+/// ERESUME.
+fn resume(uc: &mut ucontext_t, tcs: u64, bases: &mut Bases) {
+    let g = &mut uc.uc_mcontext.gregs;
+    for (n, index) in GREGS.iter().enumerate() {
+        g[*index as usize] = get(tcs, ssa::GPR + 8 * n) as i64;
+    }
+    g[libc::REG_EFL as usize] = get(tcs, ssa::RFLAGS) as i64;
+    g[libc::REG_RIP as usize] = get(tcs, ssa::RIP) as i64;
+    bases.fs = get(tcs, ssa::FSBASE);
+    bases.gs = get(tcs, ssa::GSBASE);
+    // SAFETY: as in `save`; the kernel's words and the header bits beyond XFRM stay the kernel's.
+    unsafe {
+        let fp = uc.uc_mcontext.fpregs.cast::<u8>();
+        let x = frame(tcs);
+        fp.copy_from_nonoverlapping(x, SW_RESERVED.start);
+        fp.add(XSTATE_BV + 64).copy_from_nonoverlapping(x.add(XSTATE_BV + 64), ssa::XSAVE_SIZE - XSTATE_BV - 64);
+        let others = fp.add(XSTATE_BV).read() & !XFRM;
+        fp.add(XSTATE_BV).write(others | x.add(XSTATE_BV).read() & XFRM);
+    }
+}
+
+/// The enclave has ended: this vCPU goes back to the host without asking it.
+fn abandon(uc: &mut ucontext_t, t: &Thread, bases: &mut Bases) {
+    let g = &mut uc.uc_mcontext.gregs;
+    g[libc::REG_RSP as usize] = get(t.tcs, ssa::URSP) as i64;
+    g[libc::REG_RIP as usize] = entry::after() as i64;
+    g[libc::REG_RDI as usize] = entry::EXIT_ABANDONED as i64;
+    g[libc::REG_EFL as usize] &= !0x400;
+    bases.fs = t.host_fs;
+    bases.gs = t.host_gs;
+}

@@ -1,0 +1,166 @@
+//! ELRANGE in the simulator: reserved address space, image pages, rights, the shared arena.
+use crate::PalError;
+use crate::image::Page;
+use crate::ocall::Memory;
+use occlum_sfi_spec::{domain, elrange};
+use occlum_sgx_arch::{layout, secinfo};
+use std::ops::Range;
+use std::sync::Arc;
+
+const PAGE: u64 = 4096;
+/// Size of the shared arena (sparse).
+const ARENA: i64 = 64 << 30;
+
+/// The regions of ELRANGE, reserved.
+pub(super) struct Elrange {
+    regions: Vec<Range<u64>>,
+    arena: i32,
+}
+
+fn regions() -> [Range<u64>; 5] {
+    let slots = domain::FIRST_BASE - (36 << 30)..domain::base(domain::COUNT);
+    let kstacks = elrange::KSTACK_BASE..elrange::KSTACK_BASE + elrange::KSTACK_STRIDE * elrange::KSTACK_MAX;
+    [
+        elrange::IMAGE_BASE..elrange::IMAGE_END,
+        elrange::CODE_BASE..elrange::CODE_END,
+        elrange::HEAP_BASE..elrange::HEAP_BASE + elrange::HEAP_SIZE,
+        kstacks,
+        slots,
+    ]
+}
+
+impl Elrange {
+    /// Reserves every region without rights.
+    pub(super) fn create() -> Result<Elrange, PalError> {
+        let name = c"occlum-arena";
+        // SAFETY: 1. `name` is a C string; 2. ftruncate has no memory arguments.
+        let arena = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
+        if arena < 0 {
+            return Err(PalError::last_os("memfd_create"));
+        }
+        let mut e = Elrange { regions: Vec::new(), arena };
+        // SAFETY: as above.
+        if unsafe { libc::ftruncate(arena, ARENA) } < 0 {
+            return Err(PalError::last_os("sizing the shared arena"));
+        }
+        for r in regions() {
+            reserve(&r)?;
+            e.regions.push(r);
+        }
+        for r in [&e.regions[1], &e.regions[2]] {
+            // SAFETY: 1. the range is reserved by us; advice changes no content.
+            unsafe { libc::madvise(r.start as *mut _, (r.end - r.start) as usize, libc::MADV_HUGEPAGE) };
+        }
+        Ok(e)
+    }
+
+    /// EADD: content and rights of one image page.
+    pub(super) fn add_page(&self, p: &Page) -> Result<(), PalError> {
+        let at = p.addr as *mut u8;
+        // TCS pages have no rights by SECINFO; the simulator keeps CSSA in them.
+        let flags = if p.flags & secinfo::TCS != 0 { secinfo::R | secinfo::W } else { p.flags };
+        let zero = p.bytes.iter().all(|b| *b == 0);
+        // SAFETY: 1. `parse` bounded the address to the image region, which is reserved by us; 2. a page is copied.
+        unsafe {
+            if libc::mprotect(at.cast(), PAGE as usize, libc::PROT_READ | libc::PROT_WRITE) < 0 {
+                return Err(PalError::last_os("adding an enclave page"));
+            }
+            if !zero {
+                at.copy_from_nonoverlapping(p.bytes.as_ptr(), PAGE as usize);
+            }
+            let rights = (flags & 7) as u32;
+            if rights != 3 && libc::mprotect(at.cast(), PAGE as usize, prot(rights)) < 0 {
+                return Err(PalError::last_os("adding an enclave page"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the image where a simulated EEXIT leaves.
+    pub(super) fn set_gate(&self, vcpu: u32, gate: u64) {
+        let at = (layout::thread(vcpu) + layout::SIM_GATE) as *mut u64;
+        // SAFETY: 1. the page was added read-write; 2. the vCPU has not started.
+        unsafe { at.write(gate) };
+    }
+
+    fn check(&self, addr: u64, len: u64) -> bool {
+        let Some(end) = addr.checked_add(len) else { return false };
+        addr % PAGE == 0 && len % PAGE == 0 && len > 0
+            && self.regions[1..].iter().any(|r| r.start <= addr && end <= r.end)
+    }
+}
+
+fn reserve(r: &Range<u64>) -> Result<(), PalError> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
+    // SAFETY: 1. MAP_FIXED_NOREPLACE replaces nothing that exists.
+    let at = unsafe {
+        libc::mmap(r.start as *mut _, (r.end - r.start) as usize, libc::PROT_NONE, flags, -1, 0)
+    };
+    if at == libc::MAP_FAILED {
+        let error = std::io::Error::last_os_error();
+        return Err(PalError::AddressInUse { start: r.start, end: r.end, error });
+    }
+    Ok(())
+}
+
+fn prot(rights: u32) -> i32 {
+    let bit = |b: u32, p: i32| if rights & b != 0 { p } else { 0 };
+    bit(1, libc::PROT_READ) | bit(2, libc::PROT_WRITE) | bit(4, libc::PROT_EXEC)
+}
+
+fn result(ok: i32) -> i64 {
+    if ok < 0 { -i64::from(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)) } else { 0 }
+}
+
+impl Memory for Arc<Elrange> {
+    fn protect(&self, addr: u64, len: u64, rights: u32, flags: u32) -> i64 {
+        if !self.check(addr, len) {
+            return -i64::from(libc::EINVAL);
+        }
+        let (at, n) = (addr as *mut libc::c_void, len as usize);
+        // SAFETY: 1. the range lies inside regions that are ours; 2. the enclave asked for the change.
+        unsafe {
+            if flags & 2 != 0 && libc::madvise(at, n, libc::MADV_DONTNEED) < 0 {
+                return result(-1);
+            }
+            if libc::mprotect(at, n, prot(rights)) < 0 {
+                return result(-1);
+            }
+            if flags & 1 != 0 && rights & 2 != 0 {
+                // Advice only: without it the pages come one by one.
+                libc::madvise(at, n, libc::MADV_POPULATE_WRITE);
+            }
+        }
+        0
+    }
+
+    fn alias(&self, addr: u64, len: u64, arena_offset: u64, rights: u32) -> i64 {
+        if !self.check(addr, len) {
+            return -i64::from(libc::EINVAL);
+        }
+        let private = arena_offset == u64::MAX;
+        if !private && arena_offset.saturating_add(len) > ARENA as u64 {
+            return -i64::from(libc::ENOMEM);
+        }
+        let (flags, fd, off) = if private {
+            (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE, -1, 0)
+        } else {
+            (libc::MAP_SHARED, self.arena, arena_offset as i64)
+        };
+        // SAFETY: 1. the range lies inside regions that are ours; 2. the enclave asked for the change.
+        let at =
+            unsafe { libc::mmap(addr as *mut _, len as usize, prot(rights), flags | libc::MAP_FIXED, fd, off) };
+        result(if at == libc::MAP_FAILED { -1 } else { 0 })
+    }
+}
+
+impl Drop for Elrange {
+    fn drop(&mut self) {
+        for r in &self.regions {
+            // SAFETY: 1. the region is ours and no vCPU runs any more.
+            unsafe { libc::munmap(r.start as *mut _, (r.end - r.start) as usize) };
+        }
+        // SAFETY: 1. the descriptor is ours.
+        unsafe { libc::close(self.arena) };
+    }
+}

@@ -1,0 +1,171 @@
+//! The simulated backend: any x86-64 Linux with FSGSBASE. ELRANGE is ordinary memory, a vCPU an ordinary thread, a signal
+//! an AEX. It protects nothing; it behaves as SGX does.
+//!
+//! Neighbours: `memory` (ELRANGE), `entry` (EENTER, EEXIT), `aex` (signals). Invariant: only this module starts threads.
+mod aex;
+mod entry;
+mod memory;
+mod signals;
+
+use crate::ocall::{Ended, Host, wait};
+use crate::{ExitStatus, PalError, RunOptions, RunOutcome, image};
+use entry::Thread;
+use memory::Elrange;
+use occlum_enclave_abi::{ConfigPage, OCALL_BUF_SIZE, OCALL_DATA, OcallFrame};
+use occlum_sgx_arch::layout;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Instant;
+
+/// One enclave per process.
+static BUSY: Mutex<()> = Mutex::new(());
+
+/// `Ended::kind` of a time-out; the enclave itself uses 0-2.
+const TIMED_OUT: u64 = 3;
+/// `Ended::kind` of an entry that was refused or a vCPU that crashed.
+const CRASHED: u64 = 2;
+
+/// Host thread ids of the vCPUs, for kicks.
+struct Tids(Vec<AtomicI32>);
+impl Tids {
+    fn kick(&self, vcpu: u32) {
+        let tid = self.0.get(vcpu as usize).map_or(0, |t| t.load(Ordering::Acquire));
+        if tid > 0 {
+            // SAFETY: 1. tgkill has no memory arguments; a thread that is gone gives ESRCH.
+            unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, wait::kick_signal()) };
+        }
+    }
+}
+
+/// Runs the program; returns when the enclave is gone.
+pub(crate) fn run(file: &[u8], config: &ConfigPage, r: &RunOptions) -> Result<RunOutcome, PalError> {
+    let _busy = BUSY.try_lock().map_err(|_| PalError::Busy)?;
+    if !std::arch::is_x86_feature_detected!("avx2") || !std::arch::is_x86_feature_detected!("bmi2") {
+        return Err(PalError::Cpu("AVX2 and BMI2"));
+    }
+    let elrange = Arc::new(Elrange::create()?);
+    image::each_page(file, config, &mut |p| elrange.add_page(p))?;
+    for n in 0..config.vcpus {
+        elrange.set_gate(n, entry::gate());
+    }
+    let tids = Arc::new(Tids((0..config.vcpus).map(|_| AtomicI32::new(0)).collect()));
+    let kicker = tids.clone();
+    let host = Host::new(
+        config.vcpus,
+        r.strace_fd,
+        Box::new(elrange.clone()),
+        Box::new(move |v| kicker.kick(v)),
+    )
+    .map_err(|error| PalError::System { what: "event descriptors", error })?;
+    let host = Arc::new(host);
+    let launch = r.params.encode();
+    let guard = signals::install(&host)?;
+    let done = Arc::new((Mutex::new(0u32), Condvar::new()));
+    let threads = start_vcpus(config, &host, &tids, &launch, &done)?;
+    supervise(config, &host, &tids, &done, r);
+    for t in threads {
+        let _ = t.join();
+    }
+    drop(guard);
+    host.restore_terminals();
+    let (changed, stats) = host.take_reports();
+    Ok(RunOutcome { status: status(&host), changed, stats })
+}
+
+fn start_vcpus(
+    config: &ConfigPage,
+    host: &Arc<Host>,
+    tids: &Arc<Tids>,
+    launch: &[u8],
+    done: &Arc<(Mutex<u32>, Condvar)>,
+) -> Result<Vec<std::thread::JoinHandle<()>>, PalError> {
+    let mut threads = Vec::new();
+    for n in 0..config.vcpus {
+        let (host, tids, done) = (host.clone(), tids.clone(), done.clone());
+        let launch = if n == 0 { launch.to_vec() } else { Vec::new() };
+        let body = move || {
+            if let Err(e) = vcpu(n, &host, &tids, &launch) {
+                eprintln!("occlum: vCPU {n}: {e}");
+                host.end(Ended { kind: CRASHED, value: 0 });
+            }
+            tids.0[n as usize].store(0, Ordering::Release);
+            if let Ok(mut count) = done.0.lock() {
+                *count += 1;
+            }
+            done.1.notify_all();
+        };
+        let t = std::thread::Builder::new().name(format!("vcpu{n}")).spawn(body);
+        threads.push(t.map_err(|error| PalError::System { what: "starting a vCPU thread", error })?);
+    }
+    Ok(threads)
+}
+
+/// Waits until every vCPU thread is done; enforces the time-out; kicks vCPUs out once the enclave has ended.
+fn supervise(config: &ConfigPage, host: &Host, tids: &Tids, done: &(Mutex<u32>, Condvar), r: &RunOptions) {
+    let deadline = r.timeout.map(|t| Instant::now() + t);
+    let Ok(mut count) = done.0.lock() else { return };
+    while *count < config.vcpus {
+        if deadline.is_some_and(|d| Instant::now() >= d) {
+            host.end(Ended { kind: TIMED_OUT, value: 0 });
+        }
+        let nap = if host.ended().is_some() {
+            (0..config.vcpus).for_each(|v| tids.kick(v));
+            std::time::Duration::from_millis(1)
+        } else {
+            let left = deadline.map_or(u64::MAX, |d| d.saturating_duration_since(Instant::now()).as_millis() as u64);
+            std::time::Duration::from_millis(left.clamp(1, 1000))
+        };
+        match done.1.wait_timeout(count, nap) {
+            Ok((c, _)) => count = c,
+            Err(_) => return,
+        }
+    }
+}
+
+fn status(host: &Host) -> ExitStatus {
+    match host.ended() {
+        Some(Ended { kind: 0, value }) => ExitStatus::Exited(value as u8),
+        Some(Ended { kind: 1, value }) => ExitStatus::Signaled(value as u8),
+        Some(Ended { kind: TIMED_OUT, .. }) => ExitStatus::TimedOut,
+        _ => ExitStatus::Failed(host.failure()),
+    }
+}
+
+/// The life of one vCPU thread: enter, serve OCALLs, return, until the enclave has ended.
+fn vcpu(n: u32, host: &Host, tids: &Tids, launch: &[u8]) -> Result<(), PalError> {
+    let mut thread = Thread::new(n, host)?;
+    // SAFETY: 1. gettid has no arguments.
+    tids.0[n as usize].store(unsafe { libc::gettid() }, Ordering::Release);
+    let mut buf = vec![0u64; OCALL_BUF_SIZE / 8];
+    let address = buf.as_mut_ptr() as u64;
+    let mut command = layout::CMD_START;
+    let mut args = [address, launch.as_ptr() as u64, launch.len() as u64];
+    loop {
+        match thread.enter(command, &args) {
+            layout::EXIT_OCALL => serve(n, host, &mut buf),
+            entry::EXIT_ABANDONED => break,
+            _ => return Err(PalError::Image("it refused an entry")),
+        }
+        if host.ended().is_some() {
+            break;
+        }
+        command = layout::CMD_RETURN;
+        args = [0; 3];
+    }
+    wait::drop_timer();
+    Ok(())
+}
+
+/// Serves the OCALL in the buffer.
+fn serve(n: u32, host: &Host, buf: &mut [u64]) {
+    // SAFETY: 1. a u64 slice is valid as bytes; 2. OcallFrame is plain data at its start, and the buffer is larger.
+    let (mut frame, data) = unsafe {
+        let bytes = std::slice::from_raw_parts_mut(buf.as_mut_ptr().cast::<u8>(), buf.len() * 8);
+        (bytes.as_ptr().cast::<OcallFrame>().read(), &mut bytes[OCALL_DATA..])
+    };
+    let (ret, produced) = host.serve(n, &frame, data);
+    frame.ret = ret;
+    frame.out_len = produced as u64;
+    // SAFETY: as above.
+    unsafe { buf.as_mut_ptr().cast::<OcallFrame>().write(frame) };
+}

@@ -1,0 +1,138 @@
+"""From what the caller wants to what the enclave gets: measured options, launch parameters, one run.
+
+Neighbours: `image` (the bytes that are loaded), `occlum._native` (does it), `occlum.cli` (asks for it). The split is
+the one of MRENCLAVE: `EnclaveOptions` are measured, `Launch` is not.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from occlum import _native
+from occlum._host.image import read_image
+from occlum._host.units import format_size, parse_size
+from occlum.errors import EnclaveError, OptionError
+
+PAGE_SIZE = 4096
+DEFAULT_MEMORY = "2G"
+DEFAULT_CPUS = 2
+DEFAULT_MAX_TASKS = 1024
+DEFAULT_PID_MAX = 32768
+SMALLEST_MEMORY = 64 << 20
+
+
+@dataclass(frozen=True)
+class EnclaveOptions:
+    """What MRENCLAVE covers besides the image. The defaults are constants, so that machines agree on it."""
+
+    memory_bytes: int = parse_size(DEFAULT_MEMORY)
+    cpus: int = DEFAULT_CPUS
+    max_tasks: int = DEFAULT_MAX_TASKS
+    pid_max: int = DEFAULT_PID_MAX
+
+    def __post_init__(self) -> None:
+        if self.memory_bytes < SMALLEST_MEMORY:
+            smallest = format_size(SMALLEST_MEMORY)
+            raise OptionError(f"{self.memory_bytes} bytes of memory are too few", f"give at least {smallest}")
+        # Whole pages: the enclave accounts in pages.
+        whole = -(-self.memory_bytes // PAGE_SIZE) * PAGE_SIZE
+        object.__setattr__(self, "memory_bytes", whole)
+
+    def to_native(self) -> _native.LaunchOptions:
+        """The extension's form."""
+        return _native.LaunchOptions(
+            memory_bytes=self.memory_bytes, vcpus=self.cpus, max_tasks=self.max_tasks, pid_max=self.pid_max
+        )
+
+
+@dataclass(frozen=True)
+class Bind:
+    """A host directory or file shared with the enclave."""
+
+    host: str
+    guest: str
+    read_only: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Bind:
+        """`PATH`, `PATH:ro`, `HOST:GUEST` or `HOST:GUEST:ro`."""
+        parts = text.split(":")
+        read_only = len(parts) > 1 and parts[-1] in ("ro", "rw")
+        mode = parts.pop() if read_only else "rw"
+        if len(parts) not in (1, 2) or not all(parts):
+            raise OptionError(f"{text!r} is not a bind mount", "write PATH or HOST:GUEST, then :ro if read-only")
+        host = Path(parts[0]).absolute()
+        guest = parts[1] if len(parts) == 2 else str(host)
+        if not host.exists():
+            raise OptionError(f"{host} does not exist on this machine", "create it, or name another path")
+        if not guest.startswith("/"):
+            raise OptionError(f"{guest!r} is not an absolute path", "write the whole path inside the enclave")
+        return cls(str(host), guest, mode == "ro")
+
+    def to_native(self) -> tuple[bytes, bytes, bytes]:
+        """The extension's form."""
+        return os.fsencode(self.host), os.fsencode(self.guest), b"ro" if self.read_only else b"rw"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One program run; nothing here is measured, the LibOS checks it all."""
+
+    argv: Sequence[str]
+    env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    cwd: str = field(default_factory=os.getcwd)
+    binds: Sequence[Bind] = ()
+    strace: bool = False
+    stats: bool = False
+    report_changes: bool = False
+
+    def flags(self) -> int:
+        """The flag word of the launch parameters."""
+        flags = 0
+        for wanted, bit in (
+            (self.strace, _native.FLAG_STRACE),
+            (self.stats, _native.FLAG_STATS),
+            (self.report_changes, _native.FLAG_REPORT_CHANGES),
+        ):
+            flags |= bit if wanted else 0
+        for descriptor in range(3):
+            if os.isatty(descriptor):
+                flags |= _native.FLAG_TTY0 << descriptor
+        return flags
+
+    def to_native(self) -> _native.LaunchParams:
+        """The extension's form; text goes back to the bytes it came from."""
+        return _native.LaunchParams(
+            program=os.fsencode(self.argv[0]),
+            argv=[os.fsencode(argument) for argument in self.argv],
+            envp=[os.fsencode(f"{key}={value}") for key, value in self.env.items()],
+            cwd=os.fsencode(self.cwd),
+            binds=[bind.to_native() for bind in self.binds],
+            hostname=os.fsencode(os.uname().nodename),
+            uid=os.getuid(),
+            gid=os.getgid(),
+            flags=self.flags(),
+        )
+
+
+def measure(options: EnclaveOptions) -> bytes:
+    """MRENCLAVE of the enclave that `run` starts with these options."""
+    try:
+        return _native.measure(read_image(), options.to_native())
+    except _native.NativeError as error:
+        raise EnclaveError(str(error)) from None
+
+
+def run(
+    options: EnclaveOptions, launch: Launch, strace_fd: int | None = None, timeout_s: float | None = None
+) -> _native.Outcome:
+    """Runs the program in a fresh enclave to its end."""
+    try:
+        return _native.run(
+            read_image(), options.to_native(), launch.to_native(), strace_fd=strace_fd, timeout_s=timeout_s
+        )
+    except _native.NativeError as error:
+        raise EnclaveError(str(error)) from None

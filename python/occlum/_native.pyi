@@ -1,0 +1,62 @@
+"""What host/native exports; keep equal to host/native/src/lib.rs."""
+
+from collections.abc import Sequence
+from typing import Literal, final
+
+FLAG_STRACE: int
+FLAG_STATS: int
+FLAG_REPORT_CHANGES: int
+FLAG_TTY0: int
+
+class NativeError(RuntimeError): ...
+
+@final
+class LaunchOptions:
+    def __new__(cls, *, memory_bytes: int, vcpus: int, max_tasks: int, pid_max: int) -> LaunchOptions: ...
+    @property
+    def memory_bytes(self) -> int: ...
+    @property
+    def vcpus(self) -> int: ...
+    @property
+    def max_tasks(self) -> int: ...
+    @property
+    def pid_max(self) -> int: ...
+
+@final
+class LaunchParams:
+    def __new__(
+        cls,
+        *,
+        program: bytes,
+        argv: Sequence[bytes],
+        envp: Sequence[bytes],
+        cwd: bytes,
+        binds: Sequence[tuple[bytes, bytes, bytes]],
+        hostname: bytes,
+        uid: int,
+        gid: int,
+        flags: int,
+    ) -> LaunchParams: ...
+
+@final
+class Outcome:
+    @property
+    def kind(self) -> Literal["exited", "signaled", "timed-out", "failed"]: ...
+    @property
+    def value(self) -> int: ...
+    @property
+    def message(self) -> str: ...
+    @property
+    def changed(self) -> list[bytes]: ...
+    @property
+    def stats(self) -> list[tuple[str, str]]: ...
+
+def measure(image: bytes, options: LaunchOptions) -> bytes: ...
+def run(
+    image: bytes,
+    options: LaunchOptions,
+    params: LaunchParams,
+    *,
+    strace_fd: int | None = None,
+    timeout_s: float | None = None,
+) -> Outcome: ...

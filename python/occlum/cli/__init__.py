@@ -1,0 +1,81 @@
+"""The `occlum` command. Subcommands live in one file each and are imported only when they are used.
+
+Exit statuses of the tool's own failures follow container tools, so that scripts can tell them from the program's: see
+`EXIT_*`. Nothing in the package imports `cli`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from occlum.errors import OcclumError
+
+EXIT_TIMED_OUT = 124
+EXIT_OCCLUM_FAILED = 125
+EXIT_INTERRUPTED = 130
+
+# Command name -> (module under occlum.cli, one-line help). The help is here so that `occlum --help` imports nothing.
+COMMANDS = {
+    "print": ("print_", "Print facts about the enclave, such as its measurement."),
+    "try": ("try_", "Run a program of this machine in a fresh enclave."),
+    "version": ("version", "Print the version."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands come from `COMMANDS`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """All names, sorted."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
+        """Imports the module of that command."""
+        if name not in COMMANDS:
+            return None
+        command = importlib.import_module(f"occlum.cli.{COMMANDS[name][0]}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """The list of commands, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_text) for name, (_, help_text) in sorted(COMMANDS.items())])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def occlum() -> None:
+    """Run unmodified programs, and many processes of them, inside one SGX enclave (simulated)."""
+
+
+def fail(message: str) -> None:
+    """One line on standard error in the tool's own name."""
+    click.echo(f"occlum: {message}", err=True)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    try:
+        status = occlum.main(prog_name="occlum", standalone_mode=False)
+    except click.ClickException as error:
+        if isinstance(error, click.exceptions.NoArgsIsHelpError):
+            click.echo(error.format_message(), err=True)
+        elif isinstance(error, click.UsageError) and error.ctx is not None:
+            fail(f"{error.format_message()} (see `{error.ctx.command_path} --help`)")
+        else:
+            fail(error.format_message())
+        status = EXIT_OCCLUM_FAILED
+    except OcclumError as error:
+        fail(str(error))
+        status = EXIT_OCCLUM_FAILED
+    except (KeyboardInterrupt, click.Abort):
+        status = EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output is gone; keep the interpreter's own flush at exit from failing too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        status = EXIT_OCCLUM_FAILED
+    sys.exit(status if isinstance(status, int) else 0)

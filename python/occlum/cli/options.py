@@ -1,0 +1,85 @@
+"""Option types and groups of options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from occlum._host import launch, units
+from occlum.errors import OptionError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+# Generic only in newer releases of click.
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[Any]
+else:
+    _ParamType = click.ParamType
+
+
+class _Parsed(_ParamType):
+    """A parameter read by one of the package's own parsers."""
+
+    def __init__(self, name: str, parse: Callable[[str], object]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Text to value; the parser's cause and fix become the usage error."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except OptionError as error:
+            self.fail(str(error), param, ctx)
+
+
+SIZE = _Parsed("size", units.parse_size)
+DURATION = _Parsed("duration", units.parse_duration)
+BIND = _Parsed("bind", launch.Bind.parse)
+
+_MEASURED = (
+    click.option(
+        "-m",
+        "--memory",
+        type=SIZE,
+        default=launch.DEFAULT_MEMORY,
+        metavar="SIZE",
+        show_default=True,
+        help="Memory of the enclave, like 512M or 4G (measured).",
+    ),
+    click.option(
+        "--cpus",
+        type=click.IntRange(1, 64),
+        default=launch.DEFAULT_CPUS,
+        metavar="N",
+        show_default=True,
+        help="Host threads that may run in the enclave at once (measured).",
+    ),
+    click.option(
+        "--max-tasks",
+        type=click.IntRange(1, 1 << 20),
+        default=launch.DEFAULT_MAX_TASKS,
+        metavar="N",
+        show_default=True,
+        help="Most processes and threads at once (measured).",
+    ),
+    click.option(
+        "--pid-max",
+        type=click.IntRange(8, 1 << 22),
+        default=launch.DEFAULT_PID_MAX,
+        metavar="N",
+        show_default=True,
+        help="Process ids start again below this number (measured).",
+    ),
+)
+
+
+def measured_options(function: F) -> F:
+    """Adds the options that MRENCLAVE covers: the same ones to every command that names an enclave."""
+    for option in reversed(_MEASURED):
+        function = option(function)
+    return function

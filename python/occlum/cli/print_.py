@@ -1,0 +1,24 @@
+"""`occlum print ...`: facts about the enclave."""
+
+from __future__ import annotations
+
+import click
+
+from occlum._host import launch
+from occlum.cli.options import measured_options
+
+
+@click.group("print")
+def command() -> None:
+    """Print facts about the enclave."""
+
+
+@command.command("mrenclave")
+@measured_options
+def mrenclave(memory: int, cpus: int, max_tasks: int, pid_max: int) -> None:
+    """Print the measurement (MRENCLAVE) of the enclave that `occlum try` starts with the same options.
+
+    Arguments, environment and working directory of the program are not measured.
+    """
+    options = launch.EnclaveOptions(memory, cpus, max_tasks, pid_max)
+    click.echo(launch.measure(options).hex())

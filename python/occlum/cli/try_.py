@@ -1,0 +1,192 @@
+"""`occlum try`: run a program of this machine in a fresh enclave.
+
+The work is in `occlum._host.launch` and inside the enclave; here are the options, the messages and the exit status.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+
+from occlum import _native
+from occlum._host import launch
+from occlum.cli import EXIT_OCCLUM_FAILED, EXIT_TIMED_OUT, fail
+from occlum.cli.options import BIND, DURATION, measured_options
+
+BANNER = "simulation: nothing is protected from this machine (development only; --quiet hides this line)"
+STANDARD_ERROR = "-"
+_NAMED_CHANGES = 4
+
+
+class _TryCommand(click.Command):
+    """Options end at PROGRAM, and `--strace` takes its value only after `=`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Writes a bare `--strace` as `--strace=-` before click would take the next word for its value."""
+        return super().parse_args(ctx, self._with_strace_value(ctx, args))
+
+    def _with_strace_value(self, ctx: click.Context, args: Sequence[str]) -> list[str]:
+        flags = {
+            name
+            for parameter in self.get_params(ctx)
+            if isinstance(parameter, click.Option) and parameter.is_flag
+            for name in parameter.opts
+        }
+        done: list[str] = []
+        rest = list(args)
+        while rest and rest[0].startswith("-") and rest[0] not in ("-", "--"):
+            word = rest.pop(0)
+            done.append(f"--strace={STANDARD_ERROR}" if word == "--strace" else word)
+            takes_next = word != "--strace" and word not in flags and "=" not in word
+            # `-eK` and `-m512M` carry their value with them.
+            carries_value = not word.startswith("--") and len(word) > 2
+            if rest and takes_next and not carries_value:
+                done.append(rest.pop(0))
+        return done + rest
+
+
+def _environment(settings: Sequence[str]) -> dict[str, str]:
+    """The caller's environment with the `-e` options applied in order."""
+    env = dict(os.environ)
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not key:
+            raise click.UsageError(f"-e {setting!r} has no name; write NAME=VALUE")
+        if equals:
+            env[key] = value
+    return env
+
+
+@contextlib.contextmanager
+def _strace_descriptor(target: str | None) -> Iterator[int | None]:
+    """Where the system-call trace goes: nowhere, to standard error, or to a fresh file."""
+    if target is None:
+        yield None
+    elif target == STANDARD_ERROR:
+        yield 2
+    else:
+        try:
+            descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise click.UsageError(f"--strace={target}: {error.strerror}") from None
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+def _report_changes(changed: Sequence[bytes], diff: bool, quiet: bool) -> None:
+    """Names what the program changed and what is now gone."""
+    paths = [os.fsdecode(path) for path in changed]
+    if diff:
+        for path in paths:
+            click.echo(path, err=True)
+    elif paths and not quiet and sys.stderr.isatty():
+        named = ", ".join(paths[:_NAMED_CHANGES])
+        more = f" and {len(paths) - _NAMED_CHANGES} more" if len(paths) > _NAMED_CHANGES else ""
+        fail(f"discarded changes to {named}{more}; share a directory with -v PATH to keep its files")
+
+
+def _report_stats(stats: Sequence[tuple[str, str]]) -> None:
+    width = max((len(name) for name, _ in stats), default=0)
+    for name, value in stats:
+        click.echo(f"occlum: {name:<{width}}  {value}", err=True)
+
+
+def _exit_status(outcome: _native.Outcome, timeout_s: float | None) -> int:
+    """The program's status as a shell would see it, or the tool's own."""
+    match outcome.kind:
+        case "exited":
+            return outcome.value
+        case "signaled":
+            return 128 + outcome.value
+        case "timed-out":
+            fail(f"the program was stopped after {timeout_s} s; give it more with --timeout")
+            return EXIT_TIMED_OUT
+        case _:
+            fail(outcome.message)
+            return EXIT_OCCLUM_FAILED
+
+
+@click.command(
+    "try",
+    cls=_TryCommand,
+    context_settings={"allow_interspersed_args": False},
+    options_metavar="[OPTIONS] [--]",
+    short_help="Run a program of this machine in a fresh enclave.",
+)
+@click.option(
+    "-e",
+    "--env",
+    "settings",
+    multiple=True,
+    metavar="K[=V]",
+    help="Set a variable; your environment passes through as it is.",
+)
+@click.option("-w", "--cwd", metavar="DIR", help="Working directory inside.  [default: yours]")
+@measured_options
+@click.option(
+    "-v",
+    "--bind",
+    "binds",
+    multiple=True,
+    type=BIND,
+    metavar="PATH",
+    help="Share PATH, or HOST:GUEST, with the program; append :ro to keep it read-only.",
+)
+@click.option("--timeout", type=DURATION, metavar="TIME", help="Stop the program after this long, like 30s.")
+@click.option("--strace", metavar="[=FILE]", help="Print every system call, to standard error or to FILE.")
+@click.option("--stats", is_flag=True, help="Print statistics at the end.")
+@click.option("--keep", metavar="DIR", help="Save the files that the program changed under DIR.")
+@click.option("--diff", is_flag=True, help="List the files that the program changed, on standard error.")
+@click.option("-q", "--quiet", is_flag=True, help="No banner and no closing remarks.")
+@click.argument("program", metavar="PROGRAM [ARG...]")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="")
+def command(
+    settings: Sequence[str],
+    cwd: str | None,
+    memory: int,
+    cpus: int,
+    max_tasks: int,
+    pid_max: int,
+    binds: Sequence[launch.Bind],
+    timeout: float | None,
+    strace: str | None,
+    stats: bool,
+    keep: str | None,
+    diff: bool,
+    quiet: bool,
+    program: str,
+    arguments: Sequence[str],
+) -> int:
+    """Run PROGRAM of this machine, unmodified, in a fresh enclave.
+
+    It sees a read-only view of this machine's files under a writable layer in the enclave's memory, which is discarded
+    at the end. The exit status is the program's own, or 128+N if signal N ended it; 124 time-out, 125 occlum failed,
+    126 the program cannot be executed, 127 there is no such program.
+    """
+    if keep is not None:
+        raise click.UsageError("--keep is not available yet; share a directory with -v HOST:GUEST instead")
+    options = launch.EnclaveOptions(memory, cpus, max_tasks, pid_max)
+    job = launch.Launch(
+        argv=[program, *arguments],
+        env=_environment(settings),
+        cwd=os.path.normpath(Path.cwd() / (cwd or ".")),
+        binds=binds,
+        strace=strace is not None,
+        stats=stats,
+        report_changes=diff or (sys.stderr.isatty() and not quiet),
+    )
+    if not quiet:
+        fail(BANNER)
+    with _strace_descriptor(strace) as descriptor:
+        outcome = launch.run(options, job, strace_fd=descriptor, timeout_s=timeout)
+    _report_changes(outcome.changed, diff, quiet)
+    if stats:
+        _report_stats(outcome.stats)
+    return _exit_status(outcome, timeout)

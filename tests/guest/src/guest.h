@@ -1,0 +1,134 @@
+/* Frame of the guest programs: each topic is one program with named cases.
+ *
+ * `program CASE` runs one case, `program` runs all of them, each in a child. What a case prints is compared with a
+ * native run, so it must not depend on pids, addresses or times. CHECK prints the place of a broken expectation.
+ */
+#ifndef GUEST_H
+#define GUEST_H
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+struct guest_case {
+    const char *name;
+    void (*run)(void);
+};
+static struct guest_case guest_cases[64];
+static int guest_case_count;
+static int guest_failures;
+
+#define CASE(name)                                                                       \
+    static void case_##name(void);                                                       \
+    __attribute__((constructor)) static void register_##name(void) {                     \
+        guest_cases[guest_case_count++] = (struct guest_case){#name, case_##name};       \
+    }                                                                                    \
+    static void case_##name(void)
+
+#define CHECK(condition)                                                                 \
+    do {                                                                                 \
+        if (!(condition)) {                                                              \
+            int saved = errno;                                                           \
+            printf("%s:%d: not so: %s (errno %s)\n", __FILE_NAME__, __LINE__, #condition, \
+                   strerrorname_of(saved));                                              \
+            guest_failures++;                                                            \
+        }                                                                                \
+    } while (0)
+
+#define CHECK_ERRNO(call, expected)                                                      \
+    do {                                                                                 \
+        errno = 0;                                                                       \
+        long value = (long)(call);                                                       \
+        if (value != -1 || errno != (expected)) {                                        \
+            printf("%s:%d: %s: %ld, errno %s, not %s\n", __FILE_NAME__, __LINE__, #call, value, \
+                   strerrorname_of(errno), strerrorname_of(expected));                   \
+            guest_failures++;                                                            \
+        }                                                                                \
+    } while (0)
+
+#ifndef __FILE_NAME__
+#define __FILE_NAME__ __FILE__
+#endif
+
+__attribute__((unused)) static const char *strerrorname_of(int number) {
+#ifdef __GLIBC__
+    const char *name = strerrorname_np(number);
+    return name ? name : "?";
+#else
+    return strerror(number);
+#endif
+}
+
+/* Waits for a child and prints how it ended. */
+__attribute__((unused)) static void report(const char *what, pid_t child) {
+    int status = 0;
+    pid_t got;
+    do
+        got = waitpid(child, &status, 0);
+    while (got < 0 && errno == EINTR);
+    if (got != child)
+        printf("%s: waitpid: %s\n", what, strerrorname_of(errno));
+    else if (WIFEXITED(status))
+        printf("%s: exit %d\n", what, WEXITSTATUS(status));
+    else if (WIFSIGNALED(status))
+        printf("%s: signal %d\n", what, WTERMSIG(status));
+    else
+        printf("%s: status %#x\n", what, status);
+    fflush(stdout);
+}
+
+/* fork that never duplicates buffered output. */
+__attribute__((unused)) static pid_t fork_clean(void) {
+    fflush(stdout);
+    return fork();
+}
+
+__attribute__((unused)) static void sleep_ms(long ms) {
+    struct timespec t = {ms / 1000, ms % 1000 * 1000000};
+    while (nanosleep(&t, &t) < 0 && errno == EINTR)
+        ;
+}
+
+__attribute__((unused)) static int64_t now_ms(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+int main(int argc, char **argv) {
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    for (int i = 0; i < guest_case_count; i++) {
+        if (argc > 1) {
+            if (strcmp(argv[1], guest_cases[i].name) == 0) {
+                guest_cases[i].run();
+                fflush(stdout);
+                return guest_failures > 100 ? 100 : guest_failures;
+            }
+            continue;
+        }
+        pid_t child = fork_clean();
+        if (child == 0) {
+            guest_cases[i].run();
+            fflush(stdout);
+            _exit(guest_failures > 100 ? 100 : guest_failures);
+        }
+        report(guest_cases[i].name, child);
+    }
+    return argc > 1 ? 99 : 0;
+}
+#endif

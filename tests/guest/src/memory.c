@@ -1,0 +1,254 @@
+/* Memory: mmap, mprotect, mremap, brk; private, shared, files; large and sparse. */
+#include "guest.h"
+
+#define PAGE 4096
+#define RW (PROT_READ | PROT_WRITE)
+#define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
+static char *map(size_t size) {
+    char *p = mmap(NULL, size, RW, ANON, -1, 0);
+    CHECK(p != MAP_FAILED);
+    return p;
+}
+static int temporary(size_t size) {
+    char path[] = "/tmp/guest-memory-XXXXXX";
+    int fd = mkstemp(path);
+    CHECK(fd >= 0 && unlink(path) == 0 && ftruncate(fd, size) == 0);
+    return fd;
+}
+/* 1 if the page can be read, by a system call that must not fault. */
+static int readable(const void *p) {
+    int pipe_fd[2];
+    CHECK(pipe(pipe_fd) == 0);
+    int ok = write(pipe_fd[1], p, 1) == 1;
+    close(pipe_fd[0]);
+    close(pipe_fd[1]);
+    return ok;
+}
+
+CASE(anonymous) {
+    char *p = map(100 * PAGE);
+    long sum = 0;
+    for (int i = 0; i < 100 * PAGE; i++)
+        sum += p[i];
+    CHECK(sum == 0);
+    memset(p, 1, 100 * PAGE);
+    CHECK(munmap(p + 10 * PAGE, PAGE) == 0 && !readable(p + 10 * PAGE) && readable(p + 9 * PAGE) && readable(p + 11 * PAGE));
+    char *again = mmap(p + 10 * PAGE, PAGE, RW, ANON | MAP_FIXED, -1, 0);
+    CHECK(again == p + 10 * PAGE && *again == 0);
+    CHECK_ERRNO(mmap(p, PAGE, RW, ANON | MAP_FIXED_NOREPLACE, -1, 0), EEXIST);
+    CHECK(munmap(p, 100 * PAGE) == 0 && munmap(p, 100 * PAGE) == 0);
+    CHECK_ERRNO(munmap(p + 1, PAGE), EINVAL);
+    CHECK_ERRNO(munmap(p, 0), EINVAL);
+    CHECK_ERRNO(mmap(NULL, 0, RW, ANON, -1, 0), EINVAL);
+    CHECK_ERRNO(mmap(NULL, PAGE, RW, MAP_ANONYMOUS, -1, 0), EINVAL);
+    CHECK_ERRNO(mmap((void *)123, PAGE, RW, ANON | MAP_FIXED, -1, 0), EINVAL);
+    CHECK_ERRNO(mmap(NULL, PAGE, RW, MAP_PRIVATE, 999, 0), EBADF);
+    CHECK_ERRNO(mmap(NULL, PAGE, RW, MAP_PRIVATE, 0, 1), EINVAL);
+    CHECK_ERRNO(mmap(NULL, (size_t)1 << 62, RW, ANON, -1, 0), ENOMEM);
+    CHECK_ERRNO(mmap(NULL, SIZE_MAX, RW, ANON, -1, 0), ENOMEM);
+}
+
+CASE(protections) {
+    char *p = map(4 * PAGE);
+    p[0] = 1;
+    CHECK(mprotect(p, PAGE, PROT_READ) == 0 && readable(p));
+    CHECK_ERRNO(read(open("/dev/zero", O_RDONLY), p, 1), EFAULT);
+    CHECK(mprotect(p, PAGE, PROT_NONE) == 0 && !readable(p));
+    CHECK(mprotect(p, 4 * PAGE, RW) == 0 && p[0] == 1);
+    CHECK_ERRNO(mprotect(p + 1, PAGE, RW), EINVAL);
+    munmap(p + PAGE, PAGE);
+    CHECK_ERRNO(mprotect(p, 4 * PAGE, PROT_READ), ENOMEM);
+    CHECK(mprotect(p, 0, RW) == 0);
+    CHECK_ERRNO(madvise(p, PAGE, 9999), EINVAL);
+    p = map(2 * PAGE);
+    p[0] = p[PAGE] = 9;
+    CHECK(madvise(p, PAGE, MADV_DONTNEED) == 0 && p[0] == 0 && p[PAGE] == 9);
+    CHECK(madvise(p, PAGE, MADV_WILLNEED) == 0 && mlock(p, PAGE) == 0 && munlock(p, PAGE) == 0);
+}
+
+CASE(moving) {
+    char *p = map(4 * PAGE);
+    for (int i = 0; i < 4; i++)
+        p[i * PAGE] = i + 1;
+    char *q = mremap(p, 4 * PAGE, 2 * PAGE, 0);
+    CHECK(q == p && !readable(p + 2 * PAGE));
+    char *block = mmap(p + 2 * PAGE, PAGE, RW, ANON | MAP_FIXED, -1, 0);
+    CHECK(block == p + 2 * PAGE);
+    CHECK_ERRNO(mremap(p, 2 * PAGE, 8 * PAGE, 0), ENOMEM);
+    q = mremap(p, 2 * PAGE, 8 * PAGE, MREMAP_MAYMOVE);
+    CHECK(q != MAP_FAILED && q != p && q[0] == 1 && q[PAGE] == 2 && q[7 * PAGE] == 0 && !readable(p));
+    char *to = map(8 * PAGE);
+    CHECK(mremap(q, 8 * PAGE, 8 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to && to[PAGE] == 2);
+    CHECK_ERRNO(mremap(to + 1, PAGE, PAGE, 0), EINVAL);
+    CHECK_ERRNO(mremap(to, PAGE, PAGE, MREMAP_FIXED, to), EINVAL);
+    CHECK_ERRNO(mremap((void *)0x10000, PAGE, 2 * PAGE, MREMAP_MAYMOVE), EFAULT);
+    char *big = malloc(1 << 20);
+    memset(big, 7, 1 << 20);
+    big = realloc(big, 8 << 20);
+    CHECK(big[0] == 7 && big[(1 << 20) - 1] == 7);
+}
+
+CASE(program_break) {
+    char *start = sbrk(0);
+    CHECK(sbrk(10 * PAGE) == start);
+    memset(start, 3, 10 * PAGE);
+    CHECK(sbrk(-5 * PAGE) == start + 10 * PAGE && sbrk(0) == start + 5 * PAGE);
+    CHECK(sbrk(5 * PAGE) == start + 5 * PAGE && start[6 * PAGE] == 0 && start[4 * PAGE] == 3);
+    CHECK(syscall(SYS_brk, 0) == (long)(start + 10 * PAGE));
+    CHECK(syscall(SYS_brk, 1) == (long)(start + 10 * PAGE));
+}
+
+CASE(private_file) {
+    int fd = temporary(0);
+    char text[3 * PAGE];
+    for (int i = 0; i < 3 * PAGE; i++)
+        text[i] = 'a' + i % 26;
+    CHECK(write(fd, text, 2 * PAGE + 100) == 2 * PAGE + 100);
+    char *p = mmap(NULL, 3 * PAGE, RW, MAP_PRIVATE, fd, 0);
+    CHECK(memcmp(p, text, 2 * PAGE + 100) == 0 && p[2 * PAGE + 100] == 0);
+    p[5] = 'X';
+    char c;
+    CHECK(pread(fd, &c, 1, 5) == 1 && c == 'f');
+    char *q = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, fd, PAGE);
+    CHECK(q[0] == text[PAGE]);
+    close(fd);
+    CHECK(q[1] == text[PAGE + 1] && p[5] == 'X');
+    pid_t child = fork_clean();
+    if (child == 0) {
+        CHECK(p[5] == 'X');
+        p[5] = 'Y';
+        _exit(guest_failures);
+    }
+    report("child", child);
+    CHECK(p[5] == 'X');
+}
+
+CASE(shared_file) {
+    int fd = temporary(2 * PAGE);
+    char *p = mmap(NULL, 2 * PAGE, RW, MAP_SHARED, fd, 0), *q = mmap(NULL, PAGE, RW, MAP_SHARED, fd, PAGE);
+    CHECK(p != MAP_FAILED && q != MAP_FAILED);
+    strcpy(p + PAGE, "through two mappings");
+    puts(q);
+    char text[30] = "";
+    CHECK(msync(p, 2 * PAGE, MS_SYNC) == 0 && pread(fd, text, 29, PAGE) == 29);
+    puts(text);
+    CHECK(pwrite(fd, "WRITTEN", 7, PAGE) == 7);
+    puts(q);
+    pid_t child = fork_clean();
+    if (child == 0) {
+        strcpy(q, "by the child");
+        _exit(0);
+    }
+    report("child", child);
+    puts(p + PAGE);
+    int ro = open("/bin/true", O_RDONLY);
+    CHECK_ERRNO(mmap(NULL, PAGE, RW, MAP_SHARED, ro, 0), EACCES);
+    CHECK_ERRNO(msync((void *)(p + 1), 1, MS_SYNC), EINVAL);
+}
+
+CASE(shared_anonymous) {
+    int *p = mmap(NULL, 64 * PAGE, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    fflush(stdout);
+    for (int i = 0; i < 4; i++)
+        if (fork() == 0) {
+            for (int j = 0; j < 10000; j++)
+                __atomic_fetch_add(&p[50 * 1024], 1, __ATOMIC_RELAXED);
+            p[i * 1024] = i + 1;
+            _exit(0);
+        }
+    while (wait(NULL) > 0)
+        ;
+    printf("%d, %d %d %d %d\n", p[50 * 1024], p[0], p[1024], p[2048], p[3072]);
+    CHECK(mprotect(p, PAGE, PROT_READ) == 0 && p[0] == 1);
+}
+
+CASE(memory_file) {
+    int fd = memfd_create("name", MFD_CLOEXEC);
+    CHECK(fd >= 0 && ftruncate(fd, PAGE) == 0);
+    char *p = mmap(NULL, PAGE, RW, MAP_SHARED, fd, 0);
+    strcpy(p, "in a memfd");
+    char text[20] = "";
+    CHECK(pread(fd, text, 19, 0) == 19);
+    puts(text);
+}
+
+CASE(large_and_sparse) {
+    size_t size = (size_t)512 << 20;
+    char *p = mmap(NULL, size, RW, ANON | MAP_NORESERVE, -1, 0);
+    CHECK(p != MAP_FAILED);
+    for (size_t i = 0; i < size; i += 16 << 20)
+        p[i] = 1;
+    long sum = 0;
+    for (size_t i = 0; i < size; i += 16 << 20)
+        sum += p[i] + p[i + PAGE];
+    printf("%ld\n", sum);
+    CHECK(munmap(p, size) == 0);
+}
+
+CASE(code_in_memory) {
+    /* mov $N,%eax; ret: written, made executable, changed, run again. */
+    unsigned char *code = mmap(NULL, PAGE, RW, ANON, -1, 0);
+    int (*run)(void) = (int (*)(void))(void *)code;
+    for (int i = 1; i <= 5; i++) {
+        unsigned char bytes[] = {0xb8, i, 0, 0, 0, 0xc3};
+        memcpy(code, bytes, sizeof bytes);
+        CHECK(mprotect(code, PAGE, PROT_READ | PROT_EXEC) == 0);
+        printf("%d ", run());
+        CHECK(mprotect(code, PAGE, RW) == 0);
+    }
+    puts("");
+    unsigned char *rwx = mmap(NULL, PAGE, RW | PROT_EXEC, ANON, -1, 0);
+    if (rwx != MAP_FAILED) {
+        run = (int (*)(void))(void *)rwx;
+        for (int i = 1; i <= 5; i++) {
+            unsigned char bytes[] = {0xb8, i, 1, 0, 0, 0xc3};
+            memcpy(rwx, bytes, sizeof bytes);
+            printf("%d ", run());
+        }
+    }
+    puts("");
+}
+
+CASE(file_shrinks_under_a_mapping) {
+    int fd = temporary(2 * PAGE);
+    char *p = mmap(NULL, 2 * PAGE, RW, MAP_SHARED, fd, 0);
+    p[PAGE] = 1;
+    CHECK(ftruncate(fd, PAGE) == 0);
+    pid_t child = fork_clean();
+    if (child == 0) {
+        p[PAGE] = 2;
+        _exit(0);
+    }
+    report("beyond the end", child);
+    CHECK(ftruncate(fd, 2 * PAGE) == 0 && p[PAGE] == 0);
+}
+
+CASE(fork_keeps_many_mappings) {
+    char *p[50];
+    for (int i = 0; i < 50; i++) {
+        p[i] = map((i + 1) * PAGE);
+        memset(p[i], i, (i + 1) * PAGE);
+        if (i % 3 == 0)
+            mprotect(p[i], PAGE, PROT_READ);
+    }
+    pid_t child = fork_clean();
+    if (child == 0) {
+        for (int i = 0; i < 50; i++)
+            CHECK(p[i][0] == i && p[i][(i + 1) * PAGE - 1] == i);
+        for (int i = 1; i < 50; i += 3)
+            memset(p[i], 0x55, PAGE);
+        _exit(guest_failures);
+    }
+    report("child", child);
+    for (int i = 0; i < 50; i++)
+        CHECK(p[i][0] == i);
+}
+
+CASE(incore_and_limits) {
+    char *p = map(4 * PAGE);
+    p[0] = 1;
+    unsigned char vec[4];
+    CHECK(mincore(p, 4 * PAGE, vec) == 0 && (vec[0] & 1));
+    CHECK_ERRNO(mincore(p + 1, PAGE, vec), EINVAL);
+    puts("done");
+}

@@ -1,0 +1,132 @@
+/* poll, select, ppoll, pselect, epoll, eventfd, timerfd. */
+#include "guest.h"
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/select.h>
+#include <sys/timerfd.h>
+
+CASE(poll_a_pipe) {
+    int p[2];
+    CHECK(pipe(p) == 0);
+    struct pollfd f[3] = {{p[0], POLLIN, 0}, {p[1], POLLOUT, 0}, {-1, POLLIN, 7}};
+    CHECK(poll(f, 3, 0) == 1 && f[0].revents == 0 && f[1].revents == POLLOUT && f[2].revents == 0);
+    write(p[1], "x", 1);
+    CHECK(poll(f, 1, -1) == 1 && f[0].revents == POLLIN);
+    close(p[1]);
+    CHECK(poll(f, 1, -1) == 1 && f[0].revents == (POLLIN | POLLHUP));
+    f[1].fd = 999;
+    CHECK(poll(f + 1, 1, -1) == 1 && f[1].revents == POLLNVAL);
+    int64_t start = now_ms();
+    CHECK(poll(NULL, 0, 30) == 0 && now_ms() - start >= 30);
+    CHECK_ERRNO(poll((void *)8, 1, 0), EFAULT);
+    int q[2];
+    CHECK(pipe(q) == 0 && close(q[0]) == 0);
+    f[0] = (struct pollfd){q[1], POLLOUT, 0};
+    CHECK(poll(f, 1, -1) == 1 && (f[0].revents & POLLERR));
+    puts("done");
+}
+
+CASE(poll_wakes) {
+    int p[2];
+    CHECK(pipe(p) == 0);
+    pid_t child = fork_clean();
+    if (child == 0) {
+        sleep_ms(30);
+        write(p[1], "x", 1);
+        _exit(0);
+    }
+    struct pollfd f = {p[0], POLLIN, 0};
+    CHECK(poll(&f, 1, 10000) == 1 && f.revents == POLLIN);
+    report("writer", child);
+}
+
+CASE(select_and_pselect) {
+    int p[2];
+    CHECK(pipe(p) == 0);
+    fd_set r, w;
+    FD_ZERO(&r);
+    FD_ZERO(&w);
+    FD_SET(p[0], &r);
+    FD_SET(p[1], &w);
+    struct timeval t = {0, 20000};
+    CHECK(select(p[1] + 1, &r, &w, NULL, &t) == 1 && !FD_ISSET(p[0], &r) && FD_ISSET(p[1], &w));
+    FD_SET(p[0], &r);
+    t = (struct timeval){0, 20000};
+    CHECK(select(p[0] + 1, &r, NULL, NULL, &t) == 0 && t.tv_usec == 0);
+    FD_SET(50, &r);
+    CHECK_ERRNO(select(51, &r, NULL, NULL, &t), EBADF);
+    CHECK_ERRNO(select(-1, NULL, NULL, NULL, &t), EINVAL);
+    t.tv_sec = -1;
+    CHECK_ERRNO(select(0, NULL, NULL, NULL, &t), EINVAL);
+    struct timespec ts = {0, 10000000};
+    CHECK(pselect(0, NULL, NULL, NULL, &ts, NULL) == 0 && ts.tv_nsec == 10000000);
+    puts("done");
+}
+
+static volatile int handled;
+static void handler(int signal) { handled = signal; }
+CASE(ppoll_masks) {
+    signal(SIGUSR1, handler);
+    sigset_t set, empty;
+    sigemptyset(&empty);
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    raise(SIGUSR1);
+    CHECK(handled == 0);
+    CHECK_ERRNO(ppoll(NULL, 0, NULL, &empty), EINTR);
+    printf("handled %d\n", handled);
+    sigprocmask(SIG_BLOCK, NULL, &empty);
+    CHECK(sigismember(&empty, SIGUSR1));
+}
+
+CASE(epoll) {
+    int p[2], e = epoll_create1(EPOLL_CLOEXEC);
+    CHECK(e >= 0 && pipe(p) == 0);
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = 0x1122334455667788}, got[4];
+    CHECK(epoll_ctl(e, EPOLL_CTL_ADD, p[0], &event) == 0);
+    CHECK_ERRNO(epoll_ctl(e, EPOLL_CTL_ADD, p[0], &event), EEXIST);
+    CHECK_ERRNO(epoll_ctl(e, EPOLL_CTL_DEL, p[1], NULL), ENOENT);
+    CHECK_ERRNO(epoll_ctl(e, EPOLL_CTL_ADD, e, &event), EINVAL);
+    CHECK(epoll_wait(e, got, 4, 0) == 0);
+    write(p[1], "ab", 2);
+    CHECK(epoll_wait(e, got, 4, -1) == 1 && got[0].events == EPOLLIN && got[0].data.u64 == 0x1122334455667788);
+    CHECK(epoll_wait(e, got, 4, 0) == 1);
+    event.events = EPOLLIN | EPOLLET;
+    CHECK(epoll_ctl(e, EPOLL_CTL_MOD, p[0], &event) == 0);
+    CHECK(epoll_wait(e, got, 4, 0) == 1 && epoll_wait(e, got, 4, 0) == 0);
+    write(p[1], "c", 1);
+    CHECK(epoll_wait(e, got, 4, 0) == 1);
+    event.events = EPOLLIN | EPOLLONESHOT;
+    CHECK(epoll_ctl(e, EPOLL_CTL_MOD, p[0], &event) == 0);
+    CHECK(epoll_wait(e, got, 4, 0) == 1 && epoll_wait(e, got, 4, 0) == 0);
+    CHECK_ERRNO(epoll_wait(e, got, 0, 0), EINVAL);
+    CHECK_ERRNO(epoll_wait(p[0], got, 1, 0), EINVAL);
+    puts("done");
+}
+
+CASE(eventfd) {
+    int e = eventfd(3, EFD_NONBLOCK);
+    uint64_t value = 0;
+    CHECK(read(e, &value, 8) == 8 && value == 3);
+    CHECK_ERRNO(read(e, &value, 8), EAGAIN);
+    CHECK_ERRNO(read(e, &value, 7), EINVAL);
+    value = 5;
+    CHECK(write(e, &value, 8) == 8 && write(e, &value, 8) == 8 && read(e, &value, 8) == 8 && value == 10);
+    int s = eventfd(2, EFD_SEMAPHORE);
+    CHECK(read(s, &value, 8) == 8 && value == 1);
+    puts("done");
+}
+
+CASE(timerfd) {
+    int t = timerfd_create(CLOCK_MONOTONIC, 0);
+    struct itimerspec in = {{0, 5000000}, {0, 5000000}};
+    CHECK(t >= 0 && timerfd_settime(t, 0, &in, NULL) == 0);
+    sleep_ms(30);
+    uint64_t n = 0;
+    CHECK(read(t, &n, 8) == 8 && n >= 5);
+    struct pollfd f = {t, POLLIN, 0};
+    CHECK(poll(&f, 1, 1000) == 1);
+    puts("done");
+}

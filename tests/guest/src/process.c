@@ -1,0 +1,216 @@
+/* Processes: fork, wait, exit codes, orphans, groups, sessions, ids. */
+#include "guest.h"
+#include <spawn.h>
+#include <sys/resource.h>
+#include <sys/prctl.h>
+
+CASE(exit_codes) {
+    for (int code = 0; code < 256; code += 51) {
+        pid_t child = fork_clean();
+        if (child == 0)
+            _exit(code);
+        report("child", child);
+    }
+    pid_t child = fork_clean();
+    if (child == 0)
+        _exit(0x1234);
+    report("low byte", child);
+}
+
+CASE(memory_is_copied) {
+    static int word = 1;
+    char *heap = malloc(100000);
+    memset(heap, 'a', 100000);
+    int stack = 1;
+    pid_t child = fork_clean();
+    if (child == 0) {
+        CHECK(word == 1 && stack == 1 && heap[99999] == 'a');
+        word = stack = 2;
+        memset(heap, 'b', 100000);
+        _exit(word + stack + (heap[0] == 'b') + guest_failures);
+    }
+    report("writer", child);
+    CHECK(word == 1 && stack == 1 && heap[0] == 'a' && heap[99999] == 'a');
+}
+
+CASE(wait_variants) {
+    CHECK_ERRNO(wait(NULL), ECHILD);
+    CHECK_ERRNO(waitpid(getpid(), NULL, 0), ECHILD);
+    CHECK_ERRNO(waitpid(-1, NULL, 0x12345678), EINVAL);
+    int gate[2];
+    CHECK(pipe(gate) == 0);
+    pid_t child = fork_clean();
+    if (child == 0) {
+        char c;
+        close(gate[1]);
+        CHECK(read(gate[0], &c, 1) == 0);
+        _exit(9);
+    }
+    int status = 77;
+    CHECK(waitpid(child, &status, WNOHANG) == 0 && status == 77);
+    close(gate[1]);
+    siginfo_t info;
+    memset(&info, 0, sizeof info);
+    CHECK(waitid(P_PID, child, &info, WEXITED | WNOWAIT) == 0);
+    CHECK(info.si_pid == child && info.si_status == 9 && info.si_code == CLD_EXITED && info.si_signo == SIGCHLD);
+    struct rusage usage;
+    CHECK(wait4(child, &status, 0, &usage) == child && WEXITSTATUS(status) == 9);
+    CHECK_ERRNO(waitpid(child, &status, 0), ECHILD);
+    puts("done");
+}
+
+CASE(many_children_any_order) {
+    int seen = 0;
+    for (int i = 0; i < 8; i++)
+        if (fork_clean() == 0) {
+            sleep_ms((8 - i) * 5);
+            _exit(i);
+        }
+    int status;
+    while (wait(&status) > 0)
+        seen |= 1 << WEXITSTATUS(status);
+    printf("seen %#x, errno %s\n", seen, strerrorname_of(errno));
+}
+
+CASE(orphans) {
+    int p[2];
+    CHECK(pipe(p) == 0);
+    pid_t child = fork_clean();
+    if (child == 0) {
+        pid_t middle = getpid();
+        if (fork() == 0) {
+            close(p[0]);
+            for (int i = 0; i < 2000 && getppid() == middle; i++)
+                sleep_ms(1);
+            char answer = getppid() == middle ? 'n' : 'y';
+            write(p[1], &answer, 1);
+            _exit(0);
+        }
+        _exit(3);
+    }
+    close(p[1]);
+    report("middle", child);
+    char answer = '?';
+    CHECK(read(p[0], &answer, 1) == 1);
+    CHECK(read(p[0], &answer, 1) == 0);
+    printf("orphan has a new parent: %c\n", answer);
+}
+
+CASE(subreaper) {
+    CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0);
+    pid_t child = fork_clean();
+    if (child == 0) {
+        if (fork() == 0) {
+            sleep_ms(30);
+            _exit(21);
+        }
+        _exit(3);
+    }
+    report("middle", child);
+    int status = 0;
+    CHECK(wait(&status) > 0);
+    printf("adopted: %d\n", WEXITSTATUS(status));
+}
+
+CASE(groups_and_sessions) {
+    CHECK(getpgrp() == getpgid(0));
+    pid_t child = fork_clean();
+    if (child == 0) {
+        CHECK(getpgrp() == getpgid(getppid()));
+        CHECK(setpgid(0, 0) == 0 && getpgrp() == getpid());
+        CHECK_ERRNO(setsid(), EPERM);
+        _exit(guest_failures);
+    }
+    report("own group", child);
+    child = fork_clean();
+    if (child == 0) {
+        CHECK(setsid() == getpid() && getsid(0) == getpid() && getpgrp() == getpid());
+        CHECK_ERRNO(setpgid(0, 0), EPERM);
+        _exit(guest_failures);
+    }
+    report("own session", child);
+    CHECK_ERRNO(setpgid(0, -1), EINVAL);
+    CHECK_ERRNO(getpgid(999999), ESRCH);
+}
+
+CASE(vfork_and_exec) {
+    fflush(stdout);
+    volatile int shared = 1;
+    pid_t child = vfork();
+    if (child == 0) {
+        shared = 2;
+        execl("/bin/true", "true", (char *)NULL);
+        _exit(1);
+    }
+    CHECK(shared == 2);
+    report("vfork", child);
+}
+
+CASE(spawn) {
+    extern char **environ;
+    pid_t child;
+    char *const argv[] = {"sh", "-c", "echo from spawn; exit 5", NULL};
+    fflush(stdout);
+    CHECK(posix_spawn(&child, "/bin/sh", NULL, NULL, argv, environ) == 0);
+    report("spawn", child);
+    CHECK(posix_spawn(&child, "/no/such/file", NULL, NULL, argv, environ) == ENOENT);
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
+    CHECK(posix_spawn(&child, "/bin/sh", &actions, NULL, argv, environ) == 0);
+    report("spawn to /dev/null", child);
+    CHECK(system("exit 12") == 12 << 8);
+    FILE *f = popen("echo popen; exit 3", "r");
+    char line[20] = "";
+    CHECK(f && fgets(line, sizeof line, f));
+    printf("%s%d\n", line, WEXITSTATUS(pclose(f)));
+}
+
+CASE(identity) {
+    printf("%d %d %d %d\n", getuid(), geteuid(), getgid(), getegid());
+    uid_t r, e, s;
+    CHECK(getresuid(&r, &e, &s) == 0 && r == getuid() && s == geteuid());
+    mode_t old = umask(027);
+    CHECK(umask(old) == 027);
+    CHECK(gettid() == getpid());
+    CHECK_ERRNO(kill(999999, 0), ESRCH);
+    CHECK(kill(getpid(), 0) == 0);
+    char name[16] = "";
+    CHECK(prctl(PR_SET_NAME, "a-rather-long-thread-name") == 0 && prctl(PR_GET_NAME, name) == 0);
+    puts(name);
+}
+
+CASE(deep_tree) {
+    fflush(stdout);
+    int depth = 0;
+    for (;;) {
+        if (depth == 40)
+            _exit(40);
+        pid_t child = fork();
+        if (child == 0) {
+            depth++;
+            continue;
+        }
+        int status;
+        waitpid(child, &status, 0);
+        if (depth)
+            _exit(WEXITSTATUS(status));
+        printf("deepest: %d\n", WEXITSTATUS(status));
+        return;
+    }
+}
+
+CASE(stop_and_continue) {
+    pid_t child = fork_clean();
+    if (child == 0)
+        for (;;)
+            pause();
+    int status;
+    CHECK(kill(child, SIGSTOP) == 0);
+    CHECK(waitpid(child, &status, WUNTRACED) == child && WIFSTOPPED(status));
+    printf("stopped by %d\n", WSTOPSIG(status));
+    CHECK(kill(child, SIGCONT) == 0);
+    CHECK(waitpid(child, &status, WCONTINUED) == child && WIFCONTINUED(status));
+    CHECK(kill(child, SIGTERM) == 0);
+    report("ended", child);
+}

@@ -1,0 +1,50 @@
+"""The guest programs by topic: each case runs natively and in an enclave and must say and return the same.
+
+A case also checks itself: it returns the number of broken expectations, so the native run must end with 0.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from framework import cc, native, same
+
+SOURCES = Path(__file__).parent / "src"
+TOPICS = (
+    "process exec pipes signals faults threads memory jumps times polling files insns many hostile"  # one source each
+).split()
+CASES = [
+    (topic, case)
+    for topic in TOPICS
+    for case in re.findall(r"^CASE\((\w+)\)", (SOURCES / f"{topic}.c").read_text(), re.MULTILINE)
+]
+COMMON = ["-w", "-pthread", "-lm"]
+TIMEOUT = 20
+
+
+def program(topic: str, *flags: str) -> Path:
+    return cc(SOURCES / f"{topic}.c", *flags, *COMMON)
+
+
+@pytest.mark.parametrize(("topic", "case"), CASES, ids=[f"{t}-{c}" for t, c in CASES])
+def test_case(topic: str, case: str, seed: int) -> None:
+    env = {"GUEST_SEED": str(seed)}
+    result = same([program(topic, "-static"), case], env=env, timeout=TIMEOUT)
+    assert result.returncode == 0, result.text
+
+
+@pytest.mark.parametrize("topic", [t for t in TOPICS if t not in ("many", "hostile")])
+def test_topic_dynamic(topic: str) -> None:
+    """All cases of a topic in one enclave, position-independent and dynamically linked."""
+    result = same([program(topic, "-pie", "-fPIE")], timeout=60)
+    assert result.returncode == 0
+    assert "not so" not in result.text
+
+
+def test_cases_are_complete() -> None:
+    """The list that pytest sees is the list that the programs have."""
+    assert len(CASES) > 130
+    assert native([program("process", "-static"), "no such case"]).returncode == 99

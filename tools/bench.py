@@ -1,0 +1,350 @@
+"""Measures the enclave against native Linux: the jobs of benches/jobs.toml, in turns, with noise beside each figure.
+
+Each pair runs a job natively, in the enclave, and natively again; enclave/native gives the ratio, native/native (A/A)
+the noise. The figure is the median ratio with a 95 % bootstrap interval. docs/benchmarks.md says what the jobs are.
+Output: results.json (every sample), table.md, and plot.png where matplotlib is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import random
+import re
+import statistics
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+BENCHES = ROOT / "benches"
+WORK = ROOT / ".cache" / "bench"
+OCCLUM = ROOT / ".venv" / "bin" / "occlum"
+PROGRAMS = ("tiny", "spawn", "fork", "syscalls", "pingpong", "pipe")
+RESAMPLES = 2000
+PINNED_CPUS = 2
+TIMEOUT_S = 600
+
+Samples = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row of jobs.toml."""
+
+    name: str
+    kind: str
+    argv: tuple[str, ...]
+    at_most: dict[str, float]
+    group: str = ""
+    mean: str = ""
+    repeat_last: int = 1
+
+
+@dataclass
+class Series:
+    """All samples of one metric: pairs of native, enclave, native again."""
+
+    metric: str
+    job: Job
+    native: list[float] = field(default_factory=list)
+    enclave: list[float] = field(default_factory=list)
+    again: list[float] = field(default_factory=list)
+
+    def ratios(self) -> list[float]:
+        """Enclave/native of each pair; the native side is the mean of the runs before and after."""
+        return [e / ((n + a) / 2) for n, e, a in zip(self.native, self.enclave, self.again, strict=True)]
+
+    def noise(self) -> list[float]:
+        """Native/native of each pair."""
+        return [a / n for n, a in zip(self.native, self.again, strict=True)]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table."""
+
+    metric: str
+    ratio: float
+    low: float
+    high: float
+    noise_low: float
+    noise_high: float
+    native: float | None
+    enclave: float | None
+    at_most: float | None
+    unit: str
+
+
+class BenchError(Exception):
+    """A job did not run; the message says why."""
+
+
+def read_jobs(wanted: str) -> list[Job]:
+    """The jobs whose name fits the regular expression."""
+    with (BENCHES / "jobs.toml").open("rb") as file:
+        rows: list[dict[str, Any]] = tomllib.load(file)["job"]
+    jobs = [Job(**{**row, "argv": tuple(row["argv"])}) for row in rows]
+    return [job for job in jobs if re.fullmatch(wanted, job.name)]
+
+
+def compile_programs() -> dict[str, str]:
+    """Compiles the C programs, statically, now: nothing is measured that was built elsewhere."""
+    names = {}
+    for name in PROGRAMS:
+        output = WORK / name
+        source = BENCHES / f"{name}.c"
+        subprocess.run(["gcc", "-O2", "-static", str(source), "-o", str(output)], check=True)
+        names[name] = str(output)
+    return names
+
+
+def make_inputs(rng: random.Random) -> dict[str, str]:
+    """Inputs of the CPU-bound jobs, from the seed; sizes are such that each job runs for seconds."""
+    words = ["".join(rng.choices("etaoinshrdlucmfw", k=rng.randint(2, 9))) for _ in range(20_000)]
+    text = WORK / "text"
+    text.write_text("\n".join(" ".join(rng.choices(words, k=10)) for _ in range(700_000)))
+    sql = WORK / "job.sql"
+    sql.write_text(
+        "create table t(id integer primary key, k text, v integer);\n"
+        "with recursive n(i) as (select 1 union all select i + 1 from n where i < 1200000)\n"
+        f"insert into t select i, hex((i * {rng.randrange(1, 9999) * 2 + 1}) % 100003), i * 7 % 1013 from n;\n"
+        "create index by_k on t(k);\n"
+        "select count(*), sum(v) from t where k like '3%';\n"
+        "select k, count(*) c from t group by k order by c desc, k limit 5;\n"
+        "select sum(a.v * b.v) from t a join t b on a.k = b.k where a.id < 20000;\n"
+    )
+    source = WORK / "job.c"
+    source.write_text("\n".join(_c_function(rng, number) for number in range(90)))
+    cc1 = subprocess.run(["gcc", "-print-prog-name=cc1"], capture_output=True, text=True, check=True).stdout.strip()
+    return {"text": str(text), "sql": str(sql), "csource": str(source), "cc1": cc1}
+
+
+def _c_function(rng: random.Random, number: int) -> str:
+    lines = [f"int f{number}(int *a, int n) {{ int s = {rng.randrange(100)}; for (int i = 0; i < n; i++) {{"]
+    for _ in range(12):
+        operator = rng.choice(["+", "^", "-", "*", "|"])
+        factor, divisor = rng.randrange(9), rng.randrange(2, 50)
+        lines.append(f"  if (a[i] % {divisor} == {rng.randrange(2)}) s = s {operator} a[(i * {factor}) % n];")
+        lines.append(
+            f"  switch (s & 7) {{ case {rng.randrange(8)}: s += {rng.randrange(1000)}; break; default: s >>= 1; }}"
+        )
+    lines.append("} return s; }")
+    return "\n".join(lines)
+
+
+def run_once(job: Job, argv: Sequence[str], inside: bool) -> Samples:
+    """One run; metric -> nanoseconds."""
+    command = [str(OCCLUM), "try", "--quiet", "--", *argv] if inside else list(argv)
+    output = subprocess.PIPE if job.kind == "self" else subprocess.DEVNULL
+    start = time.perf_counter_ns()
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.PIPE, timeout=TIMEOUT_S, check=False
+    )
+    elapsed = float(time.perf_counter_ns() - start)
+    if done.returncode != 0:
+        where = "in the enclave" if inside else "natively"
+        raise BenchError(f"status {done.returncode} {where}: {done.stderr.decode(errors='replace')[-300:]}")
+    if job.kind == "wall":
+        return {job.name: elapsed}
+    lines = (line.split() for line in done.stdout.decode().splitlines())
+    return {words[0]: float(words[1]) for words in lines if len(words) == 2}
+
+
+def run_job(job: Job, names: dict[str, str], pairs: int) -> list[Series]:
+    """All pairs of one job."""
+    words = (*job.argv, *job.argv[-1:] * (job.repeat_last - 1))
+    argv = [word.format(**names) for word in words]
+    series: dict[str, Series] = {}
+    for _ in range(pairs):
+        turns = [run_once(job, argv, inside) for inside in (False, True, False)]
+        for metric in turns[0]:
+            one = series.setdefault(metric, Series(metric, job))
+            for samples, turn in zip((one.native, one.enclave, one.again), turns, strict=True):
+                samples.append(turn[metric])
+    return list(series.values())
+
+
+def interval(
+    values: Sequence[float], rng: random.Random, statistic: Callable[[Sequence[float]], float]
+) -> tuple[float, float]:
+    """95 % bootstrap interval of the statistic."""
+    results = sorted(statistic(rng.choices(values, k=len(values))) for _ in range(RESAMPLES))
+    return results[int(RESAMPLES * 0.025)], results[int(RESAMPLES * 0.975)]
+
+
+def figure(series: Series, rng: random.Random) -> Figure:
+    """The line of one metric."""
+    low, high = interval(series.ratios(), rng, statistics.median)
+    noise_low, noise_high = interval(series.noise(), rng, statistics.median)
+    return Figure(
+        metric=series.metric,
+        ratio=statistics.median(series.ratios()),
+        low=low,
+        high=high,
+        noise_low=noise_low,
+        noise_high=noise_high,
+        native=statistics.median(series.native + series.again),
+        enclave=statistics.median(series.enclave),
+        at_most=series.job.at_most.get(series.metric),
+        unit="run" if series.job.kind == "wall" else "op",
+    )
+
+
+def mean_figure(name: str, members: Sequence[Series], at_most: float | None, rng: random.Random) -> Figure:
+    """The geometric mean of several metrics, pair by pair."""
+    by_pair = [statistics.geometric_mean(ratios) for ratios in zip(*(s.ratios() for s in members), strict=True)]
+    noise = [statistics.geometric_mean(ratios) for ratios in zip(*(s.noise() for s in members), strict=True)]
+    low, high = interval(by_pair, rng, statistics.median)
+    noise_low, noise_high = interval(noise, rng, statistics.median)
+    return Figure(
+        f"{name} (mean)", statistics.median(by_pair), low, high, noise_low, noise_high, None, None, at_most, ""
+    )
+
+
+def means(series: Sequence[Series], rng: random.Random) -> Iterator[Figure]:
+    """The rows that are geometric means: of one job's metrics, and of the CPU-bound group."""
+    for name in dict.fromkeys(s.job.mean for s in series if s.job.mean):
+        members = [s for s in series if s.job.mean == name]
+        yield mean_figure(name, members, members[0].job.at_most.get(name), rng)
+    group = [s for s in series if s.job.group == "cpu"]
+    if group:
+        yield mean_figure("cpu", group, 1.25, rng)
+
+
+def human(ns: float | None) -> str:
+    """Nanoseconds for people."""
+    if ns is None:
+        return ""
+    for factor, unit in ((1e9, "s"), (1e6, "ms"), (1e3, "us")):
+        if ns >= factor:
+            return f"{ns / factor:.3g} {unit}"
+    return f"{ns:.3g} ns"
+
+
+def verdict(row: Figure) -> str:
+    """Whether the aim is reached; undecided while it lies in the interval."""
+    if row.at_most is None:
+        return ""
+    if row.high <= row.at_most:
+        return "reached"
+    return "missed" if row.low > row.at_most else "undecided"
+
+
+def table(figures: Sequence[Figure], host: dict[str, str], failures: dict[str, str]) -> str:
+    """The results as Markdown."""
+    lines = [
+        f"Host: {host['cpu']}, {host['cpus']} CPUs, {host['kernel']}; {host['pairs']} pairs; seed {host['seed']}.",
+        "Ratio: enclave/native time, median of pairs, 95 % interval; below 1 the enclave is faster.",
+        "",
+        "| metric | native | enclave | ratio | interval | A/A interval | aim | |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in figures:
+        aim = "" if row.at_most is None else f"<= {row.at_most:g}"
+        lines.append(
+            f"| {row.metric} | {human(row.native)} | {human(row.enclave)} | {row.ratio:.3f} "
+            f"| {row.low:.3f}-{row.high:.3f} | {row.noise_low:.3f}-{row.noise_high:.3f} | {aim} | {verdict(row)} |"
+        )
+    lines += [f"\nNot measured: {name}: {why}" for name, why in failures.items()]
+    return "\n".join(lines) + "\n"
+
+
+def plot(figures: Sequence[Figure], target: Path) -> None:
+    """Ratios as bars on a logarithmic axis, if matplotlib is there."""
+    try:
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+    except ImportError:
+        print("bench: matplotlib is not installed; no plot", file=sys.stderr)
+        return
+    _, axes = pyplot.subplots(figsize=(8, 0.35 * len(figures) + 1.5))
+    places = range(len(figures))
+    errors = [[max(0.0, f.ratio - f.low) for f in figures], [max(0.0, f.high - f.ratio) for f in figures]]
+    axes.barh(places, [f.ratio for f in figures], xerr=errors, color="#4477aa")
+    for place, row in zip(places, figures, strict=True):
+        if row.at_most is not None:
+            axes.plot([row.at_most, row.at_most], [place - 0.4, place + 0.4], color="#cc3311")
+    axes.set_yticks(list(places), [f.metric for f in figures])
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_xlabel("enclave time / native time (red: aim, at most)")
+    pyplot.tight_layout()
+    pyplot.savefig(target, dpi=120)
+
+
+def host_facts(pairs: int, seed: int) -> dict[str, str]:
+    """What the reader must know to judge the figures."""
+    cpu = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+    return {
+        "cpu": cpu[1] if cpu else platform.processor(),
+        "cpus": str(len(os.sched_getaffinity(0))),
+        "kernel": f"{platform.system()} {platform.release()}",
+        "pairs": str(pairs),
+        "seed": str(seed),
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def write_results(
+    output: Path, series: Sequence[Series], figures: Sequence[Figure], text: str, host: dict[str, str]
+) -> None:
+    """results.json, table.md, plot.png."""
+    output.mkdir(parents=True, exist_ok=True)
+    samples = {s.metric: {"native": s.native, "enclave": s.enclave, "again": s.again} for s in series}
+    data = {"host": host, "figures": [vars(f) for f in figures], "samples_ns": samples}
+    (output / "results.json").write_text(json.dumps(data, indent=1) + "\n")
+    (output / "table.md").write_text(text)
+    if figures:
+        plot(figures, output / "plot.png")
+
+
+def measure(jobs: Sequence[Job], names: dict[str, str], pairs: int) -> tuple[list[Series], dict[str, str]]:
+    """Runs the jobs one after another; a job that fails is reported and does not stop the others."""
+    series: list[Series] = []
+    failures: dict[str, str] = {}
+    for job in jobs:
+        print(f"bench: {job.name}", file=sys.stderr, flush=True)
+        try:
+            series += run_job(job, names, pairs)
+        except (BenchError, OSError, subprocess.TimeoutExpired) as error:
+            failures[job.name] = str(error).strip()
+            print(f"bench: {job.name}: {failures[job.name]}", file=sys.stderr)
+    return series, failures
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Measures the enclave against native Linux.")
+    parser.add_argument("--output", type=Path, default=ROOT / "build" / "bench", help="folder for the results")
+    parser.add_argument("--pairs", type=int, default=11, help="pairs of runs for each job")
+    parser.add_argument("--jobs", default=".*", help="regular expression: which jobs")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    options = parser.parse_args()
+    host = host_facts(options.pairs, options.seed)
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:PINNED_CPUS])
+    WORK.mkdir(parents=True, exist_ok=True)
+    rng = random.Random(options.seed)
+    names = {"root": str(ROOT), **compile_programs(), **make_inputs(rng)}
+    series, failures = measure(read_jobs(options.jobs), names, options.pairs)
+    figures = [figure(s, rng) for s in series] + list(means(series, rng))
+    figures = [f for f in figures if math.isfinite(f.ratio)]
+    text = table(figures, host, failures)
+    write_results(options.output, series, figures, text, host)
+    print(text)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

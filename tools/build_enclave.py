@@ -1,0 +1,111 @@
+#!/usr/bin/env python3
+"""Builds the measured enclave image. The only place that knows how it is linked.
+
+The image is a static, non-relocatable ELF file at a fixed address. Paths are remapped and build ids left out, so that two
+checkouts give the same bytes; the result is checked for instructions an enclave can't execute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+TARGET = "x86_64-unknown-linux-gnu"
+IMAGE_BASE = 0x2000_0000
+LINK_ARGS = (
+    "-nostartfiles",
+    "-nostdlib",
+    "-static",
+    "-no-pie",
+    f"-Wl,--image-base={IMAGE_BASE:#x}",
+    "-Wl,-z,max-page-size=4096",
+    "-Wl,-z,noexecstack",
+    "-Wl,-z,norelro",
+    "-Wl,--build-id=none",
+    "-Wl,--gc-sections",
+    "-Wl,-e,occlum_rt_entry",
+)
+# What faults in an enclave, or would leave the sandbox's contract. ENCLU is the exit itself.
+FORBIDDEN = re.compile(
+    r"^(syscall|sysenter|sysexit|sysret|int|int3|into|iret\w*|cpuid|in|out|ins\w|outs\w|rdtscp?|rdpmc|hlt|cli|sti"
+    r"|lcall\w*|ljmp\w*|lret\w*|retf\w*|vmcall|vmmcall|xend|xbegin|getsec|rdmsr|wrmsr)$"
+)
+ALLOWED = {"occlum_rt_rdtsc": {"rdtsc"}}
+
+
+def rustflags() -> str:
+    """The compiler flags, unit-separated as CARGO_ENCODED_RUSTFLAGS wants them."""
+    home = Path(os.environ.get("CARGO_HOME", Path.home() / ".cargo"))
+    flags = [
+        "-Crelocation-model=static",
+        "-Ctarget-feature=+crt-static",
+        "-Cforce-frame-pointers=no",
+        f"--remap-path-prefix={ROOT}=/occlum",
+        f"--remap-path-prefix={home}=/cargo",
+    ]
+    flags += [f"-Clink-arg={arg}" for arg in LINK_ARGS]
+    return "\x1f".join(flags)
+
+
+def build(profile: str, target_dir: Path, example: str | None) -> Path:
+    """Runs cargo; returns the linked file."""
+    env = dict(os.environ, CARGO_ENCODED_RUSTFLAGS=rustflags(), CARGO_INCREMENTAL="0")
+    env.pop("RUSTFLAGS", None)
+    what = ["-p", "occlum-blob"]
+    if example:
+        what = ["-p", "occlum-rt", "--features", "image", "--example", example]
+    command = ["cargo", "build", "--profile", profile, "--target", TARGET, "--target-dir", str(target_dir), *what]
+    subprocess.run(command, check=True, cwd=ROOT, env=env)
+    folder = target_dir / TARGET / profile
+    return folder / "examples" / example if example else folder / "occlum-libos"
+
+
+def forbidden_instructions(image: Path) -> list[str]:
+    """Instructions of the image that must not be there, as `function: instruction`."""
+    text = subprocess.run(
+        ["objdump", "-d", "--no-show-raw-insn", "-Mintel", str(image)], check=True, capture_output=True, text=True
+    ).stdout
+    found, function = [], "?"
+    for line in text.splitlines():
+        if line.endswith(">:"):
+            function = line[line.index("<") + 1 : -2]
+            continue
+        _, tab, rest = line.partition("\t")
+        words = rest.split()
+        if not tab or not words:
+            continue
+        name = next((w for w in words if w not in {"rep", "repz", "repnz", "lock", "data16", "notrack"}), words[-1])
+        if FORBIDDEN.match(name) and name not in ALLOWED.get(function, set()):
+            found.append(f"{function}: {rest.strip()}")
+    return found
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", default="enclave", help="cargo profile (default: enclave)")
+    parser.add_argument("--target-dir", type=Path, default=ROOT / "target", help="cargo target directory")
+    parser.add_argument("--output", type=Path, default=ROOT / "build" / "enclave" / "occlum-libos.elf")
+    parser.add_argument("--example", help="build this example of occlum-rt instead (tests of the runtime)")
+    parser.add_argument("--no-check", action="store_true", help="do not look for forbidden instructions")
+    options = parser.parse_args()
+    linked = build(options.profile, options.target_dir.resolve(), options.example)
+    if not options.no_check and (bad := forbidden_instructions(linked)):
+        print("the image contains forbidden instructions:", *bad, sep="\n  ", file=sys.stderr)
+        return 1
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    part = options.output.with_name(options.output.name + f".{os.getpid()}")
+    shutil.copyfile(linked, part)
+    part.rename(options.output)
+    print(options.output)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
