@@ -206,7 +206,9 @@ fn aligned_stack() -> Result<*mut u8, PalError> {
 impl Drop for Thread {
     fn drop(&mut self) {
         let off = libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
-        // SAFETY: 1. the thread no longer enters, and takes no signal on this stack after it is disabled.
+        // A kick may still be on its way.
+        super::signals::block_all();
+        // SAFETY: 1. the thread no longer enters, and takes no signal any more.
         unsafe {
             libc::sigaltstack(&off, std::ptr::null_mut());
             libc::munmap(self.altstack.cast(), ALTSTACK);

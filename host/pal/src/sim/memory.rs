@@ -17,6 +17,11 @@ pub(super) struct Elrange {
     arena: i32,
 }
 
+/// Index of the code cache in `regions`.
+const CODE: usize = 1;
+/// Index of the heap.
+const HEAP: usize = 2;
+
 fn regions() -> [Range<u64>; 5] {
     let slots = domain::FIRST_BASE - (36 << 30)..domain::base(domain::COUNT);
     let kstacks = elrange::KSTACK_BASE..elrange::KSTACK_BASE + elrange::KSTACK_STRIDE * elrange::KSTACK_MAX;
@@ -47,9 +52,18 @@ impl Elrange {
             reserve(&r)?;
             e.regions.push(r);
         }
-        for r in [&e.regions[1], &e.regions[2]] {
-            // SAFETY: 1. the range is reserved by us; advice changes no content.
-            unsafe { libc::madvise(r.start as *mut _, (r.end - r.start) as usize, libc::MADV_HUGEPAGE) };
+        for (n, r) in e.regions.iter().enumerate() {
+            let (at, len) = (r.start as *mut libc::c_void, (r.end - r.start) as usize);
+            // SAFETY: 1. the range is reserved by us; 2. advice changes no content.
+            unsafe {
+                // The code cache is RWX from the start (S5: EMODPR per patch is not affordable).
+                if n == CODE && libc::mprotect(at, len, prot(7)) < 0 {
+                    return Err(PalError::last_os("making the code cache executable"));
+                }
+                if n == CODE || n == HEAP {
+                    libc::madvise(at, len, libc::MADV_HUGEPAGE);
+                }
+            }
         }
         Ok(e)
     }

@@ -83,3 +83,13 @@ pub(super) fn vcpu_mask() {
         libc::pthread_sigmask(libc::SIG_SETMASK, &set, std::ptr::null_mut());
     }
 }
+
+/// Takes no signal any more (the thread is about to end).
+pub(super) fn block_all() {
+    // SAFETY: 1. an all-zero set is filled before use; 2. the mask is this thread's.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut set);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &set, std::ptr::null_mut());
+    }
+}
