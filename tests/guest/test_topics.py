@@ -21,7 +21,7 @@ CASES = [
     for topic in TOPICS
     for case in re.findall(r"^CASE\((\w+)\)", (SOURCES / f"{topic}.c").read_text(), re.MULTILINE)
 ]
-COMMON = ["-w", "-pthread", "-lm"]
+COMMON = ["-w", "-pthread"]
 TIMEOUT = 20
 
 

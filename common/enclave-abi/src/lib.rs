@@ -61,7 +61,7 @@ ocalls! {
     /// out: 3 u64: CLOCK_REALTIME ns, CLOCK_MONOTONIC ns, TSC at the same moment.
     Clock = 4,
     /// Changes ELRANGE pages. args: address, length, rights (1 R, 2 W, 4 X), flags (1 populate now, 2 drop content: next
-    /// use reads zero). The address range must be inside ELRANGE.
+    /// use reads zero, 4 the pages appear filled with the u32 args[4]). The address range must be inside ELRANGE.
     MemProtect = 5,
     /// in: path. args: open flags (Linux), mode. Returns a host descriptor.
     Open = 6,

@@ -73,7 +73,10 @@ fn start(params: &LaunchParams) -> core::result::Result<Arc<Task>, (u64, String)
 
 /// Looks the program up in PATH as execvp does.
 fn exec_searching(task: &Arc<Task>, params: &LaunchParams) -> Result<()> {
-    let run = |path: &[u8]| crate::loader::exec(task, path, params.argv.clone(), params.envp.clone());
+    let run = |path: &[u8]| {
+        let absolute = if path.starts_with(b"/") { path.to_vec() } else { [&params.cwd[..], b"/", path].concat() };
+        crate::loader::exec(task, &absolute, params.argv.clone(), params.envp.clone())
+    };
     if params.program.contains(&b'/') {
         return run(&params.program);
     }

@@ -1,8 +1,8 @@
 """The pages of an Occlum enclave, in the order in which the loader adds them: what `measurement` hashes.
 
 A second source: it restates the layout that `common/sgx-arch` and `host/pal` implement, from the image file and the
-measured options alone. The order is: the image's segments by address, the configuration page, then for each vCPU its TCS and the
-pages behind it.
+measured options alone. The order is: the image's segments by address, the configuration page, then for each vCPU its
+TCS and the pages behind it.
 """
 
 from __future__ import annotations

@@ -127,9 +127,12 @@ fn result(ok: i32) -> i64 {
 }
 
 impl Memory for Arc<Elrange> {
-    fn protect(&self, addr: u64, len: u64, rights: u32, flags: u32) -> i64 {
+    fn protect(&self, addr: u64, len: u64, rights: u32, flags: u32, pattern: u32) -> i64 {
         if !self.check(addr, len) {
             return -i64::from(libc::EINVAL);
+        }
+        if flags & 4 != 0 {
+            return place_filled(addr, len, rights, pattern);
         }
         let (at, n) = (addr as *mut libc::c_void, len as usize);
         // SAFETY: 1. the range lies inside regions that are ours; 2. the enclave asked for the change.
@@ -165,6 +168,24 @@ impl Memory for Arc<Elrange> {
         let at =
             unsafe { libc::mmap(addr as *mut _, len as usize, prot(rights), flags | libc::MAP_FIXED, fd, off) };
         result(if at == libc::MAP_FAILED { -1 } else { 0 })
+    }
+}
+
+/// Pages that appear with their content: filled elsewhere, then moved.
+fn place_filled(addr: u64, len: u64, rights: u32, pattern: u32) -> i64 {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_POPULATE;
+    let n = len as usize;
+    // SAFETY: 1. the source is a fresh mapping of our own, filled inside its length; 2. the target was checked to be ours.
+    unsafe {
+        let at = libc::mmap(std::ptr::null_mut(), n, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
+        if at == libc::MAP_FAILED {
+            return result(-1);
+        }
+        std::slice::from_raw_parts_mut(at.cast::<u32>(), n / 4).fill(pattern);
+        libc::mprotect(at, n, prot(rights));
+        let how = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+        let moved = libc::mremap(at, n, n, how, addr as *mut libc::c_void);
+        result(if moved == libc::MAP_FAILED { -1 } else { 0 })
     }
 }
 
