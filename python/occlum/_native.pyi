@@ -3,6 +3,19 @@
 from collections.abc import Sequence
 from typing import Literal, final
 
+__all__ = [
+    "FLAG_REPORT_CHANGES",
+    "FLAG_STATS",
+    "FLAG_STRACE",
+    "FLAG_TTY0",
+    "LaunchOptions",
+    "LaunchParams",
+    "NativeError",
+    "Outcome",
+    "measure",
+    "run",
+]
+
 FLAG_STRACE: int
 FLAG_STATS: int
 FLAG_REPORT_CHANGES: int

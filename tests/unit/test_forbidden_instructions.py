@@ -31,7 +31,6 @@ FORBIDDEN = {
     "far transfers": {"lcall", "ljmp", "lret", "retf", "lcallq", "ljmpq", "lretq", "rex.W lret"},
     "privileged": {"hlt", "cli", "sti", "wrmsr", "rdmsr", "lgdt", "lidt", "lldt", "ltr", "clts", "swapgs", "xsetbv"},
     "segment loads": {"lfs", "lgs", "lss"},
-    # The bases belong to the runtime alone (see the wrfsbase/wrgsbase test), PKRU to nobody.
     "protection keys": {"wrpkru"},
 }
 # The time-stamp counter is readable inside SGX2 enclaves: one function of the runtime reads it.
@@ -86,8 +85,3 @@ def test_time_stamp_is_read_in_one_place(listing: list[tuple[str, str, str]]) ->
     readers = {function for function, mnemonic, _ in listing if mnemonic in TIME_STAMP}
     assert all("occlum_rt" in function for function in readers)
     assert len(readers) <= 1
-
-
-def test_segment_bases_are_written_by_the_runtime_only(listing: list[tuple[str, str, str]]) -> None:
-    writers = {function for function, mnemonic, _ in listing if mnemonic in {"wrfsbase", "wrgsbase"}}
-    assert not any("occlum_libos" in function for function in writers)

@@ -206,6 +206,7 @@ impl<'a> Emitter<'a> {
         if repeats && item.class != Class::String {
             p.rep = 0;
         }
+        p.drop_idle_opsize();
         Some(p)
     }
 
@@ -224,7 +225,7 @@ impl<'a> Emitter<'a> {
         let i = &item.instr;
         if crate::classify::has_implicit_memory(i.mnemonic()) {
             p.gs = true;
-            return true;
+            return p.fits();
         }
         if !has_memory(i) {
             p.addr32 = false;
@@ -236,7 +237,7 @@ impl<'a> Emitter<'a> {
             return false;
         }
         p.gs = !is_stack_form(i, p);
-        true
+        p.fits()
     }
 
     /// Keeps the account of rsp after an ordinary instruction.

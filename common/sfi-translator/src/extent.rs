@@ -11,7 +11,7 @@ use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction};
 use occlum_sfi_spec::domain;
 
 /// Padding or foreign code that may lie between two blocks of one fragment.
-const MAX_GAP: u32 = 64;
+const MAX_GAP: u32 = 256;
 
 /// One original instruction.
 pub(crate) struct Item {

@@ -137,7 +137,8 @@ pub struct Undo {
     pub pc: u32,
     /// Register n must be reloaded from its spill slot.
     pub restore: [bool; 16],
-    /// Register n must be masked to 32 bits.
+    /// Register n must be masked to 32 bits. Always set for rsp: its low half is the offset, and the slot base must be
+    /// put in front of it again, because an interrupted rsp may be dirty or a bare offset (R2).
     pub truncate: [bool; 16],
     /// To be added to rsp.
     pub rsp_delta: i32,

@@ -207,6 +207,31 @@ impl Parts {
         out.extend_from_slice(&self.imm[..self.imm_len]);
     }
 
+    /// True if the encoding keeps to the 15 bytes an instruction may have.
+    pub(crate) fn fits(&self) -> bool {
+        let prefixes = match self.vex {
+            Vex::None => {
+                usize::from(self.opsize)
+                    + usize::from(self.rep != 0)
+                    + usize::from(self.lock)
+                    + usize::from(self.rex != 0)
+            }
+            Vex::Two(_) => 2,
+            Vex::Three(..) => 3,
+        };
+        let segment = if self.gs { 2 } else { usize::from(self.addr32) };
+        let operand =
+            usize::from(self.modrm.is_some()) + usize::from(self.sib.is_some()) + usize::from(self.disp_len);
+        segment + prefixes + self.opcode_len + operand + self.imm_len <= 15
+    }
+
+    /// Drops a 66 that REX.W overrides (one-byte opcodes only: in the others it may select the instruction).
+    pub(crate) fn drop_idle_opsize(&mut self) {
+        if self.rex & 8 != 0 && self.opcode_len == 1 && self.vex == Vex::None {
+            self.opsize = false;
+        }
+    }
+
     fn write_legacy_prefixes(&self, out: &mut Vec<u8>) {
         if self.opsize {
             out.push(0x66);

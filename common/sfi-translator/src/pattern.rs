@@ -310,6 +310,12 @@ impl Emitter<'_> {
         if !p.has_memory() && !p.make_moffs(0) {
             return self.emulate_late(item.off);
         }
+        let mut longest = p.clone();
+        longest.gs = true;
+        longest.set_memory(Some(s), Some((s, 0)), displacement(i) | 1);
+        if !longest.fits() {
+            return self.emulate_late(item.off);
+        }
         if own.is_none() {
             self.asm.spill(s);
         }

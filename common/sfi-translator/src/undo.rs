@@ -3,6 +3,7 @@
 //! Neighbours: rows come from `emit`; the LibOS applies the result.
 //! The emitted bytes of the row are decoded from its start to the interrupted place. What they did so far is undone if
 //! the commit point is not passed, else only tidied up. Only spill slots are ever named as a source.
+//! rsp is always to be set anew from its low half (`truncate`), which makes it clean for a restart at any entry.
 //! Invariants: works on any bytes without panic; an address that is no instruction boundary of a row gives `None`.
 
 use crate::asm::{RDI, RSI, RSP};
@@ -35,6 +36,8 @@ pub fn undo(rows: &[Row], code: &[u8], base: u32, translated_pc: u32) -> Option<
         state.rsp_delta = 0;
         state.restore[usize::from(RSP)] = false;
     }
+    // rsp may be dirty, or hold an offset between two halves of a pattern: an original state needs it inside the slot.
+    state.truncate[usize::from(RSP)] = true;
     Some(state)
 }
 

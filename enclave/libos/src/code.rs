@@ -7,7 +7,7 @@
 use crate::errno::{Errno, Result};
 use crate::mm::{Access, Backing, FaultError, Mm, Vma};
 use crate::process::Task;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -60,6 +60,7 @@ struct Cache {
     end: u32,
     next_region: u64,
     shared: BTreeMap<RegionKey, Arc<Region>>,
+    shared_ids: BTreeSet<u64>,
     fragments: BTreeMap<u32, Placed>,
     exits: Vec<ExitInfo>,
 }
@@ -68,6 +69,7 @@ static CACHE: BklCell<Cache> = BklCell::new(Cache {
     end: 0,
     next_region: 1,
     shared: BTreeMap::new(),
+    shared_ids: BTreeSet::new(),
     fragments: BTreeMap::new(),
     exits: Vec::new(),
 });
@@ -81,6 +83,11 @@ pub enum CodeError {
     Full,
 }
 
+
+/// Is the region one that every process with the same file mapping shares?
+pub fn is_shared_region(id: u64) -> bool {
+    CACHE.with(|c| c.shared_ids.contains(&id))
+}
 
 struct Known<'a>(&'a Region);
 impl tr::Env for Known<'_> {
@@ -109,7 +116,10 @@ fn region_of(mm: &Mm, start: u64, vma: &Vma) -> Arc<Region> {
                 Some(r) => r,
                 None => {
                     let r = fresh();
-                    CACHE.with_mut(|c| c.shared.insert(key, r.clone()));
+                    CACHE.with_mut(|c| {
+                        c.shared_ids.insert(r.id);
+                        c.shared.insert(key, r.clone())
+                    });
                     r
                 }
             }
@@ -318,6 +328,10 @@ pub fn undo(task: &Task, translated: u64) -> Result<u32> {
 }
 
 impl Region {
+    /// Its number.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
     /// First guest offset it covers.
     pub fn start(&self) -> u64 {
         self.start

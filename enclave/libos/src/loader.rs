@@ -4,7 +4,7 @@
 //! point of no return; after it only resource exhaustion can fail, and then the process is killed.
 use crate::errno::{Errno, Result};
 use crate::fs::OpenFile;
-use crate::mm::{Access, Backing, Layout, MapFile, Mm, PAGE, page_ceil};
+use crate::mm::{Backing, Layout, MapFile, Mm, PAGE, page_ceil};
 use crate::process::{Task, current};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -20,6 +20,8 @@ pub const ARG_MAX: usize = 2 << 20;
 const SCRIPT_DEPTH: usize = 4;
 /// Bytes of the initial stack mapping when the limit is unlimited or larger.
 const STACK_MAX: u64 = 64 << 20;
+/// Bytes of stack below the first frame that are there from the start.
+const STACK_PREFAULT: u64 = 32 << 10;
 /// AT_HWCAP (cpuid 1 edx as reported by `emulate`).
 const HWCAP: u64 = crate::emulate::CPUID_1_EDX as u64;
 
@@ -176,7 +178,7 @@ struct Built {
 }
 
 fn build(r: &Request, stack_limit: u64, cred: &crate::process::Cred) -> Result<Built> {
-    let mm = Mm::new()?;
+    let mm = Mm::new(MapFile(r.program.file.clone()).id())?;
     let bias = bias_for(&r.program, PIE_BASE)?;
     let top = map_program(&mm, &r.program, bias)?;
     if top > EXEC_MAX || r.program.elf.segments.first().is_some_and(|s| s.vaddr + bias < MAP_MIN) {
@@ -218,12 +220,24 @@ fn build(r: &Request, stack_limit: u64, cred: &crate::process::Cred) -> Result<B
         (at::AT_MINSIGSTKSZ, crate::signal::MIN_SIGSTKSZ),
         (at::AT_HWCAP2, 0),
     ];
+    prefault(&mm, &r.program, bias)?;
     let (sp, mut layout) = build_stack(&mm, stack_top, r, &aux)?;
     layout.brk_start = brk;
     layout.brk = brk;
     layout.code = r.program.elf.segments.first().map_or(0..0, |s| s.vaddr + bias..top);
     mm.set_layout(layout);
     Ok(Built { mm, entry, sp })
+}
+
+/// Writable segments are touched at once by every program: faults cost more than the pages (a fault is an AEX).
+fn prefault(mm: &Mm, p: &Program, bias: u64) -> Result<()> {
+    const MOST: u64 = 512 << 10;
+    for s in p.elf.segments.iter().filter(|s| s.prot() & mf::PROT_WRITE != 0) {
+        let start = (s.vaddr + bias) & !(PAGE - 1);
+        let end = page_ceil(s.vaddr + bias + s.memsz).min(start + MOST);
+        mm.populate(start..end)?;
+    }
+    Ok(())
 }
 
 /// Strings at the top, then auxv, envp, argv, argc downwards; sp is 16-aligned (System V ABI).
@@ -275,7 +289,7 @@ fn build_stack(mm: &Mm, top: u64, r: &Request, aux: &[(u64, u64)]) -> Result<(u6
     }
     let sp = (base - words.len() as u64 * 8) & !15;
     let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
-    mm.ensure(sp & !(PAGE - 1)..top, Access::Write)?;
+    mm.populate((sp & !(PAGE - 1)) - STACK_PREFAULT..top)?;
     mm.write_foreign(base, &strings)?;
     mm.write_foreign(sp, &bytes)?;
     let layout = Layout {

@@ -143,19 +143,37 @@ struct Inner {
 pub struct Mm {
     slot: Slot,
     inner: BklCell<Inner>,
-    /// Word in the PID namespace's view of peak memory, pages.
+    /// Most pages it ever had.
     pub peak_pages: BklCell<u64>,
     pages: BklCell<u64>,
+    affinity: Affinity,
+    /// Table entries from the slot's last process, valid once the same region is mapped at the same place.
+    retained: BklCell<Vec<Retained>>,
+    /// Regions whose entries the tables hold now.
+    filled: BklCell<Vec<Retained>>,
 }
 
 struct Budget {
     used: u64,
     limit: u64,
-    free_slots: Vec<u32>,
+    free_slots: Vec<FreeSlot>,
     next_slot: u32,
     arena_free: Vec<u64>,
     arena_next: u64,
 }
+/// Program identity that a slot's lookup tables were filled for.
+pub type Affinity = (u64, u64);
+
+/// A mapping whose table entries a slot still holds: guest range and region.
+type Retained = (u64, u64, u64);
+
+/// A free slot: no memory, but the filled tables of the program it ran (P1).
+struct FreeSlot {
+    index: u32,
+    affinity: Affinity,
+    retained: Vec<Retained>,
+}
+
 static BUDGET: BklCell<Budget> = BklCell::new(Budget {
     used: 0,
     limit: 0,
@@ -208,20 +226,26 @@ fn rights(prot: u32) -> u32 {
 }
 
 impl Mm {
-    /// An empty domain.
-    pub fn new() -> Result<Arc<Mm>> {
-        let index = BUDGET.with_mut(|b| {
-            b.free_slots.pop().or_else(|| {
-                let n = b.next_slot;
-                (u64::from(n) < domain::COUNT).then(|| {
-                    b.next_slot += 1;
-                    n
-                })
-            })
+    /// An empty domain, in the slot that ran the same program last if one is free.
+    pub fn new(affinity: Affinity) -> Result<Arc<Mm>> {
+        let free = BUDGET.with_mut(|b| {
+            if let Some(i) = b.free_slots.iter().rposition(|f| f.affinity == affinity) {
+                return Some(b.free_slots.swap_remove(i));
+            }
+            if u64::from(b.next_slot) < domain::COUNT && b.free_slots.len() < SLOTS_KEPT {
+                b.next_slot += 1;
+                return Some(FreeSlot { index: b.next_slot - 1, affinity, retained: Vec::new() });
+            }
+            (!b.free_slots.is_empty()).then(|| b.free_slots.remove(0))
         });
-        let index = index.ok_or(Errno::ENOMEM)?;
+        let free = free.ok_or(Errno::ENOMEM)?;
+        let slot = Slot::new(free.index);
+        let same = free.affinity == affinity;
+        if !same {
+            occlum_rt::code::table_reset(slot);
+        }
         Ok(Arc::new(Mm {
-            slot: Slot::new(index),
+            slot,
             inner: BklCell::new(Inner {
                 vmas: BTreeMap::new(),
                 resident: BTreeMap::new(),
@@ -229,7 +253,14 @@ impl Mm {
             }),
             peak_pages: BklCell::new(0),
             pages: BklCell::new(0),
+            affinity,
+            retained: BklCell::new(if same { free.retained } else { Vec::new() }),
+            filled: BklCell::new(Vec::new()),
         }))
+    }
+    /// The program its tables are kept for.
+    pub fn affinity(&self) -> Affinity {
+        self.affinity
     }
     /// Its slot.
     pub fn slot(&self) -> Slot {
@@ -261,10 +292,27 @@ impl Mm {
     }
     /// Remembers the translations of the vma at `start`.
     pub fn set_region(&self, start: u64, region: Arc<Region>) {
-        self.inner.with_mut(|i| {
-            if let Some(v) = i.vmas.get_mut(&start) {
-                v.region = Some(region);
-            }
+        let end = self.inner.with_mut(|i| {
+            let v = i.vmas.get_mut(&start)?;
+            v.region = Some(region.clone());
+            Some(v.end)
+        });
+        if let Some(end) = end {
+            self.claim_entries((start, end, region.id()));
+        }
+    }
+
+    /// The tables hold entries of exactly this region in its range: kept ones of the same region, or none.
+    fn claim_entries(&self, new: Retained) {
+        let overlaps = |r: &Retained| r.0 < new.1 && new.0 < r.1;
+        let foreign = self.retained.with(|list| list.iter().any(|r| overlaps(r) && *r != new));
+        if foreign {
+            occlum_rt::code::table_clear(self.slot, new.0 as u32, new.1.min(EXEC_MAX) as u32);
+        }
+        self.retained.with_mut(|list| list.retain(|r| !overlaps(r)));
+        self.filled.with_mut(|f| {
+            f.retain(|r| !overlaps(r));
+            f.push(new);
         });
     }
 
@@ -476,15 +524,16 @@ impl Mm {
         crate::errno::host_result(occlum_rt::ocall::call(Ocall::MemAlias, &args, &[], &mut [])).map(|_| ())
     }
 
-    /// Commits every page of a range that the vmas allow (exec's stack, reads of code).
-    pub fn ensure(&self, r: Range<u64>, access: Access) -> Result<()> {
-        let mut at = page_floor(r.start);
-        while at < r.end {
-            self.handle_fault(at as u32, access).map_err(|e| match e {
-                FaultError::OutOfMemory => Errno::ENOMEM,
-                _ => Errno::EFAULT,
-            })?;
-            at += PAGE;
+    /// Commits the pages of a range at once, as far as vmas cover it (what exec knows will be touched).
+    pub fn populate(&self, r: Range<u64>) -> Result<()> {
+        let parts: Vec<(u64, Vma)> =
+            self.inner.with(|i| overlapping(&i.vmas, r.clone()).map(|(s, v)| (s, v.clone())).collect());
+        for (start, vma) in parts {
+            let part = page_floor(r.start.max(start))..page_ceil(r.end.min(vma.end));
+            for run in self.runs(part, false) {
+                let first = run.start;
+                self.commit(start, &vma, run, first).map_err(|_| Errno::ENOMEM)?;
+            }
         }
         Ok(())
     }
@@ -644,6 +693,7 @@ impl Mm {
         });
         if hit {
             occlum_rt::code::table_clear(self.slot, r.start as u32, r.end.min(EXEC_MAX) as u32);
+            self.filled.with_mut(|f| f.retain(|x| x.1 <= r.start || r.end <= x.0));
         }
     }
 
@@ -865,8 +915,13 @@ impl Mm {
 
     /// A copy of this domain in another slot: same vmas, same offsets, resident pages copied.
     pub fn fork(&self) -> Result<Arc<Mm>> {
-        let child = Mm::new()?;
+        let child = Mm::new(self.affinity)?;
         let vmas = self.vmas();
+        for (_, v) in &vmas {
+            if let (Some(region), false) = (&v.region, v.private_code) {
+                child.claim_entries((region.start(), v.end, region.id()));
+            }
+        }
         child.inner.with_mut(|i| {
             i.vmas = vmas.iter().map(|(s, v)| (*s, forked(v))).collect();
             i.layout = self.layout();
@@ -914,15 +969,44 @@ impl Drop for Mm {
     fn drop(&mut self) {
         self.sync(0..domain::SIZE);
         let vmas = self.inner.with_mut(|i| core::mem::take(&mut i.vmas));
-        // One host call for each stretch: neighbours are dropped together.
-        for (start, vma) in &vmas {
+        for (start, vma) in vmas.iter().filter(|(_, v)| v.is_shared()) {
             self.release(*start, vma);
         }
-        occlum_rt::code::table_reset(self.slot);
-        let index = self.slot.index();
-        BUDGET.with_mut(|b| b.free_slots.push(index));
+        // Two host calls for everything: below and above 2 GiB.
+        for half in [MAP_MIN..EXEC_MAX, EXEC_MAX..MAP_MAX] {
+            let runs = self.runs(half, true);
+            if let (Some(first), Some(last)) = (runs.first(), runs.last()) {
+                let _ = self.protect(first.start..last.end, 0, false, true);
+            }
+        }
+        uncharge(self.pages.get());
+        let retained = self.close_tables();
+        let free = FreeSlot { index: self.slot.index(), affinity: self.affinity, retained };
+        BUDGET.with_mut(|b| b.free_slots.push(free));
     }
 }
+
+impl Mm {
+    /// Leaves only entries of shared regions in the tables.
+    fn close_tables(&self) -> Vec<Retained> {
+        let mut keep = self.filled.take();
+        let private = keep.iter().any(|r| !crate::code::is_shared_region(r.2));
+        let stale = !self.retained.with(Vec::is_empty);
+        if private {
+            for r in keep.iter().filter(|r| !crate::code::is_shared_region(r.2)) {
+                occlum_rt::code::table_clear(self.slot, r.0 as u32, r.1.min(EXEC_MAX) as u32);
+            }
+            keep.retain(|r| crate::code::is_shared_region(r.2));
+        }
+        if stale {
+            keep.extend(self.retained.take());
+        }
+        keep
+    }
+}
+
+/// Free slots with tables that are kept before other programs take them over.
+const SLOTS_KEPT: usize = 256;
 
 /// Lowest place for mappings without a hint.
 const LOW_BASE: u64 = 16 << 20;

@@ -24,21 +24,23 @@ import threading
 import time
 import zlib
 from pathlib import Path
+from typing import Any
 
 
-def square(n):
+def square(n: int) -> int:
     return n * n
 
 
-def hash_of(text):
+def hash_of(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def threads():
-    work, results = queue.Queue(), []
+def threads() -> None:
+    work: queue.Queue[int | None] = queue.Queue()
+    results: list[int] = []
     lock = threading.Lock()
 
-    def worker():
+    def worker() -> None:
         while (n := work.get()) is not None:
             with lock:
                 results.append(n * n)
@@ -57,7 +59,7 @@ def threads():
         print(sum(executor.map(square, range(200))))
 
 
-def children():
+def children() -> None:
     done = subprocess.run(["sort", "-r"], input=b"a\nc\nb\n", capture_output=True, check=True)
     print(done.stdout)
     print(subprocess.run("exit 7", shell=True).returncode)
@@ -73,8 +75,8 @@ def children():
     print(b.communicate()[0].split(), a.wait())
 
 
-def multi(method):
-    context = multiprocessing.get_context(method)
+def multi(method: str) -> None:
+    context: Any = multiprocessing.get_context(method)
     with context.Pool(3) as pool:
         print(pool.map(square, range(20)))
         print(pool.map(hash_of, ["a", "b", "c"])[2])
@@ -86,7 +88,7 @@ def multi(method):
     print(process.exitcode)
 
 
-def data():
+def data() -> None:
     rng = random.Random(int(sys.argv[2]) if len(sys.argv) > 2 else 1)
     table = [{"n": rng.randrange(1000), "f": rng.random(), "s": chr(rng.randrange(32, 2000))} for _ in range(300)]
     text = json.dumps(table, sort_keys=True)
@@ -110,8 +112,8 @@ def data():
     print([f"{f(x):.12g}" for f in (math.sin, math.exp, math.gamma) for x in (0.5, 3.25)])
 
 
-def signals():
-    seen = []
+def signals() -> None:
+    seen: list[int] = []
     signal.signal(signal.SIGUSR1, lambda number, frame: seen.append(number))
     os.kill(os.getpid(), signal.SIGUSR1)
     signal.signal(signal.SIGALRM, lambda number, frame: seen.append(number))
@@ -124,7 +126,7 @@ def signals():
         print(e)
 
 
-def descriptors():
+def descriptors() -> None:
     r, w = os.pipe()
     if os.fork() == 0:
         os.write(w, b"from the child")
@@ -141,7 +143,7 @@ def descriptors():
     print(len(os.urandom(16)), os.umask(0o22))
 
 
-def sockets():
+def sockets() -> None:
     a, b = socket.socketpair()
     a.sendall(b"through a socket pair")
     print(b.recv(100))

@@ -73,15 +73,93 @@ pub fn named_sections(file: &[u8], prefix: &str) -> BTreeMap<String, Vec<u8>> {
 /// Names the first emitted instruction that no rule allows.
 pub fn check(f: &Fragment) -> Result<(), String> {
     let mut d = Decoder::with_ip(64, &f.code, u64::from(f.base), DecoderOptions::NONE);
+    let mut before = Instruction::default();
     while d.can_decode() {
         let at = d.position();
         let i = d.decode();
         let bytes = &f.code[at..at + i.len()];
-        if i.is_invalid() || !allowed(&i, bytes) {
+        if i.is_invalid() || !allowed(&i, bytes) || is_dangerous(&i) || !has_good_pointers(&i, bytes, &before)
+        {
             return Err(format!("{:#x}: {i} [{bytes:02x?}]", i.ip()));
         }
+        before = i;
     }
     Ok(())
+}
+
+/// rsi and rdi without `65 67` only in a string operation directly behind the addition of the base.
+fn has_good_pointers(i: &Instruction, bytes: &[u8], before: &Instruction) -> bool {
+    let real = (0..i.op_count())
+        .any(|n| matches!(i.op_kind(n), OpKind::MemorySegRSI | OpKind::MemoryESRDI | OpKind::MemorySegRDI));
+    let added = before.mnemonic() == iced_x86::Mnemonic::Lea
+        && matches!(before.op0_register(), Register::RSI | Register::RDI)
+        && before.memory_index() == Register::RDX;
+    !real || i.is_string_instruction() && added && !bytes.contains(&0x67)
+}
+
+/// Instructions that may not be emitted whatever their operands are.
+fn is_dangerous(i: &Instruction) -> bool {
+    use iced_x86::{CpuidFeature as F, Mnemonic as M};
+    let known = [
+        F::INTEL8086,
+        F::INTEL186,
+        F::INTEL286,
+        F::INTEL386,
+        F::INTEL486,
+        F::X64,
+        F::FPU,
+        F::FPU287,
+        F::FPU387,
+        F::CMOV,
+        F::MMX,
+        F::SSE,
+        F::SSE2,
+        F::SSE3,
+        F::SSSE3,
+        F::SSE4_1,
+        F::SSE4_2,
+        F::AVX,
+        F::AVX2,
+        F::AES,
+        F::VAES,
+        F::PCLMULQDQ,
+        F::VPCLMULQDQ,
+        F::GFNI,
+        F::FMA,
+        F::F16C,
+        F::BMI1,
+        F::BMI2,
+        F::LZCNT,
+        F::POPCNT,
+        F::MOVBE,
+        F::ADX,
+        F::SHA,
+        F::RDRAND,
+        F::RDSEED,
+        F::CX8,
+        F::CMPXCHG16B,
+        F::PAUSE,
+        F::CLFSH,
+        F::CLFLUSHOPT,
+        F::CLWB,
+        F::PREFETCHW,
+        F::MULTIBYTENOP,
+        F::D3NOW, // prefetch
+        F::PREFETCHWT1,
+    ];
+    let features = i.cpuid_features().iter().all(|f| known.contains(f));
+    let name = format!("{:?}", i.mnemonic()).to_lowercase();
+    let named = [
+        "popf", "int", "iret", "fnstenv", "fnsave", "fldenv", "frstor", "sgdt", "sidt", "sldt", "str", "smsw",
+    ];
+    let named = named.contains(&name.as_str()) || name.starts_with("popf") || name.starts_with("iret");
+    let special = (0..i.op_count()).any(|n| {
+        let r = i.op_register(n);
+        i.op_kind(n) == OpKind::Register && (r.is_segment_register() || r.is_cr() || r.is_dr())
+    });
+    let ordinary = matches!(i.encoding(), iced_x86::EncodingKind::Legacy | iced_x86::EncodingKind::VEX);
+    let lookalike = i.cpuid_features().contains(&F::D3NOW) && !name.starts_with("prefetch");
+    !features || named || special || !ordinary || lookalike || i.is_privileged() || i.mnemonic() == M::Syscall
 }
 
 fn allowed(i: &Instruction, bytes: &[u8]) -> bool {

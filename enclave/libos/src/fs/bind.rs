@@ -1,5 +1,6 @@
-//! Bind mounts: host directories passed through, read-only or writable. Nothing is cached across calls: the host may
-//! change them at any time. Inodes are shared by host identity while in use, and keep their own host descriptor.
+//! Bind mounts: host directories passed through, read-only or writable. Nothing is cached across calls: the
+//! host may change them at any time. Inodes are shared by host identity while in use, and keep their own host
+//! descriptor.
 use super::file::File;
 use super::host::{self, Op};
 use super::inode::{DirEntry, FsInfo, Inode, InodeRef, SetAttr, Stat, next_dev, next_id};

@@ -1,8 +1,9 @@
 //! Names of inodes: a tree of dentries, with the mounts in it.
 //!
-//! A mounted root is the child of the mount point's parent, under the mount point's name: neither walking down nor
-//! `..` nor path building needs a special case. Invariants: a cached child is the inode that its directory would
-//! look up; mount dentries are never dropped from their parent. A dentry whose name was removed is `deleted`.
+//! A mounted root is the child of the mount point's parent, under the mount point's name: neither walking
+//! down nor `..` nor path building needs a special case. Invariants: a cached child is the inode that its
+//! directory would look up; mount dentries are never dropped from their parent. A dentry whose name was
+//! removed is `deleted`.
 use super::inode::InodeRef;
 use super::prelude::*;
 
@@ -14,6 +15,16 @@ pub struct Dentry {
     children: BklCell<BTreeMap<Vec<u8>, Arc<Dentry>>>,
     deleted: BklCell<bool>,
     mount: bool,
+}
+
+impl Drop for Dentry {
+    /// Lets go of the parents one after another: a deep chain of removed directories must not recurse.
+    fn drop(&mut self) {
+        let mut parent = self.parent.replace(None);
+        while let Some(mut d) = parent.and_then(Arc::into_inner) {
+            parent = core::mem::replace(&mut d.parent, BklCell::new(None)).replace(None);
+        }
+    }
 }
 
 impl Dentry {
@@ -96,7 +107,14 @@ impl Dentry {
         }
     }
     /// Follows a rename that the file system has done.
-    pub fn renamed(self: &Arc<Self>, old: &[u8], to: &Arc<Self>, new: &[u8], moved: &Arc<Self>, exchange: bool) {
+    pub fn renamed(
+        self: &Arc<Self>,
+        old: &[u8],
+        to: &Arc<Self>,
+        new: &[u8],
+        moved: &Arc<Self>,
+        exchange: bool,
+    ) {
         let a = self.children.with_mut(|c| c.remove(old));
         let b = to.children.with_mut(|c| c.remove(new));
         let place = |d: &Arc<Self>, dir: &Arc<Self>, name: &[u8]| {

@@ -1,4 +1,5 @@
-//! The one place where the file side asks the rest of the LibOS: who runs, with which files, rights and limits.
+//! The one place where the file side asks the rest of the LibOS: who runs, with which files, rights and
+//! limits.
 use super::path::Cred;
 use super::prelude::*;
 use super::table::{FileTable, FsContext};
@@ -80,9 +81,10 @@ pub fn signal_is_moot(sig: i32) -> bool {
 }
 /// Has the group no parent outside it in its session? Then it is not stopped but gets EIO.
 pub fn group_is_orphaned(pgid: i32, sid: i32) -> bool {
-    !Process::all().iter().filter(|p| p.pgid.get() == pgid).any(|p| {
-        p.parent.with(|q| q.upgrade()).is_some_and(|q| q.pgid.get() != pgid && q.sid.get() == sid)
-    })
+    !Process::all()
+        .iter()
+        .filter(|p| p.pgid.get() == pgid)
+        .any(|p| p.parent.with(|q| q.upgrade()).is_some_and(|q| q.pgid.get() != pgid && q.sid.get() == sid))
 }
 /// For ppoll and friends: blocks `mask` until the call returns. Gives the old mask for `end_mask`.
 pub fn begin_mask(mask: u64) -> u64 {

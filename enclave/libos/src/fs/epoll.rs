@@ -1,7 +1,8 @@
 //! epoll: a set of watched files, level- or edge-triggered, one-shot.
 //!
-//! The set is scanned at each wait. Edges are told by the file's count of events: an item is reported again only
-//! when that has moved. Items hold their file weakly: closing the last descriptor takes it out of the set.
+//! The set is scanned at each wait. Edges are told by the file's count of events: an item is reported again
+//! only when that has moved. Items hold their file weakly: closing the last descriptor takes it out of the
+//! set.
 use super::file::{File, Notify, OpenFile};
 use super::prelude::*;
 use crate::sched;
@@ -11,8 +12,6 @@ const EPOLLWAKEUP: u32 = 1 << 29;
 const EPOLLONESHOT: u32 = 1 << 30;
 const EPOLLET: u32 = 1 << 31;
 const CONTROL: u32 = EPOLLEXCLUSIVE | EPOLLWAKEUP | EPOLLONESHOT | EPOLLET;
-/// Deepest nesting of epoll files.
-const DEPTH: u32 = 4;
 
 struct Item {
     file: Weak<OpenFile>,
@@ -28,23 +27,33 @@ struct Item {
 pub struct Epoll {
     items: BklCell<BTreeMap<(i32, u64), Item>>,
     changed: Notify,
+    /// Was put into another set.
+    nested: BklCell<bool>,
 }
 
 impl Epoll {
     /// An empty set.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { items: BklCell::new(BTreeMap::new()), changed: Notify::new() })
+        Arc::new(Self {
+            items: BklCell::new(BTreeMap::new()),
+            changed: Notify::new(),
+            nested: BklCell::new(false),
+        })
     }
     fn files(&self) -> Vec<Arc<OpenFile>> {
         self.items.with(|i| i.values().filter(|i| !i.off).filter_map(|i| i.file.upgrade()).collect())
     }
-    /// Nesting depth; more than `DEPTH` if `needle` is inside.
-    fn depth(&self, needle: &Epoll, level: u32) -> u32 {
-        if core::ptr::eq(self, needle) || level > DEPTH {
-            return DEPTH + 1;
+    /// Sets nest two deep and no deeper, so that walking them needs little stack.
+    fn check_nesting(&self, inner: &Epoll) -> Result<()> {
+        if core::ptr::eq(inner, self) {
+            return Err(EINVAL);
         }
-        let inner = |f: &Arc<OpenFile>| f.downcast::<Epoll>().map_or(level, |e| e.depth(needle, level + 1));
-        self.files().iter().map(inner).max().unwrap_or(level)
+        let holds_sets = inner.files().iter().any(|f| f.downcast::<Epoll>().is_some());
+        if self.nested.get() || holds_sets {
+            return Err(ELOOP);
+        }
+        inner.nested.set(true);
+        Ok(())
     }
     /// EPOLL_CTL_ADD.
     pub fn add(&self, fd: i32, file: &Arc<OpenFile>, events: u32, data: u64) -> Result<()> {
@@ -52,12 +61,7 @@ impl Epoll {
             return Err(EPERM);
         }
         if let Some(inner) = file.downcast::<Epoll>() {
-            if core::ptr::eq(inner, self) {
-                return Err(EINVAL);
-            }
-            if inner.depth(self, 1) > DEPTH {
-                return Err(ELOOP);
-            }
+            self.check_nesting(inner)?;
         }
         let item = Item { file: Arc::downgrade(file), events, data, seen: None, off: false };
         self.items.with_mut(|m| {
@@ -163,6 +167,9 @@ impl File for Epoll {
         super::poll::own_deadline(self.files().iter())
     }
     fn seq(&self) -> u64 {
-        self.files().iter().filter_map(|f| f.special().map(|s| s.seq())).fold(self.changed.seq(), u64::wrapping_add)
+        self.files()
+            .iter()
+            .filter_map(|f| f.special().map(|s| s.seq()))
+            .fold(self.changed.seq(), u64::wrapping_add)
     }
 }

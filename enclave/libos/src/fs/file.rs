@@ -1,7 +1,9 @@
-//! Open files: the open file description that descriptors share, and the trait of files that are not plain content.
+//! Open files: the open file description that descriptors share, and the trait of files that are not plain
+//! content.
 //!
-//! Blocking lives here once: a special file offers `try_read`/`try_write` that fail with `EAGAIN`, queues to wait on,
-//! and `poll`. Neighbours: `table` holds open files, `syscall` calls them, `poll` and `epoll` watch them.
+//! Blocking lives here once: a special file offers `try_read`/`try_write` that fail with `EAGAIN`, queues to
+//! wait on, and `poll`. Neighbours: `table` holds open files, `syscall` calls them, `poll` and `epoll` watch
+//! them.
 use super::changes;
 use super::dentry::Dentry;
 use super::env;
@@ -253,7 +255,7 @@ impl OpenFile {
         }
         self.note_change();
         if src.remaining() as u64 > limit - off {
-            let mut buf = super::uio::try_vec((limit - off) as usize)?;
+            let mut buf = super::uio::try_vec((limit - off).min(64 << 10) as usize)?;
             let n = src.pull(&mut buf)?;
             return self.inode().write_from(off, &mut Src::kernel(&buf[..n]));
         }
@@ -356,8 +358,13 @@ impl OpenFile {
     }
 }
 
-/// Waits on a special file's queues until `f` gives something else than `EAGAIN`; `ETIMEDOUT` at the deadline.
-pub fn wait_for<T>(file: &Arc<dyn File>, deadline: Option<u64>, mut f: impl FnMut() -> Result<T>) -> Result<T> {
+/// Waits on a special file's queues until `f` gives something else than `EAGAIN`; `ETIMEDOUT` at the
+/// deadline.
+pub fn wait_for<T>(
+    file: &Arc<dyn File>,
+    deadline: Option<u64>,
+    mut f: impl FnMut() -> Result<T>,
+) -> Result<T> {
     let mut queues = Vec::new();
     file.queues(&mut queues);
     loop {

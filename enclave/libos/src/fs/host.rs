@@ -1,5 +1,5 @@
-//! Typed OCALLs of the file side. Every result is untrusted: an errno is checked to be one, a length is checked
-//! against what was asked for, names are checked to be names.
+//! Typed OCALLs of the file side. Every result is untrusted: an errno is checked to be one, a length is
+//! checked against what was asked for, names are checked to be names.
 use super::prelude::*;
 use super::uio::try_vec;
 use occlum_enclave_abi::{HostStat, OCALL_DATA_MAX, Ocall};
@@ -14,7 +14,8 @@ fn call(nr: Ocall, args: &[u64], input: &[u8], output: &mut [u8]) -> Result<u64>
     if r >= 0 {
         return Ok(r as u64);
     }
-    // Errors that only mean something inside the LibOS (restart codes and the like) are not taken from the host.
+    // Errors that only mean something inside the LibOS (restart codes and the like) are not taken from the
+    // host.
     if (-133..0).contains(&r) { Err(errno_from(-r as i32)) } else { Err(EIO) }
 }
 fn bounded(n: u64, max: usize) -> Result<usize> {
@@ -118,7 +119,11 @@ fn parse_entry(b: &[u8]) -> Option<(HostEntry, u64, &[u8])> {
     Some((e, u64::from_le_bytes(*next), b))
 }
 fn is_name(n: &[u8]) -> bool {
-    !n.is_empty() && n.len() <= NAME_MAX && n != b"." && n != b".." && !n.iter().any(|c| *c == 0 || *c == b'/')
+    !n.is_empty()
+        && n.len() <= NAME_MAX
+        && n != b"."
+        && n != b".."
+        && !n.iter().any(|c| *c == 0 || *c == b'/')
 }
 
 /// Reads a stream without blocking.

@@ -1,5 +1,5 @@
-//! Inodes: what a file system offers. Neighbours: `memfs`, `bind`, `proc` implement it; `dentry` and `path` name
-//! inodes; `file` opens them. Offsets and lengths come from programs and are checked by the callers.
+//! Inodes: what a file system offers. Neighbours: `memfs`, `bind`, `proc` implement it; `dentry` and `path`
+//! name inodes; `file` opens them. Offsets and lengths come from programs and are checked by the callers.
 use super::file::File;
 use super::prelude::*;
 use super::uio::{Dst, Src, partial, try_vec};
@@ -121,7 +121,7 @@ pub trait Inode: Send + Sync + 'static {
     fn magic_link(&self) -> Option<Result<Arc<super::dentry::Dentry>>> {
         None
     }
-    /// A file that opening this inode gives as it is (`/proc/<pid>/fd/<n>` of an anonymous file, `/dev/fd/<n>`).
+    /// Adds a name for `target` (same file system).
     fn link(&self, _name: &[u8], _target: &InodeRef) -> Result<()> {
         Err(EPERM)
     }
@@ -173,7 +173,8 @@ pub trait Inode: Send + Sync + 'static {
         }
         Ok(total)
     }
-    /// Streams `src` into the content. Through a kernel buffer: a fault of the source may read this very file.
+    /// Streams `src` into the content. Through a kernel buffer: a fault of the source may read this very
+    /// file.
     fn write_from(&self, off: u64, src: &mut Src) -> Result<usize> {
         let mut buf = try_vec(src.remaining().min(64 << 10))?;
         let mut total = 0;
@@ -212,10 +213,6 @@ pub trait Inode: Send + Sync + 'static {
     /// Called at open: a special file (FIFO, device) gives its own operations.
     fn open(&self, _me: &InodeRef, _flags: u32) -> Result<Option<Arc<dyn File>>> {
         Ok(None)
-    }
-    /// Target text for magic links and anonymous files (`pipe:[5]`).
-    fn label(&self) -> Option<Vec<u8>> {
-        None
     }
 
     /// Is it a regular file?

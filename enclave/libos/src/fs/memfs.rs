@@ -1,10 +1,10 @@
 //! In-memory file system, optionally over a read-only host tree: ramfs and root overlay are the same code.
 //!
-//! A directory knows its own entries, whiteouts and, if it stands over a host directory, that path. A file's pages
-//! are its own (dirty) or copies of host pages (clean, see `pages`): copy-up is per page, at the first write.
-//! A node keeps its host path through renames, so that moving a host directory costs nothing.
-//! Invariants: host names are looked up once and remembered (found or not), so one run sees one tree; dirty pages
-//! are never dropped; no borrow of a cell is alive while user memory is touched.
+//! A directory knows its own entries, whiteouts and, if it stands over a host directory, that path. A file's
+//! pages are its own (dirty) or copies of host pages (clean, see `pages`): copy-up is per page, at the first
+//! write. A node keeps its host path through renames, so that moving a host directory costs nothing.
+//! Invariants: host names are looked up once and remembered (found or not), so one run sees one tree; dirty
+//! pages are never dropped; no borrow of a cell is alive while user memory is touched.
 use super::file::File;
 use super::host;
 use super::inode::{DirEntry, FsInfo, Inode, InodeRef, SetAttr, Stat, d_type, next_id};
@@ -63,7 +63,7 @@ fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
     p
 }
 
-/// Milliseconds do not matter: directory and file times come from the wall clock.
+/// Wall clock, for file times.
 fn now() -> i64 {
     realtime_ns() as i64
 }
@@ -463,7 +463,7 @@ impl Inode for MemInode {
     fn write_at(&self, off: u64, data: &[u8]) -> Result<usize> {
         let Body::File(p) = &self.body else { return Err(if self.is_dir() { EISDIR } else { EINVAL }) };
         self.writable()?;
-        let n = p.write(&self.me, off, data)?;
+        let n = p.write(off, data)?;
         self.touch();
         Ok(n)
     }

@@ -1,9 +1,10 @@
 //! The file side of the LibOS: VFS, file systems, descriptors, pipes, terminals, polling, local sockets.
 //!
-//! Order of knowledge (a module may use those below it): `syscall` -> `poll`, `epoll`, `unix`, `event`, `pipe`,
-//! `stream`, `tty`, `dev` -> `file`, `table`, `path`, `dentry` -> `memfs`, `bind`, `proc` -> `pages`, `host`.
-//! Invariants: everything runs under the BKL; no cell is borrowed while a task waits or while user memory is touched
-//! (except a pipe's ring: a user-memory fault never comes back to a pipe); what the host returns is checked in `host`.
+//! Order of knowledge (a module may use those below it): `syscall` -> `poll`, `epoll`, `unix`, `event`,
+//! `pipe`, `stream`, `tty`, `dev` -> `file`, `table`, `path`, `dentry` -> `memfs`, `bind`, `proc` -> `pages`,
+//! `host`. Invariants: everything runs under the BKL; no cell is borrowed while a task waits or while user
+//! memory is touched (except a pipe's ring: a user-memory fault never comes back to a pipe); what the host
+//! returns is checked in `host`.
 
 pub mod anon;
 pub mod bind;
@@ -51,6 +52,8 @@ static TTY_FLAGS: BklCell<u32> = BklCell::new(0);
 pub fn init(params: &LaunchParams) {
     env::set_first_owner(params.uid, params.gid);
     TTY_FLAGS.set(params.flags);
+    // A quarter of the enclave's memory may hold copies of host files.
+    pages::set_budget(crate::mm::budget().0 * PAGE / 4);
     mount::init(params);
 }
 
@@ -119,6 +122,11 @@ pub fn open_read(path: &[u8]) -> Result<Arc<OpenFile>> {
 /// The path of an open file, as /proc shows it.
 pub fn path_of(f: &OpenFile) -> Vec<u8> {
     f.dentry().path()
+}
+
+/// Memory is short: drops what can be read again.
+pub fn reclaim() {
+    pages::reclaim();
 }
 
 /// The run is over: tells the host which paths changed.

@@ -24,7 +24,12 @@ pub fn root() -> Arc<Dentry> {
         Some(r) => r,
         // Before `init` (a LibOS bug elsewhere): an empty tree rather than a panic.
         None => {
-            let r = Dentry::new_root(MemInode::new(&info("tmpfs", 0x0102_1994, true), S_IFDIR | 0o755, (0, 0), 0));
+            let r = Dentry::new_root(MemInode::new(
+                &info("tmpfs", 0x0102_1994, true),
+                S_IFDIR | 0o755,
+                (0, 0),
+                0,
+            ));
             ROOT.set(Some(r.clone()));
             r
         }
@@ -46,7 +51,8 @@ fn build_root() -> Arc<Dentry> {
         reported: true,
         host: Some(b"/".to_vec()),
     });
-    let inode = MemInode::over_host(&fs, b"/").unwrap_or_else(|_| MemInode::new(&fs, S_IFDIR | 0o755, (0, 0), 0));
+    let inode =
+        MemInode::over_host(&fs, b"/").unwrap_or_else(|_| MemInode::new(&fs, S_IFDIR | 0o755, (0, 0), 0));
     let d = Dentry::new_root(inode);
     MOUNTS.with_mut(|m| m.push(Mount { dentry: d.clone(), info: fs }));
     d

@@ -1,5 +1,5 @@
-//! Operations on names: open, create, remove, rename, link, change of metadata. Each checks rights, lets the file
-//! system act, keeps the dentries true and notes the change.
+//! Operations on names: open, create, remove, rename, link, change of metadata. Each checks rights, lets the
+//! file system act, keeps the dentries true and notes the change.
 use super::changes;
 use super::dentry::Dentry;
 use super::env;

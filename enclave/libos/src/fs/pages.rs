@@ -1,8 +1,10 @@
-//! Content of a file in memory: 4 KiB pages, either the file's own (dirty) or copies of a host file's (clean).
+//! Content of a file in memory: 4 KiB pages, either the file's own (dirty) or copies of a host file's
+//! (clean).
 //!
-//! Clean pages are filled in pieces that grow with sequential access, and dropped file by file when the cache is
-//! over its budget. Host descriptors are opened at the first fill and kept, at most `FDS_MAX` of them.
-//! Invariants: pages below `lower_len` that are absent have the host's bytes, all other absent pages are zero.
+//! Clean pages are filled in pieces that grow with sequential access, and dropped file by file when the cache
+//! is over its budget. Host descriptors are opened at the first fill and kept, at most `FDS_MAX` of them.
+//! Invariants: pages below `lower_len` that are absent have the host's bytes, all other absent pages are
+//! zero.
 use super::host;
 use super::prelude::*;
 use super::uio::try_vec;
@@ -76,14 +78,39 @@ pub fn cached_bytes() -> u64 {
     CACHE.with(|c| c.bytes)
 }
 
-fn shrink(keep: &Arc<BklCell<State>>) {
+/// Drops all clean pages.
+pub fn reclaim() {
+    let budget = CACHE.with_mut(|c| core::mem::replace(&mut c.budget, 0));
+    shrink(None);
+    set_budget(budget);
+}
+/// Is there memory for `pages` more pages and what hangs on them? Drops clean pages if not.
+fn make_room(pages: u64) -> bool {
+    /// Heap left for everything that cannot fail politely.
+    const RESERVE: u64 = 4 << 20;
+    let room = || {
+        let need = pages * PAGE + RESERVE;
+        let heap = occlum_rt::mem::heap_used() + need <= occlum_rt::mem::heap_limit();
+        heap && crate::mm::budget().1 > pages + RESERVE / PAGE / 4
+    };
+    // The heap never shrinks: what was freed inside it shows only by trying.
+    let probe = || Vec::<u8>::new().try_reserve_exact((pages * PAGE + RESERVE / 4) as usize).is_ok();
+    if room() || probe() {
+        return true;
+    }
+    reclaim();
+    probe()
+}
+
+fn shrink(keep: Option<&Arc<BklCell<State>>>) {
     let turns = CACHE.with(|c| c.files.len());
     for _ in 0..turns {
-        let Some(file) = CACHE.with_mut(|c| if c.bytes > c.budget { c.files.pop_front() } else { None }) else {
+        let Some(file) = CACHE.with_mut(|c| if c.bytes > c.budget { c.files.pop_front() } else { None })
+        else {
             return;
         };
         let Some(file) = file.upgrade() else { continue };
-        if Arc::ptr_eq(&file, keep) {
+        if keep.is_some_and(|k| Arc::ptr_eq(&file, k)) {
             CACHE.with_mut(|c| c.files.push_back(Arc::downgrade(&file)));
             continue;
         }
@@ -91,6 +118,9 @@ fn shrink(keep: &Arc<BklCell<State>>) {
             s.map.retain(|_, p| p.dirty.get());
             let n = core::mem::take(&mut s.clean);
             s.listed = false;
+            // The host may give other bytes the next time: whoever keyed something by this content starts
+            // afresh.
+            s.version += 1;
             CACHE.with_mut(|c| c.bytes -= n * PAGE);
         });
     }
@@ -176,10 +206,14 @@ impl Pages {
         let (count, len) = self.state.with_mut(|s| {
             s.window = if s.next_fill == index { (s.window * 2).min(FILL_MAX) } else { FILL_MIN };
             let pages = (s.lower_len - index * PAGE).div_ceil(PAGE);
-            let free = (0..s.window.min(pages)).take_while(|i| !s.map.contains_key(&(index + i))).count() as u64;
+            let free =
+                (0..s.window.min(pages)).take_while(|i| !s.map.contains_key(&(index + i))).count() as u64;
             s.next_fill = index + free;
             (free, (free * PAGE).min(s.lower_len - index * PAGE))
         });
+        if !make_room(2 * count) {
+            return Err(ENOMEM);
+        }
         let mut buf = try_vec((count * PAGE) as usize)?;
         let mut got = 0;
         while got < len as usize {
@@ -202,7 +236,7 @@ impl Pages {
         if !self.state.with_mut(|s| core::mem::replace(&mut s.listed, true)) {
             CACHE.with_mut(|c| c.files.push_back(Arc::downgrade(&self.state)));
         }
-        shrink(&self.state);
+        shrink(Some(&self.state));
         Ok(())
     }
 
@@ -216,13 +250,16 @@ impl Pages {
             }
             return Ok(p);
         }
+        if !make_room(1) {
+            return Err(ENOSPC);
+        }
         let p = Page::new(try_vec(PAGE as usize).map_err(|_| ENOSPC)?, true);
         self.state.with_mut(|s| s.map.insert(index, p.clone()));
         Ok(p)
     }
 
     /// Writes `data`; short only if memory runs out.
-    pub fn write(&self, _owner: &Weak<super::memfs::MemInode>, off: u64, data: &[u8]) -> Result<usize> {
+    pub fn write(&self, off: u64, data: &[u8]) -> Result<usize> {
         if off.saturating_add(data.len() as u64) > FILE_MAX {
             return Err(EFBIG);
         }
@@ -276,12 +313,22 @@ impl Pages {
         let mut pos = off;
         while pos < end {
             let n = (PAGE - pos % PAGE).min(end - pos);
-            let present = self.state.with(|s| s.map.contains_key(&(pos / PAGE)) || pos < s.lower_len);
-            if present {
-                let within = (pos % PAGE) as usize;
-                let page = self.page_mut(pos / PAGE, n == PAGE)?;
-                page.data.with_mut(|d| d[within..within + n as usize].fill(0));
+            let here = pos / PAGE;
+            // Straight to the next page that is not zero anyway.
+            let next = self.state.with(|s| {
+                if pos < s.lower_len { Some(here) } else { s.map.range(here..).next().map(|(i, _)| *i) }
+            });
+            match next {
+                None => break,
+                Some(i) if i > here => {
+                    pos = i * PAGE;
+                    continue;
+                }
+                Some(_) => {}
             }
+            let within = (pos % PAGE) as usize;
+            let page = self.page_mut(here, n == PAGE)?;
+            page.data.with_mut(|d| d[within..within + n as usize].fill(0));
             pos += n;
         }
         self.state.with_mut(|s| s.version += 1);

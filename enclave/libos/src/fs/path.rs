@@ -1,7 +1,7 @@
 //! Path resolution: symbolic links, `..`, trailing slashes, search permission.
 //!
-//! One walk serves all system calls; it reports the directory, the last name and what is there. Neighbours: `dentry`
-//! below, `ops` and the system calls above. Limits: path 4095 bytes, name 255, 40 links.
+//! One walk serves all system calls; it reports the directory, the last name and what is there. Neighbours:
+//! `dentry` below, `ops` and the system calls above. Limits: path 4095 bytes, name 255, 40 links.
 use super::dentry::Dentry;
 use super::inode::Stat;
 use super::prelude::*;
@@ -184,7 +184,13 @@ impl Walk<'_> {
                 if slash && !target.inode().is_dir() {
                     return Err(ENOTDIR);
                 }
-                return Ok(Some(Walked { parent, name: target.name(), found: Some(target), slash, special: true }));
+                return Ok(Some(Walked {
+                    parent,
+                    name: target.name(),
+                    found: Some(target),
+                    slash,
+                    special: true,
+                }));
             }
             self.dir = target;
             return Ok(None);

@@ -1,7 +1,7 @@
 //! Pipes and FIFOs: a byte ring of 64 KiB with two ends.
 //!
-//! User memory is copied once, straight to or from the ring: nothing that a user-memory fault does comes back to a
-//! pipe. Writes of at most PIPE_BUF bytes are atomic. Queues are woken only when someone waits on them.
+//! User memory is copied once, straight to or from the ring: nothing that a user-memory fault does comes back
+//! to a pipe. Writes of at most PIPE_BUF bytes are atomic. Queues are woken only when someone waits on them.
 use super::file::{File, Notify, OpenFile};
 use super::memfs::MemInode;
 use super::prelude::*;

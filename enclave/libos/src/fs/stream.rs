@@ -1,4 +1,5 @@
-//! The host's standard streams as files: non-blocking OCALLs, one queue that is woken when the host says "ready".
+//! The host's standard streams as files: non-blocking OCALLs, one queue that is woken when the host says
+//! "ready".
 use super::anon::{AnonInode, Reopen};
 use super::dentry::Dentry;
 use super::file::{File, Notify, OpenFile};

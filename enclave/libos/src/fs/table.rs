@@ -1,7 +1,7 @@
 //! Descriptor tables and the per-process file context (root, cwd, umask).
 //!
-//! Invariants: a table's files are dropped after its cell is released (dropping a file may wake or lock); POSIX locks
-//! belong to a table and go when any descriptor of the file is closed.
+//! Invariants: a table's files are dropped after its cell is released (dropping a file may wake or lock);
+//! POSIX locks belong to a table and go when any descriptor of the file is closed.
 use super::dentry::Dentry;
 use super::env;
 use super::file::OpenFile;
@@ -136,7 +136,8 @@ impl FileTable {
     }
     /// All open descriptors.
     pub fn fds(&self) -> Vec<i32> {
-        self.slots.with(|s| s.iter().enumerate().filter(|(_, e)| e.is_some()).map(|(i, _)| i as i32).collect())
+        self.slots
+            .with(|s| s.iter().enumerate().filter(|(_, e)| e.is_some()).map(|(i, _)| i as i32).collect())
     }
 }
 

@@ -1,7 +1,7 @@
 //! The terminal: job control, and ioctls that the host's terminal answers.
 //!
-//! Line discipline and echo are the host's; session and foreground group are ours. The lead's signal code asks
-//! `foreground_pgrp` where a key's signal goes.
+//! Line discipline and echo are the host's; session and foreground group are ours. The lead's signal code
+//! asks `foreground_pgrp` where a key's signal goes.
 use super::env;
 use super::host;
 use super::prelude::*;

@@ -1,7 +1,7 @@
 //! Where file data goes to and comes from: user memory (one range or an iovec) or a kernel buffer.
 //!
-//! Neighbours: `uaccess` below, every file type above. Invariant: a fault after some bytes is a short count; only a
-//! fault on the first byte is `EFAULT`.
+//! Neighbours: `uaccess` below, every file type above. Invariant: a fault after some bytes is a short count;
+//! only a fault on the first byte is `EFAULT`.
 use super::prelude::*;
 use crate::uaccess;
 

@@ -1,8 +1,9 @@
-//! AF_UNIX sockets: stream, datagram, sequenced packets; names in the tree or abstract; descriptors in messages.
+//! AF_UNIX sockets: stream, datagram, sequenced packets; names in the tree or abstract; descriptors in
+//! messages.
 //!
-//! Each socket owns its incoming queue; a sender puts messages into the peer's. One queue of waiters per socket hears
-//! of arrivals, of room at the peer, of connections and of the peer's end. Peers know each other weakly: the open
-//! file (or a listener's backlog) owns a socket.
+//! Each socket owns its incoming queue; a sender puts messages into the peer's. One queue of waiters per
+//! socket hears of arrivals, of room at the peer, of connections and of the peer's end. Peers know each other
+//! weakly: the open file (or a listener's backlog) owns a socket.
 use super::file::{File, Notify, OpenFile};
 use super::memfs::MemInode;
 use super::path::Last;
@@ -97,16 +98,46 @@ impl Drop for UnixSocket {
         {
             ABSTRACT.with_mut(|m| m.remove(&a));
         }
-        for waiting in s.backlog {
-            drop(waiting);
+        for m in s.queue {
+            bury(m.files);
         }
     }
+}
+
+static GRAVE: BklCell<Option<Vec<Arc<OpenFile>>>> = BklCell::new(None);
+/// Drops files that were in flight. Sockets within queues of sockets within queues must not recurse.
+fn bury(files: Vec<Arc<OpenFile>>) {
+    if files.is_empty() {
+        return;
+    }
+    let running = GRAVE.with_mut(|g| match g {
+        Some(list) => {
+            list.extend(files);
+            true
+        }
+        None => {
+            *g = Some(files);
+            false
+        }
+    });
+    if running {
+        return;
+    }
+    while let Some(f) = GRAVE.with_mut(|g| g.as_mut().and_then(Vec::pop)) {
+        drop(f);
+    }
+    GRAVE.set(None);
 }
 
 impl UnixSocket {
     /// An unconnected socket.
     pub fn new(kind: Kind) -> Arc<Self> {
-        Arc::new_cyclic(|me| Self { kind, me: me.clone(), state: BklCell::new(State::default()), changed: Notify::new() })
+        Arc::new_cyclic(|me| Self {
+            kind,
+            me: me.clone(),
+            state: BklCell::new(State::default()),
+            changed: Notify::new(),
+        })
     }
     /// Two connected ones.
     pub fn pair(kind: Kind) -> (Arc<Self>, Arc<Self>) {
@@ -314,7 +345,12 @@ impl UnixSocket {
         self.peer().ok_or(if self.kind == Kind::Datagram { ECONNREFUSED } else { EPIPE })
     }
     /// Sends what fits (stream) or one message; `files` are taken only if something is sent.
-    pub fn send(&self, src: &mut Src, files: &mut Vec<Arc<OpenFile>>, to: Option<&Arc<Self>>) -> Result<usize> {
+    pub fn send(
+        &self,
+        src: &mut Src,
+        files: &mut Vec<Arc<OpenFile>>,
+        to: Option<&Arc<Self>>,
+    ) -> Result<usize> {
         let target = self.target(to)?;
         let (used, count) = target.state.with(|s| (s.bytes, s.queue.len()));
         let want = src.remaining();
@@ -346,7 +382,10 @@ impl UnixSocket {
             s.bytes += m.data.len();
             match s.queue.back_mut() {
                 Some(last)
-                    if stream && m.files.is_empty() && last.files.is_empty() && last.cred == m.cred
+                    if stream
+                        && m.files.is_empty()
+                        && last.files.is_empty()
+                        && last.cred == m.cred
                         && last.data.len() + m.data.len() <= JOIN =>
                 {
                     last.data.extend_from_slice(&m.data);
@@ -372,12 +411,17 @@ impl UnixSocket {
     }
     /// Receives what is there.
     pub fn receive(&self, dst: &mut Dst, peek: bool) -> Result<Received> {
-        if self.kind == Kind::Stream { self.receive_bytes(dst, peek) } else { self.receive_message(dst, peek) }
+        if self.kind == Kind::Stream {
+            self.receive_bytes(dst, peek)
+        } else {
+            self.receive_message(dst, peek)
+        }
     }
     fn receive_message(&self, dst: &mut Dst, peek: bool) -> Result<Received> {
         let Some(m) = self.state.with_mut(|s| s.queue.pop_front()) else { return self.nothing() };
         let pushed = dst.push(&m.data);
-        let mut out = Received { full: m.data.len(), from: m.from.clone(), cred: m.cred, ..Received::default() };
+        let mut out =
+            Received { full: m.data.len(), from: m.from.clone(), cred: m.cred, ..Received::default() };
         if peek || pushed.is_err() {
             out.files = m.files.clone();
             self.state.with_mut(|s| s.queue.push_front(m));
@@ -470,7 +514,8 @@ impl File for UnixSocket {
         self.send(src, &mut Vec::new(), None)
     }
     fn poll(&self, _want: u32) -> u32 {
-        let peer_full = self.peer().is_some_and(|p| p.state.with(|s| s.bytes >= LIMIT || s.queue.len() >= MAX_MESSAGES));
+        let peer_full =
+            self.peer().is_some_and(|p| p.state.with(|s| s.bytes >= LIMIT || s.queue.len() >= MAX_MESSAGES));
         self.state.with(|s| {
             let mut e = 0;
             if !s.queue.is_empty() || !s.backlog.is_empty() || s.eof {

@@ -1,7 +1,7 @@
 //! procfs: one inode type; what it shows is told by its `Node`, the text comes from `text` when it is opened.
 //!
-//! Nothing is cached: processes come and go. Links to open files, directories and programs are magic: following them
-//! leads to the object itself.
+//! Nothing is cached: processes come and go. Links to open files, directories and programs are magic:
+//! following them leads to the object itself.
 mod system;
 mod text;
 
@@ -146,7 +146,8 @@ impl ProcInode {
             Node::System(n) => Ok((system::FILES[n].1)()),
             Node::FdInfo(pid, fd) => {
                 let f = process(pid)?.files().get(fd).map_err(|_| ENOENT)?;
-                Ok(alloc::format!("pos:\t{}\nflags:\t0{:o}\nmnt_id:\t1\n", f.offset(), f.flags()).into_bytes())
+                Ok(alloc::format!("pos:\t{}\nflags:\t0{:o}\nmnt_id:\t1\n", f.offset(), f.flags())
+                    .into_bytes())
             }
             Node::File(pid, tid, n) => {
                 let p = process(pid)?;
@@ -324,7 +325,9 @@ impl Inode for ProcInode {
                 tids.iter().for_each(|t| put(&decimal(*t), S_IFDIR));
             }
             Node::FdDir(pid) => process(pid)?.files().fds().iter().for_each(|f| put(&decimal(*f), S_IFLNK)),
-            Node::FdInfoDir(pid) => process(pid)?.files().fds().iter().for_each(|f| put(&decimal(*f), S_IFREG)),
+            Node::FdInfoDir(pid) => {
+                process(pid)?.files().fds().iter().for_each(|f| put(&decimal(*f), S_IFREG))
+            }
             _ => return Err(ENOTDIR),
         }
         Ok(out)

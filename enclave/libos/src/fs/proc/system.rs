@@ -5,8 +5,10 @@ use crate::process::Process;
 use crate::time::{monotonic_ns, realtime_ns};
 use alloc::format;
 
-/// Path below /proc and what it shows.
-pub const FILES: &[(&str, fn() -> Vec<u8>)] = &[
+/// Path below /proc, and what makes its text.
+type SystemFile = (&'static str, fn() -> Vec<u8>);
+/// The files.
+pub const FILES: &[SystemFile] = &[
     ("cmdline", || b"occlum\n".to_vec()),
     ("cpuinfo", cpuinfo),
     ("filesystems", filesystems),
@@ -38,17 +40,33 @@ pub const FILES: &[(&str, fn() -> Vec<u8>)] = &[
 ];
 
 fn cpuinfo() -> Vec<u8> {
+    const FLAGS: &str = "fpu tsc cx8 cmov mmx fxsr sse sse2 ht syscall nx lm constant_tsc rep_good nopl pni \
+                         ssse3 cx16 sse4_1 sse4_2 popcnt";
     let n = occlum_rt::vcpu::count().max(1);
     let mut out = String::new();
     for i in 0..n {
-        out += &format!(
-            "processor\t: {i}\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 85\nmodel name\t: Occlum \
-             virtual CPU\nstepping\t: 4\ncpu MHz\t\t: 2000.000\ncache size\t: 32768 KB\nphysical id\t: 0\n\
-             siblings\t: {n}\ncore id\t\t: {i}\ncpu cores\t: {n}\nfpu\t\t: yes\nfpu_exception\t: yes\n\
-             cpuid level\t: 13\nwp\t\t: yes\nflags\t\t: fpu tsc cx8 cmov mmx fxsr sse sse2 ht syscall nx lm \
-             constant_tsc rep_good nopl pni ssse3 cx16 sse4_1 sse4_2 popcnt\nbogomips\t: 4000.00\n\
-             clflush size\t: 64\ncache_alignment\t: 64\naddress sizes\t: 46 bits physical, 48 bits virtual\n\n"
-        );
+        let rows = [
+            ("processor\t", format!("{i}")),
+            ("vendor_id\t", String::from("GenuineIntel")),
+            ("cpu family\t", String::from("6")),
+            ("model\t\t", String::from("85")),
+            ("model name\t", String::from("Occlum virtual CPU")),
+            ("stepping\t", String::from("4")),
+            ("cpu MHz\t\t", String::from("2000.000")),
+            ("cache size\t", String::from("32768 KB")),
+            ("physical id\t", String::from("0")),
+            ("siblings\t", format!("{n}")),
+            ("core id\t\t", format!("{i}")),
+            ("cpu cores\t", format!("{n}")),
+            ("fpu\t\t", String::from("yes")),
+            ("cpuid level\t", String::from("13")),
+            ("flags\t\t", String::from(FLAGS)),
+            ("bogomips\t", String::from("4000.00")),
+            ("clflush size\t", String::from("64")),
+            ("address sizes\t", String::from("46 bits physical, 48 bits virtual")),
+        ];
+        rows.iter().for_each(|(k, v)| out += &format!("{k}: {v}\n"));
+        out.push('\n');
     }
     out.into_bytes()
 }
@@ -64,14 +82,20 @@ fn meminfo() -> Vec<u8> {
     let (total, free) = crate::mm::budget();
     let (total, free) = (total * 4, free * 4);
     let cached = super::super::pages::cached_bytes() / 1024;
-    format!(
-        "MemTotal:       {total:8} kB\nMemFree:        {free:8} kB\nMemAvailable:   {:8} kB\nBuffers:               \
-         0 kB\nCached:         {cached:8} kB\nSwapCached:            0 kB\nSwapTotal:             0 kB\n\
-         SwapFree:              0 kB\nDirty:                 0 kB\nHugePages_Total:       0\nHugePages_Free:        \
-         0\nHugepagesize:       2048 kB\n",
-        free + cached
-    )
-    .into_bytes()
+    let rows = [
+        ("MemTotal:", total),
+        ("MemFree:", free),
+        ("MemAvailable:", free + cached),
+        ("Buffers:", 0),
+        ("Cached:", cached),
+        ("SwapCached:", 0),
+        ("SwapTotal:", 0),
+        ("SwapFree:", 0),
+        ("Dirty:", 0),
+        ("Shmem:", 0),
+        ("Hugepagesize:", 2048),
+    ];
+    rows.iter().map(|(k, v)| format!("{k:<16}{v:8} kB\n")).collect::<String>().into_bytes()
 }
 /// /proc/mounts; `info` gives /proc/self/mountinfo's form.
 pub fn mounts(info: bool) -> Vec<u8> {

@@ -40,7 +40,8 @@ pub fn cgroup(_p: P, _t: T) -> Vec<u8> {
     b"0::/\n".to_vec()
 }
 pub fn io(_p: P, _t: T) -> Vec<u8> {
-    b"rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n".to_vec()
+    b"rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n"
+        .to_vec()
 }
 pub fn zero(_p: P, _t: T) -> Vec<u8> {
     b"0\n".to_vec()
@@ -98,7 +99,9 @@ struct Area {
 fn areas(p: P) -> Vec<Area> {
     let Some(mm) = p.mm() else { return Vec::new() };
     let list = mm.vmas();
-    list.iter().map(|(start, v)| Area { start: *start, line: area_line(*start, v), kib: (v.end - start) / 1024 }).collect()
+    list.iter()
+        .map(|(start, v)| Area { start: *start, line: area_line(*start, v), kib: (v.end - start) / 1024 })
+        .collect()
 }
 fn area_line(start: u64, v: &crate::mm::Vma) -> String {
     let bit = |b: u32, c: char| if v.prot & b != 0 { c } else { '-' };
@@ -165,84 +168,92 @@ fn tty_of(p: &Process) -> (u64, i32) {
 fn stat_line(p: P, t: Option<&Arc<Task>>, comm: &str) -> Vec<u8> {
     let (tty, fg) = tty_of(p);
     let (bytes, pages) = memory(p);
-    let layout = p.mm().map(|m| m.layout()).unwrap_or_default();
-    let ticks = p.times.get().cpu_ns / 10_000_000;
-    let child = p.times.get().children_ns / 10_000_000;
-    let start = p.start_ns / 10_000_000;
-    let threads = p.tasks.with(Vec::len);
+    let l = p.mm().map(|m| m.layout()).unwrap_or_default();
+    let ticks = |ns: u64| ns / 10_000_000;
+    let times = p.times.get();
+    let threads = p.tasks.with(Vec::len) as u64;
     let tid = t.map_or(p.pid, |t| t.tid);
     let (pending, blocked) = t.map_or((0, 0), |t| (t.pending.with(|s| s.set()), t.mask.get()));
-    format!(
-        "{tid} ({comm}) {} {} {} {} {tty} {fg} 4194304 0 0 0 0 {ticks} 0 {child} 0 20 0 {threads} 0 {start} {bytes} \
-         {pages} 18446744073709551615 {} {} {} 0 0 {pending} {blocked} 0 0 0 0 0 17 0 0 0 0 0 0 0 0 {} {} {} {} {} 0\n",
-        state(p, t).0,
-        p.ppid(),
-        p.pgid.get(),
-        p.sid.get(),
-        layout.code.start,
-        layout.code.end,
-        layout.stack_top,
-        layout.brk_start,
-        layout.args.start,
-        layout.args.end,
-        layout.env.start,
-        layout.env.end,
-    )
-    .into_bytes()
+    let (letter, _) = state(p, t);
+    let ids = [p.ppid(), p.pgid.get(), p.sid.get(), tty as i32, fg];
+    // Fields 9 to 52 of proc(5): flags, faults, times, priority, threads, memory, signals, ranges.
+    #[rustfmt::skip]
+    let rest: [u64; 44] = [
+        0x40_0000, 0, 0, 0, 0, ticks(times.cpu_ns), 0, ticks(times.children_ns), 0, 20, 0, threads, 0,
+        ticks(p.start_ns), bytes, pages, u64::MAX, l.code.start, l.code.end, l.stack_top, 0, 0, pending,
+        blocked, 0, 0, 0, 0, 0, 17, 0, 0, 0, 0, 0, 0, 0, 0, l.brk_start, l.args.start, l.args.end,
+        l.env.start, l.env.end, 0,
+    ];
+    let mut out = format!("{tid} ({comm}) {letter}");
+    ids.iter().for_each(|v| out += &format!(" {v}"));
+    rest.iter().for_each(|v| out += &format!(" {v}"));
+    out.push('\n');
+    out.into_bytes()
 }
 pub fn stat(p: P, t: T) -> Vec<u8> {
     stat_line(p, Some(t), &name(t))
+}
+/// Sets of ignored and of caught signals.
+fn dispositions(p: &Process) -> (u64, u64) {
+    const SIG_IGN: u64 = 1;
+    let (mut ignored, mut caught) = (0, 0);
+    for sig in 1..=64 {
+        match p.actions.with(|a| a.get(sig).handler) {
+            0 => {}
+            SIG_IGN => ignored |= 1 << (sig - 1),
+            _ => caught |= 1 << (sig - 1),
+        }
+    }
+    (ignored, caught)
 }
 pub fn status(p: P, t: T) -> Vec<u8> {
     let (letter, word) = state(p, Some(t));
     let (bytes, pages) = memory(p);
     let c = p.cred();
     let groups: String = c.groups.iter().map(|g| format!("{g} ")).collect();
-    let threads = p.tasks.with(Vec::len);
-    let (mut ignored, mut caught) = (0u64, 0u64);
-    for sig in 1..=64 {
-        match p.actions.with(|a| a.get(sig).handler) {
-            0 => {}
-            1 => ignored |= 1 << (sig - 1),
-            _ => caught |= 1 << (sig - 1),
-        }
-    }
+    let (ignored, caught) = dispositions(p);
     let caps = if c.euid == 0 { 0x1ff_ffff_ffffu64 } else { 0 };
     let cpus = occlum_rt::vcpu::count().clamp(1, 63);
-    let umask = p.fs().umask();
-    format!(
-        "Name:\t{}\nUmask:\t{umask:04o}\nState:\t{letter} ({word})\nTgid:\t{}\nNgid:\t0\nPid:\t{}\nPPid:\t{}\n\
-         TracerPid:\t0\nUid:\t{}\t{}\t{}\t{}\nGid:\t{}\t{}\t{}\t{}\nFDSize:\t256\nGroups:\t{groups}\nVmPeak:\t{:8} \
-         kB\nVmSize:\t{:8} kB\nVmHWM:\t{:8} kB\nVmRSS:\t{:8} kB\nThreads:\t{threads}\nSigQ:\t0/65536\nSigPnd:\t\
-         {:016x}\nShdPnd:\t{:016x}\nSigBlk:\t{:016x}\nSigIgn:\t{ignored:016x}\nSigCgt:\t{caught:016x}\nCapInh:\t\
-         {:016x}\nCapPrm:\t{caps:016x}\nCapEff:\t{caps:016x}\nCapBnd:\t{caps:016x}\nCapAmb:\t{:016x}\nNoNewPrivs:\t0\n\
-         Seccomp:\t0\nCpus_allowed:\t{:x}\nCpus_allowed_list:\t0-{}\nvoluntary_ctxt_switches:\t0\n\
-         nonvoluntary_ctxt_switches:\t0\n",
-        name(t),
-        p.pid,
-        t.tid,
-        p.ppid(),
-        c.uid,
-        c.euid,
-        c.suid,
-        c.euid,
-        c.gid,
-        c.egid,
-        c.sgid,
-        c.egid,
-        bytes / 1024,
-        bytes / 1024,
-        pages * 4,
-        pages * 4,
-        t.pending.with(|s| s.set()),
-        p.pending.with(|s| s.set()),
-        t.mask.get(),
-        0,
-        0,
-        (1u64 << cpus) - 1,
-        cpus - 1,
-    )
-    .into_bytes()
+    let kib = |n: u64| format!("{n:8} kB");
+    let set = |s: u64| format!("{s:016x}");
+    let number = |n: i32| format!("{n}");
+    let rows = [
+        ("Name", name(t)),
+        ("Umask", format!("{:04o}", p.fs().umask())),
+        ("State", format!("{letter} ({word})")),
+        ("Tgid", number(p.pid)),
+        ("Ngid", number(0)),
+        ("Pid", number(t.tid)),
+        ("PPid", number(p.ppid())),
+        ("TracerPid", number(0)),
+        ("Uid", format!("{}\t{}\t{}\t{}", c.uid, c.euid, c.suid, c.euid)),
+        ("Gid", format!("{}\t{}\t{}\t{}", c.gid, c.egid, c.sgid, c.egid)),
+        ("FDSize", number(256)),
+        ("Groups", groups),
+        ("VmPeak", kib(bytes / 1024)),
+        ("VmSize", kib(bytes / 1024)),
+        ("VmHWM", kib(pages * 4)),
+        ("VmRSS", kib(pages * 4)),
+        ("Threads", number(p.tasks.with(Vec::len) as i32)),
+        ("SigQ", String::from("0/65536")),
+        ("SigPnd", set(t.pending.with(|s| s.set()))),
+        ("ShdPnd", set(p.pending.with(|s| s.set()))),
+        ("SigBlk", set(t.mask.get())),
+        ("SigIgn", set(ignored)),
+        ("SigCgt", set(caught)),
+        ("CapInh", set(0)),
+        ("CapPrm", set(caps)),
+        ("CapEff", set(caps)),
+        ("CapBnd", set(caps)),
+        ("CapAmb", set(0)),
+        ("NoNewPrivs", number(0)),
+        ("Seccomp", number(0)),
+        ("Cpus_allowed", format!("{:x}", (1u64 << cpus) - 1)),
+        ("Cpus_allowed_list", format!("0-{}", cpus - 1)),
+        ("voluntary_ctxt_switches", number(0)),
+        ("nonvoluntary_ctxt_switches", number(0)),
+    ];
+    rows.iter().map(|(k, v)| format!("{k}:\t{v}\n")).collect::<String>().into_bytes()
 }
 /// What a process shows that has ended.
 pub fn of_zombie(p: P, file: &str) -> Vec<u8> {

@@ -112,11 +112,8 @@ pub fn sys_utimensat(a: &Args) -> Result<usize> {
     if atime.is_none() && mtime.is_none() {
         return Ok(0);
     }
-    let d = if a[1] == 0 {
-        file(a[0])?.dentry().clone()
-    } else {
-        ops::object_at(fd(a[0]), &path(a[1])?, flags)?
-    };
+    let d =
+        if a[1] == 0 { file(a[0])?.dentry().clone() } else { ops::object_at(fd(a[0]), &path(a[1])?, flags)? };
     ops::utimens(&d, atime, mtime, ea || em).map(|()| 0)
 }
 fn timeval(off: u64) -> Result<i64> {

@@ -123,7 +123,8 @@ fn read_flock(f: &OpenFile, cmd: u32, off: u64) -> Result<(Lock, u16)> {
         return Err(EINVAL);
     }
     let (owner, pid) = if ofd { (f.id, -1) } else { (env::files().id, env::peer().0) };
-    let lock = Lock { family: Family::Range, owner, pid, start: start as u64, end: end as u64, write: kind == 1 };
+    let lock =
+        Lock { family: Family::Range, owner, pid, start: start as u64, end: end as u64, write: kind == 1 };
     Ok((lock, kind))
 }
 fn get_lock(f: &OpenFile, cmd: u32, off: u64) -> Result<usize> {

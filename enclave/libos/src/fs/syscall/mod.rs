@@ -1,6 +1,7 @@
 //! File system calls: arguments are fetched and checked here, the work is done by the modules of `crate::fs`.
 //!
-//! Each handler takes the six argument registers. 32-bit arguments are the low half of their register, as in Linux.
+//! Each handler takes the six argument registers. 32-bit arguments are the low half of their register, as in
+//! Linux.
 pub mod attr;
 pub mod dir;
 pub mod event;

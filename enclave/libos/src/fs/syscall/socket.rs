@@ -188,7 +188,13 @@ pub fn sys_shutdown(a: &Args) -> Result<usize> {
     Socket::get(a[0])?.unix()?.shutdown(int(a[1])).map(|()| 0)
 }
 
-fn do_send(s: &Socket, src: &mut Src, mut files: Vec<Arc<OpenFile>>, to: Option<Vec<u8>>, flags: u32) -> Result<usize> {
+fn do_send(
+    s: &Socket,
+    src: &mut Src,
+    mut files: Vec<Arc<OpenFile>>,
+    to: Option<Vec<u8>>,
+    flags: u32,
+) -> Result<usize> {
     let u = s.unix()?;
     let to = match to {
         Some(name) => Some(UnixSocket::find(&name)?),
@@ -422,7 +428,9 @@ pub fn sys_setsockopt(a: &Args) -> Result<usize> {
             let ns = sec.saturating_mul(1_000_000_000).saturating_add(us.saturating_mul(1000));
             u.set_timeout(name == SO_RCVTIMEO, ns);
         }
-        SO_TYPE | SO_ERROR | SO_PEERCRED | SO_ACCEPTCONN | SO_PROTOCOL | SO_DOMAIN => return Err(ENOPROTOOPT),
+        SO_TYPE | SO_ERROR | SO_PEERCRED | SO_ACCEPTCONN | SO_PROTOCOL | SO_DOMAIN => {
+            return Err(ENOPROTOOPT);
+        }
         1..=60 => drop(uaccess::read_val::<i32>(a[3])?),
         _ => return Err(ENOPROTOOPT),
     }
@@ -436,7 +444,8 @@ pub fn sys_getsockopt(a: &Args) -> Result<usize> {
         return Err(EOPNOTSUPP);
     }
     let number = |v: i32| v.to_le_bytes().to_vec();
-    let time = |ns: u64| [(ns / 1_000_000_000).to_le_bytes(), (ns % 1_000_000_000 / 1000).to_le_bytes()].concat();
+    let time =
+        |ns: u64| [(ns / 1_000_000_000).to_le_bytes(), (ns % 1_000_000_000 / 1000).to_le_bytes()].concat();
     let value = match int(a[2]) {
         SO_TYPE => number(match u.kind {
             Kind::Stream => 1,

@@ -80,8 +80,11 @@ pub fn sys_ppoll(a: &Args) -> Result<usize> {
 }
 
 /// Events that each of the three sets of select stands for, asked and answered.
-const SETS: [(u32, u32); 3] =
-    [(POLLIN | POLLRDNORM, POLL_IN | POLLRDBAND | POLLHUP | POLLERR), (POLLOUT, POLL_OUT | POLLERR), (POLLPRI, POLLPRI)];
+const SETS: [(u32, u32); 3] = [
+    (POLLIN | POLLRDNORM, POLL_IN | POLLRDBAND | POLLHUP | POLLERR),
+    (POLLOUT, POLL_OUT | POLLERR),
+    (POLLPRI, POLLPRI),
+];
 
 fn do_select(n: u64, sets: [u64; 3], deadline: Option<u64>) -> Result<usize> {
     let n = usize::try_from(int(n) as i32).map_err(|_| EINVAL)?.min(env::nofile());
@@ -142,7 +145,8 @@ pub fn sys_select(a: &Args) -> Result<usize> {
 /// pselect6(2).
 pub fn sys_pselect6(a: &Args) -> Result<usize> {
     let deadline = deadline_of(a[4])?;
-    let (mask, size) = if a[5] == 0 { (0, 8) } else { (uaccess::read_val(a[5])?, uaccess::read_val(a[5] + 8)?) };
+    let (mask, size) =
+        if a[5] == 0 { (0, 8) } else { (uaccess::read_val(a[5])?, uaccess::read_val(a[5] + 8)?) };
     let r = with_mask(mask, size, || do_select(a[0], [a[1], a[2], a[3]], deadline));
     write_left(a[4], deadline, false);
     r

@@ -1,0 +1,130 @@
+//! What callers of `translate` rely on: entries, exits, links, limits, errors.
+
+mod common;
+
+use common::{BASE, Nothing, STUBS, config};
+use occlum_sfi_translator::{Config, EntryKind, Env, Error, Fragment, Source, translate, undo};
+
+const START: u32 = 0x40_1000;
+
+struct Known(&'static [(u32, u32)]);
+
+impl Env for Known {
+    fn lookup(&self, off: u32) -> Option<u32> {
+        self.0.iter().find(|k| k.0 == off).map(|k| k.1)
+    }
+}
+
+fn make(bytes: &[u8], env: &dyn Env) -> Fragment {
+    translate(&config(), Source { start: START, bytes }, BASE, 10, env).unwrap()
+}
+
+/// Absolute target of the rel32 at `patch_at`.
+fn target(f: &Fragment, patch_at: u32) -> u32 {
+    let at = (patch_at - f.base) as usize;
+    let rel = i32::from_le_bytes(f.code[at..at + 4].try_into().unwrap());
+    (patch_at + 4).wrapping_add_signed(rel)
+}
+
+#[test]
+fn a_cut_first_instruction_is_an_error() {
+    for bytes in [&[][..], &[0x48], &[0xe8, 1, 2]] {
+        let source = Source { start: START, bytes };
+        assert_eq!(translate(&config(), source, BASE, 0, &Nothing).unwrap_err(), Error::Truncated);
+    }
+}
+
+#[test]
+fn bad_addresses_are_refused() {
+    let source = |start| Source { start, bytes: &[0x90; 4] };
+    assert_eq!(translate(&config(), source(START), BASE + 1, 0, &Nothing).unwrap_err(), Error::BadAddress);
+    assert_eq!(translate(&config(), source(0x8000_0000), BASE, 0, &Nothing).unwrap_err(), Error::BadAddress);
+}
+
+#[test]
+fn a_cut_later_instruction_becomes_an_exit() {
+    let f = make(&[0x50, 0x48], &Nothing); // push %rax, then a lone REX
+    assert_eq!(f.source_len, 1);
+    assert_eq!(f.exits.len(), 1);
+    assert_eq!((f.exits[0].index, f.exits[0].target), (10, START + 1));
+}
+
+#[test]
+fn the_limit_ends_a_fragment_with_an_exit() {
+    let cfg = Config { max_instructions: 3, ..config() };
+    let source = Source { start: START, bytes: &[0x50; 100] };
+    let f = translate(&cfg, source, BASE, 0, &Nothing).unwrap();
+    assert_eq!(f.source_len, 3);
+    assert_eq!(f.exits[0].target, START + 3);
+}
+
+#[test]
+fn entries_name_start_return_sites_and_leaders() {
+    // 1: call +0x100 ; dec %ecx ; jne 1 ; ret
+    let f = make(&[0xe8, 0, 1, 0, 0, 0xff, 0xc9, 0x75, 0xf7, 0xc3], &Nothing);
+    let kinds: Vec<_> = f.entries.iter().map(|e| (e.off - START, e.kind, e.indirect.is_some())).collect();
+    assert_eq!(kinds, [(0, EntryKind::Start, true), (5, EntryKind::ReturnSite, true)]);
+    assert_eq!(f.entries[0].indirect, Some(BASE));
+    assert_eq!(f.exits.len(), 1);
+    assert_eq!(f.exits[0].target, START + 0x105);
+    // 1: nop ; 2: dec %ecx ; jne 2 ; ret
+    let f = make(&[0x50, 0xff, 0xc9, 0x75, 0xfc, 0xc3], &Nothing);
+    assert_eq!(
+        (f.entries[1].off, f.entries[1].kind, f.entries[1].indirect),
+        (START + 1, EntryKind::Internal, None)
+    );
+}
+
+#[test]
+fn exits_lead_to_their_stub_and_report_their_target() {
+    let f = make(&[0x74, 0x7f, 0xc3], &Nothing); // je +0x7f ; ret
+    let exit = f.exits[0];
+    let stub = target(&f, exit.patch_at);
+    assert_eq!(undo(&f.rows, &f.code, f.base, stub).unwrap().pc, exit.target);
+    let at = (stub - f.base) as usize;
+    assert_eq!(f.code[at + 8..at + 12], 10u32.to_le_bytes());
+    assert_eq!(target(&f, stub + 13), STUBS.link);
+}
+
+#[test]
+fn known_targets_are_linked_at_once() {
+    let f = make(&[0x74, 0x7f, 0xc3], &Known(&[(START + 0x81, 0x4100_0000)]));
+    assert!(f.exits.is_empty());
+    assert_eq!(target(&f, BASE + 9 + 2), 0x4100_0000);
+}
+
+#[test]
+fn a_fragment_stops_where_code_is_known() {
+    let f = make(&[0x50, 0x51, 0x52, 0xc3], &Known(&[(START + 2, 0x4100_0000)]));
+    assert_eq!(f.source_len, 2);
+    assert!(f.exits.is_empty());
+}
+
+#[test]
+fn a_known_start_gives_a_thunk() {
+    let f = make(&[0x50, 0xc3], &Known(&[(START, 0x4100_0000)]));
+    assert_eq!(f.entries.len(), 1);
+    assert_eq!(target(&f, f.entries[0].direct + 1), 0x4100_0000);
+    let u = undo(&f.rows, &f.code, f.base, f.base).unwrap();
+    assert!(u.restore[11] && u.pc == START);
+    assert!(!undo(&f.rows, &f.code, f.base, f.entries[0].direct).unwrap().restore[11]);
+}
+
+#[test]
+fn undo_refuses_what_is_outside() {
+    let f = make(&[0xc3], &Nothing);
+    assert!(undo(&f.rows, &f.code, f.base, f.base - 1).is_none());
+    assert!(undo(&f.rows, &f.code, f.base, f.base + f.code.len() as u32).is_none());
+    assert!(undo(&[], &f.code, f.base, f.base).is_none());
+    // in the middle of the first instruction of the prelude
+    assert!(undo(&f.rows, &f.code, f.base, f.base + 1).is_none());
+}
+
+#[test]
+fn undo_of_ret_gives_rsp_and_r11_back() {
+    let f = make(&[0xc3], &Nothing);
+    let last = f.base + f.code.len() as u32 - 3; // jmp *%r11
+    let u = undo(&f.rows, &f.code, f.base, last).unwrap();
+    assert_eq!((u.pc, u.rsp_delta, u.restore[11]), (START, -8, true));
+    assert!(u.truncate[4]);
+}
