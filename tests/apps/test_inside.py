@@ -32,7 +32,7 @@ def test_no_host_process_maps_the_guest_executable() -> None:
 
 
 def test_no_shell_runs_outside() -> None:
-    shell = os.path.realpath(compiler("bash"))  # noqa: PTH111
+    shell = os.path.realpath(compiler("bash"))
     script = "for i in 1 2 3 4 5 6 7 8 9 10; do (echo $i | cat | wc -c); sleep 0.02; done"
     status, output, watch = watched([shell, "-c", script])
     assert (status, len(output.splitlines())) == (0, 10)

@@ -16,7 +16,7 @@ from framework import ROOT, cc, compiler, enclave, native, same
 SOURCES = Path(__file__).parent / "src"
 EVERYTHING = SOURCES / "everything.py"
 PARTS = ["threads", "children", "fork", "spawn", "data", "signals", "descriptors"]
-PYTHONS = {"debian": "/usr/bin/python3", "own": os.path.realpath(sys.executable)}  # noqa: PTH111
+PYTHONS = {"debian": "/usr/bin/python3", "own": os.path.realpath(sys.executable)}
 
 
 @pytest.mark.parametrize("which", PYTHONS)

@@ -229,9 +229,6 @@ fn every_form_runs_like_native() {
         for (name, list) in &forms {
             for bytes in list {
                 for round in 0..2 {
-                    if std::env::var_os("TRACE").is_some() {
-                        eprintln!("{name} {bytes:02x?}");
-                    }
                     match one(m, bytes, round) {
                         Ok(true) => ran += 1,
                         Ok(false) => skipped += 1,

@@ -194,9 +194,6 @@ fn interrupted(m: &mut Machine, name: &str, bytes: &[u8], native: &Reference, st
     s.flags &= !TF;
     let mut run = Run { m, cfg: config(), bytes };
     let at = run.direct(u.pc);
-    if std::env::var_os("TRACE").is_some() {
-        eprintln!("{name} step {step} at {rip:#x} {u:x?} {:x?}", s.gpr);
-    }
     let (out, end) = run.go(s, at);
     let pc = native.state.pc - 1;
     assert_eq!(end, End::Stub(reason::EMULATE, pc), "{name} step {step} at {rip:#x}, {u:x?}: {:x?}", out.gpr);

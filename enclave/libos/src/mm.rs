@@ -149,6 +149,8 @@ pub struct Mm {
     affinity: Affinity,
     /// Table entries from the slot's last process, valid once the same region is mapped at the same place.
     retained: BklCell<Vec<Retained>>,
+    /// File pages that the slot still holds, without rights.
+    parked: BklCell<Vec<Parked>>,
     /// Regions whose entries the tables hold now.
     filled: BklCell<Vec<Retained>>,
 }
@@ -172,6 +174,16 @@ struct FreeSlot {
     index: u32,
     affinity: Affinity,
     retained: Vec<Retained>,
+    parked: Vec<Parked>,
+}
+
+/// Pages of a file that stay in a slot without rights, for the next process that maps the same there.
+#[derive(Clone)]
+struct Parked {
+    range: Range<u64>,
+    file: (u64, u64),
+    /// File offset of the first page.
+    off: u64,
 }
 
 static BUDGET: BklCell<Budget> = BklCell::new(Budget {
@@ -194,7 +206,15 @@ pub fn budget() -> (u64, u64) {
     BUDGET.with(|b| (b.limit, b.limit.saturating_sub(b.used + heap)))
 }
 
+/// Takes pages from the budget; parked pages give way.
 fn charge(pages: u64) -> bool {
+    if try_charge(pages) {
+        return true;
+    }
+    BUDGET.with_mut(|b| b.free_slots.iter_mut().for_each(drop_parked_of(&mut b.used)));
+    try_charge(pages)
+}
+fn try_charge(pages: u64) -> bool {
     let heap = occlum_rt::mem::heap_used() / PAGE;
     BUDGET.with_mut(|b| {
         if b.used + heap + pages > b.limit {
@@ -203,6 +223,22 @@ fn charge(pages: u64) -> bool {
         b.used += pages;
         true
     })
+}
+/// Drops the parked pages of a slot.
+fn drop_parked(f: &mut FreeSlot) {
+    let mut pages = 0;
+    drop_parked_of(&mut pages)(f);
+    uncharge(pages.wrapping_neg());
+}
+/// The same, giving the pages back to `used`.
+fn drop_parked_of(used: &mut u64) -> impl FnMut(&mut FreeSlot) {
+    |f| {
+        for p in f.parked.drain(..) {
+            let len = p.range.end - p.range.start;
+            let _ = Slot::new(f.index).protect(p.range.start, len, 0, false, true);
+            *used = used.wrapping_sub(len / PAGE);
+        }
+    }
 }
 fn uncharge(pages: u64) {
     BUDGET.with_mut(|b| b.used = b.used.saturating_sub(pages));
@@ -234,15 +270,16 @@ impl Mm {
             }
             if u64::from(b.next_slot) < domain::COUNT && b.free_slots.len() < SLOTS_KEPT {
                 b.next_slot += 1;
-                return Some(FreeSlot { index: b.next_slot - 1, affinity, retained: Vec::new() });
+                return Some(FreeSlot { index: b.next_slot - 1, affinity, retained: Vec::new(), parked: Vec::new() });
             }
             (!b.free_slots.is_empty()).then(|| b.free_slots.remove(0))
         });
-        let free = free.ok_or(Errno::ENOMEM)?;
+        let mut free = free.ok_or(Errno::ENOMEM)?;
         let slot = Slot::new(free.index);
         let same = free.affinity == affinity;
         if !same {
             occlum_rt::code::table_reset(slot);
+            drop_parked(&mut free);
         }
         Ok(Arc::new(Mm {
             slot,
@@ -255,6 +292,7 @@ impl Mm {
             pages: BklCell::new(0),
             affinity,
             retained: BklCell::new(if same { free.retained } else { Vec::new() }),
+            parked: BklCell::new(free.parked),
             filled: BklCell::new(Vec::new()),
         }))
     }
@@ -334,17 +372,16 @@ impl Mm {
     }
     /// Runs of pages in `r` whose residency is `want`.
     fn runs(&self, r: Range<u64>, want: bool) -> Vec<Range<u64>> {
+        if want {
+            return self.resident_runs(r);
+        }
         let mut out: Vec<Range<u64>> = Vec::new();
         self.inner.with(|i| {
             let mut n = r.start / PAGE;
             let end = page_ceil(r.end) / PAGE;
             while n < end {
                 let word = i.resident.get(&(n / 64)).copied().unwrap_or(0);
-                if word == 0 && want {
-                    n = (n / 64 + 1) * 64;
-                    continue;
-                }
-                if (word >> (n % 64) & 1 != 0) == want {
+                if word >> (n % 64) & 1 == 0 {
                     match out.last_mut() {
                         Some(last) if last.end == n * PAGE => last.end += PAGE,
                         _ => out.push(n * PAGE..(n + 1) * PAGE),
@@ -353,6 +390,75 @@ impl Mm {
                 n += 1;
             }
         });
+        out
+    }
+
+    fn resident_runs(&self, r: Range<u64>) -> Vec<Range<u64>> {
+        let mut out: Vec<Range<u64>> = Vec::new();
+        let (first, last) = (r.start / PAGE, page_ceil(r.end) / PAGE);
+        self.inner.with(|i| {
+            for (k, word) in i.resident.range(first / 64..=last / 64) {
+                let mut left = *word;
+                while left != 0 {
+                    let n = k * 64 + u64::from(left.trailing_zeros());
+                    left &= left - 1;
+                    if n < first || n >= last {
+                        continue;
+                    }
+                    match out.last_mut() {
+                        Some(run) if run.end == n * PAGE => run.end += PAGE,
+                        _ => out.push(n * PAGE..(n + 1) * PAGE),
+                    }
+                }
+            }
+        });
+        out
+    }
+
+    /// Parked pages under a new mapping: those that are its very content become resident, others go.
+    fn settle_parked(&self, start: u64, end: u64, prot: u32, backing: &Backing) -> Result<()> {
+        if self.parked.with(Vec::is_empty) {
+            return Ok(());
+        }
+        let content = match backing {
+            Backing::File(f, off) if rights(prot) == 1 => Some((f.id(), *off)),
+            _ => None,
+        };
+        let hit = self.parked.with_mut(|list| {
+            let (hit, rest) = core::mem::take(list).into_iter().partition(|p| p.range.start < end && start < p.range.end);
+            *list = rest;
+            let hit: Vec<Parked> = hit;
+            hit
+        });
+        for p in hit {
+            let pages = (p.range.end - p.range.start) / PAGE;
+            let inside = start <= p.range.start && p.range.end <= end;
+            let fits = inside && content.is_some_and(|(id, off)| id == p.file && off + (p.range.start - start) == p.off);
+            if fits {
+                self.protect(p.range.clone(), 1, false, false)?;
+                self.set_resident(p.range, true);
+                self.count_pages(pages as i64);
+            } else {
+                self.protect(p.range, 0, false, true)?;
+                uncharge(pages);
+            }
+        }
+        Ok(())
+    }
+
+    /// File pages worth parking when the process is gone.
+    fn parkable(&self, vmas: &BTreeMap<u64, Vma>) -> Vec<Parked> {
+        let mut out = Vec::new();
+        for (start, v) in vmas {
+            let Backing::File(f, off) = &v.backing else { continue };
+            if v.private_code || rights(v.prot) != 1 {
+                continue;
+            }
+            let file = f.id();
+            for range in self.runs(*start..v.end, true) {
+                out.push(Parked { off: off + (range.start - start), file, range });
+            }
+        }
         out
     }
 
@@ -406,7 +512,8 @@ impl Mm {
 
     fn window(&self, start: u64, vma: &Vma, page: u64) -> Range<u64> {
         let len = vma.end - start;
-        let span = if len >= 16 << 20 { 4 * FAULT_PAGES } else { FAULT_PAGES } * PAGE;
+        let file = matches!(vma.backing, Backing::File(..));
+        let span = if file || len >= 16 << 20 { 4 * FAULT_PAGES } else { FAULT_PAGES } * PAGE;
         let a = page & !(span - 1);
         let mut r = a.max(start)..(a + span).min(vma.end);
         if let Backing::File(f, foff) = &vma.backing {
@@ -584,6 +691,7 @@ impl Mm {
             return Err(Errno::ENOMEM);
         }
         self.unmap(start..end)?;
+        self.settle_parked(start, end, prot, &backing)?;
         let private_code = prot & mf::PROT_WRITE != 0;
         let vma = Vma { end, prot, backing, name: "", region: None, private_code };
         self.inner.with_mut(|i| i.vmas.insert(start, vma));
@@ -927,6 +1035,7 @@ impl Mm {
             i.layout = self.layout();
         });
         for (start, vma) in &vmas {
+            child.settle_parked(*start, vma.end, if vma.private_code { 3 } else { vma.prot }, &vma.backing)?;
             if vma.is_shared() {
                 continue;
             }
@@ -940,7 +1049,7 @@ impl Mm {
     fn copy_run(&self, child: &Mm, vma: &Vma, run: Range<u64>) -> Result<()> {
         let n = run.end - run.start;
         let host = rights(vma.prot);
-        // Pristine file pages come again from the page cache.
+        // Pristine file pages come again from the page cache, or are parked in the slot already.
         if host != 3 && !vma.private_code && matches!(vma.backing, Backing::File(..)) {
             return Ok(());
         }
@@ -972,16 +1081,23 @@ impl Drop for Mm {
         for (start, vma) in vmas.iter().filter(|(_, v)| v.is_shared()) {
             self.release(*start, vma);
         }
-        // Two host calls for everything: below and above 2 GiB.
-        for half in [MAP_MIN..EXEC_MAX, EXEC_MAX..MAP_MAX] {
-            let runs = self.runs(half, true);
+        let mut parked = self.parkable(&vmas);
+        let kept: u64 = parked.iter().map(|p| (p.range.end - p.range.start) / PAGE).sum();
+        for p in &parked {
+            self.set_resident(p.range.clone(), false);
+            let _ = self.protect(p.range.clone(), 0, false, false);
+        }
+        parked.append(&mut self.parked.take());
+        // What is between two parked runs goes with one host call.
+        for gap in gaps(&parked, MAP_MIN..EXEC_MAX).into_iter().chain([EXEC_MAX..MAP_MAX]) {
+            let runs = self.resident_runs(gap);
             if let (Some(first), Some(last)) = (runs.first(), runs.last()) {
                 let _ = self.protect(first.start..last.end, 0, false, true);
             }
         }
-        uncharge(self.pages.get());
+        uncharge(self.pages.get() - kept);
         let retained = self.close_tables();
-        let free = FreeSlot { index: self.slot.index(), affinity: self.affinity, retained };
+        let free = FreeSlot { index: self.slot.index(), affinity: self.affinity, retained, parked };
         BUDGET.with_mut(|b| b.free_slots.push(free));
     }
 }
@@ -1003,6 +1119,20 @@ impl Mm {
         }
         keep
     }
+}
+
+/// The parts of `r` that no parked run covers.
+fn gaps(parked: &[Parked], r: Range<u64>) -> Vec<Range<u64>> {
+    let mut runs: Vec<Range<u64>> = parked.iter().map(|p| p.range.clone()).filter(|p| p.start < r.end).collect();
+    runs.sort_by_key(|p| p.start);
+    let mut at = r.start;
+    let mut out = Vec::new();
+    for p in runs {
+        out.push(at..p.start);
+        at = p.end;
+    }
+    out.push(at..r.end);
+    out
 }
 
 /// Free slots with tables that are kept before other programs take them over.

@@ -119,7 +119,9 @@ fn is_committed(slot: Slot, kind: Kind, chunk: u64) -> bool {
     TABLES.with_mut(|all| {
         let Some(Some(t)) = all.get_mut(slot.index() as usize) else { return false };
         let (group, bit) = (chunk as usize / GROUP, chunk as usize % GROUP);
-        bitmap(t, kind).get(group).is_some_and(|g| g.as_ref().is_some_and(|w| w[bit / 64] >> (bit % 64) & 1 == 1))
+        bitmap(t, kind)
+            .get(group)
+            .is_some_and(|g| g.as_ref().is_some_and(|w| w[bit / 64] >> (bit % 64) & 1 == 1))
     })
 }
 

@@ -69,7 +69,14 @@ impl Slot {
     }
 
     /// Sets the rights of whole pages (`R`, `W` or both; 0 none), populates them now, or drops their content first.
-    pub fn protect(self, off: u64, len: u64, prot: u32, populate: bool, drop_content: bool) -> Result<(), i32> {
+    pub fn protect(
+        self,
+        off: u64,
+        len: u64,
+        prot: u32,
+        populate: bool,
+        drop_content: bool,
+    ) -> Result<(), i32> {
         let end = off.checked_add(len).ok_or(EINVAL)?;
         let inside = off >= domain::MAP_MIN && end <= domain::MAP_MAX;
         if !inside || off % PAGE != 0 || len % PAGE != 0 || prot & !(R | W) != 0 {

@@ -137,7 +137,7 @@ def descriptors() -> None:
         f.write(b"x" * 100000)
         f.seek(50000)
         print(len(f.read()))
-    print(os.path.exists("/proc/self/stat"), os.isatty(0), os.cpu_count() >= 1)
+    print(os.path.exists("/proc/self/stat"), os.isatty(0), (os.cpu_count() or 0) >= 1)
     libc = ctypes.CDLL(None)
     print(libc.abs(-5), libc.toupper(ord("a")))
     print(len(os.urandom(16)), os.umask(0o22))

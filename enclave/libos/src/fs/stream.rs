@@ -58,6 +58,20 @@ impl HostStream {
         }
     }
 }
+impl HostStream {
+    /// Writes piece by piece, as the host takes it; how much, and why it ended early.
+    fn write_all(&self, data: &[u8]) -> (usize, Option<Errno>) {
+        let mut done = 0;
+        while done < data.len() {
+            match self.write_once(&data[done..]) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(e) => return (done, Some(e)),
+            }
+        }
+        (done, None)
+    }
+}
 impl Reopen for HostStream {
     fn reopen(self: Arc<Self>, _flags: u32) -> Result<Arc<dyn File>> {
         Ok(self)
@@ -87,17 +101,13 @@ impl File for HostStream {
                 Ok(n) => n,
                 Err(e) => return partial(total, e),
             };
-            let m = match self.write_once(&buf[..n]) {
-                Ok(m) => m,
-                Err(e) => {
-                    src.rewind(n);
-                    return partial(total, e);
-                }
-            };
-            src.rewind(n - m);
-            total += m;
-            if m < n {
-                return Ok(total);
+            let (done, error) = self.write_all(&buf[..n]);
+            src.rewind(n - done);
+            total += done;
+            match error {
+                Some(e) => return partial(total, e),
+                None if done < n => return Ok(total),
+                None => {}
             }
         }
     }
