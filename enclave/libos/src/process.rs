@@ -65,8 +65,10 @@ pub struct Task {
     pub comm: BklCell<[u8; 16]>,
     /// Woken when a vfork child lets go of its parent's memory.
     pub vfork_done: BklCell<Option<Arc<VforkGate>>>,
-    /// Asked to end (exec from another thread, exit_group).
-    pub must_exit: BklCell<bool>,
+    /// When it last got a vCPU, CLOCK_MONOTONIC ns.
+    pub on_cpu_since: BklCell<u64>,
+    /// Asked to end with this status (exit, exec from another thread).
+    pub must_exit: BklCell<Option<WaitStatus>>,
 }
 
 /// What a vfork parent waits on.
@@ -256,6 +258,16 @@ impl Process {
 }
 
 impl Task {
+    /// The status it has to end with, if it has to.
+    pub fn ending(&self) -> Option<WaitStatus> {
+        self.process.exiting.get().or(self.must_exit.get())
+    }
+    /// Adds the time since it got its vCPU to the process's CPU time.
+    pub fn charge_cpu(&self) {
+        let now = crate::time::monotonic_ns();
+        let since = self.on_cpu_since.replace(now);
+        self.process.times.with_mut(|t| t.cpu_ns += now.saturating_sub(since));
+    }
     /// Any task by tid.
     pub fn by_tid(tid: i32) -> Option<Arc<Task>> {
         TASKS.with(|t| t.iter().flatten().find(|t| t.tid == tid).cloned())
@@ -313,7 +325,8 @@ fn new_task(process: &Arc<Process>, tid: i32) -> Result<Arc<Task>> {
         rip_known: BklCell::new(true),
         comm: BklCell::new([0; 16]),
         vfork_done: BklCell::new(None),
-        must_exit: BklCell::new(false),
+        on_cpu_since: BklCell::new(crate::time::monotonic_ns()),
+        must_exit: BklCell::new(None),
     });
     TASKS.with_mut(|t| t[index] = Some(task.clone()));
     process.tasks.with_mut(|t| t.push(task.clone()));
@@ -566,7 +579,7 @@ pub fn kill_other_threads(me: &Arc<Task>) {
     let others: Vec<_> =
         me.process.tasks.with(|t| t.iter().filter(|t| !Arc::ptr_eq(t, me)).cloned().collect());
     for t in &others {
-        t.must_exit.set(true);
+        t.must_exit.set(Some(0));
         wake_for_signal(t);
     }
     drop(others);
@@ -583,13 +596,6 @@ pub fn wake_for_signal(t: &Arc<Task>) {
     }
 }
 
-/// exit_group: ends all threads of the current process with `status` (wait4 encoding).
-pub fn exit_group(status: WaitStatus) -> ! {
-    let me = current();
-    begin_group_exit(&me.process, status);
-    exit_task(me, status)
-}
-
 /// Marks the process as exiting and wakes its threads; each ends at its next way out of the kernel.
 pub fn begin_group_exit(p: &Arc<Process>, status: WaitStatus) {
     if p.exiting.get().is_some() {
@@ -603,9 +609,11 @@ pub fn begin_group_exit(p: &Arc<Process>, status: WaitStatus) {
     }
 }
 
-/// Ends the current thread; the last one ends the process.
+/// Ends the current thread; the last one ends the process. Called by `task_loop` only, when no other reference to the
+/// task is left on its stack.
 pub fn exit_task(me: Arc<Task>, status: WaitStatus) -> ! {
     let p = me.process.clone();
+    me.charge_cpu();
     crate::signal::futex_exit(&me);
     release_vfork(&me);
     p.tasks.with_mut(|t| t.retain(|t| !Arc::ptr_eq(t, &me)));
@@ -625,6 +633,9 @@ fn exit_process(p: &Arc<Process>, status: WaitStatus) {
     let mm = p.mm.replace(None);
     drop(mm);
     p.exit_status.set(Some(status));
+    if p.sid.get() == p.pid {
+        crate::fs::session_ended(p.pid);
+    }
     reparent_children(p);
     if p.pid == 1 {
         end_of_init(status);
@@ -641,12 +652,24 @@ fn exit_process(p: &Arc<Process>, status: WaitStatus) {
     parent.child_event.wake_all();
 }
 
+/// Who adopts the children of `p`: the nearest subreaper above it, else init.
+fn reaper_of(p: &Arc<Process>) -> Option<Arc<Process>> {
+    let mut at = p.parent.with(Weak::upgrade);
+    while let Some(q) = at {
+        if q.subreaper.get() && q.exit_status.get().is_none() {
+            return Some(q);
+        }
+        at = q.parent.with(Weak::upgrade);
+    }
+    Process::by_pid(1)
+}
+
 fn reparent_children(p: &Arc<Process>) {
     let children = p.children.take();
     if children.is_empty() {
         return;
     }
-    let init = Process::by_pid(1);
+    let init = reaper_of(p);
     for c in children {
         let sig = c.pdeathsig.get();
         if sig != 0 {

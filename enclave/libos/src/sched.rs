@@ -22,6 +22,8 @@ struct Sched {
     queue: VecDeque<(Arc<Task>, u64)>,
     timers: BTreeMap<(u64, i32), Option<Arc<Task>>>,
     idle: u64,
+    /// Earliest deadline that an idle vCPU waits for.
+    idle_deadline: u64,
     ticking: u64,
     ticks: u32,
     wake_seq: u64,
@@ -32,6 +34,7 @@ static SCHED: BklCell<Sched> = BklCell::new(Sched {
     queue: VecDeque::new(),
     timers: BTreeMap::new(),
     idle: 0,
+    idle_deadline: u64::MAX,
     ticking: 0,
     ticks: 0,
     wake_seq: 0,
@@ -71,11 +74,13 @@ fn wake_idle() {
 /// Switches away from the current task, whose state says why. Returns when it is scheduled again.
 pub fn schedule() {
     let prev = current();
+    prev.charge_cpu();
     let next = SCHED.with_mut(|s| s.queue.pop_front());
     match next {
         Some((next, _)) => {
             next.state.set(TaskState::Running);
             next.vcpu.set(occlum_rt::vcpu::current());
+            next.on_cpu_since.set(monotonic_ns());
             if Arc::ptr_eq(&prev, &next) {
                 return;
             }
@@ -89,6 +94,7 @@ pub fn schedule() {
 
 /// Ends the current task's execution for good; its `Arc` is dropped by the idle context of this vCPU.
 pub fn exit_current(task: Arc<Task>) -> ! {
+    task.charge_cpu();
     task.state.set(TaskState::Dead);
     SCHED.with_mut(|s| s.dead.push(task));
     occlum_rt::task::exit_to_idle()
@@ -122,6 +128,7 @@ pub fn vcpu_main(vcpu: u32) -> ! {
         if let Some((next, _)) = SCHED.with_mut(|s| s.queue.pop_front()) {
             next.state.set(TaskState::Running);
             next.vcpu.set(vcpu);
+            next.on_cpu_since.set(monotonic_ns());
             occlum_rt::task::switch(occlum_rt::task::Task::idle(vcpu), &next.rt);
             continue;
         }
@@ -131,8 +138,10 @@ pub fn vcpu_main(vcpu: u32) -> ! {
 
 fn wait_at_host(vcpu: u32) {
     let (deadline, seq) = SCHED.with_mut(|s| {
+        let deadline = s.timers.first_key_value().map_or(u64::MAX, |((t, _), _)| *t);
+        s.idle_deadline = if s.idle == 0 { deadline } else { s.idle_deadline.min(deadline) };
         s.idle |= 1 << vcpu;
-        (s.timers.first_key_value().map_or(u64::MAX, |((t, _), _)| *t), s.wake_seq)
+        (deadline, s.wake_seq)
     });
     stop_tick(vcpu);
     let mut out = [0u8; size_of::<HostEvents>()];
@@ -195,8 +204,16 @@ fn fire_timers() {
 
 /// Work at the way back to the guest: is another task waiting so long that an idle vCPU should take it?
 pub fn leaving_kernel() {
-    let (waiting, idle, timers) =
-        SCHED.with(|s| (s.queue.front().map(|(_, since)| *since), s.idle, !s.timers.is_empty()));
+    let (waiting, idle, timers, late) = SCHED.with(|s| {
+        let first = s.timers.first_key_value().map(|((t, _), _)| *t);
+        let late = s.idle != 0 && first.is_some_and(|t| t < s.idle_deadline);
+        (s.queue.front().map(|(_, since)| *since), s.idle, first.is_some(), late)
+    });
+    if late {
+        // The idle vCPU does not know of this timer yet; it waits again with the right deadline.
+        wake_idle();
+        return;
+    }
     if waiting.is_none() && (idle != 0 || !timers) {
         return;
     }

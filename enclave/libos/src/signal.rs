@@ -38,17 +38,6 @@ pub const fn bit(sig: i32) -> u64 {
 const UNBLOCKABLE: u64 = bit(SIGKILL as i32) | bit(SIGSTOP as i32);
 const STOPS: u64 = bit(SIGSTOP as i32) | bit(SIGTSTP as i32) | bit(SIGTTIN as i32) | bit(SIGTTOU as i32);
 const IGNORED: u64 = bit(SIGCHLD as i32) | bit(SIGURG as i32) | bit(SIGWINCH as i32) | bit(SIGCONT as i32);
-const CORES: u64 = bit(SIGQUIT as i32)
-    | bit(SIGILL as i32)
-    | bit(SIGTRAP as i32)
-    | bit(SIGABRT as i32)
-    | bit(SIGBUS as i32)
-    | bit(SIGFPE as i32)
-    | bit(SIGSEGV as i32)
-    | bit(SIGXCPU as i32)
-    | bit(SIGXFSZ as i32)
-    | bit(SIGSYS as i32);
-
 /// A siginfo, as the 16 bytes header and fields that the kinds use.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Info {
@@ -204,7 +193,7 @@ impl SigActions {
 /// Will a signal end an interruptible wait of `t`?
 pub fn has_deliverable(t: &Task) -> bool {
     let p = &t.process;
-    if t.must_exit.get() || p.exiting.get().is_some() || p.stopped.get().is_some() {
+    if t.ending().is_some() || p.stopped.get().is_some() {
         return true;
     }
     let set = (t.pending.with(Pending::set) | p.pending.with(Pending::set)) & !t.mask.get();
@@ -401,11 +390,8 @@ pub fn deliver(t: &Arc<Task>, interrupted_call: Option<u64>) {
     let mut call = interrupted_call;
     loop {
         let p = &t.process;
-        if let Some(status) = p.exiting.get() {
-            process::exit_task(t.clone(), status);
-        }
-        if t.must_exit.get() {
-            process::exit_task(t.clone(), 0);
+        if t.ending().is_some() {
+            return;
         }
         if p.stopped.get().is_some() {
             p.cont_event.wait_uninterruptible(|| p.stopped.get().is_none().then_some(()));
@@ -494,10 +480,9 @@ fn is_orphaned(p: &Arc<Process>) -> bool {
     }) && p.pid != 1
 }
 
-fn fatal(t: &Arc<Task>, sig: i32) -> ! {
-    let core = if CORES & bit(sig) != 0 { 0 } else { 0 };
-    process::begin_group_exit(&t.process, sig | core);
-    process::exit_task(t.clone(), sig)
+/// Ends the process by a signal: each thread leaves at its next way out of the kernel.
+fn fatal(t: &Arc<Task>, sig: i32) {
+    process::begin_group_exit(&t.process, sig);
 }
 
 /// Builds the handler's frame and points the task at the handler.

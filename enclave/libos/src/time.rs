@@ -31,7 +31,7 @@ pub fn init() {
     let (_, mono_a, tsc_a) = host_clock();
     let (mut real, mut mono_b, mut tsc_b) = host_clock();
     let mut rounds = 0;
-    while mono_b.wrapping_sub(mono_a) < 2_000_000 && rounds < 100_000 {
+    while mono_b.wrapping_sub(mono_a) < 1_000_000 && rounds < 100_000 {
         (real, mono_b, tsc_b) = host_clock();
         rounds += 1;
     }

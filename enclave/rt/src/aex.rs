@@ -1,7 +1,8 @@
 //! Stage 1: what happens after an asynchronous exit (S2, S3, R22).
 //!
-//! Runs on its own per-TCS stack with CSSA = 1, FS base = the idle context of its vCPU; it looks at SSA frame 0 only,
-//! decides by the interrupted RIP, and may redirect it. It takes no lock, allocates nothing and makes no OCALL.
+//! Runs on its own per-TCS stack with CSSA = 1, FS base = the idle context of its vCPU; it looks at SSA frame
+//! 0 only, decides by the interrupted RIP, and may redirect it. It takes no lock, allocates nothing and makes
+//! no OCALL.
 use crate::asm::label;
 use crate::ctx::Ctx;
 use crate::panic::Line;
@@ -45,7 +46,8 @@ impl Frame {
 pub(crate) extern "C" fn stage1(vcpu: *mut Vcpu, frame: *mut u8) {
     let f = Frame(frame);
     let fault = f.fault();
-    // SAFETY: 1. vcpu is this vCPU's block; 2. its kernel code is interrupted and reads `fault` volatile only.
+    // SAFETY: 1. vcpu is this vCPU's block; 2. its kernel code is interrupted and reads `fault` volatile
+    // only.
     let v = unsafe {
         (&raw mut (*vcpu).fault).write_volatile(fault);
         &*vcpu
@@ -83,8 +85,8 @@ pub(crate) fn slot_offset(addr: u64) -> Option<(u64, u32)> {
     (index < domain::COUNT && off < domain::SIZE).then(|| (domain::base(index), off as u32))
 }
 
-/// Moves the guest's registers from the SSA to its context and lets ERESUME go to stage 2. x87 and the upper vector
-/// halves come back with ERESUME and stay live (I5).
+/// Moves the guest's registers from the SSA to its context and lets ERESUME go to stage 2. x87 and the upper
+/// vector halves come back with ERESUME and stay live (I5).
 fn leave_guest(v: &Vcpu, f: Frame) {
     let c = v.current_ctx();
     for n in 0..16 {
@@ -102,7 +104,8 @@ fn leave_guest(v: &Vcpu, f: Frame) {
 
 fn copy_xmm(f: Frame, c: Ctx) {
     const XMM_IN_XSAVE: usize = 160;
-    // SAFETY: 1. both areas are 256 bytes inside their page and do not overlap; 2. SSE is in XFRM, so the image has it.
+    // SAFETY: 1. both areas are 256 bytes inside their page and do not overlap; 2. SSE is in XFRM, so the
+    // image has it.
     unsafe { core::ptr::copy_nonoverlapping(f.0.add(XMM_IN_XSAVE), c.at(ctx::XMM), 256) };
 }
 

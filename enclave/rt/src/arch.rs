@@ -5,7 +5,8 @@ use core::arch::asm;
 #[inline(always)]
 pub(crate) fn fs_u64<const OFF: u32>() -> u64 {
     let v: u64;
-    // SAFETY: 1. FS base is the current context (I1), which is `ctx::SIZE` bytes; 2. OFF is one of its fields.
+    // SAFETY: 1. FS base is the current context (I1), which is `ctx::SIZE` bytes; 2. OFF is one of its
+    // fields.
     unsafe { asm!("mov {}, fs:[{off}]", out(reg) v, off = const OFF, options(nostack, preserves_flags)) };
     v
 }

@@ -1,7 +1,8 @@
 //! The assembly of the runtime: entry, EEXIT, guest entry, stubs, task switch, user-memory routines.
 //!
-//! Neighbours: `vcpu` and `aex` are called from here; `task`, `slot`, `ocall` call in. Offsets come from `sfi-spec`,
-//! `sgx-arch` and `vcpu::field`. Label pairs `*_start`/`*_end` bound the ranges that stage 1 treats specially (I4).
+//! Neighbours: `vcpu` and `aex` are called from here; `task`, `slot`, `ocall` call in. Offsets come from
+//! `sfi-spec`, `sgx-arch` and `vcpu::field`. Label pairs `*_start`/`*_end` bound the ranges that stage 1
+//! treats specially (I4).
 use crate::vcpu::field;
 use core::arch::global_asm;
 use occlum_sfi_spec::{ctx, reason};

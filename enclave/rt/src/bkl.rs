@@ -1,7 +1,7 @@
 //! The big kernel lock and the cells it protects.
 //!
-//! Invariant (I2): `OWNER` is 0 or the vCPU block of the one holder. Kernel code is never preempted, so a holder makes
-//! progress unless the host deschedules it; waiters spin a little, then nap at the host.
+//! Invariant (I2): `OWNER` is 0 or the vCPU block of the one holder. Kernel code is never preempted, so a
+//! holder makes progress unless the host deschedules it; waiters spin a little, then nap at the host.
 use crate::arch::pause;
 use core::cell::{Ref, RefCell, RefMut};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -49,8 +49,9 @@ pub fn held() -> bool {
 #[derive(Default)]
 pub struct BklCell<T: ?Sized>(RefCell<T>);
 
-// SAFETY: 1. every access asserts that the BKL is held (`cell`), so accesses of different vCPUs exclude each other and
-// are ordered by the lock's acquire and release; 2. nothing inside the enclave is bound to a thread, so values may move.
+// SAFETY: 1. every access asserts that the BKL is held (`cell`), so accesses of different vCPUs exclude each
+// other and are ordered by the lock's acquire and release; 2. nothing inside the enclave is bound to a
+// thread, so values may move.
 unsafe impl<T: ?Sized> Sync for BklCell<T> {}
 // SAFETY: as above.
 unsafe impl<T: ?Sized> Send for BklCell<T> {}

@@ -1,7 +1,8 @@
 //! The code cache and the lookup tables: the only writer of both (R20, the verifier's seam).
 //!
-//! Invariants: bytes are published only inside what `alloc` gave out; a table page is filled with the miss stub before
-//! any guest thread can see it (R19); entries and links name addresses in the code cache or the stubs only.
+//! Invariants: bytes are published only inside what `alloc` gave out; a table page is filled with the miss
+//! stub before any guest thread can see it (R19); entries and links name addresses in the code cache or the
+//! stubs only.
 use crate::asm::label;
 use crate::bkl::BklCell;
 use crate::slot::Slot;
@@ -80,7 +81,8 @@ fn cache(addr: u32, len: usize) -> *mut u8 {
 /// Puts bytes into the cache. BKL held; nothing jumps there yet.
 pub fn publish(addr: u32, bytes: &[u8]) {
     let p = cache(addr, bytes.len());
-    // SAFETY: 1. the range is cache memory given out by `alloc`; 2. no Rust object lies there; 3. no link leads there yet.
+    // SAFETY: 1. the range is cache memory given out by `alloc`; 2. no Rust object lies there; 3. no link
+    // leads there yet.
     unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), p, bytes.len()) };
     core::sync::atomic::fence(Ordering::SeqCst);
 }
@@ -92,8 +94,8 @@ pub fn read(addr: u32, buf: &mut [u8]) {
     unsafe { core::ptr::copy_nonoverlapping(p, buf.as_mut_ptr(), buf.len()) };
 }
 
-/// Points the 4-byte displacement at `site` to `target`, as one store (R21). A site across a 16-byte line can't be
-/// changed atomically and stays as it is: slower, not wrong. Returns false then.
+/// Points the 4-byte displacement at `site` to `target`, as one store (R21). A site across a 16-byte line
+/// can't be changed atomically and stays as it is: slower, not wrong. Returns false then.
 pub fn patch_rel32(site: u32, target: u32) -> bool {
     let p = cache(site, 4);
     if site % 16 > 12 {
@@ -102,8 +104,8 @@ pub fn patch_rel32(site: u32, target: u32) -> bool {
     let known = u64::from(target) >= elrange::CODE_BASE && u64::from(target) < elrange::CODE_END;
     assert!(known, "link target outside the code cache");
     let rel = target.wrapping_sub(site.wrapping_add(4));
-    // SAFETY: 1. `cache` checked the range; 2. inside a 16-byte line the CPU stores the 4 bytes at once, and other vCPUs
-    // execute the old or the new jump.
+    // SAFETY: 1. `cache` checked the range; 2. inside a 16-byte line the CPU stores the 4 bytes at once, and
+    // other vCPUs execute the old or the new jump.
     unsafe { asm!("mov [{}], {:e}", in(reg) p, in(reg) rel, options(nostack, preserves_flags)) };
     true
 }
@@ -155,8 +157,8 @@ fn chunk_addr(slot: Slot, kind: Kind, chunk: u64) -> u64 {
 
 fn store_entry(slot: Slot, kind: Kind, off: u32, v: u32) {
     let p = with_exposed_provenance_mut::<u32>(entry_addr(slot.base(), kind, off) as usize);
-    // SAFETY: 1. callers checked that the chunk is committed; 2. entries are 4-aligned; guests read them at any time, so
-    // the store is one atomic word.
+    // SAFETY: 1. callers checked that the chunk is committed; 2. entries are 4-aligned; guests read them at
+    // any time, so the store is one atomic word.
     unsafe { AtomicU32::from_ptr(p) }.store(v, Ordering::Release);
 }
 

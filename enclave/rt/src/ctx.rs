@@ -1,6 +1,7 @@
 //! A trusted thread context (`sfi_spec::ctx`) seen from Rust: typed words at fixed offsets.
 //!
-//! Invariant: a `Ctx` is the address of `ctx::SIZE` bytes, 64-aligned, mapped for as long as the `Ctx` is used.
+//! Invariant: a `Ctx` is the address of `ctx::SIZE` bytes, 64-aligned, mapped for as long as the `Ctx` is
+//! used.
 use core::ptr::with_exposed_provenance_mut;
 use occlum_sfi_spec::ctx;
 
@@ -35,8 +36,8 @@ impl Ctx {
     }
     #[inline(always)]
     pub(crate) fn u64(self, off: u32) -> u64 {
-        // SAFETY: 1. the context is mapped; 2. off is the 8-aligned offset of a u64 field; volatile, because stubs and
-        // stage 1 write it too.
+        // SAFETY: 1. the context is mapped; 2. off is the 8-aligned offset of a u64 field; volatile, because
+        // stubs and stage 1 write it too.
         unsafe { self.at(off).cast::<u64>().read_volatile() }
     }
     #[inline(always)]
@@ -62,8 +63,8 @@ impl Ctx {
         self.pending().store(1, core::sync::atomic::Ordering::Relaxed);
     }
     fn pending<'a>(self) -> &'a core::sync::atomic::AtomicU32 {
-        // SAFETY: 1. the context is mapped and outlives every use here; 2. PENDING is 4-aligned; 3. all Rust code
-        // uses it atomically.
+        // SAFETY: 1. the context is mapped and outlives every use here; 2. PENDING is 4-aligned; 3. all Rust
+        // code uses it atomically.
         unsafe { core::sync::atomic::AtomicU32::from_ptr(self.at(ctx::PENDING).cast()) }
     }
     /// Fills a fresh context: everything zero, vector state INIT, the links to itself set.

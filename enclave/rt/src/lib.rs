@@ -1,21 +1,23 @@
-//! The runtime inside the enclave: entry, TCS/SSA/AEX, OCALL gate, guest entry and stubs, user-memory copy, allocator,
-//! locks. The only enclave crate with `unsafe`.
+//! The runtime inside the enclave: entry, TCS/SSA/AEX, OCALL gate, guest entry and stubs, user-memory copy,
+//! allocator, locks. The only enclave crate with `unsafe`.
 //!
-//! Neighbours: above it `occlum-libos` (all policy, no unsafe), outside it `host/pal` (untrusted), beside it the numbers
-//! of `occlum-sfi-spec` and `occlum-sgx-arch`.
+//! Neighbours: above it `occlum-libos` (all policy, no unsafe), outside it `host/pal` (untrusted), beside it
+//! the numbers of `occlum-sfi-spec` and `occlum-sgx-arch`.
 //!
 //! Invariants, referred to as I1.. by the SAFETY comments:
-//! - I1 While kernel code runs, FS base is the current context (`Ctx`) of this vCPU and `ctx::VCPU` in it points to the
-//!   vCPU's block. Only `entry`, `switch` and `enter_guest` change FS base.
-//! - I2 The big kernel lock (BKL) is held by at most one vCPU; everything in a `BklCell` and every context that is not
-//!   current on a running vCPU is touched under it only.
-//! - I3 The code cache, the lookup tables and the contexts are mapped at fixed places of ELRANGE that no guest access
-//!   can reach; guest memory is touched only by `slot`, through routines that stage 1 can fix up.
-//! - I4 Kernel code is never preempted: stage 1 either returns to the interrupted instruction, or to a fix-up of the
-//!   routine it interrupted, or to guest exit.
-//! - I5 Between guest exit and the next entry x87, MXCSR and the upper vector halves are either live in the CPU or in
-//!   `ctx::XSAVE` (`ctx::XSTATE_SAVED` says which); xmm0-15 are in `ctx::XMM`.
-//! - I6 Nothing read from outside (OCALL results, launch parameters) is trusted: lengths are checked, data copied once.
+//! - I1 While kernel code runs, FS base is the current context (`Ctx`) of this vCPU and `ctx::VCPU` in it
+//!   points to the vCPU's block. Only `entry`, `switch` and `enter_guest` change FS base.
+//! - I2 The big kernel lock (BKL) is held by at most one vCPU; everything in a `BklCell` and every context
+//!   that is not current on a running vCPU is touched under it only.
+//! - I3 The code cache, the lookup tables and the contexts are mapped at fixed places of ELRANGE that no
+//!   guest access can reach; guest memory is touched only by `slot`, through routines that stage 1 can fix
+//!   up.
+//! - I4 Kernel code is never preempted: stage 1 either returns to the interrupted instruction, or to a fix-up
+//!   of the routine it interrupted, or to guest exit.
+//! - I5 Between guest exit and the next entry x87, MXCSR and the upper vector halves are either live in the
+//!   CPU or in `ctx::XSAVE` (`ctx::XSTATE_SAVED` says which); xmm0-15 are in `ctx::XMM`.
+//! - I6 Nothing read from outside (OCALL results, launch parameters) is trusted: lengths are checked, data
+//!   copied once.
 #![no_std]
 #![allow(unsafe_code)]
 #![warn(missing_docs)]

@@ -1,7 +1,7 @@
 //! The LibOS heap: dlmalloc over a region of ELRANGE that grows in large populated pieces; the memory budget.
 //!
-//! Invariants: the heap never shrinks; it never grows beyond the configured budget less what the LibOS has charged for
-//! guest pages; allocation failure is an error of the caller (I6 of the LibOS: an errno).
+//! Invariants: the heap never shrinks; it never grows beyond the configured budget less what the LibOS has
+//! charged for guest pages; allocation failure is an error of the caller (I6 of the LibOS: an errno).
 use crate::arch::pause;
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::UnsafeCell;

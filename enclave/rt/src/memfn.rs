@@ -1,5 +1,5 @@
-//! The C memory functions that compiled code calls. Written in assembly, so that the compiler cannot turn their loops
-//! into calls of themselves.
+//! The C memory functions that compiled code calls. Written in assembly, so that the compiler cannot turn
+//! their loops into calls of themselves.
 use core::arch::global_asm;
 
 /// From this length on, string instructions win.
@@ -33,7 +33,8 @@ global_asm!(
     "mov rcx, rdx",
     "rep movsb",
     "ret",
-    // Short ones: two possibly overlapping halves. Both are loaded before either is stored, so memmove uses it too.
+    // Short ones: two possibly overlapping halves. Both are loaded before either is stored, so memmove uses
+    // it too.
     "5:",
     "cmp edx, 8",
     "jb 6f",
@@ -88,8 +89,8 @@ global_asm!(
     "3:",
     "movups [rdi], xmm1",
     "ret",
-    // A destination below the source: each 16 bytes are stored behind what is still to be loaded, except that the tail
-    // must be loaded before the loop overwrites it.
+    // A destination below the source: each 16 bytes are stored behind what is still to be loaded, except that
+    // the tail must be loaded before the loop overwrites it.
     "memcpy_forward:",
     "cmp rdx, {LONG}",
     "jae 4b",

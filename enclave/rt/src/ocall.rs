@@ -10,8 +10,8 @@ use occlum_sfi_spec::ctx;
 
 const EINVAL: i64 = 22;
 
-/// Asks the host. Returns its result: untrusted, the caller validates it. Of `output`, as many bytes are written as the
-/// host says it produced (never more than fit); the rest keeps its content.
+/// Asks the host. Returns its result: untrusted, the caller validates it. Of `output`, as many bytes are
+/// written as the host says it produced (never more than fit); the rest keeps its content.
 pub fn call(nr: Ocall, args: &[u64], input: &[u8], output: &mut [u8]) -> i64 {
     let mut frame = OcallFrame { nr: nr as u64, ..OcallFrame::default() };
     if args.len() > frame.args.len() || input.len() > OCALL_DATA_MAX || output.len() > OCALL_DATA_MAX {
@@ -25,8 +25,9 @@ pub fn call(nr: Ocall, args: &[u64], input: &[u8], output: &mut [u8]) -> i64 {
         return -EINVAL;
     }
     save_vectors();
-    // SAFETY: 1. the buffer is OCALL_BUF_SIZE bytes outside ELRANGE, so it overlaps nothing of ours; 2. lengths were
-    // checked above; 3. the gate saves and restores what the ABI wants kept, and vectors were saved.
+    // SAFETY: 1. the buffer is OCALL_BUF_SIZE bytes outside ELRANGE, so it overlaps nothing of ours; 2.
+    // lengths were checked above; 3. the gate saves and restores what the ABI wants kept, and vectors were
+    // saved.
     unsafe {
         buf.cast::<OcallFrame>().write_volatile(frame);
         core::ptr::copy_nonoverlapping(input.as_ptr(), buf.add(OCALL_DATA), input.len());
@@ -38,7 +39,8 @@ pub fn call(nr: Ocall, args: &[u64], input: &[u8], output: &mut [u8]) -> i64 {
     }
 }
 
-/// The host may use any vector register: the guest's live state goes to its context first, and the host sees none of it.
+/// The host may use any vector register: the guest's live state goes to its context first, and the host sees
+/// none of it.
 fn save_vectors() {
     let c = Ctx::current();
     if c.u32(ctx::XSTATE_SAVED) == 0 {

@@ -1,7 +1,7 @@
 //! Guest memory: page rights, and the only routines that touch it (R18).
 //!
-//! Invariants: offset + length is computed in 64 bits and checked against 4 GiB; a page fault inside a routine comes back
-//! as `Fault` through stage 1 (I4), so pages may vanish at any time.
+//! Invariants: offset + length is computed in 64 bits and checked against 4 GiB; a page fault inside a
+//! routine comes back as `Fault` through stage 1 (I4), so pages may vanish at any time.
 use crate::asm::{self, UserResult};
 use crate::vcpu::Vcpu;
 use core::sync::atomic::Ordering;
@@ -68,7 +68,8 @@ impl Slot {
         }
     }
 
-    /// Sets the rights of whole pages (`R`, `W` or both; 0 none), populates them now, or drops their content first.
+    /// Sets the rights of whole pages (`R`, `W` or both; 0 none), populates them now, or drops their content
+    /// first.
     pub fn protect(
         self,
         off: u64,
@@ -96,7 +97,8 @@ impl Slot {
     /// Copies out of the guest.
     pub fn read(self, off: u64, buf: &mut [u8]) -> Result<(), Fault> {
         let src = self.range(off, buf.len() as u64, false)?;
-        // SAFETY: 1. the source is guest memory, accessed only by this fixed-up routine; 2. the destination is `buf`.
+        // SAFETY: 1. the source is guest memory, accessed only by this fixed-up routine; 2. the destination
+        // is `buf`.
         result(unsafe { asm::occlum_rt_user_copy(buf.as_mut_ptr() as u64, src, buf.len() as u64) }).map(drop)
     }
     /// Copies into the guest.

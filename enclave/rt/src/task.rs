@@ -1,7 +1,7 @@
 //! Tasks as the CPU sees them: a context, a kernel stack, the switch between two, and the way into the guest.
 //!
-//! Invariants: I1, I2, I4, I5 of the crate. A context's `KSTACK` is the saved kernel rsp of a task that is not running, and
-//! the rsp to load at guest exit of one that runs guest code.
+//! Invariants: I1, I2, I4, I5 of the crate. A context's `KSTACK` is the saved kernel rsp of a task that is
+//! not running, and the rsp to load at guest exit of one that runs guest code.
 use crate::asm::{REASON_PENDING, label, occlum_rt_enter, occlum_rt_switch};
 use crate::bkl::{self, BklCell};
 use crate::ctx::{Ctx, MXCSR_AT, XSTATE_BV_AT};
@@ -123,7 +123,8 @@ pub(crate) extern "C" fn task_start(entry: usize) -> ! {
 }
 
 impl Task {
-    /// A task that starts in `entry`, on its own kernel stack, with the BKL held. `None`: out of memory or stacks.
+    /// A task that starts in `entry`, on its own kernel stack, with the BKL held. `None`: out of memory or
+    /// stacks.
     pub fn new(entry: fn() -> !, tag: u64) -> Option<Task> {
         let stack = take_stack()?;
         // SAFETY: LAYOUT has a size.
@@ -135,7 +136,8 @@ impl Task {
         let task = Task { ctx: p.expose_provenance(), stack };
         let c = task.c();
         c.init(tag);
-        // As `occlum_rt_switch` leaves a stack: r15 r14 r13 r12 rbx rbp, return address; rsp is 16-aligned behind it.
+        // As `occlum_rt_switch` leaves a stack: r15 r14 r13 r12 rbx rbp, return address; rsp is 16-aligned
+        // behind it.
         let rsp = stack_top(stack) - 72;
         let frame = [0, 0, 0, 0, entry as usize as u64, 0, label::task_start()];
         let p: *mut [u64; 7] = core::ptr::with_exposed_provenance_mut(rsp as usize);
@@ -151,7 +153,8 @@ impl Task {
     }
 
     fn c(&self) -> Ctx {
-        // SAFETY: 1. `new` allocated it, or it is an idle context of the image; 2. it lives as long as the task.
+        // SAFETY: 1. `new` allocated it, or it is an idle context of the image; 2. it lives as long as the
+        // task.
         unsafe { Ctx::from_addr(self.ctx) }
     }
     fn is_current(&self) -> bool {
@@ -251,7 +254,8 @@ impl Task {
             c.set_u32(ctx::XSTATE_SAVED, 1);
         }
     }
-    /// The x87/SSE/AVX state as a standard-format XSAVE image. The x87 instruction and data pointers are zero (R12).
+    /// The x87/SSE/AVX state as a standard-format XSAVE image. The x87 instruction and data pointers are zero
+    /// (R12).
     pub fn xsave(&self) -> [u8; 832] {
         self.save_vectors();
         let mut out = [0u8; 832];
@@ -288,7 +292,8 @@ impl Task {
         }
         self.save_vectors();
         let c = self.c();
-        // SAFETY: 1. both areas lie inside the context; 2. the image is 832 bytes, its xmm part 256 bytes at 160.
+        // SAFETY: 1. both areas lie inside the context; 2. the image is 832 bytes, its xmm part 256 bytes at
+        // 160.
         unsafe {
             core::ptr::copy_nonoverlapping(image.as_ptr(), c.at(ctx::XSAVE), image.len());
             if bv & 2 != 0 {
@@ -346,7 +351,8 @@ pub fn current_tag() -> u64 {
     crate::arch::fs_u64::<{ ctx::TAG }>()
 }
 
-/// Continues `next`; returns when somebody switches back to `prev`, which must be the running task. BKL held throughout.
+/// Continues `next`; returns when somebody switches back to `prev`, which must be the running task. BKL held
+/// throughout.
 pub fn switch(prev: &Task, next: &Task) {
     assert!(bkl::held() && prev.is_current(), "switch away from a task that does not run");
     if prev.ctx == next.ctx {
@@ -364,8 +370,8 @@ fn switch_to(prev: Ctx, next: Ctx) {
     if prev.take_pending() {
         next.set_pending();
     }
-    // SAFETY: 1. prev is current, next is not running anywhere: its KSTACK is what `new` or an earlier switch left;
-    // 2. the vector state of prev is saved, that of next loads at its guest entry.
+    // SAFETY: 1. prev is current, next is not running anywhere: its KSTACK is what `new` or an earlier switch
+    // left; 2. the vector state of prev is saved, that of next loads at its guest entry.
     unsafe { occlum_rt_switch(prev.addr(), next.addr()) };
 }
 
@@ -384,8 +390,8 @@ pub fn exit_to_idle() -> ! {
     unreachable!("a task that ended was continued")
 }
 
-/// Runs the current task's guest code from its resume point, without the BKL; takes the BKL again and says why the guest
-/// left.
+/// Runs the current task's guest code from its resume point, without the BKL; takes the BKL again and says
+/// why the guest left.
 pub fn enter_guest() -> Exit {
     let c = Ctx::current();
     assert!(in_cache(c.u64(ctx::RESUME)) && bkl::held(), "nothing to enter");
@@ -397,8 +403,8 @@ pub fn enter_guest() -> Exit {
     }
     v.in_guest.store(1, Ordering::SeqCst);
     bkl::unlock();
-    // SAFETY: 1. RESUME is in the code cache, which holds only published code; 2. GS base is the slot's; 3. flags were
-    // masked by `set_rflags` or come from the guest.
+    // SAFETY: 1. RESUME is in the code cache, which holds only published code; 2. GS base is the slot's; 3.
+    // flags were masked by `set_rflags` or come from the guest.
     let why = unsafe { occlum_rt_enter() };
     bkl::lock();
     v.in_guest.store(0, Ordering::SeqCst);
@@ -408,7 +414,8 @@ pub fn enter_guest() -> Exit {
 fn exit_of(c: Ctx, v: &Vcpu, why: u32) -> Exit {
     match why {
         reason::SYSCALL => {
-            // What the instruction leaves: rcx = next pc, r11 = flags; and no translated address stays in rcx.
+            // What the instruction leaves: rcx = next pc, r11 = flags; and no translated address stays in
+            // rcx.
             c.set_u64(ctx::GPR + 8, c.u64(ctx::RIP));
             c.set_u64(ctx::GPR + 8 * 11, c.u64(ctx::RFLAGS));
             Exit::Syscall
@@ -425,8 +432,8 @@ fn exit_of(c: Ctx, v: &Vcpu, why: u32) -> Exit {
     }
 }
 
-/// `ret` popped its target: it is still below rsp. Another thread may have changed or unmapped it; then it is as wrong a
-/// target as any.
+/// `ret` popped its target: it is still below rsp. Another thread may have changed or unmapped it; then it is
+/// as wrong a target as any.
 fn return_target(c: Ctx) -> u32 {
     let off = (c.u64(ctx::GPR + 8 * RSP as u32) as u32).wrapping_sub(8);
     let mut word = [0; 8];

@@ -1,7 +1,8 @@
 //! vCPUs: the block of each TCS, boot, kicks.
 //!
-//! Invariants: a block stands at a fixed address of the measured image (`layout`); its own vCPU writes it, others only
-//! read `current` and `in_guest` under the BKL; stage 1 of the same vCPU writes the exception fields.
+//! Invariants: a block stands at a fixed address of the measured image (`layout`); its own vCPU writes it,
+//! others only read `current` and `in_guest` under the BKL; stage 1 of the same vCPU writes the exception
+//! fields.
 use crate::ctx::Ctx;
 use crate::{BootInfo, bkl};
 use alloc::vec::Vec;
@@ -76,8 +77,9 @@ impl Vcpu {
     #[inline(always)]
     pub(crate) fn this<'a>() -> &'a Vcpu {
         let p: *mut Vcpu = with_exposed_provenance_mut(crate::arch::fs_u64::<{ ctx::VCPU }>() as usize);
-        // SAFETY: 1. ctx::VCPU points to this vCPU's block (I1), mapped for ever; 2. fields that change while shared
-        // references exist are atomic, or written by stage 1 only while this vCPU's kernel code does not run.
+        // SAFETY: 1. ctx::VCPU points to this vCPU's block (I1), mapped for ever; 2. fields that change while
+        // shared references exist are atomic, or written by stage 1 only while this vCPU's kernel code does
+        // not run.
         unsafe { &*p }
     }
     /// The block of vCPU `n`.
@@ -149,11 +151,13 @@ pub fn halt() -> ! {
     }
 }
 
-/// First Rust code of a vCPU: rsp is its idle stack, FS base its idle context (from the TCS), nothing else is set up.
+/// First Rust code of a vCPU: rsp is its idle stack, FS base its idle context (from the TCS), nothing else is
+/// set up.
 pub(crate) extern "C" fn start(vcpu: *mut Vcpu, ocall_buf: u64, launch: u64, launch_len: u64) -> ! {
     let id = ((vcpu as u64 - layout::VCPU - layout::THREADS_BASE) / layout::THREAD_STRIDE) as u32;
     let idle = idle_ctx(id);
-    // SAFETY: 1. vcpu is this vCPU's block, and nobody else uses it yet; 2. the idle context is in the same page.
+    // SAFETY: 1. vcpu is this vCPU's block, and nobody else uses it yet; 2. the idle context is in the same
+    // page.
     let c = unsafe {
         (*vcpu).id = id;
         (*vcpu).ocall_buf = if outside(ocall_buf, OCALL_BUF_SIZE as u64) { ocall_buf } else { 0 };
@@ -220,8 +224,8 @@ fn copy_launch(addr: u64, len: u64) -> Vec<u8> {
     }
     let mut out = Vec::with_capacity(len as usize);
     let src: *const u8 = core::ptr::with_exposed_provenance(addr as usize);
-    // SAFETY: 1. the source is outside ELRANGE, so it does not overlap `out`; if it is not mapped the enclave crashes,
-    // which the host may do anyway; 2. `out` has room for len bytes, all of which are written.
+    // SAFETY: 1. the source is outside ELRANGE, so it does not overlap `out`; if it is not mapped the enclave
+    // crashes, which the host may do anyway; 2. `out` has room for len bytes, all of which are written.
     unsafe {
         core::ptr::copy_nonoverlapping(src, out.as_mut_ptr(), len as usize);
         out.set_len(len as usize);

@@ -71,6 +71,7 @@ def children() -> None:
         print("timed out")
     a = subprocess.Popen(["seq", "100"], stdout=subprocess.PIPE)
     b = subprocess.Popen(["wc", "-l"], stdin=a.stdout, stdout=subprocess.PIPE)
+    assert a.stdout is not None
     a.stdout.close()
     print(b.communicate()[0].split(), a.wait())
 

@@ -175,6 +175,7 @@ impl OpenFile {
         if self.special.is_some() {
             return self.wait(|s| s.try_read(dst));
         }
+        crate::mm::before_read(self.inode().as_ref());
         let off = self.offset.get();
         let n = self.inode().read_to(off, dst)?;
         self.offset.set(off + n as u64);
@@ -187,7 +188,10 @@ impl OpenFile {
         }
         match &self.special {
             Some(s) => s.pread(off, dst),
-            None => self.inode().read_to(off, dst),
+            None => {
+                crate::mm::before_read(self.inode().as_ref());
+                self.inode().read_to(off, dst)
+            }
         }
     }
     /// write(2).
@@ -259,7 +263,9 @@ impl OpenFile {
             let n = src.pull(&mut buf)?;
             return self.inode().write_from(off, &mut Src::kernel(&buf[..n]));
         }
-        self.inode().write_from(off, src)
+        let n = self.inode().write_from(off, src)?;
+        crate::mm::after_write(self.inode().as_ref(), off, n as u64);
+        Ok(n)
     }
     /// Puts the path on the list of changed ones, once.
     pub fn note_change(&self) {

@@ -32,6 +32,7 @@ pub fn sys_mmap(a: &[u64; 6]) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     let mm = current_mm();
+    within_address_limit(&mm, len)?;
     if fixed && flags & mf::MAP_FIXED_NOREPLACE != 0 && overlaps(&mm, addr, len) {
         return Err(Errno::EEXIST);
     }
@@ -43,6 +44,12 @@ pub fn sys_mmap(a: &[u64; 6]) -> Result<usize> {
     };
     let r = mm.map(fixed.then_some(addr), addr, len, prot, backing)?;
     Ok(r as usize)
+}
+
+/// RLIMIT_AS.
+fn within_address_limit(mm: &crate::mm::Mm, more: u64) -> Result<()> {
+    let limit = current_process().rlimit(9);
+    if limit == u64::MAX || mm.mapped_bytes().saturating_add(more) <= limit { Ok(()) } else { Err(Errno::ENOMEM) }
 }
 
 fn overlaps(mm: &crate::mm::Mm, addr: u64, len: u64) -> bool {
@@ -98,7 +105,12 @@ pub fn sys_mprotect(a: &[u64; 6]) -> Result<usize> {
 
 /// brk(addr)
 pub fn sys_brk(a: &[u64; 6]) -> Result<usize> {
-    Ok(current_mm().brk(a[0], current_process().rlimit(2)) as usize)
+    let mm = current_mm();
+    let end = mm.layout().brk;
+    if a[0] > end && within_address_limit(&mm, a[0] - end).is_err() {
+        return Ok(end as usize);
+    }
+    Ok(mm.brk(a[0], current_process().rlimit(2)) as usize)
 }
 
 /// mremap(old, old_len, new_len, flags, new_addr)
@@ -106,6 +118,7 @@ pub fn sys_mremap(a: &[u64; 6]) -> Result<usize> {
     if a[1] > domain::SIZE || a[2] > domain::SIZE {
         return Err(Errno::EINVAL);
     }
+    within_address_limit(&current_mm(), page_ceil(a[2]).saturating_sub(a[1]))?;
     Ok(current_mm().mremap(a[0], a[1], a[2], a[3] as u32, a[4])? as usize)
 }
 

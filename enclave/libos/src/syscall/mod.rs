@@ -24,11 +24,15 @@ use occlum_sfi_spec::table::Kind;
 pub fn task_loop() -> ! {
     let me = current();
     loop {
+        if let Some(status) = me.ending() {
+            crate::process::exit_task(me, status);
+        }
         if has_work(&me) {
             if !me.resolve.get() && !me.rip_known.get() {
                 to_original(&me, u64::from(me.rt.resume()));
             }
             signal::deliver(&me, None);
+            continue;
         }
         if me.resolve.get() && !resolve(&me) {
             continue;
@@ -47,7 +51,7 @@ pub fn task_loop() -> ! {
 }
 
 fn has_work(t: &Arc<Task>) -> bool {
-    signal::has_deliverable(t) || t.saved_mask.get().is_some() || t.must_exit.get()
+    signal::has_deliverable(t) || t.saved_mask.get().is_some()
 }
 
 /// Finds the translated address of rip. False: it can't be executed, a signal is pending.

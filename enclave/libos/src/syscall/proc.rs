@@ -86,11 +86,13 @@ fn read_path(at: u64) -> Result<Vec<u8>> {
 
 /// exit(status): this thread.
 pub fn sys_exit(a: &[u64; 6]) -> Result<usize> {
-    process::exit_task(current(), (a[0] as i32 & 0xff) << 8)
+    current().must_exit.set(Some((a[0] as i32 & 0xff) << 8));
+    Ok(0)
 }
 /// exit_group(status)
 pub fn sys_exit_group(a: &[u64; 6]) -> Result<usize> {
-    process::exit_group((a[0] as i32 & 0xff) << 8)
+    process::begin_group_exit(&current_process(), (a[0] as i32 & 0xff) << 8);
+    Ok(0)
 }
 
 /// wait4(pid, status, options, rusage)

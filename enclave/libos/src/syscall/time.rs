@@ -32,9 +32,11 @@ fn clock(id: u64) -> Result<u64> {
     }
 }
 
-/// CPU time of the process: until tasks are metered, the time since it started.
+/// CPU time of the process so far.
 fn cpu_ns() -> u64 {
-    monotonic_ns().saturating_sub(current_process().start_ns)
+    let me = current();
+    me.charge_cpu();
+    me.process.times.get().cpu_ns
 }
 
 /// clock_gettime(clock, ts)

@@ -1,25 +1,59 @@
 //! Host files: open, read, write, names and attributes.
 use super::{check, errno};
 use occlum_enclave_abi::{HostStat, Ocall};
+use std::collections::BTreeSet;
 use std::ffi::CString;
+use std::sync::Mutex;
 
 fn path(data: &[u8]) -> Result<CString, i64> {
     CString::new(data).map_err(|_| -i64::from(libc::EINVAL))
 }
 
-pub(super) fn serve(call: Ocall, a: &[u64; 6], data: &mut [u8], in_len: usize, out_len: usize) -> i64 {
-    match call {
-        Ocall::Open => with_path(&data[..in_len], |p| {
-            // SAFETY: 1. `p` is a C string.
-            check(i64::from(unsafe { libc::open(p.as_ptr(), a[0] as i32 | libc::O_CLOEXEC, a[1] as u32) }))
-        }),
-        Ocall::Close => {
-            if a[0] < 3 {
-                return -i64::from(libc::EBADF);
+/// Descriptors that the enclave opened; what is left is closed at the end.
+#[derive(Default)]
+pub struct Files {
+    open: Mutex<BTreeSet<i32>>,
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        if let Ok(open) = self.open.get_mut() {
+            for fd in open.iter() {
+                // SAFETY: 1. the descriptor was opened for the enclave, which has ended.
+                unsafe { libc::close(*fd) };
             }
-            // SAFETY: 1. close has no memory arguments.
-            check(i64::from(unsafe { libc::close(a[0] as i32) }))
         }
+    }
+}
+
+impl Files {
+    pub(super) fn serve(&self, call: Ocall, a: &[u64; 6], data: &mut [u8], in_len: usize, out_len: usize) -> i64 {
+        match call {
+            Ocall::Open => {
+                let r = with_path(&data[..in_len], |p| {
+                    // SAFETY: 1. `p` is a C string.
+                    check(i64::from(unsafe { libc::open(p.as_ptr(), a[0] as i32 | libc::O_CLOEXEC, a[1] as u32) }))
+                });
+                if let (true, Ok(mut open)) = (r >= 0, self.open.lock()) {
+                    open.insert(r as i32);
+                }
+                r
+            }
+            Ocall::Close => {
+                let ours = self.open.lock().is_ok_and(|mut open| open.remove(&(a[0] as i32)));
+                if !ours {
+                    return -i64::from(libc::EBADF);
+                }
+                // SAFETY: 1. close has no memory arguments; the descriptor is the enclave's.
+                check(i64::from(unsafe { libc::close(a[0] as i32) }))
+            }
+            _ => serve(call, a, data, in_len, out_len),
+        }
+    }
+}
+
+fn serve(call: Ocall, a: &[u64; 6], data: &mut [u8], in_len: usize, out_len: usize) -> i64 {
+    match call {
         Ocall::Pread => {
             let n = out_len.min(a[2] as usize);
             // SAFETY: 1. `data` is writable for n bytes.

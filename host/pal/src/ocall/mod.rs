@@ -41,6 +41,7 @@ pub struct Host {
     stats: Mutex<Vec<(String, String)>>,
     terminals: stream::Terminals,
     ocalls: AtomicU64,
+    files: files::Files,
 }
 
 impl Host {
@@ -62,6 +63,7 @@ impl Host {
             stats: Mutex::new(Vec::new()),
             terminals: stream::Terminals::default(),
             ocalls: AtomicU64::new(0),
+            files: files::Files::default(),
         })
     }
 
@@ -80,9 +82,10 @@ impl Host {
     pub fn failure(&self) -> String {
         self.failure.lock().map_or_else(|_| String::new(), |f| String::from_utf8_lossy(&f).into_owned())
     }
-    /// A host signal for the whole enclave (async-signal-safe).
+    /// A host signal for the whole enclave (async-signal-safe). A busy vCPU is kicked, so that it hears of it.
     pub fn signal(&self, n: i32) {
         self.wait.signal(n);
+        (self.kick)(0);
     }
     /// Changed paths and statistics reported so far.
     pub fn take_reports(&self) -> (Vec<Vec<u8>>, Vec<(String, String)>) {
@@ -138,7 +141,7 @@ impl Host {
             Ocall::Write => stream::write(a[0] as i32, a[1] != 0, &data[..in_len]),
             Ocall::Ioctl => self.terminals.ioctl(a[0] as i32, a[1], data, in_len, out_len),
             Ocall::Seek => stream::seek(a[0] as i32, a[1] as i32, a[2] as i64),
-            _ => files::serve(call, a, data, in_len, out_len),
+            _ => self.files.serve(call, a, data, in_len, out_len),
         }
     }
 

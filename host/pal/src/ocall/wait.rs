@@ -65,7 +65,7 @@ impl Waiter {
     pub(super) fn wait(&self, vcpu: u32, deadline: u64, _seq: u64, out: &mut [u8], ended: impl Fn() -> bool) -> i64 {
         // A wait without room for events is a nap and takes none.
         if out.len() < size_of::<HostEvents>() {
-            std::thread::yield_now();
+            std::thread::sleep(std::time::Duration::from_micros(50));
             return 0;
         }
         let Some(own) = self.wake.get(vcpu as usize).copied() else {

@@ -50,10 +50,8 @@ pub(super) unsafe extern "C" fn on_signal(
     }
     save(uc, thread_ref.tcs, bases, kick);
     set_cssa(thread_ref.tcs, 1);
-    let (fs, gs) = (thread_ref.host_fs, thread_ref.host_gs);
     // SAFETY: 1. the frame is in SSA[0], CSSA is 1.
     let code = unsafe { entry::enter_nested(thread) };
-    let _ = (fs, gs);
     set_cssa(thread_ref.tcs, 0);
     if code != layout::EXIT_AEX_DONE {
         default_action(libc::SIGABRT);
