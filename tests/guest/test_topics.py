@@ -21,6 +21,12 @@ CASES = [
     for topic in TOPICS
     for case in re.findall(r"^CASE\((\w+)\)", (SOURCES / f"{topic}.c").read_text(), re.MULTILINE)
 ]
+# What does not work yet, with what is missing. A listed case that passes fails the run.
+GAPS = {
+    ("memory", "file_shrinks_under_a_mapping"): "ftruncate does not take pages away from shared mappings",
+    ("times", "posix_timers"): "timer_create and kin are ENOSYS",
+    ("many", "cpu_limit"): "RLIMIT_CPU sends no SIGXCPU",
+}
 COMMON = ["-w", "-pthread"]
 TIMEOUT = 20
 
@@ -30,7 +36,9 @@ def program(topic: str, *flags: str) -> Path:
 
 
 @pytest.mark.parametrize(("topic", "case"), CASES, ids=[f"{t}-{c}" for t, c in CASES])
-def test_case(topic: str, case: str, seed: int) -> None:
+def test_case(topic: str, case: str, seed: int, request: pytest.FixtureRequest) -> None:
+    if reason := GAPS.get((topic, case)):
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
     env = {"GUEST_SEED": str(seed)}
     result = same([program(topic, "-static"), case], env=env, timeout=TIMEOUT)
     assert result.returncode == 0, result.text
@@ -39,7 +47,8 @@ def test_case(topic: str, case: str, seed: int) -> None:
 @pytest.mark.parametrize("topic", [t for t in TOPICS if t not in ("many", "hostile")])
 def test_topic_dynamic(topic: str) -> None:
     """All cases of a topic in one enclave, position-independent and dynamically linked."""
-    result = same([program(topic, "-pie", "-fPIE")], timeout=60)
+    gaps = [f"-{case}" for gap_topic, case in GAPS if gap_topic == topic]
+    result = same([program(topic, "-pie", "-fPIE"), *gaps], timeout=60)
     assert result.returncode == 0
     assert "not so" not in result.text
 

@@ -156,8 +156,19 @@ impl HostStat {
     /// Wire form.
     pub fn to_bytes(&self) -> [u8; Self::SIZE] {
         let v = [
-            self.dev, self.ino, self.mode, self.nlink, self.uid, self.gid, self.rdev, self.size, self.blksize,
-            self.blocks, self.atime_ns as u64, self.mtime_ns as u64, self.ctime_ns as u64,
+            self.dev,
+            self.ino,
+            self.mode,
+            self.nlink,
+            self.uid,
+            self.gid,
+            self.rdev,
+            self.size,
+            self.blksize,
+            self.blocks,
+            self.atime_ns as u64,
+            self.mtime_ns as u64,
+            self.ctime_ns as u64,
         ];
         let mut out = [0; Self::SIZE];
         for (i, x) in v.iter().enumerate() {
@@ -173,8 +184,19 @@ impl HostStat {
             u64::from_le_bytes(w)
         };
         Self {
-            dev: at(0), ino: at(1), mode: at(2), nlink: at(3), uid: at(4), gid: at(5), rdev: at(6), size: at(7),
-            blksize: at(8), blocks: at(9), atime_ns: at(10) as i64, mtime_ns: at(11) as i64, ctime_ns: at(12) as i64,
+            dev: at(0),
+            ino: at(1),
+            mode: at(2),
+            nlink: at(3),
+            uid: at(4),
+            gid: at(5),
+            rdev: at(6),
+            size: at(7),
+            blksize: at(8),
+            blocks: at(9),
+            atime_ns: at(10) as i64,
+            mtime_ns: at(11) as i64,
+            ctime_ns: at(12) as i64,
         }
     }
 }
@@ -291,7 +313,17 @@ impl LaunchParams {
             binds.push((r.bytes()?, r.bytes()?, r.bytes()?));
         }
         let hostname = r.bytes()?;
-        Some(Self { program, argv, envp, cwd, binds, hostname, uid: r.u32()?, gid: r.u32()?, flags: r.u32()? })
+        Some(Self {
+            program,
+            argv,
+            envp,
+            cwd,
+            binds,
+            hostname,
+            uid: r.u32()?,
+            gid: r.u32()?,
+            flags: r.u32()?,
+        })
     }
 }
 

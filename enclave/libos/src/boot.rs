@@ -59,7 +59,8 @@ fn start(params: &LaunchParams) -> core::result::Result<Arc<Task>, (u64, String)
         groups: Vec::new(),
     };
     let oom = |_| (125, String::from("not enough enclave memory for the first process: raise --memory"));
-    let task = process::new_init(crate::fs::first_files(), crate::fs::first_fs(&params.cwd), cred).map_err(oom)?;
+    let task =
+        process::new_init(crate::fs::first_files(), crate::fs::first_fs(&params.cwd), cred).map_err(oom)?;
     let result = exec_searching(&task, params);
     result.map_err(|e| match e {
         Errno::ENOENT => (127, format!("{name}: not found (looked in PATH inside the enclave)")),
@@ -74,7 +75,8 @@ fn start(params: &LaunchParams) -> core::result::Result<Arc<Task>, (u64, String)
 /// Looks the program up in PATH as execvp does.
 fn exec_searching(task: &Arc<Task>, params: &LaunchParams) -> Result<()> {
     let run = |path: &[u8]| {
-        let absolute = if path.starts_with(b"/") { path.to_vec() } else { [&params.cwd[..], b"/", path].concat() };
+        let absolute =
+            if path.starts_with(b"/") { path.to_vec() } else { [&params.cwd[..], b"/", path].concat() };
         crate::loader::exec(task, &absolute, params.argv.clone(), params.envp.clone())
     };
     if params.program.contains(&b'/') {
@@ -104,8 +106,11 @@ pub fn finish(status: WaitStatus) -> ! {
     if flags & FLAG_STATS != 0 {
         crate::stats::report();
     }
-    let (kind, value) =
-        if status & 0x7f == 0 { (0, u64::from(status as u32 >> 8 & 0xff)) } else { (1, status as u64 & 0x7f) };
+    let (kind, value) = if status & 0x7f == 0 {
+        (0, u64::from(status as u32 >> 8 & 0xff))
+    } else {
+        (1, status as u64 & 0x7f)
+    };
     occlum_rt::ocall::call(Ocall::Exit, &[kind, value], &[], &mut []);
     occlum_rt::halt()
 }

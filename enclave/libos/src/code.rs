@@ -83,7 +83,6 @@ pub enum CodeError {
     Full,
 }
 
-
 /// Is the region one that every process with the same file mapping shares?
 pub fn is_shared_region(id: u64) -> bool {
     CACHE.with(|c| c.shared_ids.contains(&id))
@@ -301,7 +300,8 @@ static THUNKS: BklCell<BTreeMap<u32, u32>> = BklCell::new(BTreeMap::new());
 /// Brings a task that was interrupted at a translated pc back to its original state (R22): registers and pc.
 pub fn undo(task: &Task, translated: u64) -> Result<u32> {
     let pc = u32::try_from(translated).map_err(|_| Errno::EFAULT)?;
-    let thunk = THUNKS.with(|t| t.range(..=pc).next_back().filter(|(b, _)| pc - **b < 16).map(|(b, o)| (*b, *o)));
+    let thunk =
+        THUNKS.with(|t| t.range(..=pc).next_back().filter(|(b, _)| pc - **b < 16).map(|(b, o)| (*b, *o)));
     if let Some((base, off)) = thunk {
         if pc == base {
             task.rt.set_gpr(11, task.rt.spill(11));

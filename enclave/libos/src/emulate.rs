@@ -14,10 +14,24 @@ use occlum_linux_abi::signo;
 /// cpuid 1 edx: fpu tsc msr pae cx8 sep cmov pat clfsh mmx fxsr sse sse2 (no ht, no psn).
 pub const CPUID_1_EDX: u32 = 0x0781_8151 | 1 << 15 | 1 << 13;
 /// cpuid 1 ecx: sse3 pclmul ssse3 fma cx16 sse4.1 sse4.2 movbe popcnt aes xsave osxsave avx f16c rdrand hypervisor.
-const CPUID_1_ECX: u32 = 1 | 1 << 1 | 1 << 9 | 1 << 12 | 1 << 13 | 1 << 19 | 1 << 20 | 1 << 22 | 1 << 23 | 1 << 25
-    | 1 << 26 | 1 << 27 | 1 << 28 | 1 << 29 | 1 << 30 | 1 << 31;
-/// cpuid 7 ebx: bmi1 avx2 bmi2 erms.
-const CPUID_7_EBX: u32 = 1 << 3 | 1 << 5 | 1 << 8 | 1 << 9;
+const CPUID_1_ECX: u32 = 1
+    | 1 << 1
+    | 1 << 9
+    | 1 << 12
+    | 1 << 13
+    | 1 << 19
+    | 1 << 20
+    | 1 << 22
+    | 1 << 23
+    | 1 << 25
+    | 1 << 26
+    | 1 << 27
+    | 1 << 28
+    | 1 << 29
+    | 1 << 30
+    | 1 << 31;
+/// cpuid 7 ebx: bmi1 avx2 bmi2 erms sha (every CPU with SGX2 and EDMM has SHA; the simulator checks for it).
+const CPUID_7_EBX: u32 = 1 << 3 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 29;
 
 /// The constant cpuid table: x86-64-v3, nothing that the translator refuses (R30). Leaf 0xd says no size, so that ld.so
 /// picks fxsave for its lazy-binding trampoline.
@@ -105,9 +119,17 @@ fn step(t: &Arc<Task>, insn: &Instruction, pc: u32) -> Outcome {
         Mnemonic::Pushfq | Mnemonic::Pushf => push_flags(t, insn),
         Mnemonic::Rdpid => Outcome::Unsupported,
         Mnemonic::Bt | Mnemonic::Bts | Mnemonic::Btr | Mnemonic::Btc => bit_string(t, insn),
-        Mnemonic::Fxsave | Mnemonic::Fxsave64 | Mnemonic::Xsave | Mnemonic::Xsave64 | Mnemonic::Xsavec
-        | Mnemonic::Xsavec64 | Mnemonic::Xsaveopt | Mnemonic::Xsaveopt64 => save_state(t, insn),
-        Mnemonic::Fxrstor | Mnemonic::Fxrstor64 | Mnemonic::Xrstor | Mnemonic::Xrstor64 => restore_state(t, insn),
+        Mnemonic::Fxsave
+        | Mnemonic::Fxsave64
+        | Mnemonic::Xsave
+        | Mnemonic::Xsave64
+        | Mnemonic::Xsavec
+        | Mnemonic::Xsavec64
+        | Mnemonic::Xsaveopt
+        | Mnemonic::Xsaveopt64 => save_state(t, insn),
+        Mnemonic::Fxrstor | Mnemonic::Fxrstor64 | Mnemonic::Xrstor | Mnemonic::Xrstor64 => {
+            restore_state(t, insn)
+        }
         Mnemonic::Fnstenv => store_env(t, insn, false),
         Mnemonic::Fnsave => store_env(t, insn, true),
         Mnemonic::Fldenv => load_env(t, insn, false),
@@ -123,12 +145,27 @@ fn step(t: &Arc<Task>, insn: &Instruction, pc: u32) -> Outcome {
         Mnemonic::Ud2 | Mnemonic::Ud0 | Mnemonic::Ud1 => {
             Outcome::Signal(signo::SIGILL, Info::fault(2, u64::from(pc)))
         }
-        Mnemonic::Hlt | Mnemonic::In | Mnemonic::Out | Mnemonic::Cli | Mnemonic::Sti | Mnemonic::Int
-        | Mnemonic::Insb | Mnemonic::Insd | Mnemonic::Insw | Mnemonic::Outsb | Mnemonic::Outsd
-        | Mnemonic::Outsw | Mnemonic::Wrmsr | Mnemonic::Rdmsr | Mnemonic::Iretq | Mnemonic::Iretd
-        | Mnemonic::Invd | Mnemonic::Wbinvd | Mnemonic::Lgdt | Mnemonic::Lidt | Mnemonic::Swapgs => {
-            Outcome::Signal(signo::SIGSEGV, Info::kernel())
-        }
+        Mnemonic::Hlt
+        | Mnemonic::In
+        | Mnemonic::Out
+        | Mnemonic::Cli
+        | Mnemonic::Sti
+        | Mnemonic::Int
+        | Mnemonic::Insb
+        | Mnemonic::Insd
+        | Mnemonic::Insw
+        | Mnemonic::Outsb
+        | Mnemonic::Outsd
+        | Mnemonic::Outsw
+        | Mnemonic::Wrmsr
+        | Mnemonic::Rdmsr
+        | Mnemonic::Iretq
+        | Mnemonic::Iretd
+        | Mnemonic::Invd
+        | Mnemonic::Wbinvd
+        | Mnemonic::Lgdt
+        | Mnemonic::Lidt
+        | Mnemonic::Swapgs => Outcome::Signal(signo::SIGSEGV, Info::kernel()),
         Mnemonic::INVALID => Outcome::Signal(signo::SIGILL, Info::fault(2, u64::from(pc))),
         Mnemonic::Mov | Mnemonic::Push | Mnemonic::Pop => segment_move(t, insn),
         Mnemonic::Xlatb => {
@@ -142,6 +179,7 @@ fn step(t: &Arc<Task>, insn: &Instruction, pc: u32) -> Outcome {
             }
         }
         Mnemonic::Enter => enter(t, insn),
+        Mnemonic::Xchg => exchange(t, insn),
         _ => Outcome::Unsupported,
     }
 }
@@ -251,10 +289,7 @@ fn bit_string(t: &Task, insn: &Instruction) -> Outcome {
 }
 
 fn is_fx(insn: &Instruction) -> bool {
-    matches!(
-        insn.mnemonic(),
-        Mnemonic::Fxsave | Mnemonic::Fxsave64 | Mnemonic::Fxrstor | Mnemonic::Fxrstor64
-    )
+    matches!(insn.mnemonic(), Mnemonic::Fxsave | Mnemonic::Fxsave64 | Mnemonic::Fxrstor | Mnemonic::Fxrstor64)
 }
 
 /// fxsave and the xsave family in standard form; instruction and data pointers are zero (R12).
@@ -277,7 +312,8 @@ fn save_state(t: &Task, insn: &Instruction) -> Outcome {
         header[8] = mask;
         header[15] = 0x80;
     }
-    let parts: [(bool, usize, usize); 3] = [(mask & 3 != 0, 0, 160), (mask & 2 != 0, 160, 416), (mask & 4 != 0, 576, 832)];
+    let parts: [(bool, usize, usize); 3] =
+        [(mask & 3 != 0, 0, 160), (mask & 2 != 0, 160, 416), (mask & 4 != 0, 576, 832)];
     for (on, from, to) in parts {
         if on && uaccess::write_bytes(at + from as u64, &x[from..to]).is_err() {
             return segv(at);
@@ -430,6 +466,18 @@ fn segment_move(t: &Task, insn: &Instruction) -> Outcome {
         return Outcome::Next;
     }
     write_or_segv(address(t, insn), &(v as u16).to_le_bytes())
+}
+
+/// xchg of two 64-bit registers, one of them rsp (stack switches by hand).
+fn exchange(t: &Task, insn: &Instruction) -> Outcome {
+    let (a, b) = (insn.op0_register(), insn.op1_register());
+    if insn.op0_kind() != OpKind::Register || insn.op1_kind() != OpKind::Register || a.size() != 8 {
+        return Outcome::Unsupported;
+    }
+    let (x, y) = (t.rt.gpr(a.number()), t.rt.gpr(b.number()));
+    t.rt.set_gpr(a.number(), y);
+    t.rt.set_gpr(b.number(), x);
+    Outcome::Next
 }
 
 fn enter(t: &Task, insn: &Instruction) -> Outcome {

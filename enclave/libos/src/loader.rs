@@ -187,8 +187,8 @@ fn build(r: &Request, stack_limit: u64, cred: &crate::process::Cred) -> Result<B
     let stack_len = page_ceil(stack_limit.clamp(256 << 10, STACK_MAX));
     let stack_top = MAP_MAX - (1 << 20);
     let rw = mf::PROT_READ | mf::PROT_WRITE;
-    let prot = if r.program.elf.exec_stack { rw } else { rw };
-    let stack = mm.map(Some(stack_top - stack_len), 0, stack_len, prot, Backing::Anon)?;
+    // The stack lies above EXEC_MAX, so it is never executable, whatever PT_GNU_STACK asks for.
+    let stack = mm.map(Some(stack_top - stack_len), 0, stack_len, rw, Backing::Anon)?;
     mm.set_name(stack, "[stack]");
     let program_entry = r.program.elf.entry.wrapping_add(bias) & 0xffff_ffff;
     let (entry, interp_bias) = match &r.interp {

@@ -270,7 +270,12 @@ impl Mm {
             }
             if u64::from(b.next_slot) < domain::COUNT && b.free_slots.len() < SLOTS_KEPT {
                 b.next_slot += 1;
-                return Some(FreeSlot { index: b.next_slot - 1, affinity, retained: Vec::new(), parked: Vec::new() });
+                return Some(FreeSlot {
+                    index: b.next_slot - 1,
+                    affinity,
+                    retained: Vec::new(),
+                    parked: Vec::new(),
+                });
             }
             (!b.free_slots.is_empty()).then(|| b.free_slots.remove(0))
         });
@@ -425,7 +430,8 @@ impl Mm {
             _ => None,
         };
         let hit = self.parked.with_mut(|list| {
-            let (hit, rest) = core::mem::take(list).into_iter().partition(|p| p.range.start < end && start < p.range.end);
+            let (hit, rest) =
+                core::mem::take(list).into_iter().partition(|p| p.range.start < end && start < p.range.end);
             *list = rest;
             let hit: Vec<Parked> = hit;
             hit
@@ -433,7 +439,8 @@ impl Mm {
         for p in hit {
             let pages = (p.range.end - p.range.start) / PAGE;
             let inside = start <= p.range.start && p.range.end <= end;
-            let fits = inside && content.is_some_and(|(id, off)| id == p.file && off + (p.range.start - start) == p.off);
+            let fits = inside
+                && content.is_some_and(|(id, off)| id == p.file && off + (p.range.start - start) == p.off);
             if fits {
                 self.protect(p.range.clone(), 1, false, false)?;
                 self.set_resident(p.range, true);
@@ -463,7 +470,8 @@ impl Mm {
     }
 
     fn protect(&self, r: Range<u64>, host_rights: u32, populate: bool, drop_content: bool) -> Result<()> {
-        self.slot.protect(r.start, r.end - r.start, host_rights, populate, drop_content)
+        self.slot
+            .protect(r.start, r.end - r.start, host_rights, populate, drop_content)
             .map_err(|_| Errno::ENOMEM)
     }
 
@@ -523,7 +531,13 @@ impl Mm {
         r
     }
 
-    fn commit(&self, start: u64, vma: &Vma, run: Range<u64>, page: u64) -> core::result::Result<(), FaultError> {
+    fn commit(
+        &self,
+        start: u64,
+        vma: &Vma,
+        run: Range<u64>,
+        page: u64,
+    ) -> core::result::Result<(), FaultError> {
         match &vma.backing {
             Backing::Shared(object, o) => return self.commit_shared(start, vma, object, *o, run),
             Backing::File(f, foff) => {
@@ -609,10 +623,11 @@ impl Mm {
             self.alias(at, arena, if fresh { 3 } else { want }).map_err(|_| FaultError::OutOfMemory)?;
             if fresh {
                 let page = at..at + PAGE;
-                let filled = self.slot.zero(at, PAGE).map_err(|_| Errno::EFAULT).and_then(|()| match &object.file {
-                    Some(f) => self.copy_in(f, ooff, &page),
-                    None => Ok(()),
-                });
+                let filled =
+                    self.slot.zero(at, PAGE).map_err(|_| Errno::EFAULT).and_then(|()| match &object.file {
+                        Some(f) => self.copy_in(f, ooff, &page),
+                        None => Ok(()),
+                    });
                 filled.map_err(|_| FaultError::OutOfMemory)?;
                 object.pages.with_mut(|p| p.insert(ooff / PAGE, arena));
                 if want != 3 {
@@ -1047,7 +1062,12 @@ impl Mm {
             i.layout = self.layout();
         });
         for (start, vma) in &vmas {
-            child.settle_parked(*start, vma.end, if vma.private_code { 3 } else { vma.prot }, &vma.backing)?;
+            child.settle_parked(
+                *start,
+                vma.end,
+                if vma.private_code { 3 } else { vma.prot },
+                &vma.backing,
+            )?;
             if vma.is_shared() {
                 continue;
             }
@@ -1101,7 +1121,7 @@ impl Drop for Mm {
         }
         parked.append(&mut self.parked.take());
         // What is between two parked runs goes with one host call.
-        for gap in gaps(&parked, MAP_MIN..EXEC_MAX).into_iter().chain([EXEC_MAX..MAP_MAX]) {
+        for gap in gaps(&parked, MAP_MIN..EXEC_MAX).into_iter().chain(core::iter::once(EXEC_MAX..MAP_MAX)) {
             let runs = self.resident_runs(gap);
             if let (Some(first), Some(last)) = (runs.first(), runs.last()) {
                 let _ = self.protect(first.start..last.end, 0, false, true);
@@ -1135,7 +1155,8 @@ impl Mm {
 
 /// The parts of `r` that no parked run covers.
 fn gaps(parked: &[Parked], r: Range<u64>) -> Vec<Range<u64>> {
-    let mut runs: Vec<Range<u64>> = parked.iter().map(|p| p.range.clone()).filter(|p| p.start < r.end).collect();
+    let mut runs: Vec<Range<u64>> =
+        parked.iter().map(|p| p.range.clone()).filter(|p| p.start < r.end).collect();
     runs.sort_by_key(|p| p.start);
     let mut at = r.start;
     let mut out = Vec::new();
@@ -1227,7 +1248,8 @@ pub fn after_write(inode: &dyn crate::fs::Inode, off: u64, len: u64) {
     }
     let id = inode.file_id().0;
     let Some(object) = BY_FILE.with(|m| m.get(&id).and_then(Weak::upgrade)) else { return };
-    let pages: Vec<u64> = object.pages.with(|p| p.range(off / PAGE..=(off + len) / PAGE).map(|(k, _)| *k).collect());
+    let pages: Vec<u64> =
+        object.pages.with(|p| p.range(off / PAGE..=(off + len) / PAGE).map(|(k, _)| *k).collect());
     for p in crate::process::Process::all() {
         let Some(mm) = p.mm() else { continue };
         for (start, vma) in mm.vmas() {

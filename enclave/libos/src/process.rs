@@ -283,7 +283,9 @@ fn alloc_pid() -> Result<i32> {
         let used = PIDS.with(|p| {
             p.contains_key(&pid)
                 || p.values().any(|x| {
-                    x.pgid.get() == pid || x.sid.get() == pid || x.tasks.with(|t| t.iter().any(|t| t.tid == pid))
+                    x.pgid.get() == pid
+                        || x.sid.get() == pid
+                        || x.tasks.with(|t| t.iter().any(|t| t.tid == pid))
                 })
         });
         if !used {
@@ -465,7 +467,8 @@ fn clone_process(me: &Arc<Task>, r: &CloneRequest) -> Result<Arc<Task>> {
     let files = if r.flags & cl::CLONE_FILES != 0 { files } else { files.dup_all() };
     let fs = p.fs();
     let fs = if r.flags & cl::CLONE_FS != 0 { fs } else { fs.dup() };
-    let parent = if r.flags & cl::CLONE_PARENT != 0 { p.parent.with(Clone::clone) } else { Arc::downgrade(p) };
+    let parent =
+        if r.flags & cl::CLONE_PARENT != 0 { p.parent.with(Clone::clone) } else { Arc::downgrade(p) };
     let child = Arc::new(Process {
         pid,
         parent: BklCell::new(parent.clone()),

@@ -176,7 +176,11 @@ impl SigActions {
     /// exec: handlers become default, ignored stays ignored.
     pub fn reset_for_exec(&mut self) {
         for a in &mut self.0 {
-            *a = if a.handler == SIG_IGN { Action { handler: SIG_IGN, ..Action::default() } } else { Action::default() };
+            *a = if a.handler == SIG_IGN {
+                Action { handler: SIG_IGN, ..Action::default() }
+            } else {
+                Action::default()
+            };
         }
     }
     /// Are children reaped without wait (SIGCHLD ignored or SA_NOCLDWAIT)?
@@ -249,7 +253,7 @@ fn prepare_send(p: &Arc<Process>, sig: i32) -> bool {
     }
     let blocked = p.tasks.with(|t| t.iter().all(|t| t.mask.get() & bit(sig) != 0));
     // An ignored signal is dropped at once, unless somebody may sigwait for it.
-    !(p.actions.with(|a| a.is_ignored(sig)) && !blocked)
+    blocked || !p.actions.with(|a| a.is_ignored(sig))
 }
 
 fn notify_job(p: &Arc<Process>, status: WaitStatus) {
@@ -367,6 +371,9 @@ pub fn fire_itimers(now: u64) {
         let (at, interval) = p.itimer.get();
         if at != 0 && at <= now {
             p.itimer.set(if interval == 0 { (0, 0) } else { (now + interval, interval) });
+            if interval != 0 {
+                crate::sched::arm_timer(now + interval);
+            }
             send_process(&p, SIGALRM as i32, Info::kernel());
         }
     }
@@ -521,7 +528,9 @@ fn handle(t: &Arc<Task>, sig: i32, info: Info, a: Action) -> Result<()> {
     }
     t.mask.set(blocked & !UNBLOCKABLE);
     if a.flags & SA_RESETHAND != 0 {
-        t.process.actions.with_mut(|x| x.set(sig, Action { flags: a.flags & SA_SIGINFO, ..Action::default() }));
+        t.process
+            .actions
+            .with_mut(|x| x.set(sig, Action { flags: a.flags & SA_SIGINFO, ..Action::default() }));
     }
     let _ = SA_RESTORER;
     Ok(())

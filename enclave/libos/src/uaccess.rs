@@ -22,7 +22,8 @@ fn with_faults<T>(
     loop {
         match copy() {
             Ok(v) => return Ok(v),
-            Err(f) => mm.handle_fault(f.off, if f.write { crate::mm::Access::Write } else { crate::mm::Access::Read })
+            Err(f) => mm
+                .handle_fault(f.off, if f.write { crate::mm::Access::Write } else { crate::mm::Access::Read })
                 .map_err(|_| Errno::EFAULT)?,
         }
     }
@@ -136,7 +137,9 @@ pub fn read_iovecs(off: u64, count: u64) -> Result<Vec<(u64, u64)>> {
     let mut out = Vec::with_capacity(count as usize);
     let mut total = 0u64;
     for e in raw.chunks_exact(16) {
-        let word = |i: usize| u64::from_le_bytes([e[i], e[i+1], e[i+2], e[i+3], e[i+4], e[i+5], e[i+6], e[i+7]]);
+        let word = |i: usize| {
+            u64::from_le_bytes([e[i], e[i + 1], e[i + 2], e[i + 3], e[i + 4], e[i + 5], e[i + 6], e[i + 7]])
+        };
         let (base, len) = (word(0), word(8));
         if len > i64::MAX as u64 {
             return Err(Errno::EINVAL);

@@ -81,7 +81,12 @@ pub(crate) fn each_page(
     f(&Page { addr: layout::CONFIG_PAGE, flags: secinfo::R | secinfo::REG, bytes: config.to_page() })?;
     for n in 0..config.vcpus {
         let base = layout::thread(n);
-        let tcs = Tcs { ossa: base + layout::SSA, nssa: layout::NSSA, oentry: entry, ofsbase: base + layout::IDLE_CTX };
+        let tcs = Tcs {
+            ossa: base + layout::SSA,
+            nssa: layout::NSSA,
+            oentry: entry,
+            ofsbase: base + layout::IDLE_CTX,
+        };
         f(&Page { addr: base, flags: secinfo::TCS, bytes: tcs.to_page() })?;
         for (from, to) in layout::RW_RUNS {
             for off in (from..to).step_by(PAGE) {

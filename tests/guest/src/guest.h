@@ -110,10 +110,24 @@ __attribute__((unused)) static int64_t now_ms(void) {
     return t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+/* Arguments: a case's name runs it alone; "-NAME" arguments run all but these, each in a child. */
+static int left_out(int argc, char **argv, const char *name) {
+    for (int i = 1; i < argc; i++) {
+        if (argv[i][0] == '-' && strcmp(argv[i] + 1, name) == 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 int main(int argc, char **argv) {
+    int alone = argc > 1 && argv[1][0] != '-';
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (int i = 0; i < guest_case_count; i++) {
-        if (argc > 1) {
+        if (left_out(argc, argv, guest_cases[i].name)) {
+            continue;
+        }
+        if (alone) {
             if (strcmp(argv[1], guest_cases[i].name) == 0) {
                 guest_cases[i].run();
                 fflush(stdout);
@@ -129,6 +143,6 @@ int main(int argc, char **argv) {
         }
         report(guest_cases[i].name, child);
     }
-    return argc > 1 ? 99 : 0;
+    return alone ? 99 : 0;
 }
 #endif

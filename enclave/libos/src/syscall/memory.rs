@@ -49,7 +49,11 @@ pub fn sys_mmap(a: &[u64; 6]) -> Result<usize> {
 /// RLIMIT_AS.
 fn within_address_limit(mm: &crate::mm::Mm, more: u64) -> Result<()> {
     let limit = current_process().rlimit(9);
-    if limit == u64::MAX || mm.mapped_bytes().saturating_add(more) <= limit { Ok(()) } else { Err(Errno::ENOMEM) }
+    if limit == u64::MAX || mm.mapped_bytes().saturating_add(more) <= limit {
+        Ok(())
+    } else {
+        Err(Errno::ENOMEM)
+    }
 }
 
 fn overlaps(mm: &crate::mm::Mm, addr: u64, len: u64) -> bool {

@@ -177,11 +177,8 @@ fn exception(t: &Arc<Task>, e: &Exception) {
 /// FPE_ code of an unmasked x87 (16) or SSE (19) exception.
 fn fp_code(t: &Arc<Task>, vector: u8) -> i32 {
     let x = t.rt.xsave();
-    let (status, mask) = if vector == 16 {
-        (x[2], x[0])
-    } else {
-        (x[24], (u16::from_le_bytes([x[24], x[25]]) >> 7) as u8)
-    };
+    let (status, mask) =
+        if vector == 16 { (x[2], x[0]) } else { (x[24], (u16::from_le_bytes([x[24], x[25]]) >> 7) as u8) };
     match status & !mask & 0x3f {
         e if e & 1 != 0 => 7,
         e if e & 4 != 0 => 3,
@@ -234,7 +231,8 @@ fn land_on(t: &Arc<Task>, kind: Kind, off: u32) {
         t.rt.set_gpr(4, t.rt.gpr(4).wrapping_add(8) & 0xffff_ffff);
     }
     t.rt.set_rip(off);
-    let f = if current_mm().find(u64::from(off)).is_some() { FaultError::Denied } else { FaultError::NotMapped };
+    let f =
+        if current_mm().find(u64::from(off)).is_some() { FaultError::Denied } else { FaultError::NotMapped };
     memory_signal(t, u64::from(off), f, 0x14);
 }
 

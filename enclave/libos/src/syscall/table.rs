@@ -49,18 +49,42 @@ pub struct Row {
 }
 
 macro_rules! kind {
-    (int) => { Arg::Int };
-    (uint) => { Arg::Uint };
-    (fd) => { Arg::Fd };
-    (size) => { Arg::Size };
-    (off) => { Arg::Off };
-    (flags) => { Arg::Flags };
-    (mode) => { Arg::Mode };
-    (ptr) => { Arg::Ptr };
-    (str) => { Arg::Str };
-    (outbuf) => { Arg::OutBuf };
-    (inbuf) => { Arg::InBuf };
-    (iov) => { Arg::Iov };
+    (int) => {
+        Arg::Int
+    };
+    (uint) => {
+        Arg::Uint
+    };
+    (fd) => {
+        Arg::Fd
+    };
+    (size) => {
+        Arg::Size
+    };
+    (off) => {
+        Arg::Off
+    };
+    (flags) => {
+        Arg::Flags
+    };
+    (mode) => {
+        Arg::Mode
+    };
+    (ptr) => {
+        Arg::Ptr
+    };
+    (str) => {
+        Arg::Str
+    };
+    (outbuf) => {
+        Arg::OutBuf
+    };
+    (inbuf) => {
+        Arg::InBuf
+    };
+    (iov) => {
+        Arg::Iov
+    };
 }
 macro_rules! table {
     ($($nr:ident $name:ident($($a:ident: $k:ident),*) => $h:expr $(, $own:ident)?;)*) => {

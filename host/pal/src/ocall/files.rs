@@ -27,12 +27,21 @@ impl Drop for Files {
 }
 
 impl Files {
-    pub(super) fn serve(&self, call: Ocall, a: &[u64; 6], data: &mut [u8], in_len: usize, out_len: usize) -> i64 {
+    pub(super) fn serve(
+        &self,
+        call: Ocall,
+        a: &[u64; 6],
+        data: &mut [u8],
+        in_len: usize,
+        out_len: usize,
+    ) -> i64 {
         match call {
             Ocall::Open => {
+                let flags = a[0] as i32 | libc::O_CLOEXEC;
                 let r = with_path(&data[..in_len], |p| {
                     // SAFETY: 1. `p` is a C string.
-                    check(i64::from(unsafe { libc::open(p.as_ptr(), a[0] as i32 | libc::O_CLOEXEC, a[1] as u32) }))
+                    let fd = unsafe { libc::open(p.as_ptr(), flags, a[1] as u32) };
+                    check(i64::from(fd))
                 });
                 if let (true, Ok(mut open)) = (r >= 0, self.open.lock()) {
                     open.insert(r as i32);
@@ -67,8 +76,9 @@ fn serve(call: Ocall, a: &[u64; 6], data: &mut [u8], in_len: usize, out_len: usi
         Ocall::Readlink => readlink(data, in_len, out_len),
         Ocall::Readdir => readdir(a[0] as i32, a[1] as i64, &mut data[..out_len]),
         Ocall::PathOp => path_op(a, &data[..in_len]),
-        // SAFETY: 1. ftruncate and fsync have no memory arguments.
+        // SAFETY: 1. ftruncate has no memory arguments.
         Ocall::Ftruncate => check(i64::from(unsafe { libc::ftruncate(a[0] as i32, a[1] as i64) })),
+        // SAFETY: 1. fsync has no memory arguments.
         Ocall::Fsync => check(i64::from(unsafe { libc::fsync(a[0] as i32) })),
         Ocall::Statfs => statfs(data, in_len, out_len),
         _ => -i64::from(libc::ENOSYS),
@@ -123,10 +133,12 @@ fn stat(a: &[u64; 6], data: &mut [u8], in_len: usize, out_len: usize) -> i64 {
 }
 
 fn readlink(data: &mut [u8], in_len: usize, out_len: usize) -> i64 {
-    with_path(&data[..in_len].to_vec(), |p| {
-        // SAFETY: 1. `p` is a C string; 2. `data` is writable for out_len bytes.
-        check(unsafe { libc::readlink(p.as_ptr(), data.as_mut_ptr().cast(), out_len) } as i64)
-    })
+    let p = match path(&data[..in_len]) {
+        Ok(p) => p,
+        Err(e) => return e,
+    };
+    // SAFETY: 1. `p` is a C string; 2. `data` is writable for out_len bytes.
+    check(unsafe { libc::readlink(p.as_ptr(), data.as_mut_ptr().cast(), out_len) } as i64)
 }
 
 /// getdents64 from `cookie`, repacked: u64 ino, u64 next cookie, u8 type, u16 name length, name.
@@ -210,8 +222,16 @@ fn statfs(data: &mut [u8], in_len: usize, out_len: usize) -> i64 {
     if unsafe { libc::statfs(p.as_ptr(), &mut st) } < 0 {
         return errno();
     }
-    let words =
-        [st.f_type as u64, st.f_bsize as u64, st.f_blocks, st.f_bfree, st.f_bavail, st.f_files, st.f_ffree, st.f_namelen as u64];
+    let words = [
+        st.f_type as u64,
+        st.f_bsize as u64,
+        st.f_blocks,
+        st.f_bfree,
+        st.f_bavail,
+        st.f_files,
+        st.f_ffree,
+        st.f_namelen as u64,
+    ];
     for (chunk, w) in data.chunks_exact_mut(8).zip(words) {
         chunk.copy_from_slice(&w.to_le_bytes());
     }

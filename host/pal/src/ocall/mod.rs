@@ -112,13 +112,23 @@ impl Host {
         let produced = match call {
             _ if ret < 0 => 0,
             // Calls whose result is a number of bytes.
-            Ocall::Pread | Ocall::Read | Ocall::Readlink | Ocall::Readdir | Ocall::Stat | Ocall::Statfs => ret as usize,
+            Ocall::Pread | Ocall::Read | Ocall::Readlink | Ocall::Readdir | Ocall::Stat | Ocall::Statfs => {
+                ret as usize
+            }
             _ => out_len,
         };
         (ret, produced.min(out_len))
     }
 
-    fn dispatch(&self, vcpu: u32, call: Ocall, a: &[u64; 6], data: &mut [u8], in_len: usize, out_len: usize) -> i64 {
+    fn dispatch(
+        &self,
+        vcpu: u32,
+        call: Ocall,
+        a: &[u64; 6],
+        data: &mut [u8],
+        in_len: usize,
+        out_len: usize,
+    ) -> i64 {
         match call {
             Ocall::Exit => {
                 self.end(Ended { kind: a[0], value: a[1] });
@@ -127,7 +137,11 @@ impl Host {
             Ocall::Wait => self.wait.wait(vcpu, a[0], a[1], &mut data[..out_len], || self.ended().is_some()),
             Ocall::Wake => {
                 let target = a[0] as u32;
-                if a[1] != 0 { (self.kick)(target) } else { self.wait.wake(target) }
+                if a[1] != 0 {
+                    (self.kick)(target)
+                } else {
+                    self.wait.wake(target)
+                }
                 0
             }
             Ocall::Log => self.log(a[0], &data[..in_len]),
@@ -184,4 +198,3 @@ fn errno() -> i64 {
 fn check(r: i64) -> i64 {
     if r < 0 { errno() } else { r }
 }
-

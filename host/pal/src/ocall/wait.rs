@@ -62,7 +62,14 @@ impl Waiter {
         }
     }
 
-    pub(super) fn wait(&self, vcpu: u32, deadline: u64, _seq: u64, out: &mut [u8], ended: impl Fn() -> bool) -> i64 {
+    pub(super) fn wait(
+        &self,
+        vcpu: u32,
+        deadline: u64,
+        _seq: u64,
+        out: &mut [u8],
+        ended: impl Fn() -> bool,
+    ) -> i64 {
         // A wait without room for events is a nap and takes none.
         if out.len() < size_of::<HostEvents>() {
             std::thread::sleep(std::time::Duration::from_micros(50));
@@ -71,7 +78,11 @@ impl Waiter {
         let Some(own) = self.wake.get(vcpu as usize).copied() else {
             return -i64::from(libc::EINVAL);
         };
-        let mut fds = [own, self.signal_event, self.epoll].map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+        let mut fds = [own, self.signal_event, self.epoll].map(|fd| libc::pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        });
         let timeout = remaining(deadline);
         let none = std::ptr::null();
         let timeout_ptr = timeout.as_ref().map_or(none, |t| t as *const libc::timespec);
@@ -182,7 +193,8 @@ pub(super) fn tick(on: bool, period_ns: u64) -> i64 {
         },
     };
     let period = if on { period_ns.clamp(100_000, 1_000_000_000) } else { 0 };
-    let t = libc::timespec { tv_sec: (period / 1_000_000_000) as i64, tv_nsec: (period % 1_000_000_000) as i64 };
+    let t =
+        libc::timespec { tv_sec: (period / 1_000_000_000) as i64, tv_nsec: (period % 1_000_000_000) as i64 };
     let spec = libc::itimerspec { it_interval: t, it_value: t };
     // SAFETY: 1. `timer` is this thread's timer; 2. `spec` is one itimerspec.
     super::check(i64::from(unsafe { libc::timer_settime(timer, 0, &spec, std::ptr::null_mut()) }))

@@ -8,9 +8,22 @@ use occlum_sgx_arch::{layout, ssa, tcs};
 
 /// Indices of `gregs` by hardware register number.
 const GREGS: [c_int; 16] = [
-    libc::REG_RAX, libc::REG_RCX, libc::REG_RDX, libc::REG_RBX, libc::REG_RSP, libc::REG_RBP, libc::REG_RSI,
-    libc::REG_RDI, libc::REG_R8, libc::REG_R9, libc::REG_R10, libc::REG_R11, libc::REG_R12, libc::REG_R13,
-    libc::REG_R14, libc::REG_R15,
+    libc::REG_RAX,
+    libc::REG_RCX,
+    libc::REG_RDX,
+    libc::REG_RBX,
+    libc::REG_RSP,
+    libc::REG_RBP,
+    libc::REG_RSI,
+    libc::REG_RDI,
+    libc::REG_R8,
+    libc::REG_R9,
+    libc::REG_R10,
+    libc::REG_R11,
+    libc::REG_R12,
+    libc::REG_R13,
+    libc::REG_R14,
+    libc::REG_R15,
 ];
 /// Bytes 464-511 of a signal frame's FP state belong to the kernel.
 const SW_RESERVED: std::ops::Range<usize> = 464..512;
@@ -44,8 +57,7 @@ pub(super) unsafe extern "C" fn on_signal(
         }
         return;
     }
-    // SAFETY: 1. the host outlives its vCPU threads.
-    if unsafe { &*thread_ref.host }.ended().is_some() {
+    if thread_ref.host().ended().is_some() {
         return abandon(uc, thread_ref, bases);
     }
     save(uc, thread_ref.tcs, bases, kick);
@@ -130,7 +142,8 @@ fn resume(uc: &mut ucontext_t, tcs: u64, bases: &mut Bases) {
         let fp = uc.uc_mcontext.fpregs.cast::<u8>();
         let x = frame(tcs);
         fp.copy_from_nonoverlapping(x, SW_RESERVED.start);
-        fp.add(XSTATE_BV + 64).copy_from_nonoverlapping(x.add(XSTATE_BV + 64), ssa::XSAVE_SIZE - XSTATE_BV - 64);
+        fp.add(XSTATE_BV + 64)
+            .copy_from_nonoverlapping(x.add(XSTATE_BV + 64), ssa::XSAVE_SIZE - XSTATE_BV - 64);
         let others = fp.add(XSTATE_BV).read() & !XFRM;
         fp.add(XSTATE_BV).write(others | x.add(XSTATE_BV).read() & XFRM);
     }

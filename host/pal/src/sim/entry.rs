@@ -18,7 +18,7 @@ pub(super) struct Thread {
     pub(super) host_fs: u64,
     pub(super) host_gs: u64,
     pub(super) tcs: u64,
-    pub(super) host: *const Host,
+    host: *const std::ffi::c_void,
     altstack: *mut u8,
 }
 
@@ -147,8 +147,13 @@ impl Thread {
     /// Prepares the calling thread: signal stack and signal mask.
     pub(super) fn new(vcpu: u32, host: &Host) -> Result<Box<Thread>, PalError> {
         let altstack = aligned_stack()?;
-        let mut t =
-            Box::new(Thread { host_fs: 0, host_gs: 0, tcs: layout::thread(vcpu), host, altstack });
+        let mut t = Box::new(Thread {
+            host_fs: 0,
+            host_gs: 0,
+            tcs: layout::thread(vcpu),
+            host: std::ptr::from_ref(host).cast(),
+            altstack,
+        });
         let pointer: *mut Thread = &mut *t;
         // SAFETY: 1. the stack is ours; its base holds the pointer that the handler reads; 2. FS and GS are read so that
         // a signal before the first entry finds the host's; 3. sigaltstack and the mask concern this thread only.
@@ -163,6 +168,12 @@ impl Thread {
         }
         super::signals::vcpu_mask();
         Ok(t)
+    }
+
+    /// The host side of the enclave this thread belongs to.
+    pub(super) fn host(&self) -> &Host {
+        // SAFETY: 1. `new` stored a reference; 2. the host outlives its vCPU threads, which `run` joins.
+        unsafe { &*self.host.cast() }
     }
 
     /// EENTER with CSSA = 0; returns the exit code.

@@ -99,7 +99,9 @@ impl Elrange {
 
     fn check(&self, addr: u64, len: u64) -> bool {
         let Some(end) = addr.checked_add(len) else { return false };
-        addr % PAGE == 0 && len % PAGE == 0 && len > 0
+        addr % PAGE == 0
+            && len % PAGE == 0
+            && len > 0
             && self.regions[1..].iter().any(|r| r.start <= addr && end <= r.end)
     }
 }
@@ -107,9 +109,8 @@ impl Elrange {
 fn reserve(r: &Range<u64>) -> Result<(), PalError> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
     // SAFETY: 1. MAP_FIXED_NOREPLACE replaces nothing that exists.
-    let at = unsafe {
-        libc::mmap(r.start as *mut _, (r.end - r.start) as usize, libc::PROT_NONE, flags, -1, 0)
-    };
+    let at =
+        unsafe { libc::mmap(r.start as *mut _, (r.end - r.start) as usize, libc::PROT_NONE, flags, -1, 0) };
     if at == libc::MAP_FAILED {
         let error = std::io::Error::last_os_error();
         return Err(PalError::AddressInUse { start: r.start, end: r.end, error });
@@ -165,8 +166,9 @@ impl Memory for Arc<Elrange> {
             (libc::MAP_SHARED, self.arena, arena_offset as i64)
         };
         // SAFETY: 1. the range lies inside regions that are ours; 2. the enclave asked for the change.
-        let at =
-            unsafe { libc::mmap(addr as *mut _, len as usize, prot(rights), flags | libc::MAP_FIXED, fd, off) };
+        let at = unsafe {
+            libc::mmap(addr as *mut _, len as usize, prot(rights), flags | libc::MAP_FIXED, fd, off)
+        };
         result(if at == libc::MAP_FAILED { -1 } else { 0 })
     }
 }

@@ -40,8 +40,13 @@ impl Tids {
 /// Runs the program; returns when the enclave is gone.
 pub(crate) fn run(file: &[u8], config: &ConfigPage, r: &RunOptions) -> Result<RunOutcome, PalError> {
     let _busy = BUSY.try_lock().map_err(|_| PalError::Busy)?;
-    if !std::arch::is_x86_feature_detected!("avx2") || !std::arch::is_x86_feature_detected!("bmi2") {
-        return Err(PalError::Cpu("AVX2 and BMI2"));
+    let has = [
+        std::arch::is_x86_feature_detected!("avx2"),
+        std::arch::is_x86_feature_detected!("bmi2"),
+        std::arch::is_x86_feature_detected!("sha"),
+    ];
+    if has.contains(&false) {
+        return Err(PalError::Cpu("AVX2, BMI2 or SHA-NI"));
     }
     let elrange = Arc::new(Elrange::create()?);
     image::each_page(file, config, &mut |p| elrange.add_page(p))?;
@@ -50,13 +55,9 @@ pub(crate) fn run(file: &[u8], config: &ConfigPage, r: &RunOptions) -> Result<Ru
     }
     let tids = Arc::new(Tids((0..config.vcpus).map(|_| AtomicI32::new(0)).collect()));
     let kicker = tids.clone();
-    let host = Host::new(
-        config.vcpus,
-        r.strace_fd,
-        Box::new(elrange.clone()),
-        Box::new(move |v| kicker.kick(v)),
-    )
-    .map_err(|error| PalError::System { what: "event descriptors", error })?;
+    let host =
+        Host::new(config.vcpus, r.strace_fd, Box::new(elrange.clone()), Box::new(move |v| kicker.kick(v)))
+            .map_err(|error| PalError::System { what: "event descriptors", error })?;
     let host = Arc::new(host);
     let launch = r.params.encode();
     let guard = signals::install(&host)?;
@@ -112,7 +113,8 @@ fn supervise(config: &ConfigPage, host: &Host, tids: &Tids, done: &(Mutex<u32>, 
             (0..config.vcpus).for_each(|v| tids.kick(v));
             std::time::Duration::from_millis(1)
         } else {
-            let left = deadline.map_or(u64::MAX, |d| d.saturating_duration_since(Instant::now()).as_millis() as u64);
+            let left =
+                deadline.map_or(u64::MAX, |d| d.saturating_duration_since(Instant::now()).as_millis() as u64);
             std::time::Duration::from_millis(left.clamp(1, 1000))
         };
         match done.1.wait_timeout(count, nap) {
