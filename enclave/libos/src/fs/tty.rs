@@ -1,6 +1,6 @@
 //! The terminal: job control, and ioctls that the host's terminal answers.
 //!
-//! Line discipline and echo are the host's; session and foreground group are ours. The lead's signal code
+//! Line discipline and echo are the host's; session and foreground group are ours. The signal code
 //! asks `foreground_pgrp` where a key's signal goes.
 use super::env;
 use super::host;
