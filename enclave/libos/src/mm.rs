@@ -169,7 +169,7 @@ pub type Affinity = (u64, u64);
 /// A mapping whose table entries a slot still holds: guest range and region.
 type Retained = (u64, u64, u64);
 
-/// A free slot: no memory, but the filled tables of the program it ran (P1).
+/// A free slot: the filled tables of the program it ran (P1), and pages for the next process of that program.
 struct FreeSlot {
     index: u32,
     affinity: Affinity,
@@ -177,14 +177,41 @@ struct FreeSlot {
     parked: Vec<Parked>,
 }
 
-/// Pages of a file that stay in a slot without rights, for the next process that maps the same there.
+/// Pages that stay in a slot for the next process that maps the same there.
 #[derive(Clone)]
 struct Parked {
     range: Range<u64>,
-    file: (u64, u64),
-    /// File offset of the first page.
-    off: u64,
+    held: Held,
+    /// Rights at the host now.
+    host: u32,
 }
+
+/// What parked pages hold.
+#[derive(Clone, Copy)]
+enum Held {
+    /// Clean pages of this file and version, from this file offset.
+    File((u64, u64), u64),
+    /// What the last process left: zeroed or overwritten before anybody can see it (M6).
+    Dirty,
+}
+
+impl Parked {
+    fn pages(&self) -> u64 {
+        (self.range.end - self.range.start) / PAGE
+    }
+    /// The part of it inside `r`.
+    fn part(&self, r: Range<u64>) -> Parked {
+        let range = self.range.start.max(r.start)..self.range.end.min(r.end);
+        let held = match self.held {
+            Held::File(file, off) => Held::File(file, off + (range.start - self.range.start)),
+            Held::Dirty => Held::Dirty,
+        };
+        Parked { range, held, host: self.host }
+    }
+}
+
+/// Most dirty pages that a slot keeps.
+const DIRTY_MAX: u64 = 2048;
 
 static BUDGET: BklCell<Budget> = BklCell::new(Budget {
     used: 0,
@@ -420,50 +447,97 @@ impl Mm {
         out
     }
 
-    /// Parked pages under a new mapping: those that are its very content become resident, others go.
-    fn settle_parked(&self, start: u64, end: u64, prot: u32, backing: &Backing) -> Result<()> {
+    /// Takes the parked pages under [start, end) out of the list, cut to it.
+    fn take_parked(&self, start: u64, end: u64) -> Vec<Parked> {
+        let mut hit = Vec::new();
+        self.parked.with_mut(|list| {
+            let mut rest = Vec::new();
+            for p in core::mem::take(list) {
+                if p.range.end <= start || end <= p.range.start {
+                    rest.push(p);
+                    continue;
+                }
+                if p.range.start < start {
+                    rest.push(p.part(0..start));
+                }
+                if end < p.range.end {
+                    rest.push(p.part(end..u64::MAX));
+                }
+                hit.push(p.part(start..end));
+            }
+            *list = rest;
+        });
+        hit
+    }
+
+    /// Parked pages under a new mapping: those that can serve become resident, others go. `fill`: dirty ones get the
+    /// mapping's content now; else the caller overwrites them before the guest runs.
+    fn settle_parked(&self, start: u64, vma: &Vma, fill: bool) -> Result<()> {
         if self.parked.with(Vec::is_empty) {
             return Ok(());
         }
-        let content = match backing {
-            Backing::File(f, off) if rights(prot) == 1 => Some((f.id(), *off)),
-            _ => None,
-        };
-        let hit = self.parked.with_mut(|list| {
-            let (hit, rest) =
-                core::mem::take(list).into_iter().partition(|p| p.range.start < end && start < p.range.end);
-            *list = rest;
-            let hit: Vec<Parked> = hit;
-            hit
-        });
-        for p in hit {
-            let pages = (p.range.end - p.range.start) / PAGE;
-            let inside = start <= p.range.start && p.range.end <= end;
-            let fits = inside
-                && content.is_some_and(|(id, off)| id == p.file && off + (p.range.start - start) == p.off);
-            if fits {
-                self.protect(p.range.clone(), 1, false, false)?;
-                self.set_resident(p.range, true);
-                self.count_pages(pages as i64);
-            } else {
-                self.protect(p.range, 0, false, true)?;
-                uncharge(pages);
+        let host = if vma.private_code { 3 } else { rights(vma.prot) };
+        for p in self.take_parked(start, vma.end) {
+            let clean = match (&vma.backing, p.held) {
+                (Backing::File(f, off), Held::File(file, at)) => {
+                    host == 1 && f.id() == file && off + (p.range.start - start) == at
+                }
+                _ => false,
+            };
+            let dirty = matches!(p.held, Held::Dirty) && rights(vma.prot) == 3 && !vma.is_shared();
+            if !clean && !dirty {
+                self.protect(p.range.clone(), 0, false, true)?;
+                uncharge(p.pages());
+                continue;
+            }
+            let want = if clean { 1 } else { 3 };
+            if p.host != want {
+                self.protect(p.range.clone(), want, false, false)?;
+            }
+            self.set_resident(p.range.clone(), true);
+            self.count_pages(p.pages() as i64);
+            if dirty && fill {
+                self.refill(start, vma, p.range)?;
             }
         }
         Ok(())
     }
 
-    /// File pages worth parking when the process is gone.
+    /// The mapping's initial content into resident writable pages.
+    fn refill(&self, start: u64, vma: &Vma, run: Range<u64>) -> Result<()> {
+        self.slot.zero(run.start, run.end - run.start).map_err(|_| Errno::EFAULT)?;
+        match &vma.backing {
+            Backing::File(f, off) => self.copy_in(f, off + (run.start - start), &run),
+            _ => Ok(()),
+        }
+    }
+
+    /// The domain is about to run: parked pages that no mapping took lose their rights.
+    pub fn hide_parked(&self) -> Result<()> {
+        let mut list = self.parked.take();
+        for p in list.iter_mut().filter(|p| p.host != 0) {
+            self.protect(p.range.clone(), 0, false, false)?;
+            p.host = 0;
+        }
+        self.parked.replace(list);
+        Ok(())
+    }
+
+    /// The private pages of a process that is gone, as parked pages.
     fn parkable(&self, vmas: &BTreeMap<u64, Vma>) -> Vec<Parked> {
         let mut out = Vec::new();
-        for (start, v) in vmas {
-            let Backing::File(f, off) = &v.backing else { continue };
-            if v.private_code || rights(v.prot) != 1 {
-                continue;
-            }
-            let file = f.id();
-            for range in self.runs(*start..v.end, true) {
-                out.push(Parked { off: off + (range.start - start), file, range });
+        for (start, v) in vmas.iter().filter(|(_, v)| !v.is_shared()) {
+            let host = rights(v.prot);
+            let clean = match &v.backing {
+                Backing::File(f, off) if !v.private_code && host == 1 => Some((f.id(), *off)),
+                _ => None,
+            };
+            for range in self.resident_runs(*start..v.end) {
+                let held = match clean {
+                    Some((file, off)) => Held::File(file, off + (range.start - start)),
+                    None => Held::Dirty,
+                };
+                out.push(Parked { range, held, host });
             }
         }
         out
@@ -706,9 +780,9 @@ impl Mm {
             return Err(Errno::ENOMEM);
         }
         self.unmap(start..end)?;
-        self.settle_parked(start, end, prot, &backing)?;
         let private_code = prot & mf::PROT_WRITE != 0;
         let vma = Vma { end, prot, backing, name: "", region: None, private_code };
+        self.settle_parked(start, &vma, true)?;
         self.inner.with_mut(|i| i.vmas.insert(start, vma));
         Ok(start)
     }
@@ -1062,20 +1136,38 @@ impl Mm {
             i.layout = self.layout();
         });
         for (start, vma) in &vmas {
-            child.settle_parked(
-                *start,
-                vma.end,
-                if vma.private_code { 3 } else { vma.prot },
-                &vma.backing,
-            )?;
+            child.settle_parked(*start, vma, false)?;
             if vma.is_shared() {
                 continue;
             }
-            for run in self.runs(*start..vma.end, true) {
-                self.copy_run(&child, vma, run)?;
+            // Pages that the slot had and the parent has not: nobody overwrites them below.
+            if rights(vma.prot) == 3 {
+                for held in child.resident_runs(*start..vma.end) {
+                    for run in self.runs(held, false) {
+                        child.refill(*start, vma, run)?;
+                    }
+                }
+            }
+            for run in self.resident_runs(*start..vma.end) {
+                self.copy_pages(&child, vma, run)?;
             }
         }
+        child.hide_parked()?;
         Ok(child)
+    }
+
+    /// Copies resident pages into the child: over pages its slot has already, or into new ones.
+    fn copy_pages(&self, child: &Mm, vma: &Vma, run: Range<u64>) -> Result<()> {
+        if rights(vma.prot) == 3 {
+            for part in child.resident_runs(run.clone()) {
+                let n = part.end - part.start;
+                Slot::copy(self.slot, part.start, child.slot, part.start, n).map_err(|_| Errno::EFAULT)?;
+            }
+        }
+        for part in child.runs(run, false) {
+            self.copy_run(child, vma, part)?;
+        }
+        Ok(())
     }
 
     fn copy_run(&self, child: &Mm, vma: &Vma, run: Range<u64>) -> Result<()> {
@@ -1114,20 +1206,14 @@ impl Drop for Mm {
             self.release(*start, vma);
         }
         let mut parked = self.parkable(&vmas);
-        let kept: u64 = parked.iter().map(|p| (p.range.end - p.range.start) / PAGE).sum();
-        for p in &parked {
-            self.set_resident(p.range.clone(), false);
-            let _ = self.protect(p.range.clone(), 0, false, false);
-        }
-        parked.append(&mut self.parked.take());
-        // What is between two parked runs goes with one host call.
-        for gap in gaps(&parked, MAP_MIN..EXEC_MAX).into_iter().chain(core::iter::once(EXEC_MAX..MAP_MAX)) {
-            let runs = self.resident_runs(gap);
-            if let (Some(first), Some(last)) = (runs.first(), runs.last()) {
-                let _ = self.protect(first.start..last.end, 0, false, true);
+        let dirty = |p: &Parked| matches!(p.held, Held::Dirty);
+        if parked.iter().filter(|p| dirty(p)).map(Parked::pages).sum::<u64>() > DIRTY_MAX {
+            for p in parked.extract_if(.., |p| dirty(p)) {
+                let _ = self.protect(p.range.clone(), 0, false, true);
+                uncharge(p.pages());
             }
         }
-        uncharge(self.pages.get() - kept);
+        parked.append(&mut self.parked.take());
         let retained = self.close_tables();
         let free = FreeSlot { index: self.slot.index(), affinity: self.affinity, retained, parked };
         BUDGET.with_mut(|b| b.free_slots.push(free));
@@ -1151,21 +1237,6 @@ impl Mm {
         }
         keep
     }
-}
-
-/// The parts of `r` that no parked run covers.
-fn gaps(parked: &[Parked], r: Range<u64>) -> Vec<Range<u64>> {
-    let mut runs: Vec<Range<u64>> =
-        parked.iter().map(|p| p.range.clone()).filter(|p| p.start < r.end).collect();
-    runs.sort_by_key(|p| p.start);
-    let mut at = r.start;
-    let mut out = Vec::new();
-    for p in runs {
-        out.push(at..p.start);
-        at = p.end;
-    }
-    out.push(at..r.end);
-    out
 }
 
 /// Free slots with tables that are kept before other programs take them over.

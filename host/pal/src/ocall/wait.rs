@@ -70,9 +70,12 @@ impl Waiter {
         out: &mut [u8],
         ended: impl Fn() -> bool,
     ) -> i64 {
-        // A wait without room for events is a nap and takes none.
+        // A wait without room for events is a nap of `deadline` ns and takes none.
         if out.len() < size_of::<HostEvents>() {
-            std::thread::sleep(std::time::Duration::from_micros(50));
+            match deadline {
+                0 => std::thread::yield_now(),
+                ns => std::thread::sleep(std::time::Duration::from_nanos(ns.min(1_000_000))),
+            }
             return 0;
         }
         let Some(own) = self.wake.get(vcpu as usize).copied() else {
