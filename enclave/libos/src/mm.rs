@@ -1208,10 +1208,11 @@ impl Drop for Mm {
         let mut parked = self.parkable(&vmas);
         let dirty = |p: &Parked| matches!(p.held, Held::Dirty);
         if parked.iter().filter(|p| dirty(p)).map(Parked::pages).sum::<u64>() > DIRTY_MAX {
-            for p in parked.extract_if(.., |p| dirty(p)) {
+            for p in parked.iter().filter(|p| dirty(p)) {
                 let _ = self.protect(p.range.clone(), 0, false, true);
                 uncharge(p.pages());
             }
+            parked.retain(|p| !dirty(p));
         }
         parked.append(&mut self.parked.take());
         let retained = self.close_tables();
