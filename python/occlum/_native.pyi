@@ -49,6 +49,7 @@ class LaunchParams:
         uid: int,
         gid: int,
         flags: int,
+        keep: bytes | None = None,
     ) -> LaunchParams: ...
 
 @final

@@ -80,6 +80,23 @@ def test_diff_lists_the_changed_files(tmp_path: Path) -> None:
     assert {str(tmp_path / "one"), str(tmp_path / "two")} <= set(result.errors.splitlines())
 
 
+def test_keep_saves_the_changed_files(tmp_path: Path) -> None:
+    (tmp_path / "gone").write_text("old")
+    kept = tmp_path / "kept"
+    script = "mkdir new; echo text > new/file; chmod 640 new/file; ln -s file new/link; rm gone"
+    result = enclave([*SH, script], cwd=tmp_path, options=["--keep", str(kept)])
+    assert result.returncode == 0, result.errors
+    saved = Path(f"{kept}{tmp_path}") / "new"
+    assert (saved / "file").read_text() == "text\n"
+    assert (saved / "file").stat().st_mode & 0o777 == 0o640
+    assert (saved / "link").readlink() == Path("file")
+    assert (kept / ".occlum-removed").read_text() == f"{tmp_path}/gone\n"
+    assert (tmp_path / "gone").read_text() == "old"
+    again = enclave([*SH, "true"], options=["--keep", str(kept)])
+    assert again.returncode != 0
+    assert "not empty" in again.errors
+
+
 def test_bind_shares_a_directory(tmp_path: Path) -> None:
     result = enclave([*SH, "echo inside > /shared/file"], options=["-v", f"{tmp_path}:/shared"])
     assert result.returncode == 0, result.errors

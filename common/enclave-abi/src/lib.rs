@@ -260,6 +260,8 @@ pub struct LaunchParams {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+    /// Host directory that the changed files are saved in at exit; empty: they are discarded.
+    pub keep: Vec<u8>,
     /// bit 0 strace, bit 1 stats, bit 2 report changed files, bits 3-5: host fd 0,1,2 is a terminal.
     pub flags: u32,
 }
@@ -295,6 +297,7 @@ impl LaunchParams {
             put(&mut out, c);
         }
         put(&mut out, &self.hostname);
+        put(&mut out, &self.keep);
         for v in [self.uid, self.gid, self.flags] {
             out.extend_from_slice(&v.to_le_bytes());
         }
@@ -313,6 +316,7 @@ impl LaunchParams {
             binds.push((r.bytes()?, r.bytes()?, r.bytes()?));
         }
         let hostname = r.bytes()?;
+        let keep = r.bytes()?;
         Some(Self {
             program,
             argv,
@@ -320,6 +324,7 @@ impl LaunchParams {
             cwd,
             binds,
             hostname,
+            keep,
             uid: r.u32()?,
             gid: r.u32()?,
             flags: r.u32()?,

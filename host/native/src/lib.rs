@@ -53,7 +53,7 @@ struct LaunchParams(abi::LaunchParams);
 #[pymethods]
 impl LaunchParams {
     #[new]
-    #[pyo3(signature = (*, program, argv, envp, cwd, binds, hostname, uid, gid, flags))]
+    #[pyo3(signature = (*, program, argv, envp, cwd, binds, hostname, uid, gid, flags, keep=None))]
     #[expect(clippy::too_many_arguments, reason = "one keyword per field of the wire form")]
     fn new(
         program: Vec<u8>,
@@ -65,8 +65,20 @@ impl LaunchParams {
         uid: u32,
         gid: u32,
         flags: u32,
+        keep: Option<Vec<u8>>,
     ) -> Self {
-        Self(abi::LaunchParams { program, argv, envp, cwd, binds, hostname, uid, gid, flags })
+        Self(abi::LaunchParams {
+            program,
+            argv,
+            envp,
+            cwd,
+            binds,
+            hostname,
+            uid,
+            gid,
+            keep: keep.unwrap_or_default(),
+            flags,
+        })
     }
 }
 

@@ -88,6 +88,7 @@ class Launch:
     strace: bool = False
     stats: bool = False
     report_changes: bool = False
+    keep: str | None = None
 
     def flags(self) -> int:
         """The flag word of the launch parameters."""
@@ -115,6 +116,7 @@ class Launch:
             uid=os.getuid(),
             gid=os.getgid(),
             flags=self.flags(),
+            keep=None if self.keep is None else os.fsencode(self.keep),
         )
 
 

@@ -89,7 +89,19 @@ def _report_changes(changed: Sequence[bytes], diff: bool, quiet: bool) -> None:
     elif paths and not quiet and sys.stderr.isatty():
         named = ", ".join(paths[:_NAMED_CHANGES])
         more = f" and {len(paths) - _NAMED_CHANGES} more" if len(paths) > _NAMED_CHANGES else ""
-        fail(f"discarded changes to {named}{more}; share a directory with -v PATH to keep its files")
+        fail(f"discarded changes to {named}{more}; share a directory with -v PATH, or save them with --keep DIR")
+
+
+def _keep_directory(path: str) -> str:
+    """The absolute path of an empty directory for the changed files, made if it is not there."""
+    directory = os.path.abspath(path)
+    try:
+        os.makedirs(directory, exist_ok=True)
+        if os.listdir(directory):
+            raise click.UsageError(f"--keep {path}: the directory is not empty; name a new one")
+    except OSError as error:
+        raise click.UsageError(f"--keep {path}: {error.strerror}") from None
+    return directory
 
 
 def _report_stats(stats: Sequence[tuple[str, str]]) -> None:
@@ -171,7 +183,7 @@ def command(
     126 the program cannot be executed, 127 there is no such program.
     """
     if keep is not None:
-        raise click.UsageError("--keep is not available yet; share a directory with -v HOST:GUEST instead")
+        keep = _keep_directory(keep)
     options = launch.EnclaveOptions(memory, cpus, max_tasks, pid_max)
     job = launch.Launch(
         argv=[program, *arguments],
@@ -180,13 +192,17 @@ def command(
         binds=binds,
         strace=strace is not None,
         stats=stats,
-        report_changes=diff or (sys.stderr.isatty() and not quiet),
+        report_changes=diff or keep is not None or (sys.stderr.isatty() and not quiet),
+        keep=keep,
     )
     if not quiet:
         fail(BANNER)
     with _strace_descriptor(strace) as descriptor:
         outcome = launch.run(options, job, strace_fd=descriptor, timeout_s=timeout)
-    _report_changes(outcome.changed, diff, quiet)
+    if diff or keep is None:
+        _report_changes(outcome.changed, diff, quiet)
+    elif not quiet and sys.stderr.isatty():
+        fail(f"{len(outcome.changed)} changed paths are saved under {keep}")
     if stats:
         _report_stats(outcome.stats)
     return _exit_status(outcome, timeout)

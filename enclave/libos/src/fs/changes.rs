@@ -25,6 +25,10 @@ pub fn note_entry(dir: &Arc<Dentry>, name: &[u8]) {
         PATHS.with_mut(|s| s.insert(p));
     }
 }
+/// The list, in order.
+pub fn paths() -> Vec<Vec<u8>> {
+    PATHS.with(|s| s.iter().cloned().collect())
+}
 /// Tells the host. Paths that exist neither here nor there were temporary.
 pub fn report() {
     for p in PATHS.take() {

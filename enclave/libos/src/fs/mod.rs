@@ -18,6 +18,7 @@ pub mod event;
 pub mod file;
 pub mod host;
 pub mod inode;
+mod keep;
 pub mod locks;
 pub mod memfs;
 pub mod mount;
@@ -131,6 +132,7 @@ pub fn reclaim() {
 
 /// The run is over: tells the host which paths changed.
 pub fn at_exit(report_changes: bool) {
+    keep::save();
     if report_changes {
         changes::report();
     }

@@ -126,6 +126,7 @@ pub fn init(params: &LaunchParams) {
     log("/dev", mount(b"/dev", dev::build(&info("devtmpfs", 0x0102_1994, true), owner, with_tty)));
     log("/proc", mount(b"/proc", proc::root()));
     log("/sys", mount(b"/sys", sys::build()));
+    super::keep::set_directory(&params.keep);
     for (from, to, flags) in &params.binds {
         let name = String::from_utf8_lossy(to).into_owned();
         let ro = flags.split(|c| *c == b',').any(|f| f == b"ro");
