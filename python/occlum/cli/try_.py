@@ -94,14 +94,14 @@ def _report_changes(changed: Sequence[bytes], diff: bool, quiet: bool) -> None:
 
 def _keep_directory(path: str) -> str:
     """The absolute path of an empty directory for the changed files, made if it is not there."""
-    directory = os.path.abspath(path)
+    directory = Path(path).absolute()
     try:
-        os.makedirs(directory, exist_ok=True)
-        if os.listdir(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        if any(directory.iterdir()):
             raise click.UsageError(f"--keep {path}: the directory is not empty; name a new one")
     except OSError as error:
         raise click.UsageError(f"--keep {path}: {error.strerror}") from None
-    return directory
+    return str(directory)
 
 
 def _report_stats(stats: Sequence[tuple[str, str]]) -> None:
