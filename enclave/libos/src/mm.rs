@@ -210,6 +210,8 @@ impl Parked {
     }
 }
 
+/// Largest unmapped run, in pages, that stays parked in the running domain.
+const UNMAP_PARK_MAX: u64 = 32;
 /// Most dirty pages that a slot keeps.
 const DIRTY_MAX: u64 = 2048;
 
@@ -658,7 +660,7 @@ impl Mm {
 
     /// File content into pages that are writable now; beyond the end of the file they stay zero.
     fn copy_in(&self, f: &MapFile, mut foff: u64, run: &Range<u64>) -> Result<()> {
-        let mut buf = vec![0u8; 64 << 10];
+        let mut buf = vec![0u8; (run.end - run.start).min(64 << 10) as usize];
         let mut at = run.start;
         while at < run.end {
             let want = (run.end - at).min(buf.len() as u64) as usize;
@@ -864,9 +866,17 @@ impl Mm {
                 occlum_rt::ocall::call(Ocall::MemAlias, &args, &[], &mut []);
             } else {
                 let pages = (run.end - run.start) / PAGE;
-                uncharge(pages);
                 self.count_pages(-(pages as i64));
-                let _ = self.protect(run.clone(), 0, false, true);
+                let park =
+                    pages <= UNMAP_PARK_MAX && rights(vma.prot) == 3 && self.parked.with(Vec::len) < 64;
+                let _ = self.protect(run.clone(), 0, false, !park);
+                if park {
+                    // A thread or spawn stack comes back at once, mostly at the same place.
+                    self.parked
+                        .with_mut(|p| p.push(Parked { range: run.clone(), held: Held::Dirty, host: 0 }));
+                } else {
+                    uncharge(pages);
+                }
             }
             self.set_resident(run, false);
         }
