@@ -23,7 +23,6 @@ const FRAME_SIZE: u64 = 8 + 304 + 128;
 const SA_NOCLDSTOP: u64 = 1;
 const SA_NOCLDWAIT: u64 = 2;
 const SA_SIGINFO: u64 = 4;
-const SA_RESTORER: u64 = 0x0400_0000;
 const SA_ONSTACK: u64 = 0x0800_0000;
 const SA_RESTART: u64 = 0x1000_0000;
 const SA_NODEFER: u64 = 0x4000_0000;
@@ -532,7 +531,6 @@ fn handle(t: &Arc<Task>, sig: i32, info: Info, a: Action) -> Result<()> {
             .actions
             .with_mut(|x| x.set(sig, Action { flags: a.flags & SA_SIGINFO, ..Action::default() }));
     }
-    let _ = SA_RESTORER;
     Ok(())
 }
 

@@ -34,17 +34,16 @@ pub fn enter(t: &Task, row: Option<&Row>, nr: u64, args: &[u64; 6]) -> String {
         return s;
     };
     let _ = write!(s, "{}(", row.name);
-    for (i, (name, kind)) in row.args.iter().enumerate() {
+    for (i, (_, kind)) in row.args.iter().enumerate() {
         if i > 0 {
             s.push_str(", ");
         }
-        let _ = name;
-        show(&mut s, *kind, args[i], args);
+        show(&mut s, *kind, args[i]);
     }
     s
 }
 
-fn show(s: &mut String, kind: Arg, v: u64, _all: &[u64; 6]) {
+fn show(s: &mut String, kind: Arg, v: u64) {
     let _ = match kind {
         Arg::Int | Arg::Fd => write!(s, "{}", v as i32),
         Arg::Uint | Arg::Size => write!(s, "{v}"),
