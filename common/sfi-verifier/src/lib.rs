@@ -163,6 +163,14 @@ fn in_cache(unit: Unit<'_>) -> Result<(), Violation> {
     require(good, Check::InCache).map_err(|check| Violation { at: unit.base, len: 0, check })
 }
 
+/// The last bytes of a unit, with zeros behind.
+#[cold]
+fn pad(rest: &[u8]) -> [u8; WINDOW] {
+    let mut bytes = [0; WINDOW];
+    bytes.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+    bytes
+}
+
 /// One pass over a unit.
 struct Pass<'a> {
     stubs: &'a Stubs,
@@ -204,18 +212,18 @@ impl Pass<'_> {
         len: &mut u8,
         maps: &mut Maps<'_>,
     ) -> Result<(), Check> {
-        let code = self.unit.code;
-        let mut copy = [0; WINDOW];
-        let bytes: &[u8; WINDOW] = match code.get(at..).and_then(|rest| rest.first_chunk()) {
+        let rest = self.unit.code.get(at..).unwrap_or(&[]);
+        let padded;
+        let bytes = match rest.first_chunk() {
             Some(whole) => whole,
             None => {
-                copy[..code.len() - at].copy_from_slice(&code[at..]);
-                &copy
+                padded = pad(rest);
+                &padded
             }
         };
         let token = operand::token(bytes, address, self.stubs)?;
         *len = token.len;
-        require(usize::from(token.len) <= code.len() - at, Check::Cut)?;
+        require(usize::from(token.len) <= rest.len(), Check::Cut)?;
         if self.matcher.is_idle() && self.moved == 0 {
             set(maps.boundaries, at);
         }

@@ -53,8 +53,6 @@ pub enum Memory {
     Slot,
     /// Near rsp.
     Stack,
-    /// rsi and rdi of a string operation.
-    String,
 }
 
 /// Judges the instruction at the start of `bytes`, which lies at `address`.

@@ -261,7 +261,7 @@ fn behind(places: u128) -> u128 {
 }
 
 fn fixed_roles(bytes: &[u8; WINDOW]) -> u64 {
-    let matching = FIXED.iter().filter(|f| bytes.starts_with(f.bytes));
+    let matching = FIXED.iter().filter(|f| f.bytes[0] == bytes[0] && bytes.starts_with(f.bytes));
     matching.fold(0, |roles, f| roles | bit(f.role))
 }
 
