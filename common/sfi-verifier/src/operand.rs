@@ -156,7 +156,7 @@ pub(crate) fn memory(i: &Insn) -> Result<Memory, Check> {
 
 fn branch(i: &Insn, address: u32, stubs: &Stubs) -> Result<Token, Check> {
     let counts = (0xe0..=0xe3).contains(&i.opcode) && i.map == rules::ONE;
-    let bare = !i.gs && !i.lock && i.rex == 0 && (!i.addr32 || counts);
+    let bare = !i.gs && i.rex == 0 && (!i.addr32 || counts);
     require(bare, Check::BranchPrefix)?;
     let target = address.wrapping_add(u32::from(i.len)).wrapping_add_signed(i.imm);
     let always = i.map == rules::ONE && matches!(i.opcode, 0xe9 | 0xeb);

@@ -1,0 +1,120 @@
+# V5: how far rsp may go.
+@ Budget at once
+    sub $0x8001, %rsp
+@ Budget in two steps
+    sub $0x4000, %rsp
+    sub $0x4001, %rsp
+@ Budget down and up count both
+    sub $0x4000, %rsp
+    add $0x4000, %rsp
+    sub $8, %rsp
+@ Budget lea
+    lea -0x8008(%rsp), %rsp
+@ Budget lea upwards with a large displacement
+    lea 0x7fffffff(%rsp), %rsp
+@ Budget alignment counts
+    sub $0x8000, %rsp
+    and $-16, %rsp
+@ Budget an access below rsp does not confine
+    sub $0x7ff0, %rsp
+    mov %rax, -8(%rsp)
+    sub $0x7ff0, %rsp
+@ Budget an access far above does not confine
+    sub $0x7ff0, %rsp
+    mov 0x1000(%rsp), %rax
+    sub $0x7ff0, %rsp
+@ Budget the far access of the first escape
+    sub $0x7ff0, %rsp
+    mov 0x4000(%rsp), %rax
+    sub $0x7ff0, %rsp
+@ Budget a prefetch does not confine
+    sub $0x7ff0, %rsp
+    prefetcht0 (%rsp)
+    sub $0x7ff0, %rsp
+@ Budget prefetchw does not confine
+    sub $0x7ff0, %rsp
+    prefetchw (%rsp)
+    sub $0x7ff0, %rsp
+@ Budget clflush does not confine
+    sub $0x7ff0, %rsp
+    clflush (%rsp)
+    sub $0x7ff0, %rsp
+@ Budget clwb does not confine
+    sub $0x7ff0, %rsp
+    clwb (%rsp)
+    sub $0x7ff0, %rsp
+@ Budget a masked move with an empty mask does not touch memory
+    sub $0x7ff0, %rsp
+    vmaskmovps (%rsp), %xmm1, %xmm2
+    sub $0x7ff0, %rsp
+@ Budget a masked integer store
+    sub $0x7ff0, %rsp
+    vpmaskmovd %xmm1, %xmm2, (%rsp)
+    sub $0x7ff0, %rsp
+@ Budget an x87 store with an unmasked exception may not happen
+    sub $0x7ff0, %rsp
+    fistpl (%rsp)
+    sub $0x7ff0, %rsp
+@ Budget lea touches nothing
+    sub $0x7ff0, %rsp
+    lea (%rsp), %eax
+    sub $0x7ff0, %rsp
+@ Budget a slot access says nothing of rsp
+    sub $0x7ff0, %rsp
+    mov %gs:(%esp), %eax
+    sub $0x7ff0, %rsp
+@ Budget a segment operand says nothing of rsp
+    sub $0x7ff0, %rsp
+    mov %fs:TLS, %rax
+    mov %gs:(%eax), %rax
+    sub $0x7ff0, %rsp
+@ CleanBranch a jump
+    sub $8, %rsp
+    jmp PROVEN
+@ CleanBranch a conditional jump
+    sub $8, %rsp
+    jz PROVEN
+    push %rax
+@ CleanBranch a loop of small steps
+1:  sub $8, %rsp
+    loop 1b
+@ CleanBranch the link stub
+    sub $8, %rsp
+    movl $1, %fs:EXIT
+    jmp STUB_LINK
+@ CleanBranch a system call
+    sub $8, %rsp
+    next
+@ CleanBranch the end of the pattern of lea
+    and $-64, %rsp
+    jmp PROVEN
+@ CleanLookup an indirect jump
+    sub $8, %rsp
+    spill r11, 11
+    mov %eax, %r11d
+    mov %r11, %fs:TARGET
+    not %r11
+    lower
+    lower
+    lookup
+    jmp *%r11
+@ CleanLookup a jump through memory above rsp
+    sub $8, %rsp
+    spill r11, 11
+    mov 0x1000(%rsp), %r11d
+    mov %r11, %fs:TARGET
+    not %r11
+    lower
+    lower
+    lookup
+    jmp *%r11
+@ CleanLookup a jump through the slot
+    add $8, %rsp
+    spill r11, 11
+    mov %gs:(%eax), %r11d
+    mov %r11, %fs:TARGET
+    not %r11
+    lower
+    lower
+    lookup
+    jmp *%r11

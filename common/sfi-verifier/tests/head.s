@@ -1,0 +1,37 @@
+# Before every file of pass/ and fail/: names for the context's slots and for the fixed instructions of patterns.
+# The file format: `@ open? CHECK? why` begins a snippet; `jmp PROVEN` is put behind it unless it is open. In pass/ the
+# word behind @ is the feature shown, in fail/ the check that must fail.
+.set EXIT, 0xc8
+.set TARGET, 0xc0
+.set SLOT_BASE, 0x08
+.set TLS, 0x10
+.set GUEST_GS, 0x18
+.macro spill r, n
+    mov %\r, %fs:0x40 + 8 * \n
+.endm
+.macro reload r, n
+    mov %fs:0x40 + 8 * \n, %\r
+.endm
+.macro base r
+    mov %fs:SLOT_BASE, %\r
+.endm
+.macro prelude
+    reload r11, 11
+.endm
+.macro rebase
+    spill r11, 11
+    base r11
+    lea (%rsp,%r11), %rsp
+    reload r11, 11
+.endm
+.macro lower
+    lea -0x80000000(%r11), %r11
+.endm
+.macro lookup
+    movl %gs:(,%r11,4), %r11d
+.endm
+.macro next to=0x1234
+    lea 11(%rip), %rcx
+    mov $\to, %r11d
+    jmp STUB_SYSCALL
+.endm
