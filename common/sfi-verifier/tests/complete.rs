@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{BASE, Nothing, STUBS, assert_entries, check, code_sections};
+use common::{BASE, Nothing, Random, STUBS, assert_entries, check, code_sections};
 use iced_x86::{Decoder, DecoderOptions};
 use occlum_sfi_translator::{Config, Source, translate};
 use std::collections::BTreeMap;
@@ -125,31 +125,6 @@ fn every_translated_vex_instruction_is_accepted() {
         }
     }
     tally.report();
-}
-
-/// xorshift; the seed is printed and can be given in OCCLUM_TEST_SEED.
-struct Random(u64);
-
-impl Random {
-    fn new() -> Random {
-        let given = std::env::var("OCCLUM_TEST_SEED").ok().and_then(|s| s.parse().ok());
-        let seed = given.unwrap_or_else(|| {
-            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64 | 1
-        });
-        println!("OCCLUM_TEST_SEED={seed}");
-        Random(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() >> 11) as usize % n
-    }
 }
 
 #[test]

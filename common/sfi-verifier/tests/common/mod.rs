@@ -195,3 +195,28 @@ fn section(file: &[u8], wanted: &str) -> Vec<u8> {
     let named = |h: &usize| names[number(file, *h, 4)..].starts_with(format!("{wanted}\0").as_bytes());
     content((0..count).map(|n| table + n * size).find(named).unwrap()).to_vec()
 }
+
+/// xorshift; the seed is printed and can be given in OCCLUM_TEST_SEED.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new() -> Random {
+        let given = std::env::var("OCCLUM_TEST_SEED").ok().and_then(|s| s.parse().ok());
+        let seed = given.unwrap_or_else(|| {
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64 | 1
+        });
+        println!("OCCLUM_TEST_SEED={seed}");
+        Random(seed)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.next() >> 11) as usize % n
+    }
+}

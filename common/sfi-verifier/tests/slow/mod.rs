@@ -3,11 +3,12 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod unit;
+
 use iced_x86::{
     Code, CpuidFeature, Decoder, DecoderOptions, EncodingKind, FlowControl, Instruction,
     InstructionInfoFactory, Mnemonic, OpAccess, OpCodeOperandKind, OpKind, Register,
 };
-use occlum_sfi_spec::ctx;
 use occlum_sfi_verifier::Check;
 use occlum_sfi_verifier::inspect::{MemoryForm, Seen};
 
@@ -382,5 +383,3 @@ impl Slow {
         ensure(sure || name.starts_with("Cmov"), "conditional access")
     }
 }
-
-pub const SLOT_BASE: u64 = ctx::SLOT_BASE as u64;
