@@ -121,6 +121,8 @@ checks! {
     WritesRsp: V6,
     /// all 64 bits of rsp read as an operand
     ReadsRsp: V6,
+    /// rsp in a move between a register and the context
+    ContextRsp: V6,
     /// lea of a 64-bit address made from rsp
     LeaOfRsp: V7,
     /// a string operation outside its pattern

@@ -164,7 +164,7 @@ fn vex(c: &mut Cursor<'_>, i: &mut Insn) -> Result<(), Check> {
     let map = if three { first & 31 } else { 1 };
     require((1..=3).contains(&map), Check::VexMap)?;
     i.vex = true;
-    i.map = rules::VEX + map.wrapping_sub(1);
+    i.map = rules::VEX.wrapping_add(map).wrapping_sub(1);
     i.wide = last & 0x80 != 0;
     i.vvvv = !last >> 3 & 15;
     i.long = last & 4 != 0;

@@ -79,6 +79,12 @@ pub trait Proven {
     fn is_entry(&self, addr: u32) -> bool;
 }
 
+impl<F: Fn(u32) -> bool> Proven for F {
+    fn is_entry(&self, addr: u32) -> bool {
+        self(addr)
+    }
+}
+
 /// Bitmaps of a unit, one bit for every byte of code; `map_len` says how long. `verify` clears them first.
 pub struct Maps<'a> {
     /// Out: proven entries, that is starts of instructions outside patterns with rsp confined. All clear after an error.
@@ -189,9 +195,9 @@ impl Pass<'_> {
     fn run(&mut self, maps: &mut Maps<'_>) -> Result<(), Violation> {
         (self.matcher, self.moved, self.falls) = (Matcher::new(), 0, true);
         let code = self.unit.code;
-        let (mut at, mut len) = (0, 0);
+        let (mut at, mut address, mut len) = (0, self.unit.base, 0);
         while at < code.len() {
-            let address = self.unit.base.wrapping_add(at as u32);
+            address = self.unit.base.wrapping_add(at as u32);
             len = 0;
             self.instruction(at, address, &mut len, maps).map_err(|check| Violation {
                 at: address,
@@ -200,8 +206,7 @@ impl Pass<'_> {
             })?;
             at += usize::from(len);
         }
-        let last = self.unit.base.wrapping_add((code.len() - usize::from(len)) as u32);
-        require(!self.falls, Check::FallsOff).map_err(|check| Violation { at: last, len, check })
+        require(!self.falls, Check::FallsOff).map_err(|check| Violation { at: address, len, check })
     }
 
     /// The instruction at offset `at`; its length comes back in `len`.

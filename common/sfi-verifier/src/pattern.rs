@@ -294,7 +294,8 @@ pub(crate) fn context_token(b: &[u8; WINDOW]) -> Result<Token, Check> {
     let (rex, modrm) = (b[1], b[3]);
     let reg = modrm >> 3 & 7 | (rex & 4) << 1;
     let shape = rex & 0xfb == 0x48 && modrm & 0xc7 == 0x04 && b[4] == 0x25;
-    require(shape && reg != RSP, Check::FsForm)?;
+    require(shape, Check::FsForm)?;
+    require(reg != RSP, Check::ContextRsp)?;
     let (slot, own) = (word(5), ctx::spill(u32::from(reg)));
     let mut token = Token::special(9, Check::FsAlone);
     match b[2] {

@@ -1,6 +1,6 @@
 # Before every file of pass/ and fail/: names for the context's slots and for the fixed instructions of patterns.
-# The file format: `@ open? CHECK? why` begins a snippet; `jmp PROVEN` is put behind it unless it is open. In pass/ the
-# word behind @ is the feature shown, in fail/ the check that must fail.
+# The file format: `@ CHECK why` begins a snippet; in pass/ the word behind @ is the feature shown, in fail/ the check that
+# must fail. `jmp PROVEN` is put behind it: not if `open` stands first, and without its last byte if `short` does.
 .set EXIT, 0xc8
 .set TARGET, 0xc0
 .set SLOT_BASE, 0x08

@@ -90,9 +90,10 @@ pub fn sweep(start: u32, bytes: &[u8], mut visit: impl FnMut(&Fragment)) {
 /// One snippet of `pass/` or `fail/`, assembled.
 pub struct Snippet {
     pub file: String,
-    /// The line behind `@` without `open`: feature or check, then why.
+    /// The line behind `@` without `open` and `short`: feature or check, then why.
     pub title: String,
     pub open: bool,
+    pub short: bool,
     pub base: u32,
     pub code: Vec<u8>,
 }
@@ -125,13 +126,21 @@ pub fn snippets(folder: &str) -> Vec<Snippet> {
             source += &end_of_snippet(found.last(), found.len());
             source += &format!(".balign {STRIDE}\nstart{}:\n", found.len());
             let (open, title) = title.strip_prefix("open ").map_or((false, title), |t| (true, t));
-            found.push(Snippet { file: name.clone(), title: title.into(), open, base: 0, code: Vec::new() });
+            let (short, title) = title.strip_prefix("short ").map_or((false, title), |t| (true, t));
+            found.push(Snippet {
+                file: name.clone(),
+                title: title.into(),
+                open,
+                short,
+                base: 0,
+                code: Vec::new(),
+            });
         }
     }
     source += &end_of_snippet(found.last(), found.len());
     let file = assemble(folder, &source);
     for (n, (snippet, place)) in found.iter_mut().zip(section(&file, ".places").chunks(16)).enumerate() {
-        let (from, to) = (number(place, 0, 8) as u32, number(place, 8, 8) as u32);
+        let (from, to) = (number(place, 0, 8) as u32, number(place, 8, 8) as u32 - u32::from(snippet.short));
         assert_eq!(from, BASE + n as u32 * STRIDE);
         let text = section(&file, ".text");
         snippet.base = from;

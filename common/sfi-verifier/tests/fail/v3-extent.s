@@ -16,6 +16,8 @@
 @ open Cut an opcode without its operand
     jmp PROVEN
     .byte 0x0f, 0x1f
+@ short Cut the last byte of the last jump is missing
+    nop
 @ open Cut a displacement is cut
     .byte 0xe9, 0, 0, 0
 @ open Cut an immediate is cut

@@ -122,5 +122,8 @@
     movnti %rsp, %gs:(%eax)
 @ ReadsRsp movbe
     movbe %rsp, %gs:(%eax)
+@ ContextRsp the program's segment base becomes rsp
+    mov %fs:TLS, %rsp
+    mov %gs:(%eax), %eax
 @ ReadsRsp a spill of rsp as if it were a scratch register
     mov %rsp, %r11

@@ -13,12 +13,18 @@
     mov %rax, %fs:0x40 + 8
 @ FsForm the spill slot of another register read
     mov %fs:0x40 + 8, %rax
-@ FsForm a spill of rsp
+@ ContextRsp a spill of rsp
     mov %rsp, %fs:0x40 + 8 * 4
-@ FsForm a reload of rsp
+@ ContextRsp a reload of rsp
     mov %fs:0x40 + 8 * 4, %rsp
 @ FsForm 32 bits of a spill
     mov %eax, %fs:0x40
+@ FsForm 32 bits of a reload
+    mov %fs:0x40 + 8 * 11, %r11d
+@ FsForm a reload with an index
+    .byte 0x64, 0x4c, 0x8b, 0x1c, 0x65, 0x98, 0, 0, 0
+@ FsForm a reload relative to rip
+    .byte 0x64, 0x4c, 0x8b, 0x1d, 0x25, 0x98, 0, 0, 0
 @ FsForm a store through a register
     mov %rax, %fs:(%rax)
 @ FsForm a load with 32-bit addressing

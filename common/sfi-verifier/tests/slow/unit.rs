@@ -97,7 +97,7 @@ impl Machine<'_> {
     }
 
     fn is_own(&self, n: usize) -> bool {
-        matches!(self.regs[n], Guest | Low)
+        matches!(self.regs[n], Guest | Low | Index(_))
     }
 
     /// Nothing but the program's own values in registers, rsp inside the slot.

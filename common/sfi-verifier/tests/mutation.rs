@@ -1,0 +1,60 @@
+//! Every check earns its place: with it taken out, something is accepted that must not be. Needs the feature `mutate`:
+//! `cargo test -p occlum-sfi-verifier --features mutate --test mutation -- --nocapture`
+//!
+//! A check counts as needed if, without it, a snippet of `fail/` (or a refusal listed below) is accepted; that another
+//! check refuses it is not enough.
+
+mod common;
+
+use common::{BASE, Known, PROVEN, check, snippets};
+use occlum_sfi_spec::elrange;
+use occlum_sfi_verifier::{Check, check_patch, check_table_entry, mutate};
+
+/// Checks without which nothing more is accepted, and why they are there.
+const EQUIVALENT: &[(Check, &str)] = &[(
+    Check::Length,
+    "no form of the table has more than 15 bytes, unless 66 stands beside REX.W, which OpsizeWithWide refuses",
+)];
+
+/// Refusals that are no matter of a unit's bytes. True: accepted.
+fn in_code(c: Check) -> bool {
+    let jump = [0xeb, 0xfe];
+    match c {
+        Check::InCache => check(elrange::CODE_BASE as u32 - 0x1000, &jump).is_ok(),
+        Check::PatchLine => {
+            check_patch(PROVEN + 13, [0x0f, 0x84], PROVEN, &|a| a == PROVEN + 11 || a == PROVEN).is_ok()
+        }
+        Check::PatchSite => check_patch(PROVEN + 1, [0, 0xe8], PROVEN, &Known).is_ok(),
+        Check::PatchTarget => check_patch(PROVEN + 1, [0, 0xe9], BASE, &Known).is_ok(),
+        Check::EntryUnproven => {
+            check_table_entry(BASE, &[0x64, 0x4c, 0x8b, 0x1c, 0x25, 0x98, 0, 0, 0], &Known).is_ok()
+        }
+        Check::EntryPrelude => check_table_entry(PROVEN, &[0x90], &Known).is_ok(),
+        _ => false,
+    }
+}
+
+#[test]
+fn without_any_one_check_something_bad_is_accepted() {
+    let all = snippets("fail");
+    let mut unexpected = Vec::new();
+    for (n, &c) in Check::ALL.iter().enumerate() {
+        mutate::disable(n);
+        let accepted: Vec<&str> =
+            all.iter().filter(|s| check(s.base, &s.code).is_ok()).map(|s| s.title.as_str()).collect();
+        let needed = !accepted.is_empty() || in_code(c);
+        let argument = EQUIVALENT.iter().find(|e| e.0 == c).map(|e| e.1);
+        println!(
+            "{c:?} ({:?}): {} accepted {:?}",
+            c.invariant(),
+            accepted.len(),
+            argument.or(accepted.first().copied())
+        );
+        if needed == argument.is_some() {
+            unexpected.push(c);
+        }
+    }
+    mutate::disable(usize::MAX);
+    assert!(all.iter().all(|s| check(s.base, &s.code).is_err()), "nothing is disabled any more");
+    assert!(unexpected.is_empty(), "{unexpected:?}");
+}
