@@ -241,7 +241,7 @@ impl Machine<'_> {
 
     /// `mov %from32, %to32`
     fn truncate(&mut self, from: usize, to: usize) -> Answer {
-        let good = from == 4 || matches!(self.regs[from], Guest | Low | Pointer | Moved);
+        let good = from == 4 || self.is_own(from) || matches!(self.regs[from], Pointer | Moved);
         ensure(good, "half of an address")?;
         if to == 4 {
             self.stack = Stack::Low;
