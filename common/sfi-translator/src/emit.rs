@@ -12,7 +12,7 @@ use crate::{Config, Entry, EntryKind, Env, ExitSite, Fragment, Row, Source};
 use alloc::vec;
 use alloc::vec::Vec;
 use iced_x86::{ConditionCode, Instruction, InstructionInfoFactory, Mnemonic, OpKind, Register, RflagsBits};
-use occlum_sfi_spec::ctx;
+use occlum_sfi_spec::{ctx, table};
 
 /// Largest displacement of an unprefixed rsp operand (R2).
 const MAX_STACK_DISP: i64 = 16 << 10;
@@ -172,12 +172,12 @@ impl<'a> Emitter<'a> {
             Class::Nop => {}
             Class::Emulate => self.emulate(item.off),
             Class::Syscall => self.syscall(item.next()),
+            Class::Jmp(t) if self.extent.items.get(n + 1).is_some_and(|next| next.off == t) => {}
             Class::Jmp(t) => self.branch(n, None, t, long),
             Class::Jcc(t) => self.branch(n, Some(condition(i)), t, long),
             Class::Loop(t) => self.loop_branch(n, item, t, long),
             Class::Call(t) => {
-                self.asm.push_imm(item.next());
-                self.dirty = 0;
+                self.push_return(item.next());
                 self.branch(n, None, t, long);
             }
             Class::JmpIndirect => self.indirect(item, false),
@@ -366,6 +366,17 @@ impl<'a> Emitter<'a> {
             self.long_opcode(cond);
             self.exits.push((self.asm.at(), target));
             self.asm.bytes(&[0; 4]);
+        }
+    }
+
+    /// The push of a call; the table entry that the callee's `ret` will load may be far from the caches.
+    pub(crate) fn push_return(&mut self, site: u32) {
+        self.asm.push_imm(site);
+        self.dirty = 0;
+        if self.cfg.prefetch_returns
+            && let Some(disp) = table::ret_entry_disp(site)
+        {
+            self.asm.prefetch_gs(disp);
         }
     }
 

@@ -47,6 +47,8 @@ pub struct Config {
     pub stubs: sfi_spec::Stubs,
     /// Most original instructions in one fragment.
     pub max_instructions: usize,
+    /// Calls fetch the table entry of their return site into the cache: for code whose tables outgrow it.
+    pub prefetch_returns: bool,
 }
 
 /// Why an entry exists.

@@ -10,7 +10,7 @@ use crate::emit::{Emitter, Flags, MAX_DIRTY, has_memory};
 use crate::extent::Item;
 use crate::parts::Parts;
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpAccess, OpKind, Register};
-use occlum_sfi_spec::ctx;
+use occlum_sfi_spec::{ctx, table};
 
 /// Scratch registers in order of preference.
 const SCRATCH: [u8; 7] = [11, 10, 9, 8, 2, 1, 3];
@@ -180,13 +180,10 @@ impl Emitter<'_> {
         }
         self.asm.store(R11, ctx::TARGET);
         if is_call {
-            self.asm.push_imm(item.next());
-            self.dirty = 0;
+            self.push_return(item.next());
         }
         self.asm.not_r11();
-        self.asm.lower_r11();
-        self.asm.lower_r11();
-        self.asm.table_load();
+        self.asm.table_load(table::Kind::Call);
         self.asm.jmp_r11();
     }
 
@@ -202,7 +199,7 @@ impl Emitter<'_> {
             self.asm.bytes(&u32::from(drop).to_le_bytes());
         }
         self.asm.not_r11();
-        self.asm.table_load();
+        self.asm.table_load(table::Kind::Ret);
         self.asm.lea_rsp(8 + i32::from(drop));
         self.asm.jmp_r11();
         self.dirty = 0;

@@ -27,18 +27,66 @@ const PIECE: usize = 4 << 20;
 /// Most bytes a fragment can take (checked before it is placed).
 const FRAGMENT_BYTES_MAX: usize = 128 << 10;
 
+/// A region with more return sites than this has calls prefetch their entries: they no longer fit the L1 cache. Measured:
+/// 12 % faster code for cc1 (100,000 sites), 1-3 % slower for interpreters (5,000-15,000).
+const PREFETCH_FROM: usize = 24_000;
+
 /// Translations of one executable mapping.
 pub struct Region {
     id: u64,
-    /// Bytes it covers, in guest offsets.
+    /// First guest offset it covers.
     start: u64,
-    entries: BklCell<BTreeMap<u32, Entry>>,
+    entries: BklCell<Index>,
 }
 
 #[derive(Clone, Copy)]
 struct Entry {
     direct: u32,
     indirect: Option<u32>,
+}
+
+/// Entries by offset: a sorted list for each page of the region.
+struct Index {
+    start: u32,
+    pages: Vec<Vec<(u32, Entry)>>,
+    return_sites: usize,
+}
+
+impl Index {
+    fn new(start: u64, end: u64) -> Index {
+        let pages = (end - (start & !4095)).div_ceil(4096) as usize;
+        Index { start: start as u32 & !4095, pages: vec![Vec::new(); pages], return_sites: 0 }
+    }
+
+    fn page(&self, off: u32) -> usize {
+        (off.wrapping_sub(self.start) / 4096) as usize
+    }
+
+    fn get(&self, off: u32) -> Option<Entry> {
+        let page = self.pages.get(self.page(off))?;
+        let at = page.binary_search_by_key(&off, |(o, _)| *o).ok()?;
+        Some(page[at].1)
+    }
+
+    /// Keeps what is there already: links may lead to it.
+    fn insert(&mut self, off: u32, entry: Entry) {
+        let n = self.page(off);
+        if n >= self.pages.len() {
+            self.pages.resize(n + 1, Vec::new()); // the mapping has grown
+        }
+        let page = &mut self.pages[n];
+        if let Err(at) = page.binary_search_by_key(&off, |(o, _)| *o) {
+            page.insert(at, (off, entry));
+        }
+    }
+
+    fn set_indirect(&mut self, off: u32, indirect: u32) {
+        let n = self.page(off);
+        let Some(page) = self.pages.get_mut(n) else { return };
+        if let Ok(at) = page.binary_search_by_key(&off, |(o, _)| *o) {
+            page[at].1.indirect = Some(indirect);
+        }
+    }
 }
 
 struct Placed {
@@ -91,7 +139,7 @@ pub fn is_shared_region(id: u64) -> bool {
 struct Known<'a>(&'a Region);
 impl tr::Env for Known<'_> {
     fn lookup(&self, off: u32) -> Option<u32> {
-        self.0.entries.with(|e| e.get(&off).map(|e| e.direct))
+        self.0.entries.with(|e| e.get(off).map(|e| e.direct))
     }
 }
 
@@ -105,7 +153,7 @@ fn region_of(mm: &Mm, start: u64, vma: &Vma) -> Arc<Region> {
             c.next_region += 1;
             c.next_region
         });
-        Arc::new(Region { id, start, entries: BklCell::new(BTreeMap::new()) })
+        Arc::new(Region { id, start, entries: BklCell::new(Index::new(start, vma.end)) })
     };
     let region = match &vma.backing {
         Backing::File(f, off) if !vma.private_code => {
@@ -142,11 +190,11 @@ fn locate(mm: &Mm, off: u32) -> core::result::Result<(u64, Vma, Arc<Region>), Co
 /// The entry of `off`, translated now if it was not.
 fn entry(mm: &Mm, off: u32) -> core::result::Result<(Entry, Arc<Region>), CodeError> {
     let (start, vma, region) = locate(mm, off)?;
-    if let Some(e) = region.entries.with(|e| e.get(&off).copied()) {
+    if let Some(e) = region.entries.with(|e| e.get(off)) {
         return Ok((e, region));
     }
     translate(mm, start, &vma, &region, off)?;
-    match region.entries.with(|e| e.get(&off).copied()) {
+    match region.entries.with(|e| e.get(off)) {
         Some(e) => Ok((e, region)),
         None => Err(CodeError::Fault(FaultError::Denied)),
     }
@@ -193,7 +241,8 @@ fn translate(
     let bytes = source(mm, start, vma, off)?;
     let base = reserve()?;
     let first_exit = CACHE.with(|c| c.exits.len()) as u32;
-    let cfg = tr::Config { stubs: rtcode::stubs(), max_instructions: FRAGMENT_MAX };
+    let prefetch_returns = region.entries.with(|e| e.return_sites > PREFETCH_FROM);
+    let cfg = tr::Config { stubs: rtcode::stubs(), max_instructions: FRAGMENT_MAX, prefetch_returns };
     let src = tr::Source { start: off, bytes: &bytes };
     let frag = match tr::translate(&cfg, src, base, first_exit, &Known(region)) {
         Ok(f) => f,
@@ -207,7 +256,8 @@ fn translate(
     crate::stats::add("translated_bytes", frag.code.len() as u64);
     region.entries.with_mut(|e| {
         for n in &frag.entries {
-            e.entry(n.off).or_insert(Entry { direct: n.direct, indirect: n.indirect });
+            e.insert(n.off, Entry { direct: n.direct, indirect: n.indirect });
+            e.return_sites += usize::from(n.kind == tr::EntryKind::ReturnSite);
         }
     });
     CACHE.with_mut(|c| {
@@ -271,7 +321,7 @@ pub fn miss(mm: &Mm, kind: Kind, target: u32) -> core::result::Result<u32, CodeE
         None => thunk(&region, target, e)?,
     };
     if !rtcode::table_set(mm.slot(), kind, target, indirect) {
-        rtcode::table_commit(mm.slot(), kind, target);
+        rtcode::table_commit(mm.slot(), target);
         rtcode::table_set(mm.slot(), kind, target, indirect);
     }
     Ok(e.direct)
@@ -286,11 +336,7 @@ fn thunk(region: &Region, off: u32, e: Entry) -> core::result::Result<u32, CodeE
     code.extend_from_slice(&rel.to_le_bytes());
     rtcode::publish(base, &code);
     CACHE.with_mut(|c| c.next = (base + code.len() as u32 + 15) & !15);
-    region.entries.with_mut(|m| {
-        if let Some(e) = m.get_mut(&off) {
-            e.indirect = Some(base);
-        }
-    });
+    region.entries.with_mut(|e| e.set_indirect(off, base));
     THUNKS.with_mut(|t| t.insert(base, off));
     Ok(base)
 }

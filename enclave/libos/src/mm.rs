@@ -798,7 +798,8 @@ impl Mm {
         });
     }
 
-    /// A free range: files and executable memory below 2 GiB, other anonymous memory above it first; top down.
+    /// A free range, top down: files and executable memory where tables are in reach of a prefetch, then below 2 GiB;
+    /// other anonymous memory above that first.
     fn choose(&self, hint: u64, len: u64, prot: u32, file: bool) -> Option<u64> {
         let hint = page_floor(hint);
         self.inner.with(|i| {
@@ -811,8 +812,14 @@ impl Mm {
             }
             let low = LOW_BASE..EXEC_MAX - (1 << 20);
             let high = EXEC_MAX..MAP_MAX - (16 << 20);
-            if prot & mf::PROT_EXEC != 0 {
-                return top_down(&i.vmas, low, len);
+            let code = LOW_BASE..CODE_TOP;
+            let near = if len <= LOW_MAX && (file || prot & mf::PROT_EXEC != 0) {
+                top_down(&i.vmas, code, len)
+            } else {
+                None
+            };
+            if near.is_some() || prot & mf::PROT_EXEC != 0 {
+                return near.or_else(|| top_down(&i.vmas, low, len));
             }
             // Small anonymous memory goes low too: a JIT may make it executable later.
             let (first, second) = if file || len <= LOW_MAX { (low, high) } else { (high, low) };
@@ -1255,6 +1262,8 @@ const SLOTS_KEPT: usize = 256;
 
 /// Anonymous mappings up to this size go below 2 GiB.
 const LOW_MAX: u64 = 64 << 20;
+/// Libraries lie below this; position-independent programs above it, still below `table::PREFETCH_MAX`.
+pub const CODE_TOP: u64 = 192 << 20;
 /// Lowest place for mappings without a hint.
 const LOW_BASE: u64 = 16 << 20;
 

@@ -229,8 +229,7 @@ mod image {
 
     fn tables(t: &Task) {
         assert!(!code::table_set(SLOT, Kind::Ret, 0x12345, place(&[0x90])));
-        assert!(code::table_commit(SLOT, Kind::Ret, 0x12345));
-        assert!(code::table_commit(SLOT, Kind::Call, 0x12345));
+        assert!(code::table_commit(SLOT, 0x12345));
         // mov $0x12345,%r11d; mov %r11,spill; not %r11; movl %gs:(,%r11,4),%r11d; jmp *%r11
         let lookup = [
             0x41, 0xbb, 0x45, 0x23, 0x01, 0, 0x49, 0xf7, 0xd3, 0x65, 0x46, 0x8b, 0x1c, 0x9d, 0, 0, 0, 0,

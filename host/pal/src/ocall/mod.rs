@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// What the backend does for `MemProtect` and `MemAlias`. Addresses are checked by the implementation.
 pub trait Memory: Send + Sync {
     /// Changes rights (1 R, 2 W, 4 X); flags 1 populate, 2 drop content, 4 appear filled with `pattern`. 0 or -errno.
-    fn protect(&self, addr: u64, len: u64, rights: u32, flags: u32, pattern: u32) -> i64;
+    fn protect(&self, addr: u64, len: u64, rights: u32, flags: u32, pattern: u64) -> i64;
     /// Shows pages of the shared arena; `u64::MAX` puts fresh private ones back.
     fn alias(&self, addr: u64, len: u64, arena_offset: u64, rights: u32) -> i64;
 }
@@ -146,7 +146,7 @@ impl Host {
             }
             Ocall::Log => self.log(a[0], &data[..in_len]),
             Ocall::Clock => wait::clock(&mut data[..out_len]),
-            Ocall::MemProtect => self.mem.protect(a[0], a[1], a[2] as u32, a[3] as u32, a[4] as u32),
+            Ocall::MemProtect => self.mem.protect(a[0], a[1], a[2] as u32, a[3] as u32, a[4]),
             Ocall::MemAlias => self.mem.alias(a[0], a[1], a[2], a[3] as u32),
             Ocall::Report => self.report(a[0], &data[..in_len]),
             Ocall::Tick => wait::tick(a[0] != 0, a[1]),

@@ -128,7 +128,7 @@ fn result(ok: i32) -> i64 {
 }
 
 impl Memory for Arc<Elrange> {
-    fn protect(&self, addr: u64, len: u64, rights: u32, flags: u32, pattern: u32) -> i64 {
+    fn protect(&self, addr: u64, len: u64, rights: u32, flags: u32, pattern: u64) -> i64 {
         if !self.check(addr, len) {
             return -i64::from(libc::EINVAL);
         }
@@ -174,7 +174,7 @@ impl Memory for Arc<Elrange> {
 }
 
 /// Pages that appear with their content: filled elsewhere, then moved.
-fn place_filled(addr: u64, len: u64, rights: u32, pattern: u32) -> i64 {
+fn place_filled(addr: u64, len: u64, rights: u32, pattern: u64) -> i64 {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_POPULATE;
     let n = len as usize;
     // SAFETY: 1. the source is a fresh mapping of our own, filled inside its length; 2. the target was checked to be ours.
@@ -183,7 +183,7 @@ fn place_filled(addr: u64, len: u64, rights: u32, pattern: u32) -> i64 {
         if at == libc::MAP_FAILED {
             return result(-1);
         }
-        std::slice::from_raw_parts_mut(at.cast::<u32>(), n / 4).fill(pattern);
+        std::slice::from_raw_parts_mut(at.cast::<u64>(), n / 8).fill(pattern);
         libc::mprotect(at, n, prot(rights));
         let how = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
         let moved = libc::mremap(at, n, n, how, addr as *mut libc::c_void);
