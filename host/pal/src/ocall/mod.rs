@@ -108,7 +108,13 @@ impl Host {
         };
         let in_len = (frame.in_len as usize).min(data.len());
         let out_len = (frame.out_len as usize).min(data.len());
-        let ret = self.dispatch(vcpu, call, &frame.args, data, in_len, out_len);
+        let ret = loop {
+            // A kick interrupts a call that blocks: the end of the enclave must reach it, the enclave need not know.
+            match self.dispatch(vcpu, call, &frame.args, data, in_len, out_len) {
+                EINTR if self.ended().is_none() => {}
+                ret => break ret,
+            }
+        };
         let produced = match call {
             _ if ret < 0 => 0,
             // Calls whose result is a number of bytes.
@@ -167,7 +173,7 @@ impl Host {
             f.clear();
             f.extend_from_slice(text);
         }
-        stream::write_all(fd, text);
+        stream::write_all(fd, text, || self.ended().is_some());
         text.len() as i64
     }
 
@@ -188,6 +194,9 @@ impl Host {
         0
     }
 }
+
+/// An interrupted system call. Nothing has happened then, and the input is still in the data area.
+const EINTR: i64 = -(libc::EINTR as i64);
 
 /// The last system error, negated.
 fn errno() -> i64 {

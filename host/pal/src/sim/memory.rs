@@ -177,18 +177,24 @@ impl Memory for Arc<Elrange> {
 fn place_filled(addr: u64, len: u64, rights: u32, pattern: u32) -> i64 {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_POPULATE;
     let n = len as usize;
-    // SAFETY: 1. the source is a fresh mapping of our own, filled inside its length; 2. the target was checked to be ours.
+    // SAFETY: 1. the source is a fresh mapping of our own, filled inside its length, and gone once it is moved or
+    // unmapped; 2. the target was checked to be ours.
     unsafe {
         let at = libc::mmap(std::ptr::null_mut(), n, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
         if at == libc::MAP_FAILED {
             return result(-1);
         }
         std::slice::from_raw_parts_mut(at.cast::<u32>(), n / 4).fill(pattern);
-        libc::mprotect(at, n, prot(rights));
         let how = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
-        let moved = libc::mremap(at, n, n, how, addr as *mut libc::c_void);
-        result(if moved == libc::MAP_FAILED { -1 } else { 0 })
+        if libc::mprotect(at, n, prot(rights)) < 0
+            || libc::mremap(at, n, n, how, addr as *mut libc::c_void) == libc::MAP_FAILED
+        {
+            let error = result(-1);
+            libc::munmap(at, n);
+            return error;
+        }
     }
+    0
 }
 
 impl Drop for Elrange {
