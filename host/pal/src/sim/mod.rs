@@ -50,7 +50,9 @@ pub(crate) fn run(file: &[u8], config: &ConfigPage, r: &RunOptions) -> Result<Ru
         return Err(PalError::Cpu("AVX2, BMI2 or SHA-NI"));
     }
     let elrange = Arc::new(Elrange::create()?);
-    image::each_page(file, config, &mut |p| elrange.add_page(p))?;
+    let mut loader = elrange.loader()?;
+    image::each_page(file, config, &mut |p| loader.add_page(p))?;
+    loader.finish()?;
     for n in 0..config.vcpus {
         elrange.set_gate(n, entry::gate());
     }
