@@ -52,7 +52,8 @@ ocalls! {
     /// Ends the enclave. args: status kind (0 exited, 1 signaled, 2 occlum failed), value. Does not return on this vCPU;
     /// other vCPUs are kicked out by the host.
     Exit = 0,
-    /// Idle vCPU waits. args: deadline (CLOCK_MONOTONIC ns, u64::MAX none), last wake sequence seen. out: `HostEvents`.
+    /// Idle vCPU waits. args: deadline (CLOCK_MONOTONIC ns, u64::MAX none). out: `HostEvents`. A `Wake` of this vCPU since
+    /// its last `Wait` makes it return at once.
     Wait = 1,
     /// Wakes vCPU args[0] from `Wait` (or kicks it with an AEX if args[1] != 0 and it runs guest code).
     Wake = 2,
@@ -111,8 +112,6 @@ ocalls! {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HostEvents {
-    /// Wake sequence now.
-    pub seq: u64,
     /// Bit n-1: host signal n arrived for the whole enclave (SIGINT, SIGTSTP, SIGWINCH, SIGTERM, SIGHUP, SIGCONT, SIGQUIT).
     pub signals: u64,
     /// 1 if a polled descriptor became ready.

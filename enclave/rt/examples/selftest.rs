@@ -48,7 +48,7 @@ mod image {
             }
             bkl::unlock();
             let mut out = [0; 24];
-            ocall::call(Ocall::Wait, &[u64::MAX, 0], &[], &mut out);
+            ocall::call(Ocall::Wait, &[u64::MAX], &[], &mut out);
             bkl::lock();
         }
     }

@@ -52,5 +52,5 @@ fn save_vectors() {
 
 /// Gives the host CPU up for about `ns` (0: only yields). A `Wait` without room for events takes none.
 pub(crate) fn nap(ns: u64) {
-    call(Ocall::Wait, &[ns, 0], &[], &mut []);
+    call(Ocall::Wait, &[ns], &[], &mut []);
 }

@@ -140,7 +140,7 @@ impl Host {
                 self.end(Ended { kind: a[0], value: a[1] });
                 0
             }
-            Ocall::Wait => self.wait.wait(vcpu, a[0], a[1], &mut data[..out_len], || self.ended().is_some()),
+            Ocall::Wait => self.wait.wait(vcpu, a[0], &mut data[..out_len], || self.ended().is_some()),
             Ocall::Wake => {
                 let target = a[0] as u32;
                 if a[1] != 0 {
