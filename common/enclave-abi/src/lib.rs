@@ -106,6 +106,9 @@ ocalls! {
     /// args: address, length, arena offset, rights: shows pages of the shared arena (a memfd of the simulated backend) at
     /// an ELRANGE address; arena offset u64::MAX puts fresh private pages there. A declared capability of `sim`.
     MemAlias = 24,
+    /// args: stop signal. The foreground job of the terminal, with the first process, has stopped: the host stops too, so
+    /// that the user's shell has the terminal, and returns when it is continued (at once if it cannot stop).
+    Stop = 25,
 }
 
 /// What `Wait` returns in the data area.

@@ -31,6 +31,8 @@ pub struct Ended {
 pub struct Host {
     /// Sends an AEX kick to a vCPU.
     pub kick: Box<dyn Fn(u32) + Send + Sync>,
+    /// Stops this process by a signal; returns when it is continued.
+    pub stop: fn(i32),
     /// ELRANGE pages.
     pub mem: Box<dyn Memory>,
     strace_fd: Option<i32>,
@@ -51,9 +53,11 @@ impl Host {
         strace_fd: Option<i32>,
         mem: Box<dyn Memory>,
         kick: Box<dyn Fn(u32) + Send + Sync>,
+        stop: fn(i32),
     ) -> std::io::Result<Host> {
         Ok(Host {
             kick,
+            stop,
             mem,
             strace_fd,
             wait: wait::Waiter::new(vcpus)?,
@@ -160,6 +164,10 @@ impl Host {
             Ocall::Read => stream::read(a[0] as i32, a[1] != 0, &mut data[..out_len]),
             Ocall::Write => stream::write(a[0] as i32, a[1] != 0, &data[..in_len]),
             Ocall::Ioctl => self.terminals.ioctl(a[0] as i32, a[1], data, in_len, out_len),
+            Ocall::Stop => {
+                self.terminals.lend(|| (self.stop)(a[0] as i32));
+                0
+            }
             Ocall::Seek => stream::seek(a[0] as i32, a[1] as i32, a[2] as i64),
             _ => self.files.serve(call, a, data, in_len, out_len),
         }

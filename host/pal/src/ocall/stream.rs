@@ -91,16 +91,24 @@ impl Terminals {
 
     fn save(&self, fd: i32) {
         let Ok(mut saved) = self.saved.lock() else { return };
-        if saved.contains_key(&fd) {
-            return;
-        }
-        // SAFETY: 1. an all-zero termios is valid and tcgetattr fills it.
-        let (ok, t) = unsafe {
-            let mut t: libc::termios = std::mem::zeroed();
-            (libc::tcgetattr(fd, &mut t) == 0, t)
-        };
-        if ok {
+        if !saved.contains_key(&fd)
+            && let Some(t) = attributes(fd)
+        {
             saved.insert(fd, t);
+        }
+    }
+
+    /// Puts the attributes back that the terminals had, for as long as `f` runs.
+    pub(super) fn lend(&self, f: impl FnOnce()) {
+        let Ok(saved) = self.saved.lock() else { return };
+        let now: Vec<_> = saved.keys().filter_map(|fd| Some((*fd, attributes(*fd)?))).collect();
+        saved.iter().for_each(|(fd, t)| set_attributes(*fd, t));
+        drop(saved);
+        f();
+        for (fd, t) in now {
+            // Continued in the background, this stops the process once more, until it has the terminal.
+            // SAFETY: 1. `t` is a whole termios.
+            unsafe { libc::tcsetattr(fd, libc::TCSANOW, &t) };
         }
     }
 
@@ -110,6 +118,14 @@ impl Terminals {
         for (fd, t) in saved.iter() {
             set_attributes(*fd, t);
         }
+    }
+}
+
+fn attributes(fd: i32) -> Option<libc::termios> {
+    // SAFETY: 1. an all-zero termios is valid and tcgetattr fills it.
+    unsafe {
+        let mut t: libc::termios = std::mem::zeroed();
+        (libc::tcgetattr(fd, &mut t) == 0).then_some(t)
     }
 }
 

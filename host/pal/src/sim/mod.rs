@@ -58,9 +58,14 @@ pub(crate) fn run(file: &[u8], config: &ConfigPage, r: &RunOptions) -> Result<Ru
     }
     let tids = Arc::new(Tids((0..config.vcpus).map(|_| AtomicI32::new(0)).collect()));
     let kicker = tids.clone();
-    let host =
-        Host::new(config.vcpus, r.strace_fd, Box::new(elrange.clone()), Box::new(move |v| kicker.kick(v)))
-            .map_err(|error| PalError::System { what: "event descriptors", error })?;
+    let host = Host::new(
+        config.vcpus,
+        r.strace_fd,
+        Box::new(elrange.clone()),
+        Box::new(move |v| kicker.kick(v)),
+        signals::stop_process,
+    )
+    .map_err(|error| PalError::System { what: "event descriptors", error })?;
     let host = Arc::new(host);
     let launch = r.params.encode();
     // Declared before the threads' guard: the stacks outlive the handlers.

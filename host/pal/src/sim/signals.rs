@@ -110,6 +110,45 @@ unsafe fn block_for(sig: c_int, flags: c_int, handler_mask: u64, uc: *mut uconte
     }
 }
 
+/// Stops the process as if we had no handlers, and returns when it is continued; at once if it cannot be stopped (nobody
+/// could continue an orphaned process group). On a vCPU thread, which blocks the stop signals.
+pub(super) fn stop_process(sig: i32) {
+    if ![libc::SIGTSTP, libc::SIGSTOP, libc::SIGTTIN, libc::SIGTTOU].contains(&sig) {
+        return;
+    }
+    // The continuing signal is not for the enclave: it learns from our return.
+    let changed = [libc::SIGTSTP, libc::SIGCONT].map(|sig| (sig, set_action(sig, libc::SIG_DFL, 0)));
+    // SAFETY: 1. all-zero sets are initialised before use; 2. a signal sent to the calling thread, which does not block
+    // it, is taken before the call returns.
+    unsafe {
+        let (mut set, mut old): (libc::sigset_t, libc::sigset_t) = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, sig);
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, &mut old);
+        libc::raise(sig);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &old, std::ptr::null_mut());
+    }
+    for (sig, old) in changed {
+        if let Some(old) = old {
+            // SAFETY: 1. `old` is what sigaction gave.
+            unsafe { libc::sigaction(sig, &old, std::ptr::null_mut()) };
+        }
+    }
+}
+
+/// Sets a disposition; the one before, or `None` if that failed.
+fn set_action(sig: i32, handler: usize, flags: i32) -> Option<libc::sigaction> {
+    // SAFETY: 1. all-zero sigactions are valid; 2. the handlers are functions of the kind that the flags say.
+    unsafe {
+        let mut new: libc::sigaction = std::mem::zeroed();
+        let mut old: libc::sigaction = std::mem::zeroed();
+        new.sa_sigaction = handler;
+        new.sa_flags = flags;
+        libc::sigfillset(&mut new.sa_mask);
+        (libc::sigaction(sig, &new, &mut old) == 0).then_some(old)
+    }
+}
+
 /// Puts the old dispositions back.
 pub(super) struct Guard {
     old: Vec<(i32, libc::sigaction)>,
@@ -133,22 +172,17 @@ pub(super) fn install(host: &Arc<Host>) -> Result<Guard, PalError> {
 
 impl Guard {
     fn set(&mut self, sig: i32, handler: usize, flags: i32) -> Result<(), PalError> {
-        // SAFETY: 1. all-zero sigactions are valid; 2. the handlers are functions of the matching kind.
-        unsafe {
-            let mut new: libc::sigaction = std::mem::zeroed();
+        // SAFETY: 1. an all-zero sigaction is valid; 2. nothing is changed.
+        let (ok, old) = unsafe {
             let mut old: libc::sigaction = std::mem::zeroed();
-            new.sa_sigaction = handler;
-            new.sa_flags = flags;
-            libc::sigfillset(&mut new.sa_mask);
-            if libc::sigaction(sig, std::ptr::null(), &mut old) < 0 {
-                return Err(PalError::last_os("sigaction"));
-            }
-            remember(sig, &old);
-            if libc::sigaction(sig, &new, std::ptr::null_mut()) < 0 {
-                return Err(PalError::last_os("sigaction"));
-            }
-            self.old.push((sig, old));
+            (libc::sigaction(sig, std::ptr::null(), &mut old) == 0, old)
+        };
+        // The handler may run as soon as it is there.
+        remember(sig, &old);
+        if !ok || set_action(sig, handler, flags).is_none() {
+            return Err(PalError::last_os("sigaction"));
         }
+        self.old.push((sig, old));
         Ok(())
     }
 }
@@ -172,13 +206,15 @@ impl Drop for Guard {
     }
 }
 
-/// vCPU threads take faults and kicks only; everything else goes to the other threads.
+/// vCPU threads take faults and kicks only; everything else goes to the other threads. What the terminal says to a
+/// background process is not blocked: reading it then stops the process, as it does any other.
 pub(super) fn vcpu_mask() {
     // SAFETY: 1. an all-zero set is filled before use; 2. the mask is this thread's.
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigfillset(&mut set);
-        for sig in FAULTS.into_iter().chain([wait::kick_signal()]) {
+        let terminal = [libc::SIGTTIN, libc::SIGTTOU];
+        for sig in FAULTS.into_iter().chain([wait::kick_signal()]).chain(terminal) {
             libc::sigdelset(&mut set, sig);
         }
         libc::pthread_sigmask(libc::SIG_SETMASK, &set, std::ptr::null_mut());
