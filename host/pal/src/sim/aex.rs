@@ -166,6 +166,8 @@ fn resume(uc: &mut ucontext_t, tcs: u64, bases: &mut Bases) {
 /// The enclave has ended: this vCPU goes back to the host without asking it.
 fn abandon(uc: &mut ucontext_t, t: &Thread, bases: &mut Bases) {
     let g = &mut uc.uc_mcontext.gregs;
+    #[cfg(feature = "hostile")]
+    crate::hostile::abandoned(t.tcs, g[libc::REG_RIP as usize] as u64);
     g[libc::REG_RSP as usize] = get(t.tcs, ssa::URSP) as i64;
     g[libc::REG_RIP as usize] = entry::after() as i64;
     g[libc::REG_RDI as usize] = entry::EXIT_ABANDONED as i64;

@@ -181,13 +181,33 @@ fn vcpu(n: u32, host: &Host, tids: &Tids, launch: &[u8]) -> Result<(), PalError>
 /// Serves the OCALL in the buffer.
 fn serve(n: u32, host: &Host, buf: &mut [u64]) {
     // SAFETY: 1. a u64 slice is valid as bytes; 2. OcallFrame is plain data at its start, and the buffer is larger.
-    let (mut frame, data) = unsafe {
+    let (asked, data) = unsafe {
         let bytes = std::slice::from_raw_parts_mut(buf.as_mut_ptr().cast::<u8>(), buf.len() * 8);
         (bytes.as_ptr().cast::<OcallFrame>().read(), &mut bytes[OCALL_DATA..])
     };
-    let (ret, produced) = host.serve(n, &frame, data);
-    frame.ret = ret;
-    frame.out_len = produced as u64;
+    let frame = complete(n, host, &asked, data);
     // SAFETY: as above.
     unsafe { buf.as_mut_ptr().cast::<OcallFrame>().write(frame) };
+}
+
+/// Does what was asked for; the frame with the results.
+#[cfg(not(feature = "hostile"))]
+fn complete(n: u32, host: &Host, asked: &OcallFrame, data: &mut [u8]) -> OcallFrame {
+    let (ret, produced) = host.serve(n, asked, data);
+    OcallFrame { ret, out_len: produced as u64, ..*asked }
+}
+
+/// The same, by a host that lies.
+#[cfg(feature = "hostile")]
+fn complete(n: u32, host: &Host, asked: &OcallFrame, data: &mut [u8]) -> OcallFrame {
+    use crate::hostile;
+    hostile::begin(n, asked);
+    let (ret, produced) = match hostile::refuse(asked) {
+        Some(error) => (error, 0),
+        None => host.serve(n, asked, data),
+    };
+    let mut frame = OcallFrame { ret, out_len: produced as u64, ..*asked };
+    hostile::corrupt(asked, &mut frame, data);
+    hostile::end(n, host);
+    frame
 }
