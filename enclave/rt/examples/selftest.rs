@@ -1,6 +1,6 @@
 //! An image with a miniature LibOS that exercises the runtime: log, heap, tasks, user copies with faults,
 //! hand-made guest code (syscall, fault, kick under a tick on every vCPU), and its costs. Run by
-//! `host/pal/tests`.
+//! `tests/unit/test_runtime.py`.
 #![cfg_attr(panic = "abort", no_std)]
 #![cfg_attr(panic = "abort", no_main)]
 
@@ -48,7 +48,7 @@ mod image {
             }
             bkl::unlock();
             let mut out = [0; 24];
-            ocall::call(Ocall::Wait, &[u64::MAX, 0], &[], &mut out);
+            ocall::call(Ocall::Wait, &[u64::MAX], &[], &mut out);
             bkl::lock();
         }
     }

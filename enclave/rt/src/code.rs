@@ -166,9 +166,11 @@ pub fn table_commit(slot: Slot, off: u32) -> bool {
         commit_filled(addr, missing())
     } else {
         // No guest thread of this slot runs, and none can start: the BKL is ours. Nobody sees the zeros.
-        let done = crate::mem::commit(addr, CHUNK_BYTES, true);
+        let done = crate::mem::commit(addr, CHUNK_BYTES, true).is_ok();
         if done {
             fill(slot, chunk * CHUNK_OFFS, CHUNK_OFFS);
+        } else {
+            fill_if_there(addr);
         }
         done
     };
@@ -183,6 +185,17 @@ fn commit_filled(addr: u64, pattern: u64) -> bool {
     const FILLED: u64 = 4;
     let args = [addr, CHUNK_BYTES, 3, FILLED, pattern];
     crate::ocall::call(Ocall::MemProtect, &args, &[], &mut []) == 0
+}
+
+/// The miss stubs into every entry of a chunk that the host says it did not commit: what it says may not be so,
+/// and an entry of zero leads to address 0 (R19).
+fn fill_if_there(addr: u64) {
+    let page = [missing(); 512];
+    for at in (addr..addr + CHUNK_BYTES).step_by(4096) {
+        // SAFETY: 1. the target is a page of a table, which no Rust object overlaps, written by the routine
+        // that stage 1 fixes up if nothing is there; 2. the source is `page`.
+        unsafe { crate::asm::occlum_rt_user_copy(at, page.as_ptr() as u64, 4096) };
+    }
 }
 
 /// The miss stubs into the entries of `count` offsets from `off` on, all inside one committed chunk.

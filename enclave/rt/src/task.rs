@@ -99,7 +99,7 @@ fn take_stack() -> Option<u32> {
         return None;
     }
     let low = stack_top(n) - elrange::KSTACK_SIZE;
-    if !crate::mem::commit(low, elrange::KSTACK_SIZE, false) {
+    if crate::mem::commit(low, elrange::KSTACK_SIZE, false).is_err() {
         return None;
     }
     STACKS.with_mut(|s| s.next = n + 1);
