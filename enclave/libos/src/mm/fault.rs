@@ -71,10 +71,7 @@ impl Mm {
         let span = if file || len >= 16 << 20 { 4 * FAULT_PAGES } else { FAULT_PAGES } * PAGE;
         let a = page & !(span - 1);
         let mut r = a.max(start)..(a + span).min(vma.end);
-        if let Backing::File(f, foff) = &vma.backing {
-            let eof = page_ceil(f.size()).saturating_sub(*foff).saturating_add(start);
-            r.end = r.end.min(eof.max(page + PAGE));
-        }
+        r.end = r.end.min(vma.content_end(start).max(page + PAGE));
         r
     }
 
@@ -86,14 +83,9 @@ impl Mm {
         page: u64,
     ) -> core::result::Result<(), FaultError> {
         match &vma.backing {
-            Backing::Shared(object, o) => return self.commit_shared(start, vma, object, *o, run),
-            Backing::File(f, foff) => {
-                let page_off = foff + (page - start);
-                if page_off >= page_ceil(f.size()) && run.contains(&page) {
-                    return Err(FaultError::PastEof);
-                }
-            }
-            Backing::Anon => {}
+            Backing::Shared(object, o) => return self.commit_shared(start, vma, (object, *o), run, page),
+            _ if page >= vma.content_end(start) && run.contains(&page) => return Err(FaultError::PastEof),
+            _ => {}
         }
         let pages = (run.end - run.start) / PAGE;
         if !charge(pages) {

@@ -9,10 +9,9 @@ use super::{Backing, Mm, PAGE, Vma, page_ceil, page_floor, rights};
 use crate::errno::{Errno, Result};
 use alloc::vec::Vec;
 use core::ops::Range;
-use occlum_enclave_abi::Ocall;
 use occlum_linux_abi::mmap as mf;
 use occlum_rt::slot::Slot;
-use occlum_sfi_spec::domain::{self, EXEC_MAX, MAP_MAX, MAP_MIN};
+use occlum_sfi_spec::domain::{EXEC_MAX, MAP_MAX, MAP_MIN};
 
 /// Anonymous mappings up to this size go below 2 GiB.
 pub(super) const LOW_MAX: u64 = 64 << 20;
@@ -41,6 +40,9 @@ impl Mm {
             return Err(Errno::ENOMEM);
         }
         self.unmap(start..end)?;
+        if let Some(mapped) = backing.file().and_then(|f| f.0.inode().mapped()) {
+            mapped.set(true);
+        }
         let private_code = prot & mf::PROT_WRITE != 0;
         let vma = Vma { end, prot, backing, name: "", region: None, private_code };
         self.settle_parked(start, &vma, true)?;
@@ -89,24 +91,20 @@ impl Mm {
     }
 
     pub(super) fn release(&self, start: u64, vma: &Vma) {
+        if let Backing::Shared(object, base) = &vma.backing {
+            self.write_back(start, vma, object, *base);
+            return self.unalias(start..vma.end);
+        }
         for run in self.runs(start..vma.end, true) {
-            if vma.is_shared() {
-                let addr = domain::base(u64::from(self.slot.index())) + run.start;
-                let args = [addr, run.end - run.start, u64::MAX, 0];
-                occlum_rt::ocall::call(Ocall::MemAlias, &args, &[], &mut []);
+            let pages = (run.end - run.start) / PAGE;
+            self.count_pages(-(pages as i64));
+            let park = pages <= UNMAP_PARK_MAX && rights(vma.prot) == 3 && self.parked.with(Vec::len) < 64;
+            let _ = self.protect(run.clone(), 0, false, !park);
+            if park {
+                // A thread or spawn stack comes back at once, mostly at the same place.
+                self.parked.with_mut(|p| p.push(Parked { range: run.clone(), held: Held::Dirty, host: 0 }));
             } else {
-                let pages = (run.end - run.start) / PAGE;
-                self.count_pages(-(pages as i64));
-                let park =
-                    pages <= UNMAP_PARK_MAX && rights(vma.prot) == 3 && self.parked.with(Vec::len) < 64;
-                let _ = self.protect(run.clone(), 0, false, !park);
-                if park {
-                    // A thread or spawn stack comes back at once, mostly at the same place.
-                    self.parked
-                        .with_mut(|p| p.push(Parked { range: run.clone(), held: Held::Dirty, host: 0 }));
-                } else {
-                    uncharge(pages);
-                }
+                uncharge(pages);
             }
             self.set_resident(run, false);
         }
@@ -123,6 +121,9 @@ impl Mm {
         self.split(r.start);
         self.split(r.end);
         self.drop_translations(r.clone());
+        if prot & mf::PROT_WRITE == 0 {
+            self.sync(r.clone());
+        }
         let changed: Vec<(u64, u64, u32)> = self.inner.with_mut(|i| {
             i.vmas
                 .range_mut(r.clone())

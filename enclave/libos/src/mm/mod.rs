@@ -2,12 +2,13 @@
 //!
 //! Neighbours: `rt::slot` (page rights and copies), `code` (translations of executable vmas), `fs` (file content).
 //! Parts: `vma` (the set), `resident` (the bitmap), `fault` (bringing pages in), `map` (mmap and kin), `shared`
-//! (shared objects), `parked` (pages kept for the next process), `tables` (lookup-table entries), `fork` (the copy),
+//! (shared objects), `filemap` (files and their mappings agree), `parked` (pages kept for the next process), `tables` (lookup-table entries), `fork` (the copy),
 //! `budget` (pages and slots of the enclave).
 //! Invariants: vmas do not overlap and lie in [MAP_MIN, MAP_MAX); a page that is not resident has no rights at the host
 //! and reads zero when it gets them; every resident private page is charged to the enclave's budget once.
 mod budget;
 mod fault;
+mod filemap;
 mod fork;
 mod map;
 mod parked;
@@ -18,7 +19,8 @@ mod vma;
 
 pub use budget::{budget, init};
 pub use fault::{Access, FaultError};
-pub use shared::{after_write, before_read, shared_object};
+pub use filemap::{after_truncate, after_write, before_read, before_truncate};
+pub use shared::shared_object;
 pub use vma::{Backing, MapFile, Vma};
 
 use crate::errno::{Errno, Result};
@@ -30,7 +32,6 @@ use core::ops::Range;
 use occlum_linux_abi::mmap as mf;
 use occlum_rt::bkl::BklCell;
 use occlum_rt::slot::Slot;
-use occlum_sfi_spec::domain;
 use parked::{DIRTY_MAX, Held, Parked};
 use tables::{Affinity, Retained};
 use vma::find;
@@ -170,7 +171,6 @@ impl Mm {
 
 impl Drop for Mm {
     fn drop(&mut self) {
-        self.sync(0..domain::SIZE);
         let vmas = self.inner.with_mut(|i| core::mem::take(&mut i.vmas));
         for (start, vma) in vmas.iter().filter(|(_, v)| v.is_shared()) {
             self.release(*start, vma);

@@ -86,7 +86,10 @@ impl Mm {
                 }
                 _ => false,
             };
-            let dirty = matches!(p.held, Held::Dirty) && rights(vma.prot) == 3 && !vma.is_shared();
+            let dirty = matches!(p.held, Held::Dirty)
+                && rights(vma.prot) == 3
+                && !vma.is_shared()
+                && p.range.end <= vma.content_end(start);
             if !clean && !dirty {
                 self.protect(p.range.clone(), 0, false, true)?;
                 uncharge(p.pages());

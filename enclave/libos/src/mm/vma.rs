@@ -3,7 +3,7 @@
 //! Invariants: vmas do not overlap and lie in [MAP_MIN, MAP_MAX); start and end are page-aligned; a vma that was split
 //! or changed under its translations owns its code (`private_code`), because a region belongs to one whole vma.
 use super::shared::SharedObject;
-use super::{Mm, PAGE};
+use super::{Mm, PAGE, page_ceil};
 use crate::code::Region;
 use crate::errno::Result;
 use alloc::collections::BTreeMap;
@@ -42,6 +42,17 @@ pub enum Backing {
     Shared(Arc<SharedObject>, u64),
 }
 
+impl Backing {
+    /// The file behind it.
+    pub fn file(&self) -> Option<&MapFile> {
+        match self {
+            Backing::Anon => None,
+            Backing::File(f, _) => Some(f),
+            Backing::Shared(o, _) => o.file(),
+        }
+    }
+}
+
 /// A mapping.
 #[derive(Clone)]
 pub struct Vma {
@@ -64,6 +75,13 @@ impl Vma {
             Backing::Anon => Backing::Anon,
             Backing::File(f, o) => Backing::File(f.clone(), o + by),
             Backing::Shared(s, o) => Backing::Shared(s.clone(), o + by),
+        }
+    }
+    /// Where an access begins to be a SIGBUS, for the vma at `start`: the end of the file, or none.
+    pub(super) fn content_end(&self, start: u64) -> u64 {
+        match &self.backing {
+            Backing::File(f, off) => page_ceil(f.size()).saturating_sub(*off).saturating_add(start),
+            _ => u64::MAX,
         }
     }
     pub(super) fn is_shared(&self) -> bool {
