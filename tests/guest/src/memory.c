@@ -223,6 +223,26 @@ CASE(file_shrinks_under_a_mapping) {
     CHECK(ftruncate(fd, 2 * PAGE) == 0 && p[PAGE] == 0);
 }
 
+CASE(pages_of_generated_code_come_back_writable) {
+    unsigned char *p = mmap((void *)0x30000000, 4 * PAGE, RW, ANON | MAP_FIXED, -1, 0);
+    CHECK(p != MAP_FAILED);
+    p[0] = p[PAGE] = 1;
+    for (int round = 0; round < 4; round++) {
+        pid_t child = fork_clean();
+        CHECK(child >= 0);
+        if (child == 0) {
+            p[PAGE] = 2;
+            if (round % 2 == 0) {
+                CHECK(mprotect(p, 4 * PAGE, RW | PROT_EXEC) == 0);
+                memcpy(p, "\xb8\x07\0\0\0\xc3", 6);
+                CHECK(((int (*)(void))(void *)p)() == 7);
+            }
+            _exit(guest_failures);
+        }
+        report("round", child);
+    }
+}
+
 /* What an access does, in a child: its exit status is the byte read, or the signal is reported with its code. */
 static char *touched;
 static void on_bus(int signal, siginfo_t *info, void *context) {

@@ -9,13 +9,14 @@ use crate::errno::{Errno, Result};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::Range;
+use occlum_linux_abi::mmap as mf;
 
 /// Pages that stay in a slot for the next process that maps the same there.
 #[derive(Clone)]
 pub(super) struct Parked {
     pub(super) range: Range<u64>,
     pub(super) held: Held,
-    /// Rights at the host now.
+    /// Rights at the host now, or `MIXED`.
     pub(super) host: u32,
 }
 
@@ -42,6 +43,9 @@ impl Parked {
         Parked { range, held, host: self.host }
     }
 }
+
+/// Host rights that differ from page to page: W+X memory loses W where it was translated.
+const MIXED: u32 = u32::MAX;
 
 /// Largest unmapped run, in pages, that stays parked in the running domain.
 pub(super) const UNMAP_PARK_MAX: u64 = 32;
@@ -133,6 +137,7 @@ impl Mm {
         let mut out = Vec::new();
         for (start, v) in vmas.iter().filter(|(_, v)| !v.is_shared()) {
             let host = rights(v.prot);
+            let mixed = host == 3 && v.prot & mf::PROT_EXEC != 0;
             let clean = match &v.backing {
                 Backing::File(f, off) if !v.private_code && host == 1 => Some((f.id(), *off)),
                 _ => None,
@@ -142,7 +147,7 @@ impl Mm {
                     Some((file, off)) => Held::File(file, off + (range.start - start)),
                     None => Held::Dirty,
                 };
-                out.push(Parked { range, held, host });
+                out.push(Parked { range, held, host: if mixed { MIXED } else { host } });
             }
         }
         out
