@@ -85,7 +85,11 @@ pub fn sys_fallocate(a: &Args) -> Result<usize> {
         _ => return Err(ENODEV),
     }
     f.note_change();
-    f.inode().allocate(int(a[1]), off, len).map(|()| 0)
+    // Zeroed ranges show in shared mappings, and what those wrote elsewhere stays.
+    crate::mm::before_read(f.inode().as_ref());
+    f.inode().allocate(int(a[1]), off, len)?;
+    crate::mm::after_write(f.inode().as_ref(), off, len);
+    Ok(0)
 }
 
 /// A time argument: `UTIME_NOW`, `UTIME_OMIT` or a value. Gives the time and whether it was explicit.
