@@ -401,13 +401,14 @@ pub fn enter_guest() -> Exit {
         // SAFETY: the image is the runtime's own, or was checked by `set_xsave`.
         unsafe { crate::arch::xrstor(c.at(ctx::XSAVE)) };
     }
-    v.in_guest.store(1, Ordering::SeqCst);
+    // Readers hold the BKL, which orders this.
+    v.in_guest.store(1, Ordering::Relaxed);
     bkl::unlock();
     // SAFETY: 1. RESUME is in the code cache, which holds only published code; 2. GS base is the slot's; 3.
     // flags were masked by `set_rflags` or come from the guest.
     let why = unsafe { occlum_rt_enter() };
     bkl::lock();
-    v.in_guest.store(0, Ordering::SeqCst);
+    v.in_guest.store(0, Ordering::Relaxed);
     exit_of(c, v, why)
 }
 

@@ -32,6 +32,12 @@ pub fn try_current() -> Option<Arc<Task>> {
     TASKS.with(|t| t.get(usize::try_from(index).ok()?)?.clone())
 }
 
+/// What `f` finds in the running task, which is not counted as used meanwhile: `f` must not start or end tasks.
+pub fn with_current<R>(f: impl FnOnce(&Task) -> R) -> Option<R> {
+    let index = occlum_rt::task::current_tag().checked_sub(1)?;
+    TASKS.with(|t| Some(f(t.get(usize::try_from(index).ok()?)?.as_ref()?)))
+}
+
 /// A pid not in use by a process, thread, group or session. EAGAIN when there is none.
 pub(super) fn alloc_pid() -> Result<i32> {
     let max = pid_max();

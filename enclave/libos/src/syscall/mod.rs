@@ -34,20 +34,36 @@ pub fn task_loop() -> ! {
             signal::deliver(&me, None);
             continue;
         }
-        if me.resolve.get() && !resolve(&me) {
-            continue;
-        }
-        crate::sched::leaving_kernel();
-        match enter_guest() {
-            Exit::Syscall => syscall(&me),
-            Exit::Link(index) => follow(&me, code::link(&current_mm(), index)),
-            Exit::MissRet(target) => follow_miss(&me, Kind::Ret, target),
-            Exit::MissCall(target) => follow_miss(&me, Kind::Call, target),
-            Exit::Emulate(pc) => crate::emulate::instruction(&me, pc),
-            Exit::Exception(e) => exception(&me, &e),
-            Exit::Kick => kick(&me),
-        }
+        // A system call looks for work by itself.
+        while go_inside(&me) == Left::SystemCall && me.ending().is_none() {}
     }
+}
+
+#[derive(PartialEq, Eq)]
+enum Left {
+    SystemCall,
+    Otherwise,
+}
+
+/// Runs the task's program until it leaves, and does what it left for.
+fn go_inside(me: &Arc<Task>) -> Left {
+    if me.resolve.get() && !resolve(me) {
+        return Left::Otherwise;
+    }
+    crate::sched::leaving_kernel();
+    match enter_guest() {
+        Exit::Syscall => {
+            syscall(me);
+            return Left::SystemCall;
+        }
+        Exit::Link(index) => follow(me, code::link(&current_mm(), index)),
+        Exit::MissRet(target) => follow_miss(me, Kind::Ret, target),
+        Exit::MissCall(target) => follow_miss(me, Kind::Call, target),
+        Exit::Emulate(pc) => crate::emulate::instruction(me, pc),
+        Exit::Exception(e) => exception(me, &e),
+        Exit::Kick => kick(me),
+    }
+    Left::Otherwise
 }
 
 fn has_work(t: &Arc<Task>) -> bool {
