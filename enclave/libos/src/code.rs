@@ -267,11 +267,13 @@ fn translate(
         }
         c.fragments.insert(base, Placed { len: frag.code.len() as u32, rows: frag.rows });
     });
-    // Entries of committed table chunks at once: each saves a miss.
+    // Entries at once: each saves a miss. The first return into a new table chunk would fault, so it is committed.
     for e in &frag.entries {
         if let Some(indirect) = e.indirect {
-            let kind = if e.kind == tr::EntryKind::ReturnSite { Kind::Ret } else { Kind::Call };
-            rtcode::table_set(mm.slot(), kind, e.off, indirect);
+            match e.kind {
+                tr::EntryKind::ReturnSite => set_entry(mm, Kind::Ret, e.off, indirect),
+                _ => _ = rtcode::table_set(mm.slot(), Kind::Call, e.off, indirect),
+            }
         }
     }
     mm.protect_translated(start, vma);
@@ -320,11 +322,15 @@ pub fn miss(mm: &Mm, kind: Kind, target: u32) -> core::result::Result<u32, CodeE
         Some(i) => i,
         None => thunk(&region, target, e)?,
     };
-    if !rtcode::table_set(mm.slot(), kind, target, indirect) {
-        rtcode::table_commit(mm.slot(), target);
-        rtcode::table_set(mm.slot(), kind, target, indirect);
-    }
+    set_entry(mm, kind, target, indirect);
     Ok(e.direct)
+}
+
+/// Sets a table entry. If the host has no memory for it, each lookup misses, no more.
+fn set_entry(mm: &Mm, kind: Kind, off: u32, indirect: u32) {
+    if !rtcode::table_set(mm.slot(), kind, off, indirect) && rtcode::table_commit(mm.slot(), off) {
+        rtcode::table_set(mm.slot(), kind, off, indirect);
+    }
 }
 
 /// An indirect entry for a target that had only a direct one: reload r11, jump.
