@@ -19,7 +19,7 @@ use occlum_sfi_spec::table::Kind;
 use occlum_sfi_translator as tr;
 
 /// Most source bytes one translation looks at.
-const SOURCE_MAX: u64 = 4096;
+const SOURCE_MAX: u64 = 1024;
 /// Most instructions of one fragment.
 const FRAGMENT_MAX: usize = 400;
 /// The cache is taken from the runtime in pieces of this size.
