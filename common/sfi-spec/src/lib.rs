@@ -159,17 +159,18 @@ pub mod reason {
     pub const AEX: u32 = 6;
 }
 
-/// Addresses of the runtime's stubs (in the image), which translated code jumps to by rel32.
+/// Addresses of the runtime's stubs (in the image), which translated code jumps to by rel32. At each of them the guest's
+/// r11 is in its spill slot; other registers and the flags are the guest's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stubs {
-    /// In: rcx = resume address, r11d = original next pc; every other register and the flags are the guest's.
+    /// In: rcx = resume address, r11d = original next pc. Behind it r11, in its register and its slot, is the flags.
     pub syscall: u32,
-    /// In: `ctx::EXIT` = exit index; all registers the guest's.
+    /// In: `ctx::EXIT` = exit index.
     pub link: u32,
-    /// Table miss of `ret`: r11 is in its spill slot.
+    /// Table miss of `ret`.
     pub miss_ret: u32,
-    /// Table miss of an indirect call or jump: r11 is in its spill slot, `ctx::TARGET` set.
+    /// Table miss of an indirect call or jump: `ctx::TARGET` is set.
     pub miss_call: u32,
-    /// In: `ctx::EXIT` = original pc; all registers the guest's.
+    /// In: `ctx::EXIT` = original pc.
     pub emulate: u32,
 }

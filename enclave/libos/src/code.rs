@@ -41,8 +41,10 @@ pub struct Region {
 
 #[derive(Clone, Copy)]
 struct Entry {
-    direct: u32,
-    indirect: Option<u32>,
+    /// For everybody: r11 is in its spill slot.
+    home: Option<u32>,
+    /// Inside the fragment.
+    inner: u32,
 }
 
 /// Entries by offset: a sorted list for each page of the region.
@@ -80,11 +82,11 @@ impl Index {
         }
     }
 
-    fn set_indirect(&mut self, off: u32, indirect: u32) {
+    fn set_home(&mut self, off: u32, home: u32) {
         let n = self.page(off);
         let Some(page) = self.pages.get_mut(n) else { return };
         if let Ok(at) = page.binary_search_by_key(&off, |(o, _)| *o) {
-            page[at].1.indirect = Some(indirect);
+            page[at].1.home = Some(home);
         }
     }
 }
@@ -139,7 +141,7 @@ pub fn is_shared_region(id: u64) -> bool {
 struct Known<'a>(&'a Region);
 impl tr::Env for Known<'_> {
     fn lookup(&self, off: u32) -> Option<u32> {
-        self.0.entries.with(|e| e.get(off).map(|e| e.direct))
+        self.0.entries.with(|e| e.get(off)?.home)
     }
 }
 
@@ -187,17 +189,19 @@ fn locate(mm: &Mm, off: u32) -> core::result::Result<(u64, Vma, Arc<Region>), Co
     Ok((start, vma, region))
 }
 
-/// The entry of `off`, translated now if it was not.
-fn entry(mm: &Mm, off: u32) -> core::result::Result<(Entry, Arc<Region>), CodeError> {
+/// The entry of `off` for everybody, translated now if it was not.
+fn entry(mm: &Mm, off: u32) -> core::result::Result<(u32, Arc<Region>), CodeError> {
     let (start, vma, region) = locate(mm, off)?;
-    if let Some(e) = region.entries.with(|e| e.get(off)) {
-        return Ok((e, region));
+    let known = || region.entries.with(|e| e.get(off));
+    if known().is_none() {
+        translate(mm, start, &vma, &region, off)?;
     }
-    translate(mm, start, &vma, &region, off)?;
-    match region.entries.with(|e| e.get(off)) {
-        Some(e) => Ok((e, region)),
-        None => Err(CodeError::Fault(FaultError::Denied)),
-    }
+    let Some(entry) = known() else { return Err(CodeError::Fault(FaultError::Denied)) };
+    let home = match entry.home {
+        Some(home) => home,
+        None => thunk(&region, off, entry.inner)?,
+    };
+    Ok((home, region))
 }
 
 fn source(mm: &Mm, start: u64, vma: &Vma, off: u32) -> core::result::Result<Vec<u8>, CodeError> {
@@ -256,7 +260,7 @@ fn translate(
     crate::stats::add("translated_bytes", frag.code.len() as u64);
     region.entries.with_mut(|e| {
         for n in &frag.entries {
-            e.insert(n.off, Entry { direct: n.direct, indirect: n.indirect });
+            e.insert(n.off, Entry { home: n.home, inner: n.inner });
             e.return_sites += usize::from(n.kind == tr::EntryKind::ReturnSite);
         }
     });
@@ -269,11 +273,10 @@ fn translate(
     });
     // Entries at once: each saves a miss. The first return into a new table chunk would fault, so it is committed.
     for e in &frag.entries {
-        if let Some(indirect) = e.indirect {
-            match e.kind {
-                tr::EntryKind::ReturnSite => set_entry(mm, Kind::Ret, e.off, indirect),
-                _ => _ = rtcode::table_set(mm.slot(), Kind::Call, e.off, indirect),
-            }
+        match (e.kind, e.home) {
+            (tr::EntryKind::ReturnSite, Some(home)) => set_entry(mm, Kind::Ret, e.off, home),
+            (tr::EntryKind::Start, Some(home)) => _ = rtcode::table_set(mm.slot(), Kind::Call, e.off, home),
+            _ => {}
         }
     }
     mm.protect_translated(start, vma);
@@ -297,9 +300,9 @@ fn reserve() -> core::result::Result<u32, CodeError> {
     })
 }
 
-/// Translated address of `off` for a task that resumes there with all registers its own.
+/// Translated address of `off` for a task that resumes there (`rt::task::Task::set_entry`).
 pub fn direct(mm: &Mm, off: u32) -> core::result::Result<u32, CodeError> {
-    entry(mm, off).map(|(e, _)| e.direct)
+    entry(mm, off).map(|(at, _)| at)
 }
 
 /// A direct branch that is not linked yet: links it if the target is in the same region; returns where to go on.
@@ -308,41 +311,37 @@ pub fn link(mm: &Mm, index: u32) -> core::result::Result<(u32, u32), (u32, CodeE
     let Some((from, target, patch_at)) = info else {
         return Err((0, CodeError::Fault(FaultError::NotMapped)));
     };
-    let (e, region) = entry(mm, target).map_err(|e| (target, e))?;
+    let (at, region) = entry(mm, target).map_err(|e| (target, e))?;
     if region.id == from {
-        rtcode::patch_rel32(patch_at, e.direct);
+        rtcode::patch_rel32(patch_at, at);
     }
-    Ok((target, e.direct))
+    Ok((target, at))
 }
 
 /// A lookup-table miss: fills the entry and returns where to go on.
 pub fn miss(mm: &Mm, kind: Kind, target: u32) -> core::result::Result<u32, CodeError> {
-    let (e, region) = entry(mm, target)?;
-    let indirect = match e.indirect {
-        Some(i) => i,
-        None => thunk(&region, target, e)?,
-    };
-    set_entry(mm, kind, target, indirect);
-    Ok(e.direct)
+    let (at, _) = entry(mm, target)?;
+    set_entry(mm, kind, target, at);
+    Ok(at)
 }
 
 /// Sets a table entry. If the host has no memory for it, each lookup misses, no more.
-fn set_entry(mm: &Mm, kind: Kind, off: u32, indirect: u32) {
-    if !rtcode::table_set(mm.slot(), kind, off, indirect) && rtcode::table_commit(mm.slot(), off) {
-        rtcode::table_set(mm.slot(), kind, off, indirect);
+fn set_entry(mm: &Mm, kind: Kind, off: u32, at: u32) {
+    if !rtcode::table_set(mm.slot(), kind, off, at) && rtcode::table_commit(mm.slot(), off) {
+        rtcode::table_set(mm.slot(), kind, off, at);
     }
 }
 
-/// An indirect entry for a target that had only a direct one: reload r11, jump.
-fn thunk(region: &Region, off: u32, e: Entry) -> core::result::Result<u32, CodeError> {
+/// An entry for everybody to a place inside a fragment that has r11 in the register: fetch it, jump.
+fn thunk(region: &Region, off: u32, inner: u32) -> core::result::Result<u32, CodeError> {
     let base = reserve()?;
     let slot = ctx::spill(11).to_le_bytes();
     let mut code = vec![0x64, 0x4c, 0x8b, 0x1c, 0x25, slot[0], slot[1], slot[2], slot[3], 0xe9];
-    let rel = e.direct.wrapping_sub(base + code.len() as u32 + 4);
+    let rel = inner.wrapping_sub(base + code.len() as u32 + 4);
     code.extend_from_slice(&rel.to_le_bytes());
     rtcode::publish(base, &code);
     CACHE.with_mut(|c| c.next = (base + code.len() as u32 + 15) & !15);
-    region.entries.with_mut(|e| e.set_indirect(off, base));
+    region.entries.with_mut(|e| e.set_home(off, base));
     THUNKS.with_mut(|t| t.insert(base, off));
     Ok(base)
 }

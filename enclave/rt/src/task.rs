@@ -227,6 +227,14 @@ impl Task {
         assert!(in_cache(u64::from(translated)), "resume address outside the code cache");
         self.c().set_u64(ctx::RESUME, u64::from(translated));
     }
+    /// Sets the translated entry where the guest continues: entries expect r11 in its spill slot.
+    ///
+    /// # Panics
+    /// As `set_resume`.
+    pub fn set_entry(&self, translated: u32) {
+        self.set_resume(translated);
+        self.c().set_u64(ctx::spill(11), self.gpr(11));
+    }
     /// Where the guest continues.
     pub fn resume(&self) -> u32 {
         self.c().u64(ctx::RESUME) as u32
@@ -419,6 +427,7 @@ fn exit_of(c: Ctx, v: &Vcpu, why: u32) -> Exit {
             // rcx.
             c.set_u64(ctx::GPR + 8, c.u64(ctx::RIP));
             c.set_u64(ctx::GPR + 8 * 11, c.u64(ctx::RFLAGS));
+            c.set_u64(ctx::spill(11), c.u64(ctx::RFLAGS));
             Exit::Syscall
         }
         reason::LINK => Exit::Link(c.u32(ctx::EXIT)),

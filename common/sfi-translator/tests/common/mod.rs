@@ -93,7 +93,7 @@ fn has_good_pointers(i: &Instruction, bytes: &[u8], before: &Instruction) -> boo
         .any(|n| matches!(i.op_kind(n), OpKind::MemorySegRSI | OpKind::MemoryESRDI | OpKind::MemorySegRDI));
     let added = before.mnemonic() == iced_x86::Mnemonic::Lea
         && matches!(before.op0_register(), Register::RSI | Register::RDI)
-        && before.memory_index() == Register::RDX;
+        && matches!(before.memory_index(), Register::RDX | Register::R11);
     !real || i.is_string_instruction() && added && !bytes.contains(&0x67)
 }
 
@@ -244,7 +244,7 @@ pub fn check_stack(f: &Fragment) -> Result<(), String> {
     let all: Vec<Instruction> =
         Decoder::with_ip(64, &f.code, u64::from(f.base), DecoderOptions::NONE).iter().collect();
     let mut targets: Vec<u32> = all.iter().map(|i| i.near_branch_target() as u32).collect();
-    targets.extend(f.entries.iter().flat_map(|e| [Some(e.direct), e.indirect]).flatten());
+    targets.extend(f.entries.iter().flat_map(|e| [Some(e.inner), e.home]).flatten());
     targets.sort_unstable();
     let mut dirty = Some(0u64); // None: an offset, not an address
     for (k, i) in all.iter().enumerate() {

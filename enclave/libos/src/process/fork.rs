@@ -223,7 +223,7 @@ pub(super) fn init_child(me: &Arc<Task>, child: &Arc<Task>, r: &CloneRequest) ->
     child.rt.set_guest_gs(me.rt.guest_gs());
     child.rt.copy_vector_state_from(&me.rt);
     if !me.resolve.get() {
-        child.rt.set_resume(me.rt.resume());
+        child.rt.set_entry(me.rt.resume());
         child.resolve.set(false);
     }
     child.mask.set(me.mask.get());

@@ -75,7 +75,7 @@ fn resolve(t: &Arc<Task>) -> bool {
     let pc = t.rt.rip();
     match code::direct(&current_mm(), pc) {
         Ok(at) => {
-            t.rt.set_resume(at);
+            t.rt.set_entry(at);
             t.resolve.set(false);
             true
         }
@@ -100,7 +100,7 @@ fn follow(t: &Arc<Task>, to: core::result::Result<(u32, u32), (u32, CodeError)>)
 /// The guest goes on at `pc`, translated at `at`.
 fn go_on(t: &Arc<Task>, pc: u32, at: u32) {
     t.rt.set_rip(pc);
-    t.rt.set_resume(at);
+    t.rt.set_entry(at);
     t.rip_known.set(true);
 }
 
