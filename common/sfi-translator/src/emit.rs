@@ -5,7 +5,7 @@
 //! `ExitSite` whose four bytes lie within one 16-byte line.
 
 use crate::asm::{Asm, R11, RSP};
-use crate::classify::{Class, is_prefetch, is_stack_access};
+use crate::classify::{Class, is_prefetch, is_stack_access, is_x87};
 use crate::extent::{Extent, Item};
 use crate::parts::Parts;
 use crate::{Config, Entry, EntryKind, Env, ExitSite, Fragment, Row, Source};
@@ -619,6 +619,7 @@ fn confines(i: &Instruction) -> bool {
     use Mnemonic as M;
     let m = i.mnemonic();
     let conditional = is_prefetch(m)
+        || is_x87(i)
         || matches!(
             m,
             M::Lea
