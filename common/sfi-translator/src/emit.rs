@@ -95,6 +95,8 @@ pub(crate) struct Emitter<'a> {
     entries: Vec<Entry>,
     /// Position of the rel32 and original target of every unlinked branch.
     exits: Vec<(u32, u32)>,
+    /// Offset and position of leaders that need r11 in the register.
+    ways_in: Vec<(u32, u32)>,
     labels: Vec<u32>,
     fixes: Vec<Fix>,
 }
@@ -124,6 +126,7 @@ pub(crate) fn fragment(
             rows: Vec::with_capacity(extent.items.len() + 8),
             entries: Vec::new(),
             exits: Vec::new(),
+            ways_in: Vec::new(),
             labels: Vec::with_capacity(extent.items.len()),
             fixes: Vec::new(),
         };
@@ -138,8 +141,7 @@ impl<'a> Emitter<'a> {
     fn body(&mut self, long: &[bool]) {
         let start = self.src.start;
         if let Some(address) = self.env.lookup(start) {
-            let home = self.here();
-            self.entries.push(Entry { off: start, home: Some(home), inner: home, kind: EntryKind::Start });
+            self.entries.push(Entry { off: start, at: self.here(), kind: EntryKind::Start });
             self.begin_row(start, 0);
             self.asm.jmp(address);
             return;
@@ -171,9 +173,7 @@ impl<'a> Emitter<'a> {
         if n > 0 && item.return_site {
             self.entry(item.off, EntryKind::ReturnSite);
         } else if n > 0 && item.leader {
-            let inner = self.here();
-            let home = (self.r11 == Home::Slot).then_some(inner);
-            self.entries.push(Entry { off: item.off, home, inner, kind: EntryKind::Internal });
+            self.inner_entry(item.off);
         }
         if item.leader {
             self.stale = self.r11 == Home::Written;
@@ -183,13 +183,21 @@ impl<'a> Emitter<'a> {
 
     /// An entry for all: if the fragment has r11 in the register, it is fetched first.
     fn entry(&mut self, off: u32, kind: EntryKind) {
-        let home = self.here();
+        self.entries.push(Entry { off, at: self.here(), kind });
         if self.r11 != Home::Slot {
             self.row(off, 0, true);
             self.asm.reload(R11);
             self.stale = false;
         }
-        self.entries.push(Entry { off, home: Some(home), inner: self.here(), kind });
+    }
+
+    /// An entry in the middle: where r11 is in the register, `finish` makes a way in that fetches it.
+    fn inner_entry(&mut self, off: u32) {
+        if self.r11 == Home::Slot {
+            self.entries.push(Entry { off, at: self.here(), kind: EntryKind::Internal });
+        } else {
+            self.ways_in.push((off, self.asm.at()));
+        }
     }
 
     /// Brings r11 home before an exit.
@@ -246,9 +254,7 @@ impl<'a> Emitter<'a> {
         }
         match item.class {
             Class::Jmp(t) | Class::Jcc(t) | Class::Loop(t) => self.leave_home(item.off, t),
-            Class::Call(_) | Class::CallIndirect | Class::JmpIndirect | Class::Ret(_) | Class::Emulate => {
-                self.go_home(item.off);
-            }
+            Class::Call(_) | Class::Emulate => self.go_home(item.off),
             _ => {}
         }
         self.begin_row(item.off, i.len());
@@ -579,6 +585,11 @@ impl<'a> Emitter<'a> {
             self.asm.store_imm(ctx::EXIT, index);
             self.asm.jmp(self.cfg.stubs.link);
             exits.push(ExitSite { index, target, patch_at: self.asm.base.wrapping_add(at) });
+        }
+        for (off, inner) in core::mem::take(&mut self.ways_in) {
+            self.entry(off, EntryKind::Internal);
+            self.row(off, 0, false);
+            self.asm.jmp(self.asm.base.wrapping_add(inner));
         }
         let end = self.extent.items.last().map_or(self.src.start, Item::next);
         Fragment {

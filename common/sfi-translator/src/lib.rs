@@ -36,7 +36,7 @@ pub struct Source<'a> {
 
 /// What the caller's code map knows.
 pub trait Env {
-    /// Address of the entry for everybody (`Entry::home`) that exists already for offset `off`.
+    /// Address of the entry for everybody (`Entry::at`) that exists already for offset `off`.
     fn lookup(&self, off: u32) -> Option<u32>;
 }
 
@@ -67,10 +67,8 @@ pub enum EntryKind {
 pub struct Entry {
     /// Original offset.
     pub off: u32,
-    /// Translated address for everybody: the guest's r11 is in its spill slot, all other registers are the guest's.
-    pub home: Option<u32>,
-    /// Address inside the fragment: r11 is in its register if the fragment uses it.
-    pub inner: u32,
+    /// Translated address: the guest's r11 is in its spill slot, all other registers are the guest's.
+    pub at: u32,
     /// Why it exists.
     pub kind: EntryKind,
 }

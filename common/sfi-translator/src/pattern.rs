@@ -148,7 +148,7 @@ impl Emitter<'_> {
     fn load_target(&mut self, item: &Item) -> bool {
         let i = &item.instr;
         if i.op0_kind() == OpKind::Register {
-            self.at_home();
+            self.free(R11);
             self.asm.mov32(R11, number(i.op0_register()));
             return true;
         }
@@ -160,12 +160,15 @@ impl Emitter<'_> {
             if base(i) == Some(R11) || index(i).is_some_and(|x| x.0 == R11) {
                 return false;
             }
+            self.free(R11);
             self.asm.load(R11, segment_slot(i));
             self.tls_memory(i, &mut p, R11);
-        } else if !self.place_memory(item, &mut p) {
-            return false;
+        } else {
+            if !self.place_memory(item, &mut p) {
+                return false;
+            }
+            self.free(R11);
         }
-        self.at_home();
         p.write(&mut self.asm.code);
         true
     }
@@ -189,7 +192,7 @@ impl Emitter<'_> {
         if drop > MAX_RET_DROP || (1..8).contains(&drop) {
             return self.emulate_late(off);
         }
-        self.at_home();
+        self.free(R11);
         self.asm.bytes(&[0x44, 0x8b, 0x1c, 0x24]); // mov (%rsp), %r11d
         if drop != 0 {
             self.asm.bytes(&[0x4c, 0x89, 0x9c, 0x24]); // mov %r11, drop(%rsp)

@@ -62,15 +62,15 @@ fn the_limit_ends_a_fragment_with_an_exit() {
 fn entries_name_start_return_sites_and_leaders() {
     // 1: call +0x100 ; dec %ecx ; jne 1 ; ret
     let f = make(&[0xe8, 0, 1, 0, 0, 0xff, 0xc9, 0x75, 0xf7, 0xc3], &Nothing);
-    let kinds: Vec<_> = f.entries.iter().map(|e| (e.off - START, e.kind, e.home.is_some())).collect();
-    assert_eq!(kinds, [(0, EntryKind::Start, true), (5, EntryKind::ReturnSite, true)]);
-    assert_eq!((f.entries[0].home, f.entries[0].inner), (Some(BASE), BASE));
+    let kinds: Vec<_> = f.entries.iter().map(|e| (e.off - START, e.kind)).collect();
+    assert_eq!(kinds, [(0, EntryKind::Start), (5, EntryKind::ReturnSite)]);
+    assert_eq!(f.entries[0].at, BASE);
     assert_eq!(f.exits.len(), 1);
     assert_eq!(f.exits[0].target, START + 0x105);
     // 1: nop ; 2: dec %ecx ; jne 2 ; ret
     let f = make(&[0x50, 0xff, 0xc9, 0x75, 0xfc, 0xc3], &Nothing);
     assert_eq!((f.entries[1].off, f.entries[1].kind), (START + 1, EntryKind::Internal));
-    assert_eq!(f.entries[1].home, Some(f.entries[1].inner));
+    assert_eq!(f.entries[1].at, BASE + 1);
 }
 
 #[test]
@@ -79,14 +79,16 @@ fn code_that_uses_r11_fetches_it_at_entries_and_brings_it_home_at_exits() {
     let f = make(&[0x41, 0xff, 0xcb, 0x75, 0xfb, 0xc3], &Nothing);
     let reload = [0x64, 0x4c, 0x8b, 0x1c, 0x25, 0x98, 0, 0, 0];
     let spill = [0x64, 0x4c, 0x89, 0x1c, 0x25, 0x98, 0, 0, 0];
-    assert_eq!((f.entries[0].home, f.entries[0].inner), (Some(BASE), BASE + 9));
+    assert_eq!(f.entries[0].at, BASE);
     assert!(f.code.starts_with(&reload));
     assert_eq!(&f.code[14..23], spill);
-    // A leader that needs r11 in the register is no entry for everybody.
+    // A leader that needs r11 in the register is entered through code that fetches it.
     let f = make(&[0x50, 0x41, 0xff, 0xcb, 0x75, 0xfb, 0xc3], &Nothing);
-    assert_eq!((f.entries[1].off, f.entries[1].home), (START + 1, None));
-    // Only read: nothing to bring home.
-    let f = make(&[0x4c, 0x89, 0xd8, 0xc3], &Nothing);
+    let way = (f.entries[1].at - BASE) as usize;
+    assert_eq!((f.entries[1].off, &f.code[way..way + 9]), (START + 1, &reload[..]));
+    assert_eq!(target(&f, f.entries[1].at + 10), BASE + 10);
+    // Only read: nothing to bring home before a branch.
+    let f = make(&[0x4c, 0x89, 0xd8, 0xeb, 0x7f], &Nothing);
     assert!(!f.code.windows(9).any(|w| w == spill));
 }
 

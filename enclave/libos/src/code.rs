@@ -14,7 +14,6 @@ use alloc::vec::Vec;
 use occlum_linux_abi::mmap as mf;
 use occlum_rt::bkl::BklCell;
 use occlum_rt::code as rtcode;
-use occlum_sfi_spec::ctx;
 use occlum_sfi_spec::table::Kind;
 use occlum_sfi_translator as tr;
 
@@ -39,18 +38,10 @@ pub struct Region {
     entries: BklCell<Index>,
 }
 
-#[derive(Clone, Copy)]
-struct Entry {
-    /// For everybody: r11 is in its spill slot.
-    home: Option<u32>,
-    /// Inside the fragment.
-    inner: u32,
-}
-
-/// Entries by offset: a sorted list for each page of the region.
+/// Translated addresses by offset: a sorted list for each page of the region.
 struct Index {
     start: u32,
-    pages: Vec<Vec<(u32, Entry)>>,
+    pages: Vec<Vec<(u32, u32)>>,
     return_sites: usize,
 }
 
@@ -64,29 +55,21 @@ impl Index {
         (off.wrapping_sub(self.start) / 4096) as usize
     }
 
-    fn get(&self, off: u32) -> Option<Entry> {
+    fn get(&self, off: u32) -> Option<u32> {
         let page = self.pages.get(self.page(off))?;
         let at = page.binary_search_by_key(&off, |(o, _)| *o).ok()?;
         Some(page[at].1)
     }
 
     /// Keeps what is there already: links may lead to it.
-    fn insert(&mut self, off: u32, entry: Entry) {
+    fn insert(&mut self, off: u32, at: u32) {
         let n = self.page(off);
         if n >= self.pages.len() {
             self.pages.resize(n + 1, Vec::new()); // the mapping has grown
         }
         let page = &mut self.pages[n];
-        if let Err(at) = page.binary_search_by_key(&off, |(o, _)| *o) {
-            page.insert(at, (off, entry));
-        }
-    }
-
-    fn set_home(&mut self, off: u32, home: u32) {
-        let n = self.page(off);
-        let Some(page) = self.pages.get_mut(n) else { return };
-        if let Ok(at) = page.binary_search_by_key(&off, |(o, _)| *o) {
-            page[at].1.home = Some(home);
+        if let Err(n) = page.binary_search_by_key(&off, |(o, _)| *o) {
+            page.insert(n, (off, at));
         }
     }
 }
@@ -141,7 +124,7 @@ pub fn is_shared_region(id: u64) -> bool {
 struct Known<'a>(&'a Region);
 impl tr::Env for Known<'_> {
     fn lookup(&self, off: u32) -> Option<u32> {
-        self.0.entries.with(|e| e.get(off)?.home)
+        self.0.entries.with(|e| e.get(off))
     }
 }
 
@@ -189,19 +172,17 @@ fn locate(mm: &Mm, off: u32) -> core::result::Result<(u64, Vma, Arc<Region>), Co
     Ok((start, vma, region))
 }
 
-/// The entry of `off` for everybody, translated now if it was not.
+/// The entry of `off`, translated now if it was not.
 fn entry(mm: &Mm, off: u32) -> core::result::Result<(u32, Arc<Region>), CodeError> {
     let (start, vma, region) = locate(mm, off)?;
     let known = || region.entries.with(|e| e.get(off));
     if known().is_none() {
         translate(mm, start, &vma, &region, off)?;
     }
-    let Some(entry) = known() else { return Err(CodeError::Fault(FaultError::Denied)) };
-    let home = match entry.home {
-        Some(home) => home,
-        None => thunk(&region, off, entry.inner)?,
-    };
-    Ok((home, region))
+    match known() {
+        Some(at) => Ok((at, region)),
+        None => Err(CodeError::Fault(FaultError::Denied)),
+    }
 }
 
 fn source(mm: &Mm, start: u64, vma: &Vma, off: u32) -> core::result::Result<Vec<u8>, CodeError> {
@@ -260,7 +241,7 @@ fn translate(
     crate::stats::add("translated_bytes", frag.code.len() as u64);
     region.entries.with_mut(|e| {
         for n in &frag.entries {
-            e.insert(n.off, Entry { home: n.home, inner: n.inner });
+            e.insert(n.off, n.at);
             e.return_sites += usize::from(n.kind == tr::EntryKind::ReturnSite);
         }
     });
@@ -273,10 +254,10 @@ fn translate(
     });
     // Entries at once: each saves a miss. The first return into a new table chunk would fault, so it is committed.
     for e in &frag.entries {
-        match (e.kind, e.home) {
-            (tr::EntryKind::ReturnSite, Some(home)) => set_entry(mm, Kind::Ret, e.off, home),
-            (tr::EntryKind::Start, Some(home)) => _ = rtcode::table_set(mm.slot(), Kind::Call, e.off, home),
-            _ => {}
+        match e.kind {
+            tr::EntryKind::ReturnSite => set_entry(mm, Kind::Ret, e.off, e.at),
+            tr::EntryKind::Start => _ = rtcode::table_set(mm.slot(), Kind::Call, e.off, e.at),
+            tr::EntryKind::Internal => {}
         }
     }
     mm.protect_translated(start, vma);
@@ -332,34 +313,9 @@ fn set_entry(mm: &Mm, kind: Kind, off: u32, at: u32) {
     }
 }
 
-/// An entry for everybody to a place inside a fragment that has r11 in the register: fetch it, jump.
-fn thunk(region: &Region, off: u32, inner: u32) -> core::result::Result<u32, CodeError> {
-    let base = reserve()?;
-    let slot = ctx::spill(11).to_le_bytes();
-    let mut code = vec![0x64, 0x4c, 0x8b, 0x1c, 0x25, slot[0], slot[1], slot[2], slot[3], 0xe9];
-    let rel = inner.wrapping_sub(base + code.len() as u32 + 4);
-    code.extend_from_slice(&rel.to_le_bytes());
-    rtcode::publish(base, &code);
-    CACHE.with_mut(|c| c.next = (base + code.len() as u32 + 15) & !15);
-    region.entries.with_mut(|e| e.set_home(off, base));
-    THUNKS.with_mut(|t| t.insert(base, off));
-    Ok(base)
-}
-
-static THUNKS: BklCell<BTreeMap<u32, u32>> = BklCell::new(BTreeMap::new());
-
 /// Brings a task that was interrupted at a translated pc back to its original state (R22): registers and pc.
 pub fn undo(task: &Task, translated: u64) -> Result<u32> {
     let pc = u32::try_from(translated).map_err(|_| Errno::EFAULT)?;
-    let thunk =
-        THUNKS.with(|t| t.range(..=pc).next_back().filter(|(b, _)| pc - **b < 16).map(|(b, o)| (*b, *o)));
-    if let Some((base, off)) = thunk {
-        if pc == base {
-            task.rt.set_gpr(11, task.rt.spill(11));
-        }
-        task.rt.set_rip(off);
-        return Ok(off);
-    }
     let undo = CACHE.with(|c| {
         let (base, placed) = c.fragments.range(..=pc).next_back()?;
         if pc - base >= placed.len {

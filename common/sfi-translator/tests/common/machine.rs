@@ -257,7 +257,7 @@ extern "C" fn t_on_signal(signal: i32, info: *const libc::siginfo_t, context: *m
 /// What the code map of the test knows.
 #[derive(Default)]
 pub struct Map {
-    /// Entries for everybody by offset.
+    /// Entries by offset.
     pub entries: BTreeMap<u32, u32>,
     pub fragments: Vec<Fragment>,
 }
@@ -410,16 +410,14 @@ impl Machine {
         self.next_code = (base + f.code.len() as u32 + 15) & !15;
         assert!(self.next_code < BASE + CODE_LEN as u32);
         for e in &f.entries {
-            if let Some(home) = e.home {
-                self.map.entries.entry(e.off).or_insert(home);
-                self.table_set(table::Kind::Ret, e.off, home);
-                self.table_set(table::Kind::Call, e.off, home);
-            }
+            self.map.entries.entry(e.off).or_insert(e.at);
+            self.table_set(table::Kind::Ret, e.off, e.at);
+            self.table_set(table::Kind::Call, e.off, e.at);
         }
         self.exits.extend(f.exits.iter().map(|x| (x.target, x.patch_at)));
         let start = f.entries[0];
         self.map.fragments.push(f);
-        start.home.expect("a start is for everybody")
+        start.at
     }
 
     /// Fragment that holds a translated address.

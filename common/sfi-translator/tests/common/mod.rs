@@ -244,7 +244,7 @@ pub fn check_stack(f: &Fragment) -> Result<(), String> {
     let all: Vec<Instruction> =
         Decoder::with_ip(64, &f.code, u64::from(f.base), DecoderOptions::NONE).iter().collect();
     let mut targets: Vec<u32> = all.iter().map(|i| i.near_branch_target() as u32).collect();
-    targets.extend(f.entries.iter().flat_map(|e| [Some(e.inner), e.home]).flatten());
+    targets.extend(f.entries.iter().map(|e| e.at));
     targets.sort_unstable();
     let mut dirty = Some(0u64); // None: an offset, not an address
     for (k, i) in all.iter().enumerate() {
