@@ -30,10 +30,10 @@ finish() { status=$$?; awk -v s=$$start -v e=$$(date +%s.%N) -v c=$$status \
 trap finish EXIT; $(1)
 endef
 
-.PHONY: help run test quick bench clean format $(STAGES)
+.PHONY: help run test quick bench hostile-host clean format $(STAGES)
 
 help: ## Lists the targets.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 run: setup build ## Builds all and runs the demo: a script of 800 processes inside one enclave.
 	@echo "== .venv/bin/occlum try busybox sh examples/pipelines.sh 100"
@@ -77,6 +77,10 @@ guest: ## Runs real programs natively and in the enclave and compares.
 
 security: ## Runs the hostile guests and the hostile files.
 	@$(call timed,$(if $(wildcard tests/security/test_*.py),$(PYTEST) tests/security,echo "no tests yet"))
+
+hostile-host: setup build ## Long: a host that lies about every OCALL's results; writes docs/records.
+	@mkdir -p docs/records
+	@$(call timed,$(PYTHON) tools/hostile_host.py --record docs/records/$$(date +%F)-hostile-host.md $(CAMPAIGN_OPTIONS))
 
 bench: setup build ## Measures against native Linux; results in build/bench.
 	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/python -m pip install --quiet 'matplotlib>=3.8,<4'

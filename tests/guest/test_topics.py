@@ -23,7 +23,6 @@ CASES = [
 ]
 # What does not work yet, with what is missing. A listed case that passes fails the run.
 GAPS = {
-    ("memory", "file_shrinks_under_a_mapping"): "ftruncate does not take pages away from shared mappings",
     ("times", "posix_timers"): "timer_create and kin are ENOSYS",
     ("many", "cpu_limit"): "RLIMIT_CPU sends no SIGXCPU",
 }

@@ -90,7 +90,11 @@ impl Slot {
         let args = [self.base() + off, len, u64::from(prot), flags];
         match crate::ocall::call(Ocall::MemProtect, &args, &[], &mut []) {
             0 => Ok(()),
-            e => Err(i32::try_from(-e).ok().filter(|e| (1..4096).contains(e)).unwrap_or(EINVAL)),
+            e => Err(e
+                .checked_neg()
+                .and_then(|e| i32::try_from(e).ok())
+                .filter(|e| (1..4096).contains(e))
+                .unwrap_or(EINVAL)),
         }
     }
 

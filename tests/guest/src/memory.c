@@ -223,6 +223,103 @@ CASE(file_shrinks_under_a_mapping) {
     CHECK(ftruncate(fd, 2 * PAGE) == 0 && p[PAGE] == 0);
 }
 
+CASE(pages_of_generated_code_come_back_writable) {
+    unsigned char *p = mmap((void *)0x30000000, 4 * PAGE, RW, ANON | MAP_FIXED, -1, 0);
+    CHECK(p != MAP_FAILED);
+    p[0] = p[PAGE] = 1;
+    for (int round = 0; round < 4; round++) {
+        pid_t child = fork_clean();
+        CHECK(child >= 0);
+        if (child == 0) {
+            p[PAGE] = 2;
+            if (round % 2 == 0) {
+                CHECK(mprotect(p, 4 * PAGE, RW | PROT_EXEC) == 0);
+                memcpy(p, "\xb8\x07\0\0\0\xc3", 6);
+                CHECK(((int (*)(void))(void *)p)() == 7);
+            }
+            _exit(guest_failures);
+        }
+        report("round", child);
+    }
+}
+
+/* What an access does, in a child: its exit status is the byte read, or the signal is reported with its code. */
+static char *touched;
+static void on_bus(int signal, siginfo_t *info, void *context) {
+    printf("signal %d code %d %s\n", signal, info->si_code, info->si_addr == touched ? "there" : "elsewhere");
+    fflush(stdout);
+    _exit(77);
+    (void)context;
+}
+static void touch(const char *what, char *p, int write) {
+    pid_t child = fork_clean();
+    if (child == 0) {
+        struct sigaction a = {.sa_sigaction = on_bus, .sa_flags = SA_SIGINFO};
+        sigaction(SIGBUS, &a, NULL);
+        touched = p;
+        if (write)
+            *(volatile char *)p = 1;
+        _exit(*(volatile char *)p);
+    }
+    report(what, child);
+}
+
+CASE(truncation_reaches_every_mapping) {
+    int fd = temporary(0);
+    char text[4 * PAGE];
+    memset(text, 'x', sizeof text);
+    CHECK(write(fd, text, sizeof text) == sizeof text);
+    char *shared = mmap(NULL, 6 * PAGE, RW, MAP_SHARED, fd, 0), *late = mmap(NULL, 6 * PAGE, PROT_READ, MAP_SHARED, fd, 0);
+    char *reader = mmap(NULL, 4 * PAGE, PROT_READ, MAP_SHARED, fd, 0), *offset = mmap(NULL, 2 * PAGE, RW, MAP_SHARED, fd, 2 * PAGE);
+    char *mine = mmap(NULL, 4 * PAGE, RW, MAP_PRIVATE, fd, 0), *clean = mmap(NULL, 4 * PAGE, PROT_READ, MAP_PRIVATE, fd, 0);
+    touch("beyond the end from the start", shared + 4 * PAGE, 0);
+    CHECK(shared[0] == 'x' && reader[3 * PAGE] == 'x' && clean[PAGE + 200] == 'x' && clean[3 * PAGE] == 'x' && offset[0] == 'x');
+    mine[PAGE] = 'm', mine[2 * PAGE] = 'm';
+    shared[PAGE + 1] = 's', shared[2 * PAGE] = 's';
+    CHECK(mine[3 * PAGE] == 'x');
+    CHECK(ftruncate(fd, PAGE + 100) == 0);
+    CHECK(shared[PAGE + 1] == 's' && shared[PAGE + 99] == 'x' && shared[PAGE + 100] == 0 && shared[2 * PAGE - 1] == 0);
+    CHECK(reader[PAGE + 1] == 's' && reader[PAGE + 100] == 0 && late[PAGE + 99] == 'x' && late[PAGE + 100] == 0);
+    CHECK(mine[PAGE] == 'm' && mine[PAGE + 100] == 'x' && clean[PAGE + 99] == 'x' && clean[PAGE + 100] == 0);
+    touch("shared", shared + 2 * PAGE, 1);
+    touch("late", late + 2 * PAGE, 0);
+    touch("reader", reader + 3 * PAGE, 0);
+    touch("offset", offset, 0);
+    touch("private copy", mine + 2 * PAGE, 0);
+    touch("private", mine + 3 * PAGE, 1);
+    touch("private, clean", clean + 2 * PAGE, 0);
+    int sink[2];
+    CHECK(pipe(sink) == 0);
+    CHECK_ERRNO(write(sink[1], shared + 2 * PAGE, 1), EFAULT);
+    CHECK(ftruncate(fd, 4 * PAGE) == 0 && shared[2 * PAGE] == 0 && late[3 * PAGE] == 0 && mine[2 * PAGE] == 0 && clean[2 * PAGE] == 0);
+    char byte = 1;
+    CHECK(pread(fd, &byte, 1, PAGE + 1) == 1 && byte == 's' && pread(fd, &byte, 1, PAGE + 100) == 1 && byte == 0);
+    CHECK(pwrite(fd, "W", 1, 2 * PAGE) == 1 && late[2 * PAGE] == 'W' && offset[0] == 'W');
+    shared[3 * PAGE] = 'h';
+    CHECK(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 2 * PAGE, PAGE) == 0);
+    CHECK(late[2 * PAGE] == 0 && late[3 * PAGE] == 'h' && pread(fd, &byte, 1, 3 * PAGE) == 1 && byte == 'h');
+    char path[40];
+    sprintf(path, "/proc/self/fd/%d", fd);
+    int again = open(path, O_RDWR | O_TRUNC);
+    CHECK(again >= 0);
+    touch("emptied", shared, 0);
+    touch("emptied, private", mine, 0);
+}
+
+CASE(writes_survive_the_mapping) {
+    int fd = temporary(3 * PAGE);
+    char *p = mmap(NULL, 3 * PAGE, RW, MAP_SHARED, fd, 0), c = 0;
+    p[0] = 'a', p[PAGE] = 'b', p[2 * PAGE] = 'c';
+    CHECK(mprotect(p, PAGE, PROT_READ) == 0 && munmap(p, PAGE) == 0 && pread(fd, &c, 1, 0) == 1 && c == 'a');
+    CHECK(mmap(p + PAGE, PAGE, RW, ANON | MAP_FIXED, -1, 0) == p + PAGE && pread(fd, &c, 1, PAGE) == 1 && c == 'b');
+    p[2 * PAGE + 1] = 'd';
+    char *q = mremap(p + 2 * PAGE, PAGE, 2 * PAGE, MREMAP_MAYMOVE);
+    CHECK(q != MAP_FAILED && q[0] == 'c' && q[1] == 'd' && munmap(q, 2 * PAGE) == 0);
+    CHECK(pread(fd, &c, 1, 2 * PAGE + 1) == 1 && c == 'd');
+    char *r = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0);
+    CHECK(r[0] == 'a' && pwrite(fd, "z", 1, 0) == 1 && r[0] == 'z');
+}
+
 CASE(fork_keeps_many_mappings) {
     char *p[50];
     for (int i = 0; i < 50; i++) {

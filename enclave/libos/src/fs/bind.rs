@@ -18,6 +18,7 @@ pub struct BindInode {
     last: BklCell<Stat>,
     /// A FIFO's in-memory stand-in.
     fifo: BklCell<Option<Arc<MemInode>>>,
+    mapped: BklCell<bool>,
 }
 
 static LIVE: BklCell<BTreeMap<(u64, u64, u64), Weak<BindInode>>> = BklCell::new(BTreeMap::new());
@@ -69,6 +70,7 @@ fn at(fs: &Arc<FsInfo>, path: &[u8]) -> Result<Arc<BindInode>> {
         fd: BklCell::new(None),
         last: BklCell::new(s),
         fifo: BklCell::new(None),
+        mapped: BklCell::new(false),
     });
     LIVE.with_mut(|l| {
         if l.len() > 4096 {
@@ -135,6 +137,9 @@ impl Inode for BindInode {
     }
     fn as_any(&self) -> &dyn Any {
         self
+    }
+    fn mapped(&self) -> Option<&BklCell<bool>> {
+        Some(&self.mapped)
     }
     fn stat(&self) -> Result<Stat> {
         let s = match self.fd.get() {

@@ -215,6 +215,11 @@ pub trait Inode: Send + Sync + 'static {
         Ok(None)
     }
 
+    /// Set once the content was mapped, so that truncation looks for mappings. `None`: it is never truncated.
+    fn mapped(&self) -> Option<&BklCell<bool>> {
+        None
+    }
+
     /// Is it a regular file?
     fn is_regular(&self) -> bool {
         self.kind() == S_IFREG

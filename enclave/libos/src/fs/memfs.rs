@@ -50,6 +50,7 @@ pub struct MemInode {
     body: Body,
     /// Operations of an open FIFO, or a bound socket, kept while in use.
     attached: BklCell<Option<Weak<dyn Any + Send + Sync>>>,
+    mapped: BklCell<bool>,
 }
 
 static HOST_LINKS: BklCell<BTreeMap<(u64, u64), Weak<MemInode>>> = BklCell::new(BTreeMap::new());
@@ -77,6 +78,7 @@ impl MemInode {
             meta: BklCell::new(meta),
             body,
             attached: BklCell::new(None),
+            mapped: BklCell::new(false),
         })
     }
     /// A new node without a host object below.
@@ -305,6 +307,9 @@ impl Inode for MemInode {
     }
     fn kind(&self) -> u32 {
         self.meta.with(|m| m.mode & S_IFMT)
+    }
+    fn mapped(&self) -> Option<&BklCell<bool>> {
+        Some(&self.mapped)
     }
     fn stat(&self) -> Result<Stat> {
         let mut s = self.meta.get();

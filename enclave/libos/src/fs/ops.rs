@@ -14,7 +14,7 @@ fn base(dirfd: i32, path: &[u8]) -> Result<Arc<Dentry>> {
     if path.first() == Some(&b'/') || dirfd == AT_FDCWD {
         return Ok(env::fs().cwd());
     }
-    let d = env::files().get(dirfd)?.dentry().clone();
+    let d = env::file(dirfd)?.dentry().clone();
     if d.inode().is_dir() { Ok(d) } else { Err(ENOTDIR) }
 }
 /// Walks `path` from `dirfd`.
@@ -30,7 +30,7 @@ pub fn object_at(dirfd: i32, path: &[u8], flags: u32) -> Result<Arc<Dentry>> {
         if dirfd == AT_FDCWD {
             return Ok(env::fs().cwd());
         }
-        return Ok(env::files().get(dirfd)?.dentry().clone());
+        return Ok(env::file(dirfd)?.dentry().clone());
     }
     let last = if flags & AT_SYMLINK_NOFOLLOW != 0 { Last::NoFollow } else { Last::Follow };
     walk_at(dirfd, path, last)?.get()
@@ -129,7 +129,7 @@ fn open_dentry(d: Arc<Dentry>, flags: u32, fresh: bool) -> Result<Arc<OpenFile>>
     }
     let special = inode.open(&inode, flags)?;
     if flags & O_TRUNC != 0 && kind == S_IFREG && !fresh {
-        inode.truncate(0)?;
+        resize(&inode, 0)?;
         changes::note(&d);
     }
     Ok(OpenFile::new(d, special, flags))
@@ -414,7 +414,16 @@ pub fn set_len(inode: &InodeRef, len: u64) -> Result<()> {
         env::signal_self(SIGXFSZ);
         return Err(EFBIG);
     }
-    inode.truncate(len)
+    resize(inode, len)
+}
+/// Sets a length; mappings of the file follow.
+fn resize(inode: &InodeRef, len: u64) -> Result<()> {
+    let shrinks = crate::mm::before_truncate(inode.as_ref(), len);
+    inode.truncate(len)?;
+    if shrinks {
+        crate::mm::after_truncate(inode.as_ref(), len);
+    }
+    Ok(())
 }
 
 static MEMFD_FS: BklCell<Option<Arc<super::inode::FsInfo>>> = BklCell::new(None);

@@ -88,9 +88,7 @@ pub fn sys_munmap(a: &[u64; 6]) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     let r = range(a[0], a[1]).map_err(|_| Errno::EINVAL)?;
-    let mm = current_mm();
-    mm.sync(r.clone());
-    mm.unmap(r)?;
+    current_mm().unmap(r)?;
     Ok(0)
 }
 

@@ -34,20 +34,36 @@ pub fn task_loop() -> ! {
             signal::deliver(&me, None);
             continue;
         }
-        if me.resolve.get() && !resolve(&me) {
-            continue;
-        }
-        crate::sched::leaving_kernel();
-        match enter_guest() {
-            Exit::Syscall => syscall(&me),
-            Exit::Link(index) => follow(&me, code::link(&current_mm(), index)),
-            Exit::MissRet(target) => follow_miss(&me, Kind::Ret, target),
-            Exit::MissCall(target) => follow_miss(&me, Kind::Call, target),
-            Exit::Emulate(pc) => crate::emulate::instruction(&me, pc),
-            Exit::Exception(e) => exception(&me, &e),
-            Exit::Kick => kick(&me),
-        }
+        // A system call looks for work by itself.
+        while go_inside(&me) == Left::SystemCall && me.ending().is_none() {}
     }
+}
+
+#[derive(PartialEq, Eq)]
+enum Left {
+    SystemCall,
+    Otherwise,
+}
+
+/// Runs the task's program until it leaves, and does what it left for.
+fn go_inside(me: &Arc<Task>) -> Left {
+    if me.resolve.get() && !resolve(me) {
+        return Left::Otherwise;
+    }
+    crate::sched::leaving_kernel();
+    match enter_guest() {
+        Exit::Syscall => {
+            syscall(me);
+            return Left::SystemCall;
+        }
+        Exit::Link(index) => follow(me, code::link(&current_mm(), index)),
+        Exit::MissRet(target) => follow_miss(me, Kind::Ret, target),
+        Exit::MissCall(target) => follow_miss(me, Kind::Call, target),
+        Exit::Emulate(pc) => crate::emulate::instruction(me, pc),
+        Exit::Exception(e) => exception(me, &e),
+        Exit::Kick => kick(me),
+    }
+    Left::Otherwise
 }
 
 fn has_work(t: &Arc<Task>) -> bool {
@@ -59,7 +75,7 @@ fn resolve(t: &Arc<Task>) -> bool {
     let pc = t.rt.rip();
     match code::direct(&current_mm(), pc) {
         Ok(at) => {
-            t.rt.set_resume(at);
+            t.rt.set_entry(at);
             t.resolve.set(false);
             true
         }
@@ -84,7 +100,7 @@ fn follow(t: &Arc<Task>, to: core::result::Result<(u32, u32), (u32, CodeError)>)
 /// The guest goes on at `pc`, translated at `at`.
 fn go_on(t: &Arc<Task>, pc: u32, at: u32) {
     t.rt.set_rip(pc);
-    t.rt.set_resume(at);
+    t.rt.set_entry(at);
     t.rip_known.set(true);
 }
 
@@ -210,7 +226,7 @@ fn outside_fault(t: &Arc<Task>, e: &Exception) {
     if let Some((kind, off)) = occlum_rt::code::is_table_addr(mm.slot(), e.fault_addr) {
         // Commit the chunk if code is there, and look up again: the miss stub does the rest.
         if mm.find(u64::from(off)).is_some_and(|(_, v)| v.prot & occlum_linux_abi::mmap::PROT_EXEC != 0) {
-            occlum_rt::code::table_commit(mm.slot(), kind, off);
+            occlum_rt::code::table_commit(mm.slot(), off);
             return go_on_inside(t, e.rip);
         }
         // The jump itself happened: registers of the pattern come back, rip is the target.

@@ -85,7 +85,11 @@ pub fn sys_fallocate(a: &Args) -> Result<usize> {
         _ => return Err(ENODEV),
     }
     f.note_change();
-    f.inode().allocate(int(a[1]), off, len).map(|()| 0)
+    // Zeroed ranges show in shared mappings, and what those wrote elsewhere stays.
+    crate::mm::before_read(f.inode().as_ref());
+    f.inode().allocate(int(a[1]), off, len)?;
+    crate::mm::after_write(f.inode().as_ref(), off, len);
+    Ok(0)
 }
 
 /// A time argument: `UTIME_NOW`, `UTIME_OMIT` or a value. Gives the time and whether it was explicit.
@@ -127,7 +131,7 @@ fn do_utimes(dirfd: i32, name: u64, times: u64) -> Result<usize> {
     let now = realtime_ns() as i64;
     let (a, m) = if times == 0 { (now, now) } else { (timeval(times)?, timeval(times + 16)?) };
     let d = if name == 0 && dirfd != AT_FDCWD {
-        env::files().get(dirfd)?.dentry().clone()
+        env::file(dirfd)?.dentry().clone()
     } else {
         ops::object_at(dirfd, &path(name)?, 0)?
     };

@@ -1,0 +1,173 @@
+//! Bringing pages in: faults of the guest and of the LibOS's own copies, and pages known to be touched soon.
+//!
+//! Invariants: a page gets rights only after it has its content; what a failed attempt took is given back.
+use super::budget::{charge, uncharge};
+use super::vma::overlapping;
+use super::{Backing, MapFile, Mm, PAGE, Vma, page_ceil, page_floor, rights};
+use crate::errno::{Errno, Result};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::ops::Range;
+use occlum_linux_abi::mmap as mf;
+use occlum_sfi_spec::domain;
+
+/// Pages brought in at one fault (of a small vma; larger ones take more).
+pub(super) const FAULT_PAGES: u64 = 16;
+
+/// Kind of access that faulted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// Load.
+    Read,
+    /// Store.
+    Write,
+    /// Instruction fetch (translation).
+    Exec,
+}
+
+/// Why a fault can't be resolved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FaultError {
+    /// No mapping: SIGSEGV, SEGV_MAPERR.
+    NotMapped,
+    /// Mapping without that right: SIGSEGV, SEGV_ACCERR.
+    Denied,
+    /// Beyond the end of the file: SIGBUS, BUS_ADRERR.
+    PastEof,
+    /// The enclave's memory is used up.
+    OutOfMemory,
+}
+
+impl Mm {
+    /// Makes the page at `off` (and some around it) accessible, or says why not.
+    pub fn handle_fault(&self, off: u32, access: Access) -> core::result::Result<(), FaultError> {
+        let off = u64::from(off);
+        let (start, vma) = self.find(off).ok_or(FaultError::NotMapped)?;
+        let needed = match access {
+            Access::Read => mf::PROT_READ | mf::PROT_WRITE | mf::PROT_EXEC,
+            Access::Write => mf::PROT_WRITE,
+            Access::Exec => mf::PROT_EXEC,
+        };
+        if vma.prot & needed == 0 {
+            return Err(FaultError::Denied);
+        }
+        let page = page_floor(off);
+        if self.is_resident(page) {
+            if access == Access::Write && vma.prot & mf::PROT_EXEC != 0 {
+                self.unprotect_written_code(start, &vma);
+            }
+            return Ok(());
+        }
+        let window = self.window(start, &vma, page);
+        for run in self.runs(window, false) {
+            self.commit(start, &vma, run.clone(), page)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn window(&self, start: u64, vma: &Vma, page: u64) -> Range<u64> {
+        let len = vma.end - start;
+        let file = matches!(vma.backing, Backing::File(..));
+        let span = if file || len >= 16 << 20 { 4 * FAULT_PAGES } else { FAULT_PAGES } * PAGE;
+        let a = page & !(span - 1);
+        let mut r = a.max(start)..(a + span).min(vma.end);
+        r.end = r.end.min(vma.content_end(start).max(page + PAGE));
+        r
+    }
+
+    pub(super) fn commit(
+        &self,
+        start: u64,
+        vma: &Vma,
+        run: Range<u64>,
+        page: u64,
+    ) -> core::result::Result<(), FaultError> {
+        match &vma.backing {
+            Backing::Shared(object, o) => return self.commit_shared(start, vma, (object, *o), run, page),
+            _ if page >= vma.content_end(start) && run.contains(&page) => return Err(FaultError::PastEof),
+            _ => {}
+        }
+        let pages = (run.end - run.start) / PAGE;
+        if !charge(pages) {
+            return Err(FaultError::OutOfMemory);
+        }
+        let done = self.fill(start, vma, &run);
+        if done.is_err() {
+            uncharge(pages);
+            let _ = self.protect(run, 0, false, true);
+            return Err(FaultError::OutOfMemory);
+        }
+        self.count_pages(pages as i64);
+        self.set_resident(run, true);
+        Ok(())
+    }
+
+    pub(super) fn fill(&self, start: u64, vma: &Vma, run: &Range<u64>) -> Result<()> {
+        let host = rights(vma.prot);
+        let Backing::File(f, foff) = &vma.backing else {
+            return self.protect(run.clone(), host, true, false);
+        };
+        self.protect(run.clone(), 3, true, false)?;
+        self.copy_in(f, foff + (run.start - start), run)?;
+        if host != 3 {
+            self.protect(run.clone(), host, false, false)?;
+        }
+        Ok(())
+    }
+
+    /// File content into pages that are writable now; beyond the end of the file they stay zero.
+    pub(super) fn copy_in(&self, f: &MapFile, mut foff: u64, run: &Range<u64>) -> Result<()> {
+        let mut buf = vec![0u8; (run.end - run.start).min(64 << 10) as usize];
+        let mut at = run.start;
+        while at < run.end {
+            let want = (run.end - at).min(buf.len() as u64) as usize;
+            let n = f.read_at(foff, &mut buf[..want])?;
+            if n == 0 {
+                break;
+            }
+            self.slot.write(at, &buf[..n]).map_err(|_| Errno::EFAULT)?;
+            at += n as u64;
+            foff += n as u64;
+        }
+        Ok(())
+    }
+
+    /// Commits the pages of a range at once, as far as vmas cover it (what exec knows will be touched).
+    pub fn populate(&self, r: Range<u64>) -> Result<()> {
+        let parts: Vec<(u64, Vma)> =
+            self.inner.with(|i| overlapping(&i.vmas, r.clone()).map(|(s, v)| (s, v.clone())).collect());
+        for (start, vma) in parts {
+            let part = page_floor(r.start.max(start))..page_ceil(r.end.min(vma.end));
+            for run in self.runs(part, false) {
+                let first = run.start;
+                self.commit(start, &vma, run, first).map_err(|_| Errno::ENOMEM)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes into this domain, which need not be the current one.
+    pub fn write_foreign(&self, off: u64, data: &[u8]) -> Result<()> {
+        if off.saturating_add(data.len() as u64) > domain::SIZE {
+            return Err(Errno::EFAULT);
+        }
+        loop {
+            match self.slot.write(off, data) {
+                Ok(()) => return Ok(()),
+                Err(f) => self.handle_fault(f.off, Access::Write).map_err(|_| Errno::EFAULT)?,
+            }
+        }
+    }
+    /// Reads from this domain, which need not be the current one.
+    pub fn read_foreign(&self, off: u64, buf: &mut [u8]) -> Result<()> {
+        if off.saturating_add(buf.len() as u64) > domain::SIZE {
+            return Err(Errno::EFAULT);
+        }
+        loop {
+            match self.slot.read(off, buf) {
+                Ok(()) => return Ok(()),
+                Err(f) => self.handle_fault(f.off, Access::Read).map_err(|_| Errno::EFAULT)?,
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Mappings and file content agree: what a mapping wrote is read by read(2), what write(2) and truncation change shows
+//! in mappings.
+//!
+//! Shared mappings show arena pages, the file has pages of its own; bytes are copied at the calls where the difference
+//! could be seen. Invariants: an arena page that no mapping shows is forgotten rather than left stale; truncation takes
+//! every page beyond the new end away from all mappings, private copies included, as Linux does.
+use super::shared::SharedObject;
+use super::vma::overlapping;
+use super::{Backing, Mm, PAGE, Vma, page_ceil, page_floor, rights};
+use crate::fs::Inode;
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::ops::Range;
+use occlum_linux_abi::mmap as mf;
+use occlum_rt::bkl::BklCell;
+
+/// Shared objects of files, by file id.
+pub(super) static BY_FILE: BklCell<BTreeMap<u64, Weak<SharedObject>>> = BklCell::new(BTreeMap::new());
+
+/// One mapping somewhere in the enclave.
+struct Mapping {
+    mm: Arc<Mm>,
+    start: u64,
+    vma: Vma,
+    /// Offset in the file or object at `start`.
+    base: u64,
+}
+
+/// The object of a file that is mapped shared. Cheap while no file is.
+fn object_of(inode: &dyn Inode) -> Option<Arc<SharedObject>> {
+    if BY_FILE.with(BTreeMap::is_empty) {
+        return None;
+    }
+    let id = inode.file_id().0;
+    BY_FILE.with(|m| m.get(&id).and_then(Weak::upgrade))
+}
+
+/// All mappings of all processes that `pick` gives a base for.
+fn mappings(pick: impl Fn(&Backing) -> Option<u64>) -> Vec<Mapping> {
+    let mut out = Vec::new();
+    for mm in crate::process::Process::all().iter().filter_map(|p| p.mm()) {
+        for (start, vma) in mm.vmas() {
+            if let Some(base) = pick(&vma.backing) {
+                out.push(Mapping { mm: mm.clone(), start, vma, base });
+            }
+        }
+    }
+    out
+}
+
+fn mappings_of(object: &Arc<SharedObject>) -> Vec<Mapping> {
+    mappings(|b| match b {
+        Backing::Shared(o, base) if Arc::ptr_eq(o, object) => Some(*base),
+        _ => None,
+    })
+}
+
+impl Mapping {
+    /// The guest range that shows the file's bytes `r`.
+    fn guest_range(&self, r: Range<u64>) -> Range<u64> {
+        let at = |off: u64| self.start.saturating_add(off.saturating_sub(self.base)).min(self.vma.end);
+        at(r.start)..at(r.end)
+    }
+    /// The page that shows the file's page at `foff`, if it is resident.
+    fn resident_page(&self, foff: u64) -> Option<u64> {
+        let at = self.start + foff.checked_sub(self.base)?;
+        (at < self.vma.end && self.mm.is_resident(at)).then_some(at)
+    }
+}
+
+/// What mappings wrote to a file becomes visible to read(2).
+pub fn before_read(inode: &dyn Inode) {
+    let Some(object) = object_of(inode) else { return };
+    for m in mappings_of(&object) {
+        m.mm.write_back(m.start, &m.vma, &object, m.base);
+    }
+}
+
+/// What write(2) changed becomes visible in shared mappings.
+pub fn after_write(inode: &dyn Inode, off: u64, len: u64) {
+    let Some(object) = object_of(inode) else { return };
+    let maps = mappings_of(&object);
+    for n in object.pages_in(off / PAGE..=(off + len) / PAGE) {
+        refresh(inode, &object, &maps, n);
+    }
+}
+
+/// Copies one page of the file into the arena page, through a mapping that shows it; else the arena page goes.
+fn refresh(inode: &dyn Inode, object: &SharedObject, maps: &[Mapping], page: u64) {
+    let foff = page * PAGE;
+    let shown = maps.iter().find_map(|m| m.resident_page(foff).map(|at| (m, at)));
+    let Some((m, at)) = shown else { return object.forget(page..page + 1) };
+    let mut bytes = [0u8; PAGE as usize];
+    if inode.read_at(foff, &mut bytes).is_err() {
+        return;
+    }
+    let host = rights(m.vma.prot);
+    if host == 3 {
+        let _ = m.mm.slot.write(at, &bytes);
+    } else if m.mm.protect(at..at + PAGE, 3, false, false).is_ok() {
+        let _ = m.mm.slot.write(at, &bytes);
+        let _ = m.mm.protect(at..at + PAGE, host, false, false);
+    }
+}
+
+/// The file is about to get `len` bytes. True: it was mapped and shrinks, so `after_truncate` has to follow.
+pub fn before_truncate(inode: &dyn Inode, len: u64) -> bool {
+    if !inode.mapped().is_some_and(BklCell::get) || inode.size() <= len {
+        return false;
+    }
+    before_read(inode);
+    let id = inode.file_id().0;
+    let private = mappings(|b| match b {
+        Backing::File(f, base) if f.id().0 == id => Some(*base),
+        _ => None,
+    });
+    for m in private {
+        m.drop_private(inode, len);
+    }
+    true
+}
+
+/// The file has `len` bytes now: shared pages beyond go, the rest of the last one is zero.
+pub fn after_truncate(inode: &dyn Inode, len: u64) {
+    let Some(object) = object_of(inode) else { return };
+    let maps = mappings_of(&object);
+    let cut = page_ceil(len);
+    for m in &maps {
+        m.mm.unalias(m.guest_range(cut..u64::MAX));
+    }
+    object.forget(cut / PAGE..u64::MAX);
+    if len % PAGE != 0 && object.has(len / PAGE) {
+        refresh(inode, &object, &maps, len / PAGE);
+    }
+}
+
+impl Mapping {
+    /// Takes the private pages beyond `len` away, and the last one if it is no copy of its own yet.
+    fn drop_private(&self, inode: &dyn Inode, len: u64) {
+        let mut gone = self.guest_range(page_ceil(len)..u64::MAX);
+        let last = page_floor(len);
+        if let Some(at) = self.resident_page(last).filter(|_| len % PAGE != 0)
+            && self.is_pristine(inode, at, last)
+        {
+            gone.start = at;
+        }
+        if gone.is_empty() {
+            return;
+        }
+        if self.vma.prot & mf::PROT_EXEC != 0 {
+            self.mm.drop_translations(gone.clone());
+        }
+        self.mm.discard(gone);
+    }
+
+    /// Is the private page at `at` no copy of its own yet? Which pages were written is not recorded: those that can be
+    /// count as written once their bytes are not the file's.
+    fn is_pristine(&self, inode: &dyn Inode, at: u64, foff: u64) -> bool {
+        if rights(self.vma.prot) == 1 && !self.vma.private_code {
+            return true;
+        }
+        let (mut mine, mut file) = ([0u8; PAGE as usize], [0u8; PAGE as usize]);
+        self.mm.slot.read(at, &mut mine).is_ok() && inode.read_at(foff, &mut file).is_ok() && mine == file
+    }
+}
+
+impl Mm {
+    /// Writes shared file mappings in the range back.
+    pub fn sync(&self, r: Range<u64>) {
+        let parts: Vec<(u64, Vma)> =
+            self.inner.with(|i| overlapping(&i.vmas, r).map(|(s, v)| (s, v.clone())).collect());
+        for (start, vma) in parts {
+            if let Backing::Shared(o, base) = &vma.backing {
+                self.write_back(start, &vma, o, *base);
+            }
+        }
+    }
+
+    /// Copies the resident pages of a writable shared file mapping to the file.
+    pub(super) fn write_back(&self, start: u64, vma: &Vma, object: &SharedObject, base: u64) {
+        let Some(f) = object.file() else { return };
+        if vma.prot & mf::PROT_WRITE == 0 {
+            return;
+        }
+        let size = f.size();
+        let mut page = [0u8; PAGE as usize];
+        for run in self.runs(start..vma.end, true) {
+            for at in (run.start..run.end).step_by(PAGE as usize) {
+                let foff = base + (at - start);
+                let n = size.saturating_sub(foff).min(PAGE) as usize;
+                if n > 0 && self.slot.read(at, &mut page[..n]).is_ok() {
+                    let _ = f.0.inode().write_at(foff, &page[..n]);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! mmap, munmap, mprotect, mremap, brk and MADV_DONTNEED, after their arguments were checked.
+//!
+//! Invariants: a range is unmapped before something else is mapped there; pages of a vma that goes are given back, or
+//! parked; host rights follow the vma's rights at once.
+use super::budget::{charge, uncharge};
+use super::parked::{Held, Parked, UNMAP_PARK_MAX};
+use super::vma::{is_covered, is_free, overlapping, top_down};
+use super::{Backing, Mm, PAGE, Vma, page_ceil, page_floor, rights};
+use crate::errno::{Errno, Result};
+use alloc::vec::Vec;
+use core::ops::Range;
+use occlum_linux_abi::mmap as mf;
+use occlum_rt::slot::Slot;
+use occlum_sfi_spec::domain::{EXEC_MAX, MAP_MAX, MAP_MIN};
+
+/// Anonymous mappings up to this size go below 2 GiB.
+pub(super) const LOW_MAX: u64 = 64 << 20;
+/// Libraries lie below this and position-independent programs above it: a prefetch reaches the table entries of both
+/// (`sfi_spec::table::PREFETCH_MAX`).
+pub const CODE_TOP: u64 = 192 << 20;
+/// Lowest place for mappings without a hint.
+pub(super) const LOW_BASE: u64 = 16 << 20;
+
+impl Mm {
+    /// mmap after its arguments were checked. `at`: where, if MAP_FIXED.
+    pub fn map(&self, at: Option<u64>, hint: u64, len: u64, prot: u32, backing: Backing) -> Result<u64> {
+        let len = page_ceil(len);
+        if len == 0 {
+            return Err(Errno::EINVAL);
+        }
+        let start = match at {
+            Some(a) => a,
+            None => self.choose(hint, len, prot, !matches!(backing, Backing::Anon)).ok_or(Errno::ENOMEM)?,
+        };
+        if start % PAGE != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let end = start.checked_add(len).ok_or(Errno::ENOMEM)?;
+        if start < MAP_MIN {
+            return Err(Errno::EPERM);
+        }
+        if end > MAP_MAX || prot & mf::PROT_EXEC != 0 && end > EXEC_MAX {
+            return Err(Errno::ENOMEM);
+        }
+        self.unmap(start..end)?;
+        if let Some(mapped) = backing.file().and_then(|f| f.0.inode().mapped()) {
+            mapped.set(true);
+        }
+        let private_code = prot & mf::PROT_WRITE != 0;
+        let vma = Vma { end, prot, backing, name: "", region: None, private_code };
+        self.settle_parked(start, &vma, true)?;
+        self.inner.with_mut(|i| i.vmas.insert(start, vma));
+        Ok(start)
+    }
+
+    /// A free range, top down: files and executable memory first below `CODE_TOP`, then below 2 GiB; other large
+    /// memory first above that.
+    pub(super) fn choose(&self, hint: u64, len: u64, prot: u32, file: bool) -> Option<u64> {
+        let hint = page_floor(hint);
+        self.inner.with(|i| {
+            if hint >= MAP_MIN
+                && hint.saturating_add(len) <= MAP_MAX
+                && (prot & mf::PROT_EXEC == 0 || hint + len <= EXEC_MAX)
+                && is_free(&i.vmas, hint..hint + len)
+            {
+                return Some(hint);
+            }
+            let low = LOW_BASE..EXEC_MAX - (1 << 20);
+            let high = EXEC_MAX..MAP_MAX - (16 << 20);
+            let is_code = file || prot & mf::PROT_EXEC != 0;
+            let near =
+                if is_code && len <= LOW_MAX { top_down(&i.vmas, LOW_BASE..CODE_TOP, len) } else { None };
+            if near.is_some() || prot & mf::PROT_EXEC != 0 {
+                return near.or_else(|| top_down(&i.vmas, low, len));
+            }
+            // Small anonymous memory goes low too: a JIT may make it executable later.
+            let (first, second) = if file || len <= LOW_MAX { (low, high) } else { (high, low) };
+            top_down(&i.vmas, first, len).or_else(|| top_down(&i.vmas, second, len))
+        })
+    }
+
+    /// Removes every mapping in the range.
+    pub fn unmap(&self, r: Range<u64>) -> Result<()> {
+        if self.inner.with(|i| is_free(&i.vmas, r.clone())) {
+            return Ok(());
+        }
+        self.drop_translations(r.clone());
+        self.split(r.start);
+        self.split(r.end);
+        let gone: Vec<(u64, Vma)> = self.inner.with_mut(|i| {
+            let keys: Vec<u64> = i.vmas.range(r.clone()).map(|(k, _)| *k).collect();
+            keys.iter().filter_map(|k| i.vmas.remove(k).map(|v| (*k, v))).collect()
+        });
+        for (start, vma) in &gone {
+            self.release(*start, vma);
+        }
+        Ok(())
+    }
+
+    pub(super) fn release(&self, start: u64, vma: &Vma) {
+        if let Backing::Shared(object, base) = &vma.backing {
+            self.write_back(start, vma, object, *base);
+            return self.unalias(start..vma.end);
+        }
+        for run in self.runs(start..vma.end, true) {
+            let pages = (run.end - run.start) / PAGE;
+            self.count_pages(-(pages as i64));
+            let park = pages <= UNMAP_PARK_MAX && rights(vma.prot) == 3 && self.parked.with(Vec::len) < 64;
+            let _ = self.protect(run.clone(), 0, false, !park);
+            if park {
+                // A thread or spawn stack comes back at once, mostly at the same place.
+                self.parked.with_mut(|p| p.push(Parked { range: run.clone(), held: Held::Dirty, host: 0 }));
+            } else {
+                uncharge(pages);
+            }
+            self.set_resident(run, false);
+        }
+    }
+
+    /// mprotect. ENOMEM if the range has a hole, EACCES for a write to a file opened read-only is the caller's.
+    pub fn mprotect(&self, r: Range<u64>, prot: u32) -> Result<()> {
+        if prot & mf::PROT_EXEC != 0 && r.end > EXEC_MAX {
+            return Err(Errno::ENOMEM);
+        }
+        if !self.inner.with(|i| is_covered(&i.vmas, r.clone())) {
+            return Err(Errno::ENOMEM);
+        }
+        self.split(r.start);
+        self.split(r.end);
+        self.drop_translations(r.clone());
+        if prot & mf::PROT_WRITE == 0 {
+            self.sync(r.clone());
+        }
+        let changed: Vec<(u64, u64, u32)> = self.inner.with_mut(|i| {
+            i.vmas
+                .range_mut(r.clone())
+                .filter(|(_, v)| v.prot != prot)
+                .map(|(s, v)| {
+                    let old = v.prot;
+                    v.prot = prot;
+                    v.private_code |= prot & mf::PROT_WRITE != 0;
+                    (*s, v.end, old)
+                })
+                .collect()
+        });
+        for (s, e, old) in changed {
+            if rights(old) != rights(prot) {
+                for run in self.runs(s..e, true) {
+                    self.protect(run, rights(prot), false, false)?;
+                }
+            }
+        }
+        self.merge(r);
+        Ok(())
+    }
+
+    /// brk: sets the end of the heap if it can; returns the end in force.
+    pub fn brk(&self, new: u64, data_limit: u64) -> u64 {
+        let l = self.layout();
+        if new < l.brk_start || new >= MAP_MAX || new - l.brk_start > data_limit {
+            return l.brk;
+        }
+        let (old_end, new_end) = (page_ceil(l.brk), page_ceil(new));
+        if new_end > old_end {
+            if !self.inner.with(|i| is_free(&i.vmas, old_end..new_end + PAGE)) {
+                return l.brk;
+            }
+            let rw = mf::PROT_READ | mf::PROT_WRITE;
+            if self.map(Some(old_end), 0, new_end - old_end, rw, Backing::Anon).is_err() {
+                return l.brk;
+            }
+            self.set_name(old_end, "[heap]");
+            self.merge(old_end..new_end);
+        } else if new_end < old_end && self.unmap(new_end..old_end).is_err() {
+            return l.brk;
+        }
+        self.inner.with_mut(|i| i.layout.brk = new);
+        new
+    }
+
+    /// mremap with its Linux flags.
+    pub fn mremap(&self, old: u64, old_len: u64, new_len: u64, flags: u32, new_addr: u64) -> Result<u64> {
+        let fixed = flags & mf::MREMAP_FIXED != 0;
+        let may_move = flags & mf::MREMAP_MAYMOVE != 0;
+        if old % PAGE != 0 || flags & !3 != 0 || fixed && !may_move || new_len == 0 || old_len == 0 {
+            return Err(Errno::EINVAL);
+        }
+        let (old_len, new_len) = (page_ceil(old_len), page_ceil(new_len));
+        let (start, vma) = self.find(old).ok_or(Errno::EFAULT)?;
+        if old + old_len > vma.end {
+            return Err(Errno::EFAULT);
+        }
+        if fixed && (new_addr % PAGE != 0 || new_addr < old + old_len && old < new_addr + new_len) {
+            return Err(Errno::EINVAL);
+        }
+        if !fixed {
+            if new_len <= old_len {
+                self.unmap(old + new_len..old + old_len)?;
+                return Ok(old);
+            }
+            let grow = old + old_len..old + new_len;
+            let room = grow.end <= MAP_MAX && self.inner.with(|i| is_free(&i.vmas, grow.clone()));
+            if room && old + old_len == vma.end {
+                self.inner.with_mut(|i| {
+                    if let Some(v) = i.vmas.get_mut(&start) {
+                        v.end = grow.end;
+                    }
+                });
+                return Ok(old);
+            }
+            if !may_move {
+                return Err(Errno::ENOMEM);
+            }
+        }
+        let backing = vma.shifted(old - start);
+        let to = self.map(fixed.then_some(new_addr), 0, new_len, vma.prot, backing)?;
+        self.move_pages(old, to, old_len.min(new_len), &vma)?;
+        self.unmap(old..old + old_len)?;
+        Ok(to)
+    }
+
+    pub(super) fn move_pages(&self, from: u64, to: u64, len: u64, vma: &Vma) -> Result<()> {
+        if vma.is_shared() {
+            return Ok(());
+        }
+        for run in self.runs(from..from + len, true) {
+            let n = run.end - run.start;
+            let dst = to + (run.start - from);
+            if rights(vma.prot) == 0 {
+                self.protect(run.clone(), 1, false, false)?;
+            }
+            if !charge(n / PAGE) {
+                return Err(Errno::ENOMEM);
+            }
+            self.count_pages((n / PAGE) as i64);
+            self.protect(dst..dst + n, 3, true, false)?;
+            Slot::copy(self.slot, run.start, self.slot, dst, n).map_err(|_| Errno::EFAULT)?;
+            if rights(vma.prot) != 3 {
+                self.protect(dst..dst + n, rights(vma.prot), false, false)?;
+            }
+            self.set_resident(dst..dst + n, true);
+        }
+        Ok(())
+    }
+
+    /// madvise(MADV_DONTNEED) on private memory: pages read zero (or the file) again.
+    pub fn discard(&self, r: Range<u64>) {
+        let parts: Vec<(u64, u64, bool)> = self.inner.with(|i| {
+            overlapping(&i.vmas, r.clone())
+                .map(|(s, v)| (s.max(r.start), v.end.min(r.end), v.is_shared()))
+                .collect()
+        });
+        for (s, e, shared) in parts {
+            if shared {
+                continue;
+            }
+            for run in self.runs(s..e, true) {
+                let pages = (run.end - run.start) / PAGE;
+                uncharge(pages);
+                self.count_pages(-(pages as i64));
+                let _ = self.protect(run.clone(), 0, false, true);
+                self.set_resident(run, false);
+            }
+        }
+    }
+}

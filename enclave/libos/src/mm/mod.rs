@@ -1,0 +1,193 @@
+//! A domain's memory: the vma set, which pages are resident, faults, mmap and friends, fork's copy, the page budget.
+//!
+//! Neighbours: `rt::slot` (page rights and copies), `code` (translations of executable vmas), `fs` (file content).
+//! Parts: `vma` (the set), `resident` (the bitmap), `fault` (bringing pages in), `map` (mmap and kin), `shared`
+//! (shared objects), `filemap` (files and their mappings agree), `parked` (pages kept for the next process), `tables` (lookup-table entries), `fork` (the copy),
+//! `budget` (pages and slots of the enclave).
+//! Invariants: vmas do not overlap and lie in [MAP_MIN, MAP_MAX); a page that is not resident has no rights at the host
+//! and reads zero when it gets them; every resident private page is charged to the enclave's budget once.
+mod budget;
+mod fault;
+mod filemap;
+mod fork;
+mod map;
+mod parked;
+mod resident;
+mod shared;
+mod tables;
+mod vma;
+
+pub use budget::{budget, init};
+pub use fault::{Access, FaultError};
+pub use filemap::{after_truncate, after_write, before_read, before_truncate};
+pub use map::CODE_TOP;
+pub use shared::shared_object;
+pub use vma::{Backing, MapFile, Vma};
+
+use crate::errno::{Errno, Result};
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use budget::{BUDGET, FreeSlot, drop_parked, take_slot, uncharge};
+use core::ops::Range;
+use occlum_linux_abi::mmap as mf;
+use occlum_rt::bkl::BklCell;
+use occlum_rt::slot::Slot;
+use parked::{DIRTY_MAX, Held, Parked};
+use tables::{Affinity, Retained};
+use vma::find;
+
+/// Page size.
+pub const PAGE: u64 = 4096;
+
+/// Where exec put things, for brk and /proc.
+#[derive(Clone, Default)]
+pub struct Layout {
+    /// Start of the heap.
+    pub brk_start: u64,
+    /// Its end now.
+    pub brk: u64,
+    /// Initial stack pointer.
+    pub stack_top: u64,
+    /// Bytes of argv on the stack.
+    pub args: Range<u64>,
+    /// Bytes of envp on the stack.
+    pub env: Range<u64>,
+    /// The auxiliary vector as written.
+    pub auxv: Vec<u8>,
+    /// Code range of the program.
+    pub code: Range<u64>,
+}
+
+struct Inner {
+    vmas: BTreeMap<u64, Vma>,
+    /// Bitmap of 64 pages by start / 256 KiB.
+    resident: BTreeMap<u64, u64>,
+    layout: Layout,
+}
+
+/// A domain in use.
+pub struct Mm {
+    slot: Slot,
+    inner: BklCell<Inner>,
+    /// Most pages it ever had.
+    pub peak_pages: BklCell<u64>,
+    pages: BklCell<u64>,
+    affinity: Affinity,
+    /// Table entries from the slot's last process, valid once the same region is mapped at the same place.
+    retained: BklCell<Vec<Retained>>,
+    /// File pages that the slot still holds, without rights.
+    parked: BklCell<Vec<Parked>>,
+    /// Regions whose entries the tables hold now.
+    filled: BklCell<Vec<Retained>>,
+}
+
+fn page_floor(x: u64) -> u64 {
+    x & !(PAGE - 1)
+}
+/// Rounds up to a page.
+pub fn page_ceil(x: u64) -> u64 {
+    x.saturating_add(PAGE - 1) & !(PAGE - 1)
+}
+
+/// Host rights for guest rights: code is never executed in place, so X is R.
+fn rights(prot: u32) -> u32 {
+    match prot & (mf::PROT_READ | mf::PROT_WRITE | mf::PROT_EXEC) {
+        0 => 0,
+        p if p & mf::PROT_WRITE != 0 => 3,
+        _ => 1,
+    }
+}
+
+impl Mm {
+    /// An empty domain, in the slot that ran the same program last if one is free.
+    pub fn new(affinity: Affinity) -> Result<Arc<Mm>> {
+        let mut free = take_slot(affinity).ok_or(Errno::ENOMEM)?;
+        let slot = Slot::new(free.index);
+        let same = free.affinity == affinity;
+        if !same {
+            occlum_rt::code::table_reset(slot);
+            drop_parked(&mut free);
+        }
+        Ok(Arc::new(Mm {
+            slot,
+            inner: BklCell::new(Inner {
+                vmas: BTreeMap::new(),
+                resident: BTreeMap::new(),
+                layout: Layout::default(),
+            }),
+            peak_pages: BklCell::new(0),
+            pages: BklCell::new(0),
+            affinity,
+            retained: BklCell::new(if same { free.retained } else { Vec::new() }),
+            parked: BklCell::new(free.parked),
+            filled: BklCell::new(Vec::new()),
+        }))
+    }
+    /// The program its tables are kept for.
+    pub fn affinity(&self) -> Affinity {
+        self.affinity
+    }
+    /// Its slot.
+    pub fn slot(&self) -> Slot {
+        self.slot
+    }
+    /// Layout as exec left it.
+    pub fn layout(&self) -> Layout {
+        self.inner.with(|i| i.layout.clone())
+    }
+    /// Sets the layout (exec).
+    pub fn set_layout(&self, l: Layout) {
+        self.inner.with_mut(|i| i.layout = l);
+    }
+    /// Resident private pages.
+    pub fn resident_pages(&self) -> u64 {
+        self.pages.get()
+    }
+    /// Mapped bytes.
+    pub fn mapped_bytes(&self) -> u64 {
+        self.inner.with(|i| i.vmas.iter().map(|(s, v)| v.end - s).sum())
+    }
+    /// The vmas in order.
+    pub fn vmas(&self) -> Vec<(u64, Vma)> {
+        self.inner.with(|i| i.vmas.iter().map(|(s, v)| (*s, v.clone())).collect())
+    }
+    /// The vma that contains `off`.
+    pub fn find(&self, off: u64) -> Option<(u64, Vma)> {
+        self.inner.with(|i| find(&i.vmas, off).map(|(s, v)| (s, v.clone())))
+    }
+
+    fn protect(&self, r: Range<u64>, host_rights: u32, populate: bool, drop_content: bool) -> Result<()> {
+        self.slot
+            .protect(r.start, r.end - r.start, host_rights, populate, drop_content)
+            .map_err(|_| Errno::ENOMEM)
+    }
+
+    fn count_pages(&self, delta: i64) {
+        let n = self.pages.get().saturating_add_signed(delta);
+        self.pages.set(n);
+        self.peak_pages.set(self.peak_pages.get().max(n));
+    }
+}
+
+impl Drop for Mm {
+    fn drop(&mut self) {
+        let vmas = self.inner.with_mut(|i| core::mem::take(&mut i.vmas));
+        for (start, vma) in vmas.iter().filter(|(_, v)| v.is_shared()) {
+            self.release(*start, vma);
+        }
+        let mut parked = self.parkable(&vmas);
+        let dirty = |p: &Parked| matches!(p.held, Held::Dirty);
+        if parked.iter().filter(|p| dirty(p)).map(Parked::pages).sum::<u64>() > DIRTY_MAX {
+            for p in parked.iter().filter(|p| dirty(p)) {
+                let _ = self.protect(p.range.clone(), 0, false, true);
+                uncharge(p.pages());
+            }
+            parked.retain(|p| !dirty(p));
+        }
+        parked.append(&mut self.parked.take());
+        let retained = self.close_tables();
+        let free = FreeSlot { index: self.slot.index(), affinity: self.affinity, retained, parked };
+        BUDGET.with_mut(|b| b.free_slots.push(free));
+    }
+}

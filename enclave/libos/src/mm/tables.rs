@@ -1,0 +1,98 @@
+//! What the slot's lookup tables hold: entries of the regions that run here, and those kept from the last process.
+//!
+//! Invariants: entries in a vma's range belong to that vma's region or to none; entries of regions that are one
+//! process's own never outlive it.
+use super::vma::overlapping_mut;
+use super::{Mm, Vma};
+use crate::code::Region;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Range;
+use occlum_linux_abi::mmap as mf;
+use occlum_sfi_spec::domain::EXEC_MAX;
+
+/// Program identity that a slot's lookup tables were filled for.
+pub type Affinity = (u64, u64);
+
+/// A mapping whose table entries a slot still holds: guest range and region.
+pub(super) type Retained = (u64, u64, u64);
+
+impl Mm {
+    /// Remembers the translations of the vma at `start`.
+    pub fn set_region(&self, start: u64, region: Arc<Region>) {
+        let end = self.inner.with_mut(|i| {
+            let v = i.vmas.get_mut(&start)?;
+            v.region = Some(region.clone());
+            Some(v.end)
+        });
+        if let Some(end) = end {
+            self.claim_entries((start, end, region.id()));
+        }
+    }
+
+    /// The tables hold entries of exactly this region in its range: kept ones of the same region, or none.
+    pub(super) fn claim_entries(&self, new: Retained) {
+        let overlaps = |r: &Retained| r.0 < new.1 && new.0 < r.1;
+        let foreign = self.retained.with(|list| list.iter().any(|r| overlaps(r) && *r != new));
+        if foreign {
+            occlum_rt::code::table_clear(self.slot, new.0 as u32, new.1.min(EXEC_MAX) as u32);
+        }
+        self.retained.with_mut(|list| list.retain(|r| !overlaps(r)));
+        self.filled.with_mut(|f| {
+            f.retain(|r| !overlaps(r));
+            f.push(new);
+        });
+    }
+
+    /// Write to a W+X page that has translations: they go, the page becomes writable again (RWX, trap C8).
+    pub(super) fn unprotect_written_code(&self, start: u64, vma: &Vma) {
+        self.drop_translations(start..vma.end);
+        for run in self.runs(start..vma.end, true) {
+            let _ = self.protect(run, 3, false, false);
+        }
+    }
+
+    /// A W+X vma got translations: its pages lose W until the next store.
+    pub fn protect_translated(&self, start: u64, vma: &Vma) {
+        if vma.prot & mf::PROT_WRITE != 0 && !vma.is_shared() {
+            for run in self.runs(start..vma.end, true) {
+                let _ = self.protect(run, 1, false, false);
+            }
+        }
+    }
+
+    pub(super) fn drop_translations(&self, r: Range<u64>) {
+        let hit = self.inner.with_mut(|i| {
+            let mut hit = false;
+            for (_, v) in overlapping_mut(&mut i.vmas, r.clone()) {
+                if v.prot & mf::PROT_EXEC != 0 {
+                    hit = true;
+                    v.region = None;
+                    v.private_code = true;
+                }
+            }
+            hit
+        });
+        if hit {
+            occlum_rt::code::table_clear(self.slot, r.start as u32, r.end.min(EXEC_MAX) as u32);
+            self.filled.with_mut(|f| f.retain(|x| x.1 <= r.start || r.end <= x.0));
+        }
+    }
+
+    /// Leaves only entries of shared regions in the tables.
+    pub(super) fn close_tables(&self) -> Vec<Retained> {
+        let mut keep = self.filled.take();
+        let private = keep.iter().any(|r| !crate::code::is_shared_region(r.2));
+        let stale = !self.retained.with(Vec::is_empty);
+        if private {
+            for r in keep.iter().filter(|r| !crate::code::is_shared_region(r.2)) {
+                occlum_rt::code::table_clear(self.slot, r.0 as u32, r.1.min(EXEC_MAX) as u32);
+            }
+            keep.retain(|r| crate::code::is_shared_region(r.2));
+        }
+        if stale {
+            keep.extend(self.retained.take());
+        }
+        keep
+    }
+}

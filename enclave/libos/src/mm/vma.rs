@@ -1,0 +1,194 @@
+//! Vmas: what each mapping shows, and the ordered set of them.
+//!
+//! Invariants: vmas do not overlap and lie in [MAP_MIN, MAP_MAX); start and end are page-aligned; a vma that was split
+//! or changed under its translations owns its code (`private_code`), because a region belongs to one whole vma.
+use super::shared::SharedObject;
+use super::{Mm, PAGE, page_ceil};
+use crate::code::Region;
+use crate::errno::Result;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+/// A file behind a mapping.
+#[derive(Clone)]
+pub struct MapFile(pub Arc<crate::fs::OpenFile>);
+impl MapFile {
+    pub(super) fn read_at(&self, off: u64, buf: &mut [u8]) -> Result<usize> {
+        self.0.inode().read_at(off, buf)
+    }
+    pub(super) fn size(&self) -> u64 {
+        self.0.inode().size()
+    }
+    /// Identity and version of the content (R26).
+    pub fn id(&self) -> (u64, u64) {
+        self.0.inode().file_id()
+    }
+    /// Path for /proc/self/maps.
+    pub fn path(&self) -> Vec<u8> {
+        crate::fs::path_of(&self.0)
+    }
+}
+
+/// What a vma shows.
+#[derive(Clone)]
+pub enum Backing {
+    /// Zero pages.
+    Anon,
+    /// Private copy of a file from this offset.
+    File(MapFile, u64),
+    /// Shared object from this page-aligned offset.
+    Shared(Arc<SharedObject>, u64),
+}
+
+impl Backing {
+    /// The file behind it.
+    pub fn file(&self) -> Option<&MapFile> {
+        match self {
+            Backing::Anon => None,
+            Backing::File(f, _) => Some(f),
+            Backing::Shared(o, _) => o.file(),
+        }
+    }
+}
+
+/// A mapping.
+#[derive(Clone)]
+pub struct Vma {
+    /// Exclusive end.
+    pub end: u64,
+    /// PROT_*.
+    pub prot: u32,
+    /// Content.
+    pub backing: Backing,
+    /// Name shown in maps ("[heap]", "[stack]").
+    pub name: &'static str,
+    /// Translations, once something ran.
+    pub region: Option<Arc<Region>>,
+    /// Was writable at some time: its translations are this process's own.
+    pub private_code: bool,
+}
+impl Vma {
+    pub(super) fn shifted(&self, by: u64) -> Backing {
+        match &self.backing {
+            Backing::Anon => Backing::Anon,
+            Backing::File(f, o) => Backing::File(f.clone(), o + by),
+            Backing::Shared(s, o) => Backing::Shared(s.clone(), o + by),
+        }
+    }
+    /// Where an access begins to be a SIGBUS, for the vma at `start`: the end of the file, or none.
+    pub(super) fn content_end(&self, start: u64) -> u64 {
+        match &self.backing {
+            Backing::File(f, off) => page_ceil(f.size()).saturating_sub(*off).saturating_add(start),
+            _ => u64::MAX,
+        }
+    }
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(self.backing, Backing::Shared(..))
+    }
+}
+
+impl Mm {
+    /// Sets the name that maps shows.
+    pub fn set_name(&self, start: u64, name: &'static str) {
+        self.inner.with_mut(|i| {
+            if let Some(v) = i.vmas.get_mut(&start) {
+                v.name = name;
+            }
+        });
+    }
+
+    /// Splits vmas so that `at` is a boundary.
+    pub(super) fn split(&self, at: u64) {
+        self.inner.with_mut(|i| {
+            let Some((start, _)) = find(&i.vmas, at) else { return };
+            if start == at {
+                return;
+            }
+            let Some(v) = i.vmas.get_mut(&start) else { return };
+            let mut tail = v.clone();
+            tail.backing = v.shifted(at - start);
+            if v.region.take().is_some() {
+                v.private_code = true;
+                tail.private_code = true;
+                tail.region = None;
+            }
+            v.end = at;
+            i.vmas.insert(at, tail);
+        });
+    }
+
+    /// Joins anonymous neighbours with equal rights, so that allocators do not grow the vma set without bound.
+    pub(super) fn merge(&self, r: Range<u64>) {
+        self.inner.with_mut(|i| {
+            let lo = find(&i.vmas, r.start.saturating_sub(1)).map_or(r.start, |(s, _)| s);
+            let keys: Vec<u64> = i.vmas.range(lo..=r.end).map(|(k, _)| *k).collect();
+            let mut prev: Option<u64> = None;
+            for k in keys {
+                let joined = prev.and_then(|p| {
+                    let (a, b) = (i.vmas.get(&p)?, i.vmas.get(&k)?);
+                    let same = matches!((&a.backing, &b.backing), (Backing::Anon, Backing::Anon))
+                        && a.end == k
+                        && a.prot == b.prot
+                        && a.name == b.name
+                        && a.region.is_none()
+                        && b.region.is_none();
+                    same.then_some((p, b.end))
+                });
+                match joined {
+                    Some((p, end)) => {
+                        i.vmas.remove(&k);
+                        if let Some(v) = i.vmas.get_mut(&p) {
+                            v.end = end;
+                        }
+                    }
+                    None => prev = Some(k),
+                }
+            }
+        });
+    }
+
+    /// Is every page of the range mapped?
+    pub fn is_mapped(&self, r: Range<u64>) -> bool {
+        self.inner.with(|i| is_covered(&i.vmas, r))
+    }
+}
+
+pub(super) fn find(vmas: &BTreeMap<u64, Vma>, off: u64) -> Option<(u64, &Vma)> {
+    vmas.range(..=off).next_back().filter(|(_, v)| off < v.end).map(|(s, v)| (*s, v))
+}
+pub(super) fn overlapping(vmas: &BTreeMap<u64, Vma>, r: Range<u64>) -> impl Iterator<Item = (u64, &Vma)> {
+    let first = find(vmas, r.start).map_or(r.start, |(s, _)| s);
+    vmas.range(first..r.end.max(first)).map(|(s, v)| (*s, v)).filter(move |(_, v)| v.end > r.start)
+}
+pub(super) fn overlapping_mut(
+    vmas: &mut BTreeMap<u64, Vma>,
+    r: Range<u64>,
+) -> impl Iterator<Item = (u64, &mut Vma)> {
+    let first = find(vmas, r.start).map_or(r.start, |(s, _)| s);
+    vmas.range_mut(first..r.end.max(first)).map(|(s, v)| (*s, v)).filter(move |(_, v)| v.end > r.start)
+}
+pub(super) fn is_free(vmas: &BTreeMap<u64, Vma>, r: Range<u64>) -> bool {
+    overlapping(vmas, r).next().is_none()
+}
+pub(super) fn is_covered(vmas: &BTreeMap<u64, Vma>, r: Range<u64>) -> bool {
+    let mut at = r.start;
+    for (s, v) in overlapping(vmas, r.clone()) {
+        if s > at {
+            return false;
+        }
+        at = v.end;
+    }
+    at >= r.end
+}
+pub(super) fn top_down(vmas: &BTreeMap<u64, Vma>, r: Range<u64>, len: u64) -> Option<u64> {
+    let mut end = r.end;
+    loop {
+        let start = end.checked_sub(len).filter(|s| *s >= r.start)?;
+        match overlapping(vmas, start..end).next() {
+            None => return Some(start),
+            Some((s, _)) => end = s.min(end - PAGE),
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! Creation: the first process, fork, vfork and clone.
+//!
+//! Invariants: a child is runnable only when it is complete; a creation that fails part-way leaves nothing behind
+//! (`discard`); a vfork parent waits until its child lets go of the memory, or it is told to end itself.
+use super::ids::{LIMITS, PIDS, TASKS, alloc_pid, new_task};
+use super::{Cred, Process, Task, TaskState, Times, current, current_mm};
+use crate::errno::{Errno, Result};
+use crate::fs::{FileTable, FsContext};
+use crate::sched::{self, WaitQueue};
+use crate::signal::{Pending, SigActions};
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use occlum_linux_abi::{clone as cl, signo};
+use occlum_rt::bkl::BklCell;
+
+/// What a vfork parent waits on.
+#[derive(Default)]
+pub struct VforkGate {
+    /// Set when the child called exec or ended.
+    pub open: BklCell<bool>,
+    /// Where the parent waits.
+    pub queue: WaitQueue,
+}
+
+impl VforkGate {
+    fn release(&self) {
+        self.open.set(true);
+        self.queue.wake_all();
+    }
+}
+
+/// Creates process 1, without memory: the caller runs exec for it.
+pub fn new_init(files: Arc<FileTable>, fs: Arc<FsContext>, cred: Cred) -> Result<Arc<Task>> {
+    let pid = alloc_pid()?;
+    let process = Arc::new(Process {
+        pid,
+        parent: BklCell::new(Weak::new()),
+        children: BklCell::new(Vec::new()),
+        tasks: BklCell::new(Vec::new()),
+        mm: BklCell::new(None),
+        files: BklCell::new(Some(files)),
+        fs: BklCell::new(fs),
+        cred: BklCell::new(cred),
+        pgid: BklCell::new(pid),
+        sid: BklCell::new(pid),
+        actions: BklCell::new(SigActions::default()),
+        pending: BklCell::new(Pending::default()),
+        child_event: Arc::new(WaitQueue::new()),
+        exit_status: BklCell::new(None),
+        exiting: BklCell::new(None),
+        stopped: BklCell::new(None),
+        job_event: BklCell::new(None),
+        cont_event: WaitQueue::new(),
+        exit_signal: signo::SIGCHLD as i32,
+        exe: BklCell::new(Vec::new()),
+        rlimits: BklCell::new(default_rlimits()),
+        times: BklCell::new(Times::default()),
+        itimer: BklCell::new((0, 0)),
+        execed: BklCell::new(true),
+        start_ns: crate::time::monotonic_ns(),
+        subreaper: BklCell::new(false),
+        pdeathsig: BklCell::new(0),
+    });
+    PIDS.with_mut(|p| p.insert(pid, process.clone()));
+    new_task(&process, pid)
+}
+
+pub(super) fn default_rlimits() -> [(u64, u64); 16] {
+    const INF: u64 = u64::MAX;
+    let mut r = [(INF, INF); 16];
+    r[3] = (8 << 20, INF); // RLIMIT_STACK
+    r[4] = (0, INF); // RLIMIT_CORE
+    r[6] = (LIMITS.get().1 as u64, LIMITS.get().1 as u64); // RLIMIT_NPROC
+    r[7] = (1024, 1 << 20); // RLIMIT_NOFILE
+    r[8] = (8 << 20, 8 << 20); // RLIMIT_MEMLOCK
+    r[11] = (1 << 16, 1 << 16); // RLIMIT_SIGPENDING
+    r[12] = (819_200, 819_200); // RLIMIT_MSGQUEUE
+    r[13] = (0, 0); // RLIMIT_NICE
+    r[14] = (0, 0); // RLIMIT_RTPRIO
+    r
+}
+
+/// clone(2) and fork(2), vfork(2), clone3(2) after their arguments were read.
+#[derive(Clone, Copy, Default)]
+pub struct CloneRequest {
+    /// CLONE_* without the signal byte.
+    pub flags: u64,
+    /// Signal at exit.
+    pub exit_signal: i32,
+    /// New stack pointer, 0 = the parent's.
+    pub stack: u64,
+    /// CLONE_PARENT_SETTID.
+    pub parent_tid: u64,
+    /// CLONE_CHILD_SETTID / CLEARTID.
+    pub child_tid: u64,
+    /// CLONE_SETTLS.
+    pub tls: u64,
+}
+
+pub(super) fn check_clone(r: &CloneRequest) -> Result<()> {
+    let f = r.flags;
+    let has = |bit: u64| f & bit != 0;
+    if has(cl::CLONE_SIGHAND) && !has(cl::CLONE_VM) || has(cl::CLONE_THREAD) && !has(cl::CLONE_SIGHAND) {
+        return Err(Errno::EINVAL);
+    }
+    if has(cl::CLONE_FS) && has(cl::CLONE_NEWNS) {
+        return Err(Errno::EINVAL);
+    }
+    const NAMESPACES: u64 = cl::CLONE_NEWNS
+        | cl::CLONE_NEWUTS
+        | cl::CLONE_NEWIPC
+        | cl::CLONE_NEWUSER
+        | cl::CLONE_NEWPID
+        | cl::CLONE_NEWNET
+        | cl::CLONE_NEWCGROUP;
+    if f & NAMESPACES != 0 {
+        return Err(Errno::EPERM);
+    }
+    Ok(())
+}
+
+/// Creates a thread or a process as asked; returns its id to the caller.
+pub fn do_clone(r: &CloneRequest) -> Result<i32> {
+    check_clone(r)?;
+    let me = current();
+    let child = if r.flags & cl::CLONE_THREAD != 0 { clone_thread(&me)? } else { clone_process(&me, r)? };
+    let tid = child.tid;
+    if let Err(e) = init_child(&me, &child, r) {
+        discard(&child, r.flags & cl::CLONE_THREAD == 0);
+        return Err(e);
+    }
+    if r.flags & cl::CLONE_VFORK == 0 {
+        sched::make_runnable(&child);
+        return Ok(tid);
+    }
+    let gate = Arc::new(VforkGate::default());
+    child.vfork_done.replace(Some(gate.clone()));
+    sched::make_runnable(&child);
+    drop(child);
+    gate.queue.wait_uninterruptible(|| (gate.open.get() || me.process.exiting.get().is_some()).then_some(()));
+    Ok(tid)
+}
+
+pub(super) fn clone_thread(me: &Arc<Task>) -> Result<Arc<Task>> {
+    if me.process.exiting.get().is_some() {
+        return Err(Errno::EAGAIN);
+    }
+    new_task(&me.process, alloc_pid()?)
+}
+
+pub(super) fn clone_process(me: &Arc<Task>, r: &CloneRequest) -> Result<Arc<Task>> {
+    let p = &me.process;
+    let nproc = p.rlimit(6);
+    if PIDS.with(BTreeMap::len) as u64 >= nproc {
+        return Err(Errno::EAGAIN);
+    }
+    let pid = alloc_pid()?;
+    let mm = current_mm();
+    let mm = if r.flags & cl::CLONE_VM != 0 { mm } else { mm.fork()? };
+    let files = p.files();
+    let files = if r.flags & cl::CLONE_FILES != 0 { files } else { files.dup_all() };
+    let fs = p.fs();
+    let fs = if r.flags & cl::CLONE_FS != 0 { fs } else { fs.dup() };
+    let parent =
+        if r.flags & cl::CLONE_PARENT != 0 { p.parent.with(Clone::clone) } else { Arc::downgrade(p) };
+    let child = Arc::new(Process {
+        pid,
+        parent: BklCell::new(parent.clone()),
+        children: BklCell::new(Vec::new()),
+        tasks: BklCell::new(Vec::new()),
+        mm: BklCell::new(Some(mm)),
+        files: BklCell::new(Some(files)),
+        fs: BklCell::new(fs),
+        cred: BklCell::new(p.cred()),
+        pgid: BklCell::new(p.pgid.get()),
+        sid: BklCell::new(p.sid.get()),
+        actions: BklCell::new(p.actions.with(Clone::clone)),
+        pending: BklCell::new(Pending::default()),
+        child_event: Arc::new(WaitQueue::new()),
+        exit_status: BklCell::new(None),
+        exiting: BklCell::new(None),
+        stopped: BklCell::new(None),
+        job_event: BklCell::new(None),
+        cont_event: WaitQueue::new(),
+        exit_signal: r.exit_signal,
+        exe: BklCell::new(p.exe.with(Clone::clone)),
+        rlimits: BklCell::new(p.rlimits.get()),
+        times: BklCell::new(Times::default()),
+        itimer: BklCell::new((0, 0)),
+        execed: BklCell::new(false),
+        start_ns: crate::time::monotonic_ns(),
+        subreaper: BklCell::new(false),
+        pdeathsig: BklCell::new(0),
+    });
+    let task = new_task(&child, pid)?;
+    PIDS.with_mut(|m| m.insert(pid, child.clone()));
+    if let Some(parent) = parent.upgrade() {
+        parent.children.with_mut(|c| c.push(child));
+    }
+    crate::stats::add("processes", 1);
+    Ok(task)
+}
+
+/// The child's registers are the parent's, with a zero result.
+pub(super) fn init_child(me: &Arc<Task>, child: &Arc<Task>, r: &CloneRequest) -> Result<()> {
+    for n in 0..16 {
+        child.rt.set_gpr(n, me.rt.gpr(n));
+    }
+    let mm = match child.process.mm() {
+        Some(mm) => mm,
+        None => return Err(Errno::ENOMEM),
+    };
+    child.rt.set_slot(mm.slot());
+    child.rt.set_gpr(4, me.rt.gpr(4));
+    child.rt.set_gpr(0, 0);
+    if r.stack != 0 {
+        child.rt.set_gpr(4, r.stack);
+    }
+    child.rt.set_rip(me.rt.rip());
+    child.rt.set_rflags(me.rt.rflags());
+    child.rt.set_tls(if r.flags & cl::CLONE_SETTLS != 0 { r.tls as u32 } else { me.rt.tls() });
+    child.rt.set_guest_gs(me.rt.guest_gs());
+    child.rt.copy_vector_state_from(&me.rt);
+    if !me.resolve.get() {
+        child.rt.set_entry(me.rt.resume());
+        child.resolve.set(false);
+    }
+    child.mask.set(me.mask.get());
+    child.comm.set(me.comm.get());
+    if r.flags & (cl::CLONE_VM | cl::CLONE_VFORK) != cl::CLONE_VM {
+        child.altstack.set(me.altstack.get());
+    }
+    let tid = child.tid as u32;
+    if r.flags & cl::CLONE_PARENT_SETTID != 0 {
+        crate::uaccess::write_val(r.parent_tid, tid)?;
+    }
+    if r.flags & cl::CLONE_CHILD_SETTID != 0 {
+        mm.write_foreign(r.child_tid, &tid.to_le_bytes())?;
+    }
+    if r.flags & cl::CLONE_CHILD_CLEARTID != 0 {
+        child.clear_tid.set(r.child_tid);
+    }
+    Ok(())
+}
+
+/// Takes back a child that never ran.
+pub(super) fn discard(child: &Arc<Task>, whole_process: bool) {
+    TASKS.with_mut(|t| t[child.index] = None);
+    let p = &child.process;
+    p.tasks.with_mut(|t| t.retain(|t| !Arc::ptr_eq(t, child)));
+    child.state.set(TaskState::Dead);
+    if whole_process {
+        PIDS.with_mut(|m| m.remove(&p.pid));
+        if let Some(parent) = p.parent.with(Weak::upgrade) {
+            parent.children.with_mut(|c| c.retain(|c| c.pid != p.pid));
+        }
+        p.mm.replace(None);
+        p.files.replace(None);
+    }
+}
+
+/// Lets a vfork parent go on (exec succeeded, or exit).
+pub fn release_vfork(task: &Task) {
+    if let Some(gate) = task.vfork_done.replace(None) {
+        gate.release();
+    }
+}

@@ -1,0 +1,105 @@
+//! The tables of tasks and processes, and the ids they are found by.
+//!
+//! Invariants: an id is not given out while a process, thread, group or session has it; a task's index is its place in
+//! `TASKS` and, plus one, rt's tag; the number of live tasks never exceeds the configured limit.
+use super::{Process, Task, TaskState};
+use crate::errno::{Errno, Result};
+use crate::signal::Pending;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use occlum_rt::bkl::BklCell;
+
+pub(super) static TASKS: BklCell<Vec<Option<Arc<Task>>>> = BklCell::new(Vec::new());
+pub(super) static PIDS: BklCell<BTreeMap<i32, Arc<Process>>> = BklCell::new(BTreeMap::new());
+pub(super) static NEXT_PID: BklCell<i32> = BklCell::new(1);
+pub(super) static LIMITS: BklCell<(i32, usize)> = BklCell::new((32768, 1024));
+
+/// Sets pid_max and the task limit (from the measured configuration).
+pub fn init(pid_max: u32, max_tasks: u32) {
+    LIMITS.set((pid_max.clamp(16, 4_194_304) as i32, max_tasks.clamp(1, 8000) as usize));
+}
+
+/// pid_max as configured.
+pub fn pid_max() -> i32 {
+    LIMITS.get().0
+}
+
+/// The running task; `None` in a vCPU's idle context.
+pub fn try_current() -> Option<Arc<Task>> {
+    // Tag 0 is an idle context.
+    let index = occlum_rt::task::current_tag().checked_sub(1)?;
+    TASKS.with(|t| t.get(usize::try_from(index).ok()?)?.clone())
+}
+
+/// What `f` finds in the running task, which is not counted as used meanwhile: `f` must not start or end tasks.
+pub fn with_current<R>(f: impl FnOnce(&Task) -> R) -> Option<R> {
+    let index = occlum_rt::task::current_tag().checked_sub(1)?;
+    TASKS.with(|t| Some(f(t.get(usize::try_from(index).ok()?)?.as_ref()?)))
+}
+
+/// A pid not in use by a process, thread, group or session. EAGAIN when there is none.
+pub(super) fn alloc_pid() -> Result<i32> {
+    let max = pid_max();
+    for _ in 0..max {
+        let pid = NEXT_PID.get();
+        NEXT_PID.set(if pid + 1 >= max { 2 } else { pid + 1 });
+        let used = PIDS.with(|p| {
+            p.contains_key(&pid)
+                || p.values().any(|x| {
+                    x.pgid.get() == pid
+                        || x.sid.get() == pid
+                        || x.tasks.with(|t| t.iter().any(|t| t.tid == pid))
+                })
+        });
+        if !used {
+            return Ok(pid);
+        }
+    }
+    Err(Errno::EAGAIN)
+}
+
+pub(super) fn new_task(process: &Arc<Process>, tid: i32) -> Result<Arc<Task>> {
+    let (_, max) = LIMITS.get();
+    let index = TASKS.with_mut(|t| {
+        let live = t.iter().flatten().count();
+        if live >= max {
+            return Err(Errno::EAGAIN);
+        }
+        if let Some(i) = t.iter().position(Option::is_none) {
+            return Ok(i);
+        }
+        t.push(None);
+        Ok(t.len() - 1)
+    })?;
+    let rt = occlum_rt::task::Task::new(task_main, index as u64 + 1).ok_or(Errno::EAGAIN)?;
+    let task = Arc::new(Task {
+        tid,
+        index,
+        process: process.clone(),
+        rt,
+        state: BklCell::new(TaskState::New),
+        interruptible: BklCell::new(true),
+        vcpu: BklCell::new(0),
+        mask: BklCell::new(0),
+        saved_mask: BklCell::new(None),
+        pending: BklCell::new(Pending::default()),
+        altstack: BklCell::new((0, 0, 2)),
+        clear_tid: BklCell::new(0),
+        robust_list: BklCell::new(0),
+        resolve: BklCell::new(true),
+        rip_known: BklCell::new(true),
+        comm: BklCell::new([0; 16]),
+        vfork_done: BklCell::new(None),
+        on_cpu_since: BklCell::new(crate::time::monotonic_ns()),
+        must_exit: BklCell::new(None),
+    });
+    TASKS.with_mut(|t| t[index] = Some(task.clone()));
+    process.tasks.with_mut(|t| t.push(task.clone()));
+    Ok(task)
+}
+
+/// First and only function of a task's kernel stack.
+pub(super) fn task_main() -> ! {
+    crate::syscall::task_loop()
+}

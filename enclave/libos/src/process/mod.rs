@@ -1,0 +1,250 @@
+//! Tasks, processes, process groups and sessions.
+//!
+//! Neighbours: `mm` (the domain), `fs` (files), `signal` (dispositions), `loader` (exec), `sched`.
+//! Parts: `ids` (the tables), `fork` (creation), `exit` (the end), `wait` (hearing of it).
+//! Invariants: a process is in `PIDS` from creation until it is reaped; a task is in `TASKS` until it has ended; a process
+//! whose last task ended has no mm and no files.
+mod exit;
+mod fork;
+mod ids;
+mod wait;
+
+pub use exit::{begin_group_exit, exit_task, kill_other_threads, wake_for_signal};
+pub use fork::{CloneRequest, VforkGate, do_clone, new_init, release_vfork};
+pub use ids::{init, pid_max, try_current, with_current};
+pub use wait::{WaitFor, Waited, do_wait};
+
+use crate::fs::{FileTable, FsContext};
+use crate::mm::Mm;
+use crate::sched::WaitQueue;
+use crate::signal::{Pending, SigActions};
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use ids::{PIDS, TASKS};
+use occlum_rt::bkl::BklCell;
+
+/// What a task does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TaskState {
+    /// Created, never queued.
+    New,
+    /// In the run queue.
+    Runnable,
+    /// On a vCPU.
+    Running,
+    /// In wait queues, or stopped.
+    Blocked,
+    /// Ended.
+    Dead,
+}
+
+/// A thread: kernel stack and user context (rt), signal mask, pending signals.
+pub struct Task {
+    /// Thread id.
+    pub tid: i32,
+    /// Index in the task table; rt's tag is one more.
+    pub index: usize,
+    /// Its process.
+    pub process: Arc<Process>,
+    /// The runtime's part.
+    pub rt: occlum_rt::task::Task,
+    /// Scheduling state.
+    pub state: BklCell<TaskState>,
+    /// Whether its wait may be ended by a signal.
+    pub interruptible: BklCell<bool>,
+    /// vCPU it runs or ran on.
+    pub vcpu: BklCell<u32>,
+    /// Blocked signals.
+    pub mask: BklCell<u64>,
+    /// Mask to restore after sigsuspend-like calls, once a handler frame is built or the call returns.
+    pub saved_mask: BklCell<Option<u64>>,
+    /// Signals sent to this thread.
+    pub pending: BklCell<Pending>,
+    /// Alternate stack: (sp, size, flags).
+    pub altstack: BklCell<(u64, u64, u32)>,
+    /// Cleared and woken at exit (set_tid_address, CLONE_CHILD_CLEARTID).
+    pub clear_tid: BklCell<u64>,
+    /// Robust list head.
+    pub robust_list: BklCell<u64>,
+    /// The context's rip is an original offset to be looked up before the next entry.
+    pub resolve: BklCell<bool>,
+    /// The context's rip is the original pc that belongs to the resume address.
+    pub rip_known: BklCell<bool>,
+    /// Thread name.
+    pub comm: BklCell<[u8; 16]>,
+    /// Woken when a vfork child lets go of its parent's memory.
+    pub vfork_done: BklCell<Option<Arc<VforkGate>>>,
+    /// When it last got a vCPU, CLOCK_MONOTONIC ns.
+    pub on_cpu_since: BklCell<u64>,
+    /// Asked to end with this status (exit, exec from another thread).
+    pub must_exit: BklCell<Option<WaitStatus>>,
+}
+
+/// User and group ids.
+#[derive(Clone, Debug, Default)]
+pub struct Cred {
+    /// Real uid.
+    pub uid: u32,
+    /// Effective uid.
+    pub euid: u32,
+    /// Saved uid.
+    pub suid: u32,
+    /// Real gid.
+    pub gid: u32,
+    /// Effective gid.
+    pub egid: u32,
+    /// Saved gid.
+    pub sgid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+}
+
+/// How a process ended, in wait4's encoding.
+pub type WaitStatus = i32;
+
+/// CPU time and limits: what getrusage and prlimit show.
+#[derive(Clone, Copy, Default)]
+pub struct Times {
+    /// ns on a vCPU (user and system are not told apart).
+    pub cpu_ns: u64,
+    /// The same of reaped children.
+    pub children_ns: u64,
+}
+
+/// A thread group: owns a domain, files, dispositions.
+pub struct Process {
+    /// Process id.
+    pub pid: i32,
+    /// Parent; init adopts orphans.
+    pub parent: BklCell<Weak<Process>>,
+    /// Children, running and zombie.
+    pub children: BklCell<Vec<Arc<Process>>>,
+    /// Threads alive.
+    pub tasks: BklCell<Vec<Arc<Task>>>,
+    /// Memory; `None` once ended.
+    pub mm: BklCell<Option<Arc<Mm>>>,
+    /// Descriptors; `None` once ended.
+    pub files: BklCell<Option<Arc<FileTable>>>,
+    /// Root, working directory, umask.
+    pub fs: BklCell<Arc<FsContext>>,
+    /// Credentials.
+    pub cred: BklCell<Cred>,
+    /// Process group.
+    pub pgid: BklCell<i32>,
+    /// Session.
+    pub sid: BklCell<i32>,
+    /// Signal dispositions.
+    pub actions: BklCell<SigActions>,
+    /// Signals sent to the process.
+    pub pending: BklCell<Pending>,
+    /// Woken when a child changes state, or a signal arrives for signalfd-like waits.
+    pub child_event: Arc<WaitQueue>,
+    /// Set when it ended: a zombie until reaped.
+    pub exit_status: BklCell<Option<WaitStatus>>,
+    /// exit_group or a fatal signal is under way.
+    pub exiting: BklCell<Option<WaitStatus>>,
+    /// Stopped by a job-control signal; `Some(sig)` until SIGCONT.
+    pub stopped: BklCell<Option<i32>>,
+    /// A stop or continue that wait4 has not yet reported: (status).
+    pub job_event: BklCell<Option<WaitStatus>>,
+    /// Woken by SIGCONT and SIGKILL.
+    pub cont_event: WaitQueue,
+    /// Signal that tells the parent about the end.
+    pub exit_signal: i32,
+    /// Program path.
+    pub exe: BklCell<Vec<u8>>,
+    /// Resource limits: (soft, hard) by RLIMIT_ number.
+    pub rlimits: BklCell<[(u64, u64); 16]>,
+    /// CPU times.
+    pub times: BklCell<Times>,
+    /// ITIMER_REAL: (next expiry ns or 0, interval ns).
+    pub itimer: BklCell<(u64, u64)>,
+    /// Has called exec since fork (setpgid's EACCES).
+    pub execed: BklCell<bool>,
+    /// Start, CLOCK_MONOTONIC ns.
+    pub start_ns: u64,
+    /// PR_SET_CHILD_SUBREAPER.
+    pub subreaper: BklCell<bool>,
+    /// PR_SET_PDEATHSIG.
+    pub pdeathsig: BklCell<i32>,
+}
+
+/// The running task.
+pub fn current() -> Arc<Task> {
+    match try_current() {
+        Some(t) => t,
+        None => panic!("current() in an idle context"),
+    }
+}
+
+/// The running task's process; the first process while the enclave starts.
+pub fn current_process() -> Arc<Process> {
+    match with_current(|t| t.process.clone()).or_else(|| Process::by_pid(1)) {
+        Some(p) => p,
+        None => panic!("no process yet"),
+    }
+}
+
+/// The running task's memory.
+pub fn current_mm() -> Arc<Mm> {
+    match with_current(|t| t.process.mm.with(Clone::clone)).flatten() {
+        Some(mm) => mm,
+        None => panic!("a running task has memory"),
+    }
+}
+
+impl Process {
+    /// The file table (an empty one after exit).
+    pub fn files(&self) -> Arc<FileTable> {
+        self.files.with(Clone::clone).unwrap_or_else(FileTable::empty)
+    }
+    /// Root, cwd, umask.
+    pub fn fs(&self) -> Arc<FsContext> {
+        self.fs.with(Clone::clone)
+    }
+    /// Credentials.
+    pub fn cred(&self) -> Cred {
+        self.cred.with(Clone::clone)
+    }
+    /// The process with this pid.
+    pub fn by_pid(pid: i32) -> Option<Arc<Process>> {
+        PIDS.with(|p| p.get(&pid).cloned())
+    }
+    /// All processes, zombies included.
+    pub fn all() -> Vec<Arc<Process>> {
+        PIDS.with(|p| p.values().cloned().collect())
+    }
+    /// Memory, if it still has one.
+    pub fn mm(&self) -> Option<Arc<Mm>> {
+        self.mm.with(Clone::clone)
+    }
+    /// Parent's pid, 0 for init.
+    pub fn ppid(&self) -> i32 {
+        self.parent.with(|p| p.upgrade().map_or(0, |p| p.pid))
+    }
+    /// Soft limit of a resource.
+    pub fn rlimit(&self, which: usize) -> u64 {
+        self.rlimits.with(|r| r.get(which).map_or(u64::MAX, |l| l.0))
+    }
+    /// First task (the leader while it lives).
+    pub fn main_task(&self) -> Option<Arc<Task>> {
+        self.tasks.with(|t| t.first().cloned())
+    }
+}
+
+impl Task {
+    /// The status it has to end with, if it has to.
+    pub fn ending(&self) -> Option<WaitStatus> {
+        self.process.exiting.get().or(self.must_exit.get())
+    }
+    /// Adds the time since it got its vCPU to the process's CPU time.
+    pub fn charge_cpu(&self) {
+        let now = crate::time::monotonic_ns();
+        let since = self.on_cpu_since.replace(now);
+        self.process.times.with_mut(|t| t.cpu_ns += now.saturating_sub(since));
+    }
+    /// Any task by tid.
+    pub fn by_tid(tid: i32) -> Option<Arc<Task>> {
+        TASKS.with(|t| t.iter().flatten().find(|t| t.tid == tid).cloned())
+    }
+}
