@@ -125,6 +125,10 @@ checks! {
     LeaOfRsp: V7,
     /// a string operation outside its pattern
     StringAlone: V7,
+    /// r11 named where its register is scratch
+    NamesR11: V7,
+    /// r11 used as scratch without a spill where its register is the program's
+    UnsavedR11: V7,
     /// an fs operand that is no listed form
     FsForm: V8,
     /// a listed fs operand outside its pattern
@@ -149,8 +153,6 @@ checks! {
     PatchTarget: V13,
     /// a table entry names no proven entry
     EntryUnproven: V14,
-    /// a table entry names code that does not first reload r11
-    EntryPrelude: V14,
 }
 
 /// `Err(check)` unless `good`.

@@ -21,6 +21,9 @@ const MAX_ALIGN: u32 = 4096;
 /// Most that the pattern of `ret n` adds to rsp.
 const MAX_RETURN: i32 = MAX_REACH + 8;
 
+/// `prefetcht0 %gs:disp32`: neither faults nor loads, wherever it points.
+const PREFETCH: [u8; 5] = [0x65, 0x0f, 0x18, 0x0c, 0x25];
+
 /// What an instruction does to the state that the verifier follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
@@ -62,6 +65,9 @@ pub(crate) fn token(bytes: &[u8; WINDOW], address: u32, stubs: &Stubs) -> Result
     if bytes[0] == 0x64 {
         return pattern::context_token(bytes);
     }
+    if bytes.starts_with(&PREFETCH) {
+        return Ok(Token::plain(PREFETCH.len() as u8 + 4));
+    }
     let judged = decode::decode(bytes).and_then(|i| judge(&i, address, stubs));
     match judged {
         Ok(token) => Ok(token),
@@ -79,6 +85,7 @@ fn judge(i: &Insn, address: u32, stubs: &Stubs) -> Result<Token, Check> {
     }
     let memory = memory(i)?;
     let mut token = Token::plain(i.len);
+    token.r11 = names_r11(i);
     if i.has(rules::STACK)
         || memory == Memory::Stack && (0..CONFINING).contains(&i.disp) && !i.has(rules::LAX)
     {
@@ -195,6 +202,13 @@ pub(crate) fn registers(i: &Insn) -> [(u32, u8); 3] {
     [(rules::REG_AT, i.reg), (rules::RM_AT, rm), (rules::V_AT, i.vvvv)]
 }
 
+/// True if r11 is a register operand or part of an address.
+fn names_r11(i: &Insn) -> bool {
+    let operand = registers(i).iter().any(|&(at, n)| n == pattern::R11 && i.form >> at & 3 != 0);
+    let vector_index = i.has(rules::VSIB);
+    operand || i.mem && (i.base == pattern::R11 || i.index == pattern::R11 && !vector_index)
+}
+
 fn writes_rsp(i: &Insn) -> bool {
     registers(i).iter().any(|&(at, n)| names_rsp(i, at, n) && i.form >> at & 3 == rules::WRITE)
 }
@@ -228,6 +242,7 @@ fn rsp_write(i: &Insn, mut token: Token) -> Result<Token, Check> {
         token.effect = Effect::Rebase;
         token.alone = Some(Check::WritesRsp);
         token.bind(role::SUM_RSP, i.index);
+        token.roles = if i.index == pattern::R11 { role::bit(role::HOME_SUM_RSP) } else { 0 };
         return Ok(token);
     }
     let to_rsp = match i.opcode {
@@ -244,6 +259,9 @@ fn rsp_write(i: &Insn, mut token: Token) -> Result<Token, Check> {
     token.roles = role::bit(role::TO_ESP);
     if i.opcode == 0x89 {
         token.bind(role::TO_ESP_SCRATCH, i.reg);
+        if i.reg == pattern::R11 {
+            token.roles |= role::bit(role::HOME_TO_ESP);
+        }
     }
     Ok(token)
 }
@@ -276,6 +294,9 @@ fn ordinary_roles(i: &Insn, memory: Memory, token: &mut Token) {
     }
     if narrow && i.opcode == 0x89 && i.reg == RSP && !i.mem {
         token.bind(role::FROM_ESP, i.rm);
+        if i.rm == pattern::R11 {
+            token.roles |= role::bit(role::HOME_FROM_ESP);
+        }
     }
     let loads = i.opcode == 0x8b && i.mem && i.reg == pattern::R11;
     let copies = i.opcode == 0x89 && !i.mem && i.rm == pattern::R11;
