@@ -11,9 +11,7 @@ use crate::parts::Parts;
 use crate::{Config, Entry, EntryKind, Env, ExitSite, Fragment, Row, Source};
 use alloc::vec;
 use alloc::vec::Vec;
-use iced_x86::{
-    ConditionCode, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, RflagsBits,
-};
+use iced_x86::{ConditionCode, Instruction, InstructionInfoFactory, Mnemonic, OpKind, Register, RflagsBits};
 use occlum_sfi_spec::{ctx, table};
 
 /// Largest displacement of an unprefixed rsp operand (R2).
@@ -59,19 +57,17 @@ pub(crate) enum Home {
     Written,
 }
 
-/// How the instructions of a fragment use r11.
+/// How the instructions of a fragment use r11. As a register operand it counts as written.
 fn r11_use(extent: &Extent) -> Home {
-    let mut factory = InstructionInfoFactory::new();
+    let is_r11 = |r: Register| r.is_gpr() && r.full_register() == Register::R11;
     let mut home = Home::Slot;
     for item in extent.items.iter().filter(|i| !matches!(i.class, Class::Syscall | Class::Emulate)) {
-        for u in factory.info(&item.instr).used_registers() {
-            if u.register().is_gpr() && u.register().full_register() == Register::R11 {
-                match u.access() {
-                    OpAccess::Read | OpAccess::CondRead if home == Home::Slot => home = Home::Read,
-                    OpAccess::Read | OpAccess::CondRead => {}
-                    _ => return Home::Written,
-                }
-            }
+        let i = &item.instr;
+        if (0..i.op_count()).any(|n| i.op_kind(n) == OpKind::Register && is_r11(i.op_register(n))) {
+            return Home::Written;
+        }
+        if is_r11(i.memory_base()) || is_r11(i.memory_index()) {
+            home = Home::Read;
         }
     }
     home

@@ -127,6 +127,10 @@ checks! {
     LeaOfRsp: V7,
     /// a string operation outside its pattern
     StringAlone: V7,
+    /// r11 used where its register may hold a real address
+    UsesR11: V7,
+    /// r11 written outside a pattern where the program's is in its spill slot
+    FillsR11: V7,
     /// an fs operand that is no listed form
     FsForm: V8,
     /// a listed fs operand outside its pattern
@@ -151,8 +155,6 @@ checks! {
     PatchTarget: V13,
     /// a table entry names no proven entry
     EntryUnproven: V14,
-    /// a table entry names code that does not first reload r11
-    EntryPrelude: V14,
 }
 
 /// `Err(check)` unless `good`.

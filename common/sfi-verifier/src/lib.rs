@@ -24,15 +24,19 @@
 //!   a pattern; `lea` of rsp has 32 bits (R9, R12).
 //! - V8 fs names the trusted context: only moves of the listed slots, and only where a pattern has them (the reload of r11
 //!   may stand anywhere). fs, gs, segments and PKRU are never written (V1).
-//! - V9 gs without 67 is the table lookup, whose index is the complement of a 32-bit number; an indirect jump is
-//!   `jmp *%r11` right behind it (R19).
+//! - V9 gs without 67 is the table lookup, whose index is the complement of a 32-bit number, or a prefetch; an indirect
+//!   jump is `jmp *%r11` right behind the lookup (R19).
 //! - V10 A pattern is whole and cannot be entered inside.
 //! - V11 A direct branch leads to a proven entry: an instruction of this unit outside patterns with rsp confined, or what
 //!   `Proven` knows of code published before (R20).
 //! - V12 A stub is entered only by its pattern: link and emulate behind the store of EXIT, syscall behind the loads of rcx
 //!   (the resume address, which is a proven entry) and r11; the miss stubs only through the tables.
 //! - V13 A patch is the rel32 of a proven `jmp` or `jcc`, lies within one 16-byte line and leads to a proven entry (R21).
-//! - V14 A table entry is a proven entry that begins with the reload of r11.
+//! - V14 A table entry is a proven entry.
+//!
+//! r11 is at home, in its spill slot, when a unit is entered, and its register may hold a real address. So a unit that
+//! begins with the reload of r11 has the program's r11 in the register, is entered from outside only at such reloads, and
+//! saves it before a pattern uses it; any other unit names r11 only in patterns (V7).
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
@@ -75,20 +79,18 @@ pub struct Unit<'a> {
 
 /// What is known of code published before.
 pub trait Proven {
-    /// True if `addr` was a boundary of an accepted unit that is still published.
+    /// True if `addr` was in `Maps::entries` of an accepted unit that is still published.
     fn is_entry(&self, addr: u32) -> bool;
-}
-
-impl<F: Fn(u32) -> bool> Proven for F {
-    fn is_entry(&self, addr: u32) -> bool {
-        self(addr)
-    }
+    /// The same for `Maps::boundaries`.
+    fn is_boundary(&self, addr: u32) -> bool;
 }
 
 /// Bitmaps of a unit, one bit for every byte of code; `map_len` says how long. `verify` clears them first.
 pub struct Maps<'a> {
-    /// Out: proven entries, that is starts of instructions outside patterns with rsp confined. All clear after an error.
+    /// Out: starts of instructions outside patterns with rsp confined. All clear after an error.
     pub boundaries: &'a mut [u8],
+    /// Out: proven entries, that is boundaries that need no r11 in its register. All clear after an error.
+    pub entries: &'a mut [u8],
     /// Scratch: targets of branches inside the unit.
     pub targets: &'a mut [u8],
 }
@@ -138,10 +140,12 @@ pub fn verify(
     maps: &mut Maps<'_>,
 ) -> Result<(), Violation> {
     let need = map_len(unit.code.len());
-    assert!(maps.boundaries.len() >= need && maps.targets.len() >= need, "map too short");
-    maps.boundaries.fill(0);
-    maps.targets.fill(0);
-    let mut pass = Pass { stubs, unit, proven, matcher: Matcher::new(), moved: 0, falls: true, blamed: None };
+    let long = |m: &[u8]| m.len() >= need;
+    assert!(long(maps.boundaries) && long(maps.entries) && long(maps.targets), "map too short");
+    maps.clear();
+    let in_register = unit.code.starts_with(&FETCH);
+    let matcher = Matcher::new(in_register);
+    let mut pass = Pass { stubs, unit, proven, in_register, matcher, moved: 0, falls: true, blamed: None };
     let mut result = in_cache(unit).and_then(|()| pass.run(maps));
     if result.is_ok() {
         if let Some(n) = stray_target(maps, need) {
@@ -150,9 +154,17 @@ pub fn verify(
         }
     }
     if result.is_err() {
-        maps.boundaries.fill(0);
+        maps.clear();
     }
     result
+}
+
+impl Maps<'_> {
+    fn clear(&mut self) {
+        self.boundaries.fill(0);
+        self.entries.fill(0);
+        self.targets.fill(0);
+    }
 }
 
 /// First branch target that is no boundary.
@@ -182,6 +194,8 @@ struct Pass<'a> {
     stubs: &'a Stubs,
     unit: Unit<'a>,
     proven: &'a dyn Proven,
+    /// The program's r11 is in its register, except at entries.
+    in_register: bool,
     matcher: Matcher,
     /// How far rsp may be from where it was confined.
     moved: u32,
@@ -193,7 +207,7 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     fn run(&mut self, maps: &mut Maps<'_>) -> Result<(), Violation> {
-        (self.matcher, self.moved, self.falls) = (Matcher::new(), 0, true);
+        (self.matcher, self.moved, self.falls) = (Matcher::new(self.in_register), 0, true);
         let code = self.unit.code;
         let (mut at, mut address, mut len) = (0, self.unit.base, 0);
         while at < code.len() {
@@ -229,10 +243,13 @@ impl Pass<'_> {
         let token = operand::token(bytes, address, self.stubs)?;
         *len = token.len;
         require(usize::from(token.len) <= rest.len(), Check::Cut)?;
-        if self.matcher.is_idle() && self.moved == 0 {
+        let inside = self.matcher.goes_on(&token, bytes);
+        if !inside && self.moved == 0 {
             set(maps.boundaries, at);
+            if !self.in_register || bytes.starts_with(&FETCH) {
+                set(maps.entries, at);
+            }
         }
-        let inside = !self.matcher.is_idle();
         self.matcher.step(&token, bytes)?;
         self.apply(&token, inside, maps)
     }
@@ -277,19 +294,13 @@ impl Pass<'_> {
     }
 }
 
-/// The first instruction of what a table entry names: `mov %fs:SPILL(r11),%r11`.
-const PRELUDE: [u8; 9] = [0x64, 0x4c, 0x8b, 0x1c, 0x25, ctx::spill(11) as u8, 0, 0, 0];
+/// What begins a unit that has r11 in its register, and each of its entries: `mov %fs:SPILL(r11),%r11`.
+const FETCH: [u8; 9] = [0x64, 0x4c, 0x8b, 0x1c, 0x25, ctx::spill(11) as u8, 0, 0, 0];
 
-/// True if code that starts with these bytes may be entered through a table: it reloads r11 first.
-pub fn is_indirect_entry(code_at_entry: &[u8]) -> bool {
-    code_at_entry.starts_with(&PRELUDE)
-}
-
-/// V14: may `entry`, where the bytes `code_at_entry` lie, stand in a lookup table?
-pub fn check_table_entry(entry: u32, code_at_entry: &[u8], proven: &dyn Proven) -> Result<(), Violation> {
+/// V14: may `entry` stand in a lookup table?
+pub fn check_table_entry(entry: u32, proven: &dyn Proven) -> Result<(), Violation> {
     let fail = |check| Violation { at: entry, len: 0, check };
-    require(proven.is_entry(entry), Check::EntryUnproven).map_err(fail)?;
-    require(is_indirect_entry(code_at_entry), Check::EntryPrelude).map_err(fail)
+    require(proven.is_entry(entry), Check::EntryUnproven).map_err(fail)
 }
 
 /// V13: may the 4 bytes at `site`, behind the two bytes `before`, be changed so that they lead to `target`? The site must
@@ -297,8 +308,8 @@ pub fn check_table_entry(entry: u32, code_at_entry: &[u8], proven: &dyn Proven) 
 pub fn check_patch(site: u32, before: [u8; 2], target: u32, proven: &dyn Proven) -> Result<(), Violation> {
     let fail = |check| Violation { at: site, len: PATCH as u8, check };
     require(site % LINE <= LINE - PATCH, Check::PatchLine).map_err(fail)?;
-    let jmp = before[1] == 0xe9 && proven.is_entry(site.wrapping_sub(1));
-    let jcc = before[0] == 0x0f && before[1] & 0xf0 == 0x80 && proven.is_entry(site.wrapping_sub(2));
+    let jmp = before[1] == 0xe9 && proven.is_boundary(site.wrapping_sub(1));
+    let jcc = before[0] == 0x0f && before[1] & 0xf0 == 0x80 && proven.is_boundary(site.wrapping_sub(2));
     require(jmp || jcc, Check::PatchSite).map_err(fail)?;
     require(proven.is_entry(target), Check::PatchTarget).map_err(fail)
 }

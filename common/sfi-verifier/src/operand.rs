@@ -7,7 +7,7 @@
 
 use crate::check::{Check, require};
 use crate::decode::{self, Insn, NONE, RIP, WINDOW};
-use crate::pattern::{self, Token, role};
+use crate::pattern::{self, Scratch, Token, role};
 use crate::rules;
 use occlum_sfi_spec::Stubs;
 
@@ -20,6 +20,9 @@ const CONFINING: i32 = 4096;
 const MAX_ALIGN: u32 = 4096;
 /// Most that the pattern of `ret n` adds to rsp.
 const MAX_RETURN: i32 = MAX_REACH + 8;
+
+/// `prefetcht0 %gs:disp32`: neither faults nor loads, wherever it points.
+const PREFETCH: [u8; 5] = [0x65, 0x0f, 0x18, 0x0c, 0x25];
 
 /// What an instruction does to the state that the verifier follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +63,9 @@ pub(crate) fn token(bytes: &[u8; WINDOW], address: u32, stubs: &Stubs) -> Result
     if bytes[0] == 0x64 {
         return pattern::context_token(bytes);
     }
+    if bytes.starts_with(&PREFETCH) {
+        return Ok(Token::plain(PREFETCH.len() as u8 + 4));
+    }
     let judged = decode::decode(bytes).and_then(|i| judge(&i, address, stubs));
     match judged {
         Ok(token) => Ok(token),
@@ -77,6 +83,7 @@ fn judge(i: &Insn, address: u32, stubs: &Stubs) -> Result<Token, Check> {
     }
     let memory = memory(i)?;
     let mut token = Token::plain(i.len);
+    token.r11 = r11_use(i);
     if i.has(rules::STACK)
         || memory == Memory::Stack && (0..CONFINING).contains(&i.disp) && !i.has(rules::LAX)
     {
@@ -193,6 +200,23 @@ pub(crate) fn registers(i: &Insn) -> [(u32, u8); 3] {
     [(rules::REG_AT, i.reg), (rules::RM_AT, rm), (rules::V_AT, i.vvvv)]
 }
 
+/// What an instruction does with r11.
+fn r11_use(i: &Insn) -> Scratch {
+    let operand = registers(i).iter().any(|&(at, n)| n == pattern::R11 && i.form >> at & 3 != 0);
+    let index = i.index == pattern::R11 && !i.has(rules::VSIB);
+    if !operand && !(i.mem && (i.base == pattern::R11 || index)) {
+        return Scratch::Unnamed;
+    }
+    let narrow = !i.wide && !i.opsize && i.map == rules::ONE;
+    let fills = match i.opcode {
+        0x89 => !i.mem && i.reg != pattern::R11,
+        0x8b => i.mem && i.base != pattern::R11 && !index,
+        0xb8..=0xbf => true,
+        _ => false,
+    };
+    if narrow && fills { Scratch::Filled } else { Scratch::Used }
+}
+
 fn writes_rsp(i: &Insn) -> bool {
     registers(i).iter().any(|&(at, n)| names_rsp(i, at, n) && i.form >> at & 3 == rules::WRITE)
 }
@@ -226,6 +250,7 @@ fn rsp_write(i: &Insn, mut token: Token) -> Result<Token, Check> {
         token.effect = Effect::Rebase;
         token.alone = Some(Check::WritesRsp);
         token.bind(role::SUM_RSP, i.index);
+        token.roles = if i.index == pattern::R11 { role::bit(role::HOME_SUM_RSP) } else { 0 };
         return Ok(token);
     }
     let to_rsp = match i.opcode {
@@ -242,6 +267,9 @@ fn rsp_write(i: &Insn, mut token: Token) -> Result<Token, Check> {
     token.roles = role::bit(role::TO_ESP);
     if i.opcode == 0x89 {
         token.bind(role::TO_ESP_SCRATCH, i.reg);
+        if i.reg == pattern::R11 {
+            token.roles |= role::bit(role::HOME_TO_ESP);
+        }
     }
     Ok(token)
 }
@@ -274,6 +302,9 @@ fn ordinary_roles(i: &Insn, memory: Memory, token: &mut Token) {
     }
     if narrow && i.opcode == 0x89 && i.reg == RSP && !i.mem {
         token.bind(role::FROM_ESP, i.rm);
+        if i.rm == pattern::R11 {
+            token.roles |= role::bit(role::HOME_FROM_ESP);
+        }
     }
     let loads = i.opcode == 0x8b && i.mem && i.reg == pattern::R11;
     let copies = i.opcode == 0x89 && !i.mem && i.rm == pattern::R11;

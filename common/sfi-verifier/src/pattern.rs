@@ -2,10 +2,12 @@
 //!
 //! Neighbours: `operand` says what roles an ordinary instruction may play; `lib` feeds the matcher. `docs/sfi.md`,
 //! section 4, lists the same patterns from the translator's side.
-//! A new pattern is a row of `PATTERNS`; a fixed instruction in it is a row of `FIXED`.
-//! The matcher follows all patterns at once: a set of places, one bit for every step of every pattern.
+//! A new pattern is a row of a table; a fixed instruction in it is a row of `FIXED`.
+//! The matcher follows all patterns at once: a set of places, one bit for every step of every pattern. Where one ends and
+//! another could go on, the next instruction decides.
 //! Invariants: a scratch register holds a real address only from `LOAD_BASE` to the reload or pop that the same row
-//! demands, with nothing but fixed instructions between; rsp is a bare offset only from a `TO_ESP` step to `SUM_RSP`.
+//! demands, with nothing but fixed instructions between (r11 where it is at home: until the next pattern fills it); rsp is
+//! a bare offset only from a `TO_ESP` step to `SUM_RSP`.
 
 use crate::check::{Check, require};
 use crate::decode::{NONE, WINDOW};
@@ -39,7 +41,7 @@ pub(crate) mod role {
     pub(crate) const PLAIN: u8 = 12;
     pub(crate) const PLAIN_SLOT: u8 = 13;
     pub(crate) const POP_RBP: u8 = 14;
-    /// `mov %ecx,%ecx`, `mov %esi,%esi`, `mov %edi,%edi`, `lea (%rsi,%rdx),%rsi`, `lea (%rdi,%rdx),%rdi`
+    /// `mov %ecx,%ecx`, `mov %esi,%esi`, `mov %edi,%edi`, `lea (%rsi,%s),%rsi`, `lea (%rdi,%s),%rdi`
     pub(crate) const CUT_ECX: u8 = 15;
     pub(crate) const CUT_ESI: u8 = 16;
     pub(crate) const CUT_EDI: u8 = 17;
@@ -48,27 +50,36 @@ pub(crate) mod role {
     pub(crate) const STRING_SOURCE: u8 = 20;
     pub(crate) const STRING_TARGET: u8 = 21;
     pub(crate) const STRING_BOTH: u8 = 22;
-    /// `mov x32,%r11d`, `mov %r11,%fs:TARGET`, `push $imm`, `not %r11`, `lea -0x80000000(%r11),%r11`
+    /// `mov x32,%r11d`, `mov %r11,%fs:TARGET`, `push $imm`, `prefetcht0 %gs:disp32`, `not %r11`
     pub(crate) const LOAD_R11D: u8 = 23;
     pub(crate) const STORE_TARGET: u8 = 24;
     pub(crate) const PUSH_IMM: u8 = 25;
-    pub(crate) const NOT_R11: u8 = 26;
-    pub(crate) const LOWER_R11: u8 = 27;
-    /// `movl %gs:(,%r11,4),%r11d`, `jmp *%r11`
-    pub(crate) const TABLE: u8 = 28;
-    pub(crate) const JUMP_R11: u8 = 29;
+    pub(crate) const PREFETCH: u8 = 26;
+    pub(crate) const NOT_R11: u8 = 27;
+    /// `movl %gs:4(,%r11,8),%r11d`, `movl %gs:(,%r11,8),%r11d`, `jmp *%r11`
+    pub(crate) const CALL_TABLE: u8 = 28;
+    pub(crate) const RETURN_TABLE: u8 = 29;
+    pub(crate) const JUMP_R11: u8 = 30;
     /// `mov (%rsp),%r11d`, `mov %r11,n(%rsp)`, `lea n(%rsp),%rsp`
-    pub(crate) const RETURN_LOAD: u8 = 30;
-    pub(crate) const RETURN_STORE: u8 = 31;
-    pub(crate) const RETURN_LEA: u8 = 32;
+    pub(crate) const RETURN_LOAD: u8 = 31;
+    pub(crate) const RETURN_STORE: u8 = 32;
+    pub(crate) const RETURN_LEA: u8 = 33;
     /// `lea 11(%rip),%rcx`, `mov $next,%r11d`, `jmp stubs.syscall`
-    pub(crate) const RESUME_RCX: u8 = 33;
-    pub(crate) const NEXT_R11: u8 = 34;
-    pub(crate) const JUMP_SYSCALL: u8 = 35;
+    pub(crate) const RESUME_RCX: u8 = 34;
+    pub(crate) const NEXT_R11: u8 = 35;
+    pub(crate) const JUMP_SYSCALL: u8 = 36;
     /// `movl $imm,%fs:EXIT`, `jmp stubs.link` or `jmp stubs.emulate`
-    pub(crate) const STORE_EXIT: u8 = 36;
-    pub(crate) const JUMP_EXIT: u8 = 37;
-    pub(crate) const COUNT: usize = 38;
+    pub(crate) const STORE_EXIT: u8 = 37;
+    pub(crate) const JUMP_EXIT: u8 = 38;
+    /// With r11 as scratch that needs no spill: `mov %fs:SLOT_BASE,%r11`, `mov %esp,%r11d`, `mov %r11d,%esp`,
+    /// `lea (%rsp,%r11),%rsp`, `lea (%rsi,%r11),%rsi`, `lea (%rdi,%r11),%rdi`
+    pub(crate) const HOME_BASE: u8 = 39;
+    pub(crate) const HOME_FROM_ESP: u8 = 40;
+    pub(crate) const HOME_TO_ESP: u8 = 41;
+    pub(crate) const HOME_SUM_RSP: u8 = 42;
+    pub(crate) const HOME_SUM_RSI: u8 = 43;
+    pub(crate) const HOME_SUM_RDI: u8 = 44;
+    pub(crate) const COUNT: usize = 45;
 
     pub(crate) const fn bit(role: u8) -> u64 {
         1 << role
@@ -79,24 +90,50 @@ use role::*;
 /// A step that may be left out.
 const MAYBE: u8 = 0x80;
 
-/// Every pattern: its name and its steps.
+/// A table of patterns: names and steps.
+type Rows = [(&'static str, &'static [u8])];
+
+/// Patterns of every unit.
 #[rustfmt::skip]
-pub(crate) const PATTERNS: &[(&str, &[u8])] = &[
+const EVERYWHERE: &Rows = &[
     ("rebase", &[TO_ESP, SPILL, LOAD_BASE, SUM_RSP, RELOAD]),
     ("rsp read", &[SPILL, FROM_ESP, PLAIN, RELOAD]),
     ("rsp written", &[SPILL, FROM_ESP, PLAIN, TO_ESP_SCRATCH, LOAD_BASE, SUM_RSP, RELOAD]),
+    ("segment operand", &[SPILL, LOAD_SEGMENT, MAYBE | LEA32, PLAIN_SLOT, RELOAD]),
+    ("segment load", &[LOAD_SEGMENT, MAYBE | LEA32, PLAIN_SLOT]),
+    ("syscall", &[RESUME_RCX, NEXT_R11, JUMP_SYSCALL]),
+    ("exit", &[STORE_EXIT, JUMP_EXIT]),
+];
+
+/// Where the program's r11 is in its register.
+#[rustfmt::skip]
+const IN_REGISTER: &Rows = &[
+    ("r11 goes home", &[SPILL_R11]),
     ("leave", &[SPILL_RBP, TO_ESP_SCRATCH, LOAD_BASE, SUM_RSP, POP_RBP]),
     ("lods", &[SPILL_RDX, LOAD_BASE, MAYBE | CUT_ECX, CUT_ESI, SUM_RSI, STRING_SOURCE, CUT_ESI, RELOAD]),
     ("stos, scas", &[SPILL_RDX, LOAD_BASE, MAYBE | CUT_ECX, CUT_EDI, SUM_RDI, STRING_TARGET, CUT_EDI, RELOAD]),
     ("movs, cmps", &[SPILL_RDX, LOAD_BASE, MAYBE | CUT_ECX, CUT_ESI, SUM_RSI, CUT_EDI, SUM_RDI, STRING_BOTH,
         CUT_ESI, CUT_EDI, RELOAD]),
-    ("segment operand", &[SPILL, LOAD_SEGMENT, MAYBE | LEA32, PLAIN_SLOT, RELOAD]),
-    ("segment load", &[LOAD_SEGMENT, MAYBE | LEA32, PLAIN_SLOT]),
     ("indirect jump or call", &[SPILL_R11, MAYBE | LOAD_SEGMENT, MAYBE | LEA32, LOAD_R11D, STORE_TARGET,
-        MAYBE | PUSH_IMM, NOT_R11, LOWER_R11, LOWER_R11, TABLE, JUMP_R11]),
-    ("return", &[SPILL_R11, RETURN_LOAD, MAYBE | RETURN_STORE, NOT_R11, TABLE, RETURN_LEA, JUMP_R11]),
-    ("syscall", &[RESUME_RCX, NEXT_R11, JUMP_SYSCALL]),
-    ("exit", &[STORE_EXIT, JUMP_EXIT]),
+        MAYBE | PUSH_IMM, MAYBE | PREFETCH, NOT_R11, CALL_TABLE, JUMP_R11]),
+    ("return", &[SPILL_R11, RETURN_LOAD, MAYBE | RETURN_STORE, NOT_R11, RETURN_TABLE, RETURN_LEA, JUMP_R11]),
+];
+
+/// Where it is at home and the register is scratch.
+#[rustfmt::skip]
+const AT_HOME: &Rows = &[
+    ("rebase", &[TO_ESP, HOME_BASE, HOME_SUM_RSP]),
+    ("rsp read", &[HOME_FROM_ESP, PLAIN]),
+    ("rsp written", &[HOME_FROM_ESP, PLAIN, HOME_TO_ESP, HOME_BASE, HOME_SUM_RSP]),
+    ("lods", &[HOME_BASE, MAYBE | CUT_ECX, CUT_ESI, HOME_SUM_RSI, STRING_SOURCE, CUT_ESI]),
+    ("stos, scas", &[HOME_BASE, MAYBE | CUT_ECX, CUT_EDI, HOME_SUM_RDI, STRING_TARGET, CUT_EDI]),
+    ("movs, cmps", &[HOME_BASE, MAYBE | CUT_ECX, CUT_ESI, HOME_SUM_RSI, CUT_EDI, HOME_SUM_RDI, STRING_BOTH,
+        CUT_ESI, CUT_EDI]),
+    ("indirect jump or call", &[LOAD_R11D, STORE_TARGET, MAYBE | PUSH_IMM, MAYBE | PREFETCH, NOT_R11, CALL_TABLE,
+        JUMP_R11]),
+    ("the same through a segment", &[LOAD_SEGMENT, MAYBE | LEA32, LOAD_R11D, STORE_TARGET, MAYBE | PUSH_IMM,
+        MAYBE | PREFETCH, NOT_R11, CALL_TABLE, JUMP_R11]),
+    ("return", &[RETURN_LOAD, MAYBE | RETURN_STORE, NOT_R11, RETURN_TABLE, RETURN_LEA, JUMP_R11]),
 ];
 
 /// An instruction that a pattern has with these very bytes.
@@ -124,16 +161,30 @@ const FIXED: &[Fixed] = &[
     fixed(&[0x89, 0xff], CUT_EDI),
     fixed(&[0x48, 0x8d, 0x34, 0x16], SUM_RSI),
     fixed(&[0x48, 0x8d, 0x3c, 0x17], SUM_RDI),
+    fixed(&[0x4a, 0x8d, 0x34, 0x1e], HOME_SUM_RSI),
+    fixed(&[0x4a, 0x8d, 0x3c, 0x1f], HOME_SUM_RDI),
     fixed(&[0x68], PUSH_IMM),
+    fixed(&[0x65, 0x0f, 0x18, 0x0c, 0x25], PREFETCH),
     fixed(&[0x49, 0xf7, 0xd3], NOT_R11),
-    fixed(&[0x4d, 0x8d, 0x9b, 0, 0, 0, 0x80], LOWER_R11),
-    only(&[0x65, 0x46, 0x8b, 0x1c, 0x9d, 0, 0, 0, 0], TABLE, Check::GsAlone),
+    only(&[0x65, 0x46, 0x8b, 0x1c, 0xdd, 4, 0, 0, 0], CALL_TABLE, Check::GsAlone),
+    only(&[0x65, 0x46, 0x8b, 0x1c, 0xdd, 0, 0, 0, 0], RETURN_TABLE, Check::GsAlone),
     only(&[0x41, 0xff, 0xe3], JUMP_R11, Check::JumpAlone),
     fixed(&[0x44, 0x8b, 0x1c, 0x24], RETURN_LOAD),
     fixed(&[0x4c, 0x89, 0x9c, 0x24], RETURN_STORE),
     only(&[0x48, 0x8d, 0x0d, 11, 0, 0, 0], RESUME_RCX, Check::RipRelative),
     fixed(&[0x41, 0xbb], NEXT_R11),
 ];
+
+/// What an instruction does with r11.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scratch {
+    /// Nothing.
+    Unnamed,
+    /// Writes all of it, whatever it was.
+    Filled,
+    /// Anything else.
+    Used,
+}
 
 /// What the verifier needs to know of one instruction.
 #[derive(Clone, Copy)]
@@ -147,11 +198,12 @@ pub(crate) struct Token {
     pub(crate) effect: Effect,
     /// Why it may not stand outside a pattern.
     pub(crate) alone: Option<Check>,
+    pub(crate) r11: Scratch,
 }
 
 impl Token {
     pub(crate) fn plain(len: u8) -> Token {
-        Token { len, roles: 0, bound: 0, reg: NONE, effect: Effect::None, alone: None }
+        Token { len, roles: 0, bound: 0, reg: NONE, effect: Effect::None, alone: None, r11: Scratch::Unnamed }
     }
 
     pub(crate) fn special(len: u8, check: Check) -> Token {
@@ -172,23 +224,28 @@ struct Machine {
     maybe: u128,
 }
 
-static MACHINE: Machine = compile();
+static REGISTER: Machine = compile([EVERYWHERE, IN_REGISTER]);
+static HOME: Machine = compile([EVERYWHERE, AT_HOME]);
 
-const fn compile() -> Machine {
+const fn compile(tables: [&Rows; 2]) -> Machine {
     let mut m = Machine { accept: [0; COUNT], start: 0, last: 0, maybe: 0 };
-    let (mut place, mut p) = (0, 0);
-    while p < PATTERNS.len() {
-        let steps = PATTERNS[p].1;
-        let mut k = 0;
-        m.start |= 1 << place;
-        while k < steps.len() {
-            m.accept[(steps[k] & !MAYBE) as usize] |= 1 << place;
-            m.maybe |= ((steps[k] >> 7) as u128) << place;
-            place += 1;
-            k += 1;
+    let (mut place, mut t) = (0, 0);
+    while t < tables.len() {
+        let mut p = 0;
+        while p < tables[t].len() {
+            let steps = tables[t][p].1;
+            let mut k = 0;
+            m.start |= 1 << place;
+            while k < steps.len() {
+                m.accept[(steps[k] & !MAYBE) as usize] |= 1 << place;
+                m.maybe |= ((steps[k] >> 7) as u128) << place;
+                place += 1;
+                k += 1;
+            }
+            m.last |= 1 << (place - 1);
+            p += 1;
         }
-        m.last |= 1 << (place - 1);
-        p += 1;
+        t += 1;
     }
     assert!(m.maybe & (m.start | m.last) == 0, "the ends of a pattern are never optional");
     m
@@ -196,67 +253,102 @@ const fn compile() -> Machine {
 
 /// Where in which patterns the pass is.
 pub(crate) struct Matcher {
+    machine: &'static Machine,
     live: u128,
+    /// A pattern is whole with the instruction before, though another could go on.
+    may_end: bool,
     scratch: u8,
 }
 
 impl Matcher {
-    pub(crate) fn new() -> Matcher {
-        Matcher { live: 0, scratch: NONE }
-    }
-
-    /// True outside every pattern.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.live == 0
-    }
-
-    /// Goes over one instruction. `Err`: it may not stand here.
-    pub(crate) fn step(&mut self, t: &Token, bytes: &[u8; WINDOW]) -> Result<(), Check> {
-        let from = if self.is_idle() {
-            let Some(check) = t.alone else { return Ok(()) };
-            let from = MACHINE.start & accepting(self.roles(t));
-            if from == 0 {
-                return require(false, check);
-            }
-            from
-        } else {
-            self.live & accepting(self.roles(t) | fixed_roles(bytes))
-        };
-        if t.bound & (bit(SPILL) | bit(LOAD_SEGMENT)) != 0 && self.scratch == NONE {
-            self.scratch = t.reg;
+    /// For a unit that has the program's r11 in its register (`in_register`), or at home.
+    pub(crate) fn new(in_register: bool) -> Matcher {
+        Matcher {
+            machine: if in_register { &REGISTER } else { &HOME },
+            live: 0,
+            may_end: false,
+            scratch: NONE,
         }
-        self.live = behind(from & !MACHINE.last);
+    }
+
+    /// Looks at the next instruction: true if it belongs to a pattern that has begun.
+    pub(crate) fn goes_on(&mut self, t: &Token, bytes: &[u8; WINDOW]) -> bool {
+        if self.may_end && self.live & self.accepting(self.roles(t, bytes)) == 0 {
+            self.live = 0;
+            self.scratch = NONE;
+        }
+        self.live != 0
+    }
+
+    fn at_home(&self) -> bool {
+        core::ptr::eq(self.machine, &HOME)
+    }
+
+    /// Why the instruction may not stand outside a pattern of this unit.
+    fn alone(&self, t: &Token) -> Option<Check> {
+        let lost = t.r11 != Scratch::Unnamed && self.at_home();
+        t.alone.or(lost.then_some(Check::FillsR11))
+    }
+
+    /// Goes over one instruction, behind `goes_on`. `Err`: it may not stand here.
+    pub(crate) fn step(&mut self, t: &Token, bytes: &[u8; WINDOW]) -> Result<(), Check> {
+        // At home, the register may hold a real address until a pattern fills it.
+        let filled = !self.at_home() || self.scratch == R11;
+        require(t.r11 != Scratch::Used || filled, Check::UsesR11)?;
+        let (before, wrong) = match (self.live, self.alone(t)) {
+            (0, None) => return Ok(()),
+            (0, Some(check)) => (self.machine.start, check),
+            (live, _) => (live, Check::Broken),
+        };
+        let from = before & self.accepting(self.roles(t, bytes));
+        if self.scratch == NONE {
+            self.scratch = self.scratch_of(t);
+        }
+        self.may_end = from & self.machine.last != 0;
+        self.live = self.behind(from & !self.machine.last);
         if self.live == 0 {
             self.scratch = NONE;
         }
-        require(from != 0, Check::Broken)
+        require(from != 0, wrong)
     }
 
-    fn roles(&self, t: &Token) -> u64 {
-        let same = self.scratch == NONE || self.scratch == t.reg;
-        t.roles | if same { t.bound } else { 0 }
-    }
-}
-
-/// Places whose step one of `roles` can play.
-fn accepting(mut roles: u64) -> u128 {
-    let mut places = 0;
-    while roles != 0 {
-        places |= MACHINE.accept.get(roles.trailing_zeros() as usize).copied().unwrap_or(0);
-        roles &= roles - 1;
-    }
-    places
-}
-
-/// The places behind `places`, those behind optional steps included.
-fn behind(places: u128) -> u128 {
-    let mut next = places << 1;
-    loop {
-        let more = next | (next & MACHINE.maybe) << 1;
-        if more == next {
-            return next;
+    /// The scratch register of a pattern in which this is the first instruction that names one.
+    fn scratch_of(&self, t: &Token) -> u8 {
+        if t.bound & (bit(SPILL) | bit(LOAD_SEGMENT)) != 0 {
+            t.reg
+        } else if self.at_home() && t.r11 == Scratch::Filled {
+            R11
+        } else {
+            NONE
         }
-        next = more;
+    }
+
+    /// What an instruction can be here.
+    fn roles(&self, t: &Token, bytes: &[u8; WINDOW]) -> u64 {
+        let same = self.scratch == NONE || self.scratch == t.reg;
+        t.roles | fixed_roles(bytes) | if same { t.bound } else { 0 }
+    }
+
+    /// Places whose step one of `roles` can play.
+    fn accepting(&self, mut roles: u64) -> u128 {
+        let mut places = 0;
+        while roles != 0 {
+            places |= self.machine.accept.get(roles.trailing_zeros() as usize).copied().unwrap_or(0);
+            roles &= roles - 1;
+        }
+        places
+    }
+
+    /// The places behind `places`, those behind optional steps included.
+    fn behind(&self, places: u128) -> u128 {
+        let mut next = places << 1;
+        loop {
+            let more = next | (next & self.machine.maybe) << 1;
+            if more == next {
+                return next;
+            }
+            next = more;
+        }
     }
 }
 
@@ -298,6 +390,11 @@ pub(crate) fn context_token(b: &[u8; WINDOW]) -> Result<Token, Check> {
     require(reg != RSP, Check::ContextRsp)?;
     let (slot, own) = (word(5), ctx::spill(u32::from(reg)));
     let mut token = Token::special(9, Check::FsAlone);
+    token.r11 = match (reg == R11, b[2]) {
+        (false, _) => Scratch::Unnamed,
+        (true, 0x8b) => Scratch::Filled,
+        (true, _) => Scratch::Used,
+    };
     match b[2] {
         0x89 if slot == own => {
             token.bind(SPILL, reg);
@@ -311,29 +408,15 @@ pub(crate) fn context_token(b: &[u8; WINDOW]) -> Result<Token, Check> {
         0x89 if slot == ctx::TARGET && reg == R11 => token.roles = bit(STORE_TARGET),
         0x8b if slot == own => {
             token.bind(RELOAD, reg);
-            // The reload of a prelude: r11 is the program's own, wherever this stands.
+            // r11 is fetched at entries, and the program's own wherever this stands.
             token.alone = if reg == R11 { None } else { token.alone };
         }
-        0x8b if slot == ctx::SLOT_BASE => token.bind(LOAD_BASE, reg),
+        0x8b if slot == ctx::SLOT_BASE => {
+            token.bind(LOAD_BASE, reg);
+            token.roles = if reg == R11 { bit(HOME_BASE) } else { 0 };
+        }
         0x8b if slot == ctx::TLS || slot == ctx::GUEST_GS => token.bind(LOAD_SEGMENT, reg),
         _ => require(false, Check::FsForm)?,
     }
     Ok(token)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_pattern_ends_where_another_goes_on() {
-        for (name, steps) in PATTERNS {
-            for (other, longer) in PATTERNS {
-                let required =
-                    |s: &[u8]| s.iter().filter(|&&r| r & MAYBE == 0).copied().collect::<alloc::vec::Vec<_>>();
-                let (short, long) = (required(steps), required(longer));
-                assert!(name == other || !long.starts_with(&short), "{name} is the beginning of {other}");
-            }
-        }
-    }
 }

@@ -50,11 +50,11 @@ struct Tally {
 impl Tally {
     fn try_one(&mut self, bytes: &[u8], max_instructions: usize) {
         self.tried += 1;
-        let config = Config { stubs: STUBS, max_instructions };
+        let config = Config { stubs: STUBS, max_instructions, prefetch_returns: true };
         let source = Source { start: 0x12345, bytes };
         let Ok(f) = translate(&config, source, BASE, 7, &Nothing) else { return };
         match check(f.base, &f.code) {
-            Ok(boundaries) => assert_entries(&f, &boundaries),
+            Ok(accepted) => assert_entries(&f, &accepted),
             Err(v) => {
                 let decode = |bytes, at: u32| {
                     Decoder::with_ip(64, bytes, u64::from(at), DecoderOptions::NONE).decode()

@@ -114,6 +114,8 @@ pub enum CodeError {
     Fault(FaultError),
     /// The code cache is full.
     Full,
+    /// The verifier does not accept the translation, for this reason.
+    Refused(&'static str),
 }
 
 /// Is the region one that every process with the same file mapping shares?
@@ -236,7 +238,10 @@ fn translate(
     if frag.code.len() > FRAGMENT_BYTES_MAX {
         return Err(CodeError::Full);
     }
-    rtcode::publish(base, &frag.code);
+    rtcode::publish(base, &frag.code).map_err(|why| match why {
+        rtcode::Refused::Violation(v) => CodeError::Refused(v.check.reason()),
+        rtcode::Refused::NoMemory => CodeError::Full,
+    })?;
     crate::stats::add("fragments", 1);
     crate::stats::add("translated_bytes", frag.code.len() as u64);
     region.entries.with_mut(|e| {

@@ -1,10 +1,10 @@
-//! The code cache and the lookup tables: the only writer of both (R20, the verifier's seam).
+//! The code cache and the lookup tables: the only writer of both (R20). Nothing becomes executable by another way.
 //!
-//! Invariants: bytes are published only inside what `alloc` gave out; a table page is filled with the miss
-//! stub before any guest thread can see it (R19); entries and links name addresses in the code cache or the
-//! stubs only.
+//! Invariants: bytes are published only inside what `alloc` gave out, and only if the verifier accepts them; entries and
+//! links name entries it has proven; a table page is filled with the miss stubs before any guest thread can see it (R19).
 use crate::asm::label;
 use crate::bkl::BklCell;
+use crate::proven::{Buffers, Published};
 use crate::slot::Slot;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -14,6 +14,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use occlum_enclave_abi::Ocall;
 use occlum_sfi_spec::table::{Kind, STRIDE, entry_addr};
 use occlum_sfi_spec::{Stubs, domain, elrange};
+use occlum_sfi_verifier::{Unit, Violation, check_patch, check_table_entry, verify};
 
 /// Offsets covered by one table chunk: a page of code, 32 KiB of table.
 const CHUNK_OFFS: u64 = 4096;
@@ -72,8 +73,40 @@ fn cache(addr: u32, len: usize) -> *mut u8 {
     with_exposed_provenance_mut(addr as usize)
 }
 
-/// Puts bytes into the cache. BKL held; nothing jumps there yet.
-pub fn publish(addr: u32, bytes: &[u8]) {
+/// Why code is not published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The verifier does not accept it.
+    Violation(Violation),
+    /// No memory for what is to be remembered of it.
+    NoMemory,
+}
+
+/// Puts a unit into the cache if the verifier accepts it. BKL held; nothing jumps there yet.
+pub fn publish(addr: u32, bytes: &[u8]) -> Result<(), Refused> {
+    let mut buffers = Buffers::new(bytes.len()).ok_or(Refused::NoMemory)?;
+    let unit = Unit { base: addr, code: bytes };
+    verify(&stubs(), unit, &Published, &mut buffers.maps()).map_err(Refused::Violation)?;
+    if !buffers.reserve(addr) {
+        return Err(Refused::NoMemory);
+    }
+    write(addr, bytes);
+    buffers.record(addr);
+    Ok(())
+}
+
+/// Puts bytes into the cache that only the self-test runs; all of them count as proven.
+#[cfg(feature = "unverified")]
+pub fn publish_unverified(addr: u32, bytes: &[u8]) {
+    let mut buffers = Buffers::new(bytes.len()).expect("memory");
+    assert!(buffers.reserve(addr), "memory");
+    buffers.maps().boundaries.fill(0xff);
+    buffers.maps().entries.fill(0xff);
+    write(addr, bytes);
+    buffers.record(addr);
+}
+
+fn write(addr: u32, bytes: &[u8]) {
     let p = cache(addr, bytes.len());
     // SAFETY: 1. the range is cache memory given out by `alloc`; 2. no Rust object lies there; 3. no link
     // leads there yet.
@@ -88,15 +121,15 @@ pub fn read(addr: u32, buf: &mut [u8]) {
     unsafe { core::ptr::copy_nonoverlapping(p, buf.as_mut_ptr(), buf.len()) };
 }
 
-/// Points the 4-byte displacement at `site` to `target`, as one store (R21). A site across a 16-byte line
-/// can't be changed atomically and stays as it is: slower, not wrong. Returns false then.
+/// Points the 4-byte displacement at `site` to `target`, as one store (R21). False, and nothing done: it is not the
+/// displacement of a proven branch inside a 16-byte line, or the target is no proven entry.
 pub fn patch_rel32(site: u32, target: u32) -> bool {
-    let p = cache(site, 4);
-    if site % 16 > 12 {
+    let mut before = [0; 2];
+    read(site.wrapping_sub(2), &mut before);
+    if check_patch(site, before, target, &Published).is_err() {
         return false;
     }
-    let known = u64::from(target) >= elrange::CODE_BASE && u64::from(target) < elrange::CODE_END;
-    assert!(known, "link target outside the code cache");
+    let p = cache(site, 4);
     let rel = target.wrapping_sub(site.wrapping_add(4));
     // SAFETY: 1. `cache` checked the range; 2. inside a 16-byte line the CPU stores the 4 bytes at once, and
     // other vCPUs execute the old or the new jump.
@@ -145,9 +178,11 @@ fn store_entry(slot: Slot, kind: Kind, off: u32, v: u32) {
 }
 
 /// Sets the entry of `off`. False: its chunk is not committed yet.
+///
+/// # Panics
+/// If the target is not a proven entry.
 pub fn table_set(slot: Slot, kind: Kind, off: u32, target: u32) -> bool {
-    let known = u64::from(target) >= elrange::CODE_BASE && u64::from(target) < elrange::CODE_END;
-    assert!(known, "table entry outside the code cache");
+    assert!(check_table_entry(target, &Published).is_ok(), "table entry that is not proven");
     if !is_committed(slot, u64::from(off) / CHUNK_OFFS) {
         return false;
     }

@@ -24,6 +24,10 @@ impl Proven for Known {
     fn is_entry(&self, addr: u32) -> bool {
         addr == PROVEN
     }
+
+    fn is_boundary(&self, addr: u32) -> bool {
+        self.is_entry(addr)
+    }
 }
 
 pub struct Nothing;
@@ -35,24 +39,33 @@ impl Env for Nothing {
 }
 
 pub const fn config() -> Config {
-    Config { stubs: STUBS, max_instructions: 400 }
+    Config { stubs: STUBS, max_instructions: 400, prefetch_returns: true }
 }
 
-/// Boundaries of an accepted unit.
-pub fn check(base: u32, code: &[u8]) -> Result<Vec<u8>, Violation> {
+/// What is proven of a unit.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    pub boundaries: Vec<u8>,
+    pub entries: Vec<u8>,
+}
+
+pub fn check(base: u32, code: &[u8]) -> Result<Accepted, Violation> {
     let mut boundaries = vec![0; map_len(code.len())];
-    let mut targets = boundaries.clone();
-    let mut maps = Maps { boundaries: &mut boundaries, targets: &mut targets };
+    let (mut targets, mut entries) = (boundaries.clone(), boundaries.clone());
+    let mut maps = Maps { boundaries: &mut boundaries, entries: &mut entries, targets: &mut targets };
     verify(&STUBS, Unit { base, code }, &Known, &mut maps)?;
-    Ok(boundaries)
+    Ok(Accepted { boundaries, entries })
 }
 
-/// Every entry that the translator reports must be one of `boundaries`.
-pub fn assert_entries(f: &Fragment, boundaries: &[u8]) {
+/// Every entry that the translator reports must be one of `entries`.
+pub fn assert_entries(f: &Fragment, accepted: &Accepted) {
     for e in &f.entries {
-        for address in [Some(e.direct), e.indirect].into_iter().flatten() {
-            assert!(is_set(boundaries, (address - f.base) as usize), "entry {address:#x} is not proven");
-        }
+        assert!(is_set(&accepted.entries, (e.at - f.base) as usize), "entry {:#x} is not proven", e.at);
+    }
+    for e in &f.exits {
+        let site = (e.patch_at - f.base) as usize;
+        let start = site - if f.code[site - 1] == 0xe9 { 1 } else { 2 };
+        assert!(is_set(&accepted.boundaries, start), "exit {:#x} cannot be patched", e.patch_at);
     }
 }
 

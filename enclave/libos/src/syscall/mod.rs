@@ -127,6 +127,12 @@ fn fetch_fault(t: &Arc<Task>, pc: u32, e: CodeError) {
             occlum_rt::log("occlum: the code cache is full: the process is killed\n");
             signal::force(t, SIGKILL as i32, Info::kernel());
         }
+        CodeError::Refused(why) => {
+            let text = alloc::format!("occlum: pid {}: code at {pc:#x} refused: {why}\n", t.process.pid);
+            occlum_rt::log(&text);
+            crate::stats::add("refused", 1);
+            signal::force(t, SIGILL as i32, Info { code: 2, payload: [u64::from(pc), 0, 0, 6] });
+        }
         CodeError::Fault(f) => memory_signal(t, u64::from(pc), f, 0x14),
     }
 }
