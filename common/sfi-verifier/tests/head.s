@@ -15,20 +15,24 @@
 .macro base r
     mov %fs:SLOT_BASE, %\r
 .endm
-.macro prelude
+# First in a unit whose code names r11, and at its other entries.
+.macro fetch
     reload r11, 11
 .endm
+# Makes an address of the offset in rsp: where r11 is in its register, and where it is at home.
 .macro rebase
     spill r11, 11
     base r11
     lea (%rsp,%r11), %rsp
     reload r11, 11
 .endm
-.macro lower
-    lea -0x80000000(%r11), %r11
+.macro hrebase
+    base r11
+    lea (%rsp,%r11), %rsp
 .endm
-.macro lookup
-    movl %gs:(,%r11,4), %r11d
+# lookup 0: return site; lookup 4: call target
+.macro lookup disp
+    {disp32} movl %gs:\disp(,%r11,8), %r11d
 .endm
 .macro next to=0x1234
     lea 11(%rip), %rcx

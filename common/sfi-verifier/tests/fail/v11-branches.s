@@ -8,6 +8,7 @@
 @ TargetInside the middle of the branch itself
 1:  jmp 1b + 1
 @ TargetInside behind the spill of a rebase
+    fetch
     jz 1f
     mov %eax, %esp
     spill r11, 11
@@ -15,6 +16,7 @@
     lea (%rsp,%r11), %rsp
     reload r11, 11
 @ TargetInside the sum of a rebase
+    fetch
     jz 1f
     mov %eax, %esp
     spill r11, 11
@@ -22,6 +24,7 @@
 1:  lea (%rsp,%r11), %rsp
     reload r11, 11
 @ TargetInside the string operation of its pattern
+    fetch
     jz 1f
     spill rdx, 2
     base rdx
@@ -31,14 +34,16 @@
     mov %edi, %edi
     reload rdx, 2
 @ TargetInside the jump of a lookup
+    fetch
     jz 1f
     spill r11, 11
     mov (%rsp), %r11d
     not %r11
-    lookup
+    lookup 0
     lea 8(%rsp), %rsp
 1:  jmp *%r11
 @ TargetInside the jump of a system call
+    fetch
     jz 1f
     lea 11(%rip), %rcx
     mov $1, %r11d

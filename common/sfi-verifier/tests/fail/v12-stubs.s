@@ -27,10 +27,12 @@
     nop
     jmp STUB_LINK
 @ Broken the loads of a system call and then the link stub
+    fetch
     lea 11(%rip), %rcx
     mov $1, %r11d
     jmp STUB_LINK
 @ Broken rcx changes before the syscall stub
+    fetch
     lea 11(%rip), %rcx
     mov $1, %r11d
     mov %eax, %ecx
@@ -39,18 +41,22 @@
     lea 11(%rip), %rcx
     jmp STUB_SYSCALL
 @ RipRelative a resume address in the pattern
+    fetch
     lea 6(%rip), %rcx
     mov $1, %r11d
     jmp STUB_SYSCALL
 @ RipRelative a resume address further on
+    fetch
     lea 12(%rip), %rcx
     mov $1, %r11d
     jmp STUB_SYSCALL
 @ RipRelative a resume address in another register
+    fetch
     lea 11(%rip), %rdx
     mov $1, %r11d
     jmp STUB_SYSCALL
 @ Broken r11 loaded with 64 bits
+    fetch
     lea 11(%rip), %rcx
     movabs $1, %r11
     jmp STUB_SYSCALL

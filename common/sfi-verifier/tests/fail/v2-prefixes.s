@@ -32,6 +32,7 @@
 @ IdleAddress gs on lea
     .byte 0x65, 0x67, 0x8d, 0x00
 @ IdleAddress 67 on a string operation: 32-bit rsi and rdi are absolute
+    fetch
     spill rdx, 2
     base rdx
     mov %edi, %edi

@@ -6,11 +6,13 @@
 @ open FallsOff the resume address of a syscall lies behind the end
     next
 @ open FallsOff a pattern that does not end
+    fetch
     spill r11, 11
     mov %eax, %r11d
 @ open FallsOff a loop at the end
 1:  loop 1b
 @ open FallsOff a rebase that does not end
+    fetch
     mov %esp, %esp
     spill r11, 11
 @ open Cut an opcode without its operand
@@ -23,10 +25,11 @@
 @ open Cut an immediate is cut
     .byte 0x48, 0xb8, 1, 2, 3, 4, 5
 @ open Cut the fixed jump is cut
+    fetch
     spill r11, 11
     mov (%rsp), %r11d
     not %r11
-    lookup
+    lookup 0
     lea 8(%rsp), %rsp
     .byte 0x64, 0x4c, 0x8b, 0x1c, 0x25, 0x98, 0, 0
 @ open Cut a context operand is cut

@@ -32,6 +32,7 @@
 @ GsAlone gs with a displacement: sign-extended, 2 GiB below the slot
     mov %gs:-0x1000, %ecx
 @ GsAlone a store into the tables
+    fetch
     mov %eax, %gs:(,%r11,4)
 @ GsAlone an atomic through gs
     lock incl %gs:(%rax)
@@ -62,11 +63,12 @@
 @ StackReach the smallest number has no absolute value
     mov -0x80000000(%rsp), %eax
 @ StackReach the store of ret n far away
+    fetch
     spill r11, 11
     mov (%rsp), %r11d
     {disp32} mov %r11, 0x7fff0000(%rsp)
     not %r11
-    lookup
+    lookup 0
     lea 0x4008(%rsp), %rsp
     jmp *%r11
 @ ImplicitForm maskmovdqu without prefixes

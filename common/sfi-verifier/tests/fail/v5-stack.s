@@ -108,32 +108,29 @@
     and $-64, %rsp
     jmp PROVEN
 @ open CleanLookup an indirect jump
+    fetch
     sub $8, %rsp
     spill r11, 11
     mov %eax, %r11d
     mov %r11, %fs:TARGET
     not %r11
-    lower
-    lower
-    lookup
+    lookup 4
     jmp *%r11
 @ open CleanLookup a jump through memory above rsp
+    fetch
     sub $8, %rsp
     spill r11, 11
     mov 0x1000(%rsp), %r11d
     mov %r11, %fs:TARGET
     not %r11
-    lower
-    lower
-    lookup
+    lookup 4
     jmp *%r11
 @ open CleanLookup a jump through the slot
+    fetch
     add $8, %rsp
     spill r11, 11
     mov %gs:(%eax), %r11d
     mov %r11, %fs:TARGET
     not %r11
-    lower
-    lower
-    lookup
+    lookup 4
     jmp *%r11

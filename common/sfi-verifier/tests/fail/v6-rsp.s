@@ -48,6 +48,7 @@
 @ WritesRsp lea with a scaled index
     lea (%rsp,%rax,2), %rsp
 @ WritesRsp the sum of the rebase alone
+    fetch
     lea (%rsp,%r11), %rsp
 @ WritesRsp lea of 16 bits
     lea 8(%rsp), %sp
@@ -80,6 +81,7 @@
 @ WritesRsp crc32
     crc32 %eax, %esp
 @ WritesRsp esp written by another instruction than the rebase has
+    fetch
     .byte 0x8b, 0xe0
     rebase
 @ ReadsRsp a move
@@ -126,4 +128,5 @@
     mov %fs:TLS, %rsp
     mov %gs:(%eax), %eax
 @ ReadsRsp a spill of rsp as if it were a scratch register
+    fetch
     mov %rsp, %r11

@@ -20,6 +20,7 @@
 @ FsForm 32 bits of a spill
     mov %eax, %fs:0x40
 @ FsForm 32 bits of a reload
+    fetch
     mov %fs:0x40 + 8 * 11, %r11d
 @ FsForm a reload with an index
     .byte 0x64, 0x4c, 0x8b, 0x1c, 0x65, 0x98, 0, 0, 0
@@ -54,6 +55,8 @@
 @ Broken EXIT outside its pattern
     movl $1, %fs:EXIT
 @ FsAlone TARGET outside its pattern
+    fetch
     mov %r11, %fs:TARGET
 @ FsAlone the slot base in r11
+    fetch
     base r11

@@ -24,6 +24,7 @@
     and $-64, %rsp
     cmp %al, (%rsp)
 @ V5 a rebase
+    fetch
     sub $0x8000, %rsp
     mov %esp, %esp
     rebase
@@ -49,3 +50,9 @@
     mov %r12, %rax
     xchg %r12, %gs:(%eax)
     bswap %r12
+@ V6 push %rsp where r11 is in its register
+    fetch
+    spill r11, 11
+    mov %esp, %r11d
+    push %r11
+    reload r11, 11

@@ -228,7 +228,8 @@ impl Slow {
             && i.segment_prefix() == Register::GS
             && i.memory_base() == Register::None
             && i.memory_index() == Register::R11
-            && i.memory_displacement64() == 0;
+            && i.memory_index_scale() == 8
+            && matches!(i.memory_displacement64(), 0 | 4);
         let jump = i.code() == Code::Jmp_rm64 && i.op0_register() == Register::R11;
         let resume =
             i.code() == Code::Lea_r64_m && i.op0_register() == Register::RCX && i.is_ip_rel_memory_operand();

@@ -22,12 +22,14 @@ enum Value {
     Pointer,
     /// What a string operation made of a `Pointer`.
     Moved,
-    /// The complement of a `Low` number, minus so many times 2 GiB.
-    Index(u32),
+    /// The complement of a `Low` number.
+    Index,
     /// From a lookup table.
     Entry,
     /// An address of this unit.
     Code(u32),
+    /// Whatever an earlier unit left.
+    Rubbish,
 }
 use Value::*;
 
@@ -51,7 +53,15 @@ pub struct Machine<'a> {
     /// The last instruction stored EXIT.
     exit: bool,
     stubs: &'a Stubs,
-    is_entry: &'a dyn Fn(u32) -> bool,
+    proven: &'a dyn Places,
+}
+
+/// What the verifier has proven, of the unit and elsewhere.
+pub trait Places {
+    /// May be entered by anybody, whatever is in r11's register.
+    fn is_entry(&self, at: u32) -> bool;
+    /// May be a branch target inside the unit, with the program's r11 in its register unless it is an entry.
+    fn is_boundary(&self, at: u32) -> bool;
 }
 
 type Answer<T = ()> = Result<T, &'static str>;
@@ -60,32 +70,26 @@ fn ensure(good: bool, what: &'static str) -> Answer {
     if good { Ok(()) } else { Err(what) }
 }
 
-/// Runs over all of `code`; `is_entry` says what has been proven, of the unit and elsewhere.
-pub fn check_unit(
-    base: u32,
-    code: &[u8],
-    stubs: &Stubs,
-    is_entry: &dyn Fn(u32) -> bool,
-) -> Result<(), String> {
+/// Runs over all of `code`.
+pub fn check_unit(base: u32, code: &[u8], stubs: &Stubs, proven: &dyn Places) -> Result<(), String> {
     let mut m = Machine {
         factory: InstructionInfoFactory::new(),
         regs: [Guest; 16],
         stack: Stack::Near(0, 0),
         exit: false,
         stubs,
-        is_entry,
+        proven,
     };
+    m.regs[11] = Rubbish;
     let mut d = Decoder::with_ip(64, code, u64::from(base), DecoderOptions::NONE);
     let mut falls = true;
     while d.can_decode() {
         let i = d.decode();
         let fail = |what: &str| format!("{:#x}: {i}: {what}", i.ip());
-        if is_entry(i.ip() as u32) && falls {
-            m.is_clean().map_err(fail)?;
-        }
         if !falls {
             m.reset();
         }
+        m.arrive(i.ip() as u32).map_err(fail)?;
         falls = m.step(&i).map_err(fail)?;
     }
     if falls { Err("falls off".into()) } else { Ok(()) }
@@ -97,12 +101,24 @@ impl Machine<'_> {
     }
 
     fn is_own(&self, n: usize) -> bool {
-        matches!(self.regs[n], Guest | Low | Index(_))
+        matches!(self.regs[n], Guest | Low | Index)
     }
 
-    /// Nothing but the program's own values in registers, rsp inside the slot.
+    /// Control comes to `at` from before; it may also come from elsewhere.
+    fn arrive(&mut self, at: u32) -> Answer {
+        if self.proven.is_entry(at) {
+            self.is_clean()?;
+            self.regs[11] = Rubbish;
+        } else if self.proven.is_boundary(at) {
+            self.is_clean()?;
+            ensure(self.is_own(11), "no r11 of the program's")?;
+        }
+        Ok(())
+    }
+
+    /// Nothing but the program's own values in registers but r11, rsp inside the slot.
     fn is_clean(&self) -> Answer {
-        ensure((0..16).all(|n| n == 4 || self.is_own(n)), "an address in a register")?;
+        ensure((0..16).all(|n| n == 4 || n == 11 || self.is_own(n)), "an address in a register")?;
         ensure(self.stack == Stack::Near(0, 0), "rsp not confined")
     }
 
@@ -121,15 +137,17 @@ impl Machine<'_> {
 
     fn leave(&mut self, target: u32) -> Answer {
         self.is_clean()?;
-        ensure((self.is_entry)(target), "branch to no entry")
+        let entry = self.proven.is_entry(target);
+        ensure(entry || self.proven.is_boundary(target) && self.is_own(11), "branch to no entry")
     }
 
     fn jump(&mut self, i: &Instruction, exit: bool) -> Answer<bool> {
         let target = i.near_branch_target() as u32;
         if target == self.stubs.syscall {
             let next = i.next_ip() as u32;
-            ensure(self.regs[1] == Code(next) && (self.is_entry)(next), "resume address")?;
-            self.regs[1] = Guest;
+            ensure(self.regs[1] == Code(next) && self.proven.is_boundary(next), "resume address")?;
+            // The runtime puts the program's flags into r11.
+            (self.regs[1], self.regs[11]) = (Guest, Guest);
             self.is_clean()?;
             return Ok(true);
         }
@@ -154,6 +172,9 @@ impl Machine<'_> {
     fn ordinary(&mut self, i: &Instruction) -> Answer {
         if i.segment_prefix() == Register::FS {
             return self.context(i);
+        }
+        if is_table_hint(i) {
+            return Ok(());
         }
         if self.special(i)? {
             return Ok(());
@@ -221,13 +242,12 @@ impl Machine<'_> {
                 Ok(true)
             }
             Code::Mov_r32_rm32 if is_lookup(i) => {
-                let good = matches!(self.regs[number(i.memory_index()) as usize], Index(0 | 2));
-                ensure(good, "index of a lookup")?;
+                ensure(self.regs[number(i.memory_index()) as usize] == Index, "index of a lookup")?;
                 self.regs[to()] = Entry;
                 Ok(true)
             }
             Code::Not_rm64 if i.op0_kind() == OpKind::Register && self.regs[to()] == Low => {
-                self.regs[to()] = Index(0);
+                self.regs[to()] = Index;
                 Ok(true)
             }
             Code::Lea_r64_m => self.lea(i),
@@ -268,13 +288,6 @@ impl Machine<'_> {
                 ensure(low && to == number(base) as usize, "sum of an address")?;
                 self.regs[to] = Pointer;
             }
-            return Ok(true);
-        }
-        if let (Index(k), 0xffff_ffff_8000_0000, Register::None) =
-            (self.regs[to], i.memory_displacement64(), index)
-        {
-            ensure(number(base) as usize == to && base.is_gpr64(), "index")?;
-            self.regs[to] = Index(k + 1);
             return Ok(true);
         }
         Ok(false)
@@ -400,8 +413,16 @@ fn is_lookup(i: &Instruction) -> bool {
     i.segment_prefix() == Register::GS
         && i.memory_base() == Register::None
         && i.memory_index() == Register::R11
-        && i.memory_index_scale() == 4
-        && i.memory_displacement64() == 0
+        && i.memory_index_scale() == 8
+        && matches!(i.memory_displacement64(), 0 | 4)
+}
+
+/// A prefetch neither faults nor loads.
+fn is_table_hint(i: &Instruction) -> bool {
+    i.mnemonic() == Mnemonic::Prefetcht0
+        && i.segment_prefix() == Register::GS
+        && i.memory_base() == Register::None
+        && i.memory_index() == Register::None
 }
 
 trait Constants {
