@@ -99,6 +99,7 @@ impl Cursor<'_> {
 }
 
 /// Takes the instruction at the start of `bytes` apart.
+#[inline(always)]
 pub(crate) fn decode(bytes: &[u8; WINDOW]) -> Result<Insn, Check> {
     let mut c = Cursor { bytes, at: 0 };
     let mut i = Insn { base: NONE, index: NONE, ..Insn::default() };
@@ -140,6 +141,7 @@ fn prefixes(c: &mut Cursor<'_>, i: &mut Insn) {
     }
 }
 
+#[inline(always)]
 fn opcode(c: &mut Cursor<'_>, i: &mut Insn) {
     i.map = rules::ONE;
     if c.take(0x0f) {

@@ -73,6 +73,7 @@ pub(crate) fn token(bytes: &[u8; WINDOW], address: u32, stubs: &Stubs) -> Result
     }
 }
 
+#[inline(always)]
 fn judge(i: &Insn, address: u32, stubs: &Stubs) -> Result<Token, Check> {
     encoding(i)?;
     if i.has(rules::BRANCH) {
@@ -99,6 +100,7 @@ fn judge(i: &Insn, address: u32, stubs: &Stubs) -> Result<Token, Check> {
 }
 
 /// Prefixes and VEX fields that do not fit the instruction (V1, V2).
+#[inline(always)]
 fn encoding(i: &Insn) -> Result<(), Check> {
     let (opsize_and_repeat, lockable) = (i.opsize && i.repeat != 0, i.mem && i.has(rules::LOCK));
     require(!opsize_and_repeat || i.has(rules::P66), Check::IdleOpsize)?;

@@ -352,9 +352,28 @@ impl Matcher {
     }
 }
 
+/// Which of `FIXED` begin with a byte: one bit each.
+static FIXED_BY_BYTE: [u32; 256] = {
+    let mut by_byte = [0; 256];
+    let mut k = 0;
+    while k < FIXED.len() {
+        by_byte[FIXED[k].bytes[0] as usize] |= 1 << k;
+        k += 1;
+    }
+    by_byte
+};
+
 fn fixed_roles(bytes: &[u8; WINDOW]) -> u64 {
-    let matching = FIXED.iter().filter(|f| f.bytes[0] == bytes[0] && bytes.starts_with(f.bytes));
-    matching.fold(0, |roles, f| roles | bit(f.role))
+    let mut candidates = FIXED_BY_BYTE[usize::from(bytes[0])];
+    let mut roles = 0;
+    while candidates != 0 {
+        let f = &FIXED[candidates.trailing_zeros() as usize];
+        if bytes.starts_with(f.bytes) {
+            roles |= bit(f.role);
+        }
+        candidates &= candidates - 1;
+    }
+    roles
 }
 
 /// An instruction that is refused everywhere but in the pattern that has these bytes.

@@ -5,10 +5,12 @@
 //! check refuses it is not enough.
 
 mod common;
+mod slow;
 
-use common::{BASE, PROVEN, check, snippets};
+use common::{Accepted, BASE, PROVEN, STUBS, Snippet, check, snippets};
 use occlum_sfi_spec::elrange;
-use occlum_sfi_verifier::{Check, Proven, check_patch, check_table_entry, mutate};
+use occlum_sfi_verifier::{Check, Proven, check_patch, check_table_entry, is_set, mutate};
+use slow::unit::{Places, check_unit};
 
 /// Entries at PROVEN and a branch across a line behind it.
 struct Known;
@@ -42,6 +44,24 @@ fn in_code(c: Check) -> bool {
     }
 }
 
+/// Entries of a unit at `.1`.
+struct Of(Accepted, u32);
+
+impl Places for Of {
+    fn is_entry(&self, at: u32) -> bool {
+        at == PROVEN || is_set(&self.0.entries, at.wrapping_sub(self.1) as usize)
+    }
+
+    fn is_boundary(&self, at: u32) -> bool {
+        is_set(&self.0.boundaries, at.wrapping_sub(self.1) as usize)
+    }
+}
+
+/// Accepted although the abstract interpreter sees harm.
+fn is_harmful(s: &Snippet) -> bool {
+    check(s.base, &s.code).is_ok_and(|a| check_unit(s.base, &s.code, &STUBS, &Of(a, s.base)).is_err())
+}
+
 #[test]
 fn without_any_one_check_something_bad_is_accepted() {
     let all = snippets("fail");
@@ -52,8 +72,9 @@ fn without_any_one_check_something_bad_is_accepted() {
             all.iter().filter(|s| check(s.base, &s.code).is_ok()).map(|s| s.title.as_str()).collect();
         let needed = !accepted.is_empty() || in_code(c);
         let argument = EQUIVALENT.iter().find(|e| e.0 == c).map(|e| e.1);
+        let harmful = all.iter().filter(|s| is_harmful(s)).count();
         println!(
-            "{c:?} ({:?}): {} accepted {:?}",
+            "{c:?} ({:?}): {} accepted, {harmful} of them harmful; {:?}",
             c.invariant(),
             accepted.len(),
             argument.or(accepted.first().copied())

@@ -30,5 +30,8 @@ fn throughput() {
         }
         best = best.min(begin.elapsed().as_secs_f64());
     }
-    println!("{} units, {total} bytes, {:.1} MB/s", units.len(), total as f64 / best / 1e6);
+    let speed = total as f64 / best / 1e6;
+    println!("{} units, {total} bytes, {speed:.1} MB/s", units.len());
+    // The aim is 50; a machine busy with other tests gets half of that.
+    assert!(speed > 25.0, "{speed:.1} MB/s");
 }
