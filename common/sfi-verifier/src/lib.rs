@@ -20,28 +20,25 @@
 //!   confines: pushes, pops, plain accesses at disp in [0, 4096), the rebase pattern (R2).
 //! - V6 rsp is written only by push, pop, constant additions, `and` with a small power of two, and patterns that end in
 //!   a rebase; as a register operand only its low half is read (R2, R12).
-//! - V7 No real address is in a register that the program sees: the slot base, rsi, rdi, r11 and rcx hold one only inside
-//!   a pattern; `lea` of rsp has 32 bits (R9, R12).
-//! - V8 fs names the trusted context: only moves of the listed slots, and only where a pattern has them (the reload of r11
-//!   may stand anywhere). fs, gs, segments and PKRU are never written (V1).
+//! - V7 No real address is in a register that the program sees: scratch registers, rsi, rdi and rcx hold one only inside a
+//!   pattern; r11 is not read where its register may hold one (below); `lea` of rsp has 32 bits (R9, R12).
+//! - V8 fs names the trusted context: only moves of the listed slots, and only where a pattern has them (the reload and the
+//!   spill of r11 may stand alone in a unit that has it in the register). fs, gs, segments, PKRU: never written (V1).
 //! - V9 gs without 67 is the table lookup, whose index is the complement of a 32-bit number, or a prefetch; an indirect
 //!   jump is `jmp *%r11` right behind the lookup (R19).
 //! - V10 A pattern is whole and cannot be entered inside.
 //! - V11 A direct branch leads to a proven entry: an instruction of this unit outside patterns with rsp confined, or what
 //!   `Proven` knows of code published before (R20).
 //! - V12 A stub is entered only by its pattern: link and emulate behind the store of EXIT, syscall behind the loads of rcx
-//!   (the resume address, which is a proven entry) and r11; the miss stubs only through the tables.
+//!   (the resume address, which is a boundary) and r11; the miss stubs only through the tables.
 //! - V13 A patch is the rel32 of a proven `jmp` or `jcc`, lies within one 16-byte line and leads to a proven entry (R21).
 //! - V14 A table entry is a proven entry.
 //!
 //! r11 is at home, in its spill slot, when a unit is entered, and its register may hold a real address. So a unit that
 //! begins with the reload of r11 has the program's r11 in the register, is entered from outside only at such reloads, and
-//! saves it before a pattern uses it; any other unit names r11 only in patterns (V7).
-#![cfg_attr(not(test), no_std)]
+//! saves it before a pattern uses it; any other unit names r11 only in patterns that fill it before they read it (V7).
+#![no_std]
 #![forbid(unsafe_code)]
-
-#[cfg(test)]
-extern crate alloc;
 
 mod check;
 mod decode;

@@ -113,14 +113,22 @@ const OPTIONAL: &[(&str, usize)] = &[
 /// Steps behind which the pattern is over, so that what follows is not part of it.
 const LOOSE: &[(&str, usize)] = &[("leave at home", 3)];
 
-/// The snippets that are one pattern each, with their instructions; the first step is number `.2`, the last one before `.3`.
-fn patterns() -> Vec<(common::Snippet, Vec<(usize, Instruction)>, usize, usize)> {
+/// A snippet that is one pattern.
+struct Pattern {
+    s: common::Snippet,
+    all: Vec<(usize, Instruction)>,
+    /// Its steps are the instructions `first..last`.
+    first: usize,
+    last: usize,
+}
+
+fn patterns() -> Vec<Pattern> {
     let files = ["patterns", "home"];
     let chosen = snippets("pass").into_iter().filter(|s| files.contains(&s.file.as_str()));
     let all = chosen.map(|s| {
         let i = instructions(s.base, &s.code);
         let (first, last) = (usize::from(s.code.starts_with(&FETCH)), i.len() - usize::from(!s.open));
-        (s, i, first, last)
+        Pattern { s, all: i, first, last }
     });
     all.collect()
 }
@@ -128,7 +136,7 @@ fn patterns() -> Vec<(common::Snippet, Vec<(usize, Instruction)>, usize, usize)>
 #[test]
 fn patterns_without_one_instruction_are_refused() {
     let mut tried = 0;
-    for (s, all, first, last) in patterns() {
+    for Pattern { s, all, first, last } in patterns() {
         for left in first..last {
             let pieces: Vec<Piece> = (0..all.len()).filter(|&k| k != left).map(Piece::Own).collect();
             let code = join(s.base, &all, &s.code, &pieces);
@@ -143,7 +151,7 @@ fn patterns_without_one_instruction_are_refused() {
 
 #[test]
 fn patterns_with_one_instruction_more_are_refused() {
-    for (s, all, first, last) in patterns() {
+    for Pattern { s, all, first, last } in patterns() {
         for at in first + 1..last {
             let mut pieces: Vec<Piece> = (0..all.len()).map(Piece::Own).collect();
             pieces.insert(at, Piece::Bytes(vec![0x90]));
@@ -157,7 +165,7 @@ fn patterns_with_one_instruction_more_are_refused() {
 
 #[test]
 fn patterns_are_entered_at_their_start_only() {
-    for (s, all, first, last) in patterns() {
+    for Pattern { s, all, first, last } in patterns() {
         for into in first..last {
             let (from, to) = (all[first].0, all[into].0);
             let mut pieces: Vec<Piece> = (0..all.len()).map(Piece::Own).collect();
@@ -173,7 +181,7 @@ fn patterns_are_entered_at_their_start_only() {
 
 #[test]
 fn boundaries_are_the_clean_starts_outside_patterns() {
-    for (s, all, first, last) in patterns() {
+    for Pattern { s, all, first, last } in patterns() {
         let accepted = check(s.base, &s.code).unwrap();
         let own = (0..all.len()).filter(|k| {
             let loose = *k > first && *k < last && LOOSE.contains(&(&s.title, k - first));
