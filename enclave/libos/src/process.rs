@@ -156,7 +156,7 @@ pub struct Process {
     /// Woken by SIGCONT and SIGKILL.
     pub cont_event: WaitQueue,
     /// Signal that tells the parent about the end.
-    pub exit_signal: i32,
+    pub exit_signal: BklCell<i32>,
     /// Program path.
     pub exe: BklCell<Vec<u8>>,
     /// Resource limits: (soft, hard) by RLIMIT_ number.
@@ -357,7 +357,7 @@ pub fn new_init(files: Arc<FileTable>, fs: Arc<FsContext>, cred: Cred) -> Result
         stopped: BklCell::new(None),
         job_event: BklCell::new(None),
         cont_event: WaitQueue::new(),
-        exit_signal: signo::SIGCHLD as i32,
+        exit_signal: BklCell::new(signo::SIGCHLD as i32),
         exe: BklCell::new(Vec::new()),
         rlimits: BklCell::new(default_rlimits()),
         times: BklCell::new(Times::default()),
@@ -488,7 +488,11 @@ fn clone_process(me: &Arc<Task>, r: &CloneRequest) -> Result<Arc<Task>> {
         stopped: BklCell::new(None),
         job_event: BklCell::new(None),
         cont_event: WaitQueue::new(),
-        exit_signal: r.exit_signal,
+        // A sibling: the parent gets what it expects of this process, not what this process chooses.
+        exit_signal: BklCell::new(match r.flags & cl::CLONE_PARENT {
+            0 => r.exit_signal,
+            _ => p.exit_signal.get(),
+        }),
         exe: BklCell::new(p.exe.with(Clone::clone)),
         rlimits: BklCell::new(p.rlimits.get()),
         times: BklCell::new(Times::default()),
@@ -645,9 +649,11 @@ fn exit_process(p: &Arc<Process>, status: WaitStatus) {
     }
     let parent = p.parent.with(Weak::upgrade);
     let Some(parent) = parent else { return };
-    let ignored = p.exit_signal == signo::SIGCHLD as i32 && parent.actions.with(|a| a.auto_reap());
-    if p.exit_signal != 0 {
-        crate::signal::send_process(&parent, p.exit_signal, crate::signal::Info::child(p, status));
+    let sig = p.exit_signal.get();
+    let ignored = sig == signo::SIGCHLD as i32 && parent.actions.with(|a| a.auto_reap());
+    // clone(2) takes any byte; one that is no signal says "none".
+    if (1..=64).contains(&sig) {
+        crate::signal::send_process(&parent, sig, crate::signal::Info::child(p, status));
     }
     if ignored {
         reap(&parent, p);
@@ -682,6 +688,8 @@ fn reparent_children(p: &Arc<Process>) {
             continue;
         };
         c.parent.replace(Arc::downgrade(init));
+        // Nobody but its own parent agreed to another signal: it could end init.
+        c.exit_signal.set(signo::SIGCHLD as i32);
         let zombie = c.exit_status.get().is_some();
         init.children.with_mut(|l| l.push(c.clone()));
         if zombie {
