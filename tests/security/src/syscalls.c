@@ -207,6 +207,8 @@ static void fuzz(uint64_t seed) {
     uint64_t s = seed;
     setpgid(0, 0);
     int null = open("/dev/null", O_RDWR);
+    if (null < 0)
+        _exit(7);
     for (int i = 0; i < 3; i++)
         dup2(null, i);
     mkdir("/tmp/fuzz", 0777);
