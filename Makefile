@@ -64,6 +64,7 @@ lint: ## Checks formatting, lints and types of both languages.
 	@$(call timed,\
 	  cargo fmt --all --check && \
 	  cargo clippy --workspace --exclude occlum-blob --quiet -- --deny warnings && \
+	  cargo clippy -p occlum-pal --features hostile --examples --quiet -- --deny warnings && \
 	  $(RUFF) check --quiet && $(RUFF) format --check --quiet && $(BIN)/mypy)
 
 rust: ## Runs the Rust tests.
