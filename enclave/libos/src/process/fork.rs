@@ -52,7 +52,7 @@ pub fn new_init(files: Arc<FileTable>, fs: Arc<FsContext>, cred: Cred) -> Result
         stopped: BklCell::new(None),
         job_event: BklCell::new(None),
         cont_event: WaitQueue::new(),
-        exit_signal: signo::SIGCHLD as i32,
+        exit_signal: BklCell::new(signo::SIGCHLD as i32),
         exe: BklCell::new(Vec::new()),
         rlimits: BklCell::new(default_rlimits()),
         times: BklCell::new(Times::default()),
@@ -183,7 +183,11 @@ pub(super) fn clone_process(me: &Arc<Task>, r: &CloneRequest) -> Result<Arc<Task
         stopped: BklCell::new(None),
         job_event: BklCell::new(None),
         cont_event: WaitQueue::new(),
-        exit_signal: r.exit_signal,
+        // A sibling: the parent gets what it expects of this process, not what this process chooses.
+        exit_signal: BklCell::new(match r.flags & cl::CLONE_PARENT {
+            0 => r.exit_signal,
+            _ => p.exit_signal.get(),
+        }),
         exe: BklCell::new(p.exe.with(Clone::clone)),
         rlimits: BklCell::new(p.rlimits.get()),
         times: BklCell::new(Times::default()),

@@ -150,7 +150,7 @@ pub struct Process {
     /// Woken by SIGCONT and SIGKILL.
     pub cont_event: WaitQueue,
     /// Signal that tells the parent about the end.
-    pub exit_signal: i32,
+    pub exit_signal: BklCell<i32>,
     /// Program path.
     pub exe: BklCell<Vec<u8>>,
     /// Resource limits: (soft, hard) by RLIMIT_ number.
