@@ -85,6 +85,7 @@ pub(super) fn new_task(process: &Arc<Process>, tid: i32) -> Result<Arc<Task>> {
         rip_known: BklCell::new(true),
         comm: BklCell::new([0; 16]),
         vfork_done: BklCell::new(None),
+        cpu_ns: BklCell::new(0),
         on_cpu_since: BklCell::new(crate::time::monotonic_ns()),
         must_exit: BklCell::new(None),
     });

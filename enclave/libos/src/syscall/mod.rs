@@ -9,6 +9,7 @@ pub mod proc;
 pub mod signals;
 pub mod table;
 pub mod time;
+pub mod timers;
 
 use crate::code::{self, CodeError};
 use crate::errno::{Errno, Result};
