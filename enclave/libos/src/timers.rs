@@ -301,6 +301,7 @@ fn rearm(p: &Arc<Process>, id: i32, clock: Clock) {
 
 /// timer_create. `notify` `None` with a default: SIGALRM with the id as value.
 pub fn create(p: &Arc<Process>, clock: Clock, how: Option<(Notify, u64)>) -> Result<i32> {
+    crate::mm::admit(256)?;
     let most = p.rlimit(RLIMIT_SIGPENDING).min(TIMERS_MAX as u64);
     p.timers.with_mut(|t| {
         if t.posix.len() as u64 >= most {

@@ -85,6 +85,7 @@ fn try_lock(file: u64, want: &Lock) -> Option<()> {
 }
 /// Locks; waits if asked to, else `EAGAIN`.
 pub fn lock(file: u64, want: &Lock, wait: bool) -> Result<()> {
+    crate::mm::admit(256)?;
     if let Some(()) = try_lock(file, want) {
         // A downgrade may let others in.
         QUEUE.wake_all();

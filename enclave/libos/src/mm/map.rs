@@ -2,7 +2,7 @@
 //!
 //! Invariants: a range is unmapped before something else is mapped there; pages of a vma that goes are given back, or
 //! parked; host rights follow the vma's rights at once.
-use super::budget::{charge, uncharge};
+use super::budget::{admit, uncharge};
 use super::parked::{Held, Parked, UNMAP_PARK_MAX};
 use super::vma::{is_covered, is_free, overlapping, top_down};
 use super::{Backing, Mm, PAGE, Vma, page_ceil, page_floor, rights};
@@ -13,6 +13,10 @@ use occlum_linux_abi::mmap as mf;
 use occlum_rt::slot::Slot;
 use occlum_sfi_spec::domain::{EXEC_MAX, MAP_MAX, MAP_MIN};
 
+/// About what a mapping takes of the heap.
+const MAP_COST: u64 = 1 << 10;
+/// Most mappings of a domain (vm.max_map_count).
+const MAP_COUNT_MAX: usize = 65530;
 /// Anonymous mappings up to this size go below 2 GiB.
 pub(super) const LOW_MAX: u64 = 64 << 20;
 /// Lowest place for mappings without a hint.
@@ -24,6 +28,10 @@ impl Mm {
         let len = page_ceil(len);
         if len == 0 {
             return Err(Errno::EINVAL);
+        }
+        admit(MAP_COST)?;
+        if self.inner.with(|i| i.vmas.len()) >= MAP_COUNT_MAX {
+            return Err(Errno::ENOMEM);
         }
         let start = match at {
             Some(a) => a,
@@ -207,7 +215,10 @@ impl Mm {
         }
         let backing = vma.shifted(old - start);
         let to = self.map(fixed.then_some(new_addr), 0, new_len, vma.prot, backing)?;
-        self.move_pages(old, to, old_len.min(new_len), &vma)?;
+        if let Err(e) = self.move_pages(old, to, old_len.min(new_len), &vma) {
+            self.unmap(to..to + new_len)?;
+            return Err(e);
+        }
         self.unmap(old..old + old_len)?;
         Ok(to)
     }
@@ -222,16 +233,9 @@ impl Mm {
             if rights(vma.prot) == 0 {
                 self.protect(run.clone(), 1, false, false)?;
             }
-            if !charge(n / PAGE) {
-                return Err(Errno::ENOMEM);
-            }
-            self.count_pages((n / PAGE) as i64);
-            self.protect(dst..dst + n, 3, true, false)?;
-            Slot::copy(self.slot, run.start, self.slot, dst, n).map_err(|_| Errno::EFAULT)?;
-            if rights(vma.prot) != 3 {
-                self.protect(dst..dst + n, rights(vma.prot), false, false)?;
-            }
-            self.set_resident(dst..dst + n, true);
+            self.add_pages(dst..dst + n, rights(vma.prot), || {
+                Slot::copy(self.slot, run.start, self.slot, dst, n).map_err(|_| Errno::EFAULT)
+            })?;
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ mod shared;
 mod tables;
 mod vma;
 
-pub use budget::{budget, init};
+pub use budget::{admit, available, give_way, in_use, total};
 pub use fault::{Access, FaultError};
 pub use filemap::{after_truncate, after_write, before_read, before_truncate};
 pub use shared::shared_object;

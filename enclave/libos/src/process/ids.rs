@@ -32,6 +32,11 @@ pub fn try_current() -> Option<Arc<Task>> {
     TASKS.with(|t| t.get(usize::try_from(index).ok()?)?.clone())
 }
 
+/// Threads alive.
+pub fn task_count() -> usize {
+    TASKS.with(|t| t.iter().flatten().count())
+}
+
 /// A pid not in use by a process, thread, group or session. EAGAIN when there is none.
 pub(super) fn alloc_pid() -> Result<i32> {
     let max = pid_max();

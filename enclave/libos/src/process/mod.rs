@@ -11,7 +11,7 @@ mod wait;
 
 pub use exit::{begin_group_exit, exit_task, kill_other_threads, wake_for_signal};
 pub use fork::{CloneRequest, VforkGate, do_clone, new_init, release_vfork};
-pub use ids::{init, pid_max, try_current};
+pub use ids::{init, pid_max, task_count, try_current};
 pub use wait::{WaitFor, Waited, do_wait};
 
 use crate::fs::{FileTable, FsContext};
