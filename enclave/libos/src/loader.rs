@@ -43,8 +43,17 @@ struct Request {
 fn open_elf(file: Arc<OpenFile>) -> Result<Program> {
     let inode = file.inode();
     let size = inode.size();
-    let mut read_at = |off: u64, buf: &mut [u8]| inode.read_at(off, buf).unwrap_or(0);
-    let elf = occlum_elf::parse(size, &mut read_at).map_err(|e| e.errno())?;
+    let mut failed = None;
+    let mut read_at = |off: u64, buf: &mut [u8]| match inode.read_at(off, buf) {
+        Ok(n) => n,
+        Err(e) => {
+            failed = Some(e);
+            0
+        }
+    };
+    let parsed = occlum_elf::parse(size, &mut read_at);
+    // A file that could not be read is no bad file.
+    let elf = parsed.map_err(|e| failed.unwrap_or(e.errno()))?;
     Ok(Program { file, elf })
 }
 

@@ -104,7 +104,7 @@ impl Pending {
     }
     /// Queues another one, whether or not one is pending.
     fn push(&mut self, sig: i32, info: Info) -> bool {
-        if self.queue.len() >= 4096 {
+        if self.queue.len() >= 4096 || self.queue.try_reserve(1).is_err() {
             return false;
         }
         self.set |= bit(sig);

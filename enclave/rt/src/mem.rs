@@ -17,14 +17,18 @@ const PIECE: u64 = 2 << 20;
 const SMALL_PIECE: u64 = 64 << 10;
 /// Memory that charges leave to the heap.
 const RESERVE: u64 = 4 << 20;
+/// The part of it that only small allocations get: those that cannot fail, when the heap is in pieces.
+const EMERGENCY: u64 = 1 << 20;
 /// With less free heap than this, only what gives memory back may go on.
 const LOW: u64 = 1 << 20;
 
 static LIMIT: AtomicU64 = AtomicU64::new(0);
 static USED: AtomicU64 = AtomicU64::new(0);
 static CHARGED: AtomicU64 = AtomicU64::new(0);
-/// Bytes in use inside the heap.
+/// Bytes in use inside the heap, with the allocator's own.
 static LIVE: AtomicU64 = AtomicU64::new(0);
+/// Small allocations took from `EMERGENCY`.
+static EMERGENCY_USED: AtomicBool = AtomicBool::new(false);
 /// Set while `trim` runs.
 static TRIMMING: AtomicBool = AtomicBool::new(false);
 
@@ -55,7 +59,17 @@ pub fn heap_room() -> u64 {
 /// Is the heap so full that allocations which cannot fail are in danger?
 #[inline]
 pub fn heap_is_low() -> bool {
-    heap_room() < LOW
+    heap_room() < LOW || EMERGENCY_USED.load(Ordering::Relaxed)
+}
+/// The caller freed something: is the heap well again?
+pub fn heap_recovered() -> bool {
+    // Larger than what the emergency gives.
+    let mut probe = alloc::vec::Vec::<u8>::new();
+    let well = heap_room() >= LOW && probe.try_reserve_exact(2 * SMALL_PIECE as usize).is_ok();
+    if well {
+        EMERGENCY_USED.store(false, Ordering::Relaxed);
+    }
+    well
 }
 /// Bytes that could be charged.
 pub fn charge_room() -> u64 {
@@ -103,11 +117,17 @@ unsafe impl dlmalloc::Allocator for Grow {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
         let none = (core::ptr::null_mut(), 0, 0);
         let used = heap_used();
-        let fits = |len: &u64| {
-            used.checked_add(*len).is_some_and(|end| end.saturating_add(charged()) <= heap_limit())
+        let sized = |piece: u64, keep: u64| {
+            let len = (size as u64).checked_next_multiple_of(piece)?;
+            let end = used.checked_add(len)?.checked_add(charged())?.checked_add(keep)?;
+            (end <= heap_limit()).then_some(len)
         };
-        let sized = |piece: u64| (size as u64).checked_next_multiple_of(piece).filter(fits);
-        let Some(len) = sized(PIECE).or_else(|| sized(SMALL_PIECE)) else { return none };
+        let mut len = sized(PIECE, EMERGENCY).or_else(|| sized(SMALL_PIECE, EMERGENCY));
+        if len.is_none() && size as u64 <= SMALL_PIECE {
+            len = sized(SMALL_PIECE, 0);
+            EMERGENCY_USED.store(true, Ordering::Relaxed);
+        }
+        let Some(len) = len else { return none };
         let addr = elrange::HEAP_BASE + used;
         if !commit(addr, len, true) {
             return none;
@@ -166,10 +186,15 @@ impl Locked {
     }
 }
 
+/// What dlmalloc takes for an object: a word in front, multiples of 16 (0 for none).
+fn chunk(size: usize) -> u64 {
+    if size == 0 { 0 } else { ((size as u64 + 8 + 15) & !15).max(32) }
+}
+
 /// Counts a change that gave `p`, if it did. Under the heap's lock, so that no locked instruction is needed.
 fn count(old: usize, new: usize, p: *mut u8) -> *mut u8 {
     if !p.is_null() {
-        LIVE.store((heap_live() + new as u64).saturating_sub(old as u64), Ordering::Relaxed);
+        LIVE.store((heap_live() + chunk(new)).saturating_sub(chunk(old)), Ordering::Relaxed);
     }
     p
 }

@@ -42,8 +42,14 @@ pub fn total() -> u64 {
 
 /// Pages that programs could have: free ones and parked ones.
 pub fn available() -> u64 {
-    let parked: u64 = BUDGET.with(|b| b.free_slots.iter().flat_map(|f| &f.parked).map(Parked::pages).sum());
-    mem::charge_room() / PAGE + parked
+    mem::charge_room() / PAGE + parked()
+}
+fn parked() -> u64 {
+    BUDGET.with(|b| b.free_slots.iter().flat_map(|f| &f.parked).map(Parked::pages).sum())
+}
+/// Pages that programs have.
+pub fn taken() -> u64 {
+    mem::charged() / PAGE - parked()
 }
 
 /// (slots, arena pages) in use.
@@ -59,6 +65,16 @@ pub fn admit(bytes: u64) -> Result<()> {
     /// Heap that admitted objects leave free.
     const MARGIN: u64 = 2 << 20;
     let fits = || mem::heap_room() >= bytes.saturating_add(MARGIN);
+    if fits() {
+        return Ok(());
+    }
+    give_way();
+    if fits() { Ok(()) } else { Err(Errno::ENOMEM) }
+}
+
+/// Is there room for the little that a program needs to go on at all? More than what others are admitted to.
+pub fn admit_last() -> Result<()> {
+    let fits = || mem::heap_room() >= 5 << 18;
     if fits() {
         return Ok(());
     }

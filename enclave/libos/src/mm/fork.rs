@@ -13,34 +13,30 @@ use occlum_rt::slot::Slot;
 impl Mm {
     /// A copy of this domain in another slot: same vmas, same offsets, resident pages copied.
     pub fn fork(&self) -> Result<Arc<Mm>> {
-        // The list of mappings twice: the child's, and the copy that this goes through.
-        admit(self.inner.with(|i| i.vmas.len()) as u64 * 512)?;
+        admit(self.inner.with(|i| i.vmas.len()) as u64 * 256)?;
         let child = Mm::new(self.affinity)?;
-        let vmas = self.vmas();
-        for (_, v) in &vmas {
+        for (start, v) in self.vmas() {
             if let (Some(region), false) = (&v.region, v.private_code) {
                 child.claim_entries((region.start(), v.end, region.id()));
             }
+            child.inner.with_mut(|i| i.vmas.insert(start, forked(&v)));
         }
-        child.inner.with_mut(|i| {
-            i.vmas = vmas.iter().map(|(s, v)| (*s, forked(v))).collect();
-            i.layout = self.layout();
-        });
-        for (start, vma) in &vmas {
-            child.settle_parked(*start, vma, false)?;
+        child.set_layout(self.layout());
+        for (start, vma) in self.vmas() {
+            child.settle_parked(start, &vma, false)?;
             if vma.is_shared() {
                 continue;
             }
             // Pages that the slot had and the parent has not: nobody overwrites them below.
             if rights(vma.prot) == 3 {
-                for held in child.resident_runs(*start..vma.end) {
+                for held in child.resident_runs(start..vma.end) {
                     for run in self.runs(held, false) {
-                        child.refill(*start, vma, run)?;
+                        child.refill(start, &vma, run)?;
                     }
                 }
             }
-            for run in self.resident_runs(*start..vma.end) {
-                self.copy_pages(&child, vma, run)?;
+            for run in self.resident_runs(start..vma.end) {
+                self.copy_pages(&child, &vma, run)?;
             }
         }
         child.hide_parked()?;

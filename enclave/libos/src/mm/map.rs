@@ -4,7 +4,7 @@
 //! parked; host rights follow the vma's rights at once.
 use super::budget::{admit, uncharge};
 use super::parked::{Held, Parked, UNMAP_PARK_MAX};
-use super::vma::{is_covered, is_free, overlapping, top_down};
+use super::vma::{is_covered, is_free, overlapping};
 use super::{Backing, Mm, PAGE, Vma, page_ceil, page_floor, rights};
 use crate::errno::{Errno, Result};
 use alloc::vec::Vec;
@@ -61,7 +61,7 @@ impl Mm {
     /// A free range: files and executable memory below 2 GiB, other anonymous memory above it first; top down.
     pub(super) fn choose(&self, hint: u64, len: u64, prot: u32, file: bool) -> Option<u64> {
         let hint = page_floor(hint);
-        self.inner.with(|i| {
+        self.inner.with_mut(|i| {
             if hint >= MAP_MIN
                 && hint.saturating_add(len) <= MAP_MAX
                 && (prot & mf::PROT_EXEC == 0 || hint + len <= EXEC_MAX)
@@ -72,11 +72,12 @@ impl Mm {
             let low = LOW_BASE..EXEC_MAX - (1 << 20);
             let high = EXEC_MAX..MAP_MAX - (16 << 20);
             if prot & mf::PROT_EXEC != 0 {
-                return top_down(&i.vmas, low, len);
+                return i.search[0].find(&i.vmas, low, len);
             }
             // Small anonymous memory goes low too: a JIT may make it executable later.
-            let (first, second) = if file || len <= LOW_MAX { (low, high) } else { (high, low) };
-            top_down(&i.vmas, first, len).or_else(|| top_down(&i.vmas, second, len))
+            let parts = [low, high];
+            let order = if file || len <= LOW_MAX { [0, 1] } else { [1, 0] };
+            order.into_iter().find_map(|n| i.search[n].find(&i.vmas, parts[n].clone(), len))
         })
     }
 
@@ -89,6 +90,7 @@ impl Mm {
         self.split(r.start);
         self.split(r.end);
         let gone: Vec<(u64, Vma)> = self.inner.with_mut(|i| {
+            i.search.iter_mut().for_each(|s| s.freed(r.end));
             let keys: Vec<u64> = i.vmas.range(r.clone()).map(|(k, _)| *k).collect();
             keys.iter().filter_map(|k| i.vmas.remove(k).map(|v| (*k, v))).collect()
         });

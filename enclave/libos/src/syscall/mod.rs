@@ -247,7 +247,7 @@ fn land_on(t: &Arc<Task>, kind: Kind, off: u32) {
 #[cold]
 fn out_of_memory(t: &Arc<Task>) -> bool {
     crate::mm::give_way();
-    let low = occlum_rt::mem::heap_is_low();
+    let low = !occlum_rt::mem::heap_recovered();
     if low {
         kill_for_memory(t);
     }

@@ -103,6 +103,7 @@ fn resources() -> Vec<u8> {
     let cached = super::super::pages::cached_bytes();
     let rows = [
         ("available_kb", crate::mm::available() * 4),
+        ("taken_kb", crate::mm::taken() * 4),
         ("heap_kb", (occlum_rt::mem::heap_live() - cached) / 1024),
         ("slots", slots),
         ("shared_pages", arena),
