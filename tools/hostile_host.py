@@ -234,16 +234,24 @@ the LibOS refused to go on and named the OCALL.
 """
 
 
-def record(tallies: dict[str, Tally], seed: int, seconds: float) -> str:
-    """The campaign as a page of docs/records."""
+def revision() -> str:
+    """What is tested."""
     command = ["git", "describe", "--always", "--dirty"]
-    revision = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def record(tallies: dict[str, Tally], tested: str, seed: int, wanted: int, seconds: float) -> str:
+    """The campaign as a page of docs/records."""
     date = f"{datetime.now(UTC):%Y-%m-%d}"
-    text = HEAD.format(date=date, revision=revision or "unknown", seed=seed, minutes=seconds / 60)
+    text = HEAD.format(date=date, revision=tested, seed=seed, minutes=seconds / 60)
     for name, t in tallies.items():
         calls = ", ".join(f"{call} {n}" for call, n in t.changed.most_common())
         ends = ", ".join(f"{end} {n}" for end, n in t.ends.most_common())
         text += f"| {name} | {t.runs} | {t.changed.total()} | {calls} | {ends} | {len(t.problems)} |\n"
+    short = [name for name, t in tallies.items() if t.changed.total() < wanted]
+    if short:
+        text += f"\nThe time was over before {wanted} results were changed of: {', '.join(short)}.\n"
     problems = [f"- {problem}\n" for t in tallies.values() for problem in t.problems]
     return text + FOOT + ("\nProblems:\n\n" + "".join(problems) if problems else "")
 
@@ -261,13 +269,13 @@ def main() -> int:
     parser.add_argument("--record", type=Path, metavar="FILE", help="write the result there")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
-    start = time.monotonic()
+    tested, start = revision(), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), build())
         tallies = campaign(
             bench, options.classes or list(CLASSES), options.seed, options.changes, options.seconds, options.jobs
         )
-    text = record(tallies, options.seed, time.monotonic() - start)
+    text = record(tallies, tested, options.seed, options.changes, time.monotonic() - start)
     print(text)
     if options.record:
         options.record.write_text(text)
