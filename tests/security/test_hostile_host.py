@@ -30,6 +30,13 @@ def test_no_lie_of_the_host_breaks_the_libos() -> None:
     assert all(int(row[3]) > 0 for row in rows), done.stdout
 
 
+def test_what_is_shipped_has_no_hostile_host() -> None:
+    command = ["cargo", "tree", "--offline", "--package", "occlum-native", "--edges", "features"]
+    tree = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "occlum-pal" in tree
+    assert "hostile" not in tree
+
+
 def run(stderr: str, returncode: int = 0, stdout: bytes = b"") -> hostile_host.Judged:
     """The judgement of a made-up run."""
     return hostile_host.judge(subprocess.CompletedProcess([], returncode, stdout, stderr.encode()))

@@ -25,7 +25,6 @@ fn init(boot: BootInfo) {
         fail(125, "the launch parameters are malformed");
     };
     crate::time::init();
-    crate::mm::init(boot.config.memory_bytes);
     process::init(boot.config.pid_max, boot.config.max_tasks);
     FLAGS.set(params.flags);
     HOSTNAME.replace(params.hostname.clone());

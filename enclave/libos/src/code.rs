@@ -195,10 +195,17 @@ fn source(mm: &Mm, start: u64, vma: &Vma, off: u32) -> core::result::Result<Vec<
     if let Backing::File(f, foff) = &vma.backing
         && !vma.private_code
     {
-        let n = f.0.inode().read_at(foff + (off - start), &mut bytes).unwrap_or(0);
-        let eof = f.0.inode().size().saturating_sub(foff + (off - start));
-        if n == 0 && eof == 0 {
+        let left = f.0.inode().size().saturating_sub(foff + (off - start));
+        if left == 0 {
             return Err(CodeError::Fault(FaultError::PastEof));
+        }
+        // A read that fails or ends early must not become translated zeros, which other processes would share.
+        let n = f.0.inode().read_at(foff + (off - start), &mut bytes).unwrap_or(0);
+        if n == 0 {
+            return Err(CodeError::Fault(FaultError::OutOfMemory));
+        }
+        if (n as u64) < left {
+            bytes.truncate(n);
         }
         return Ok(bytes);
     }
@@ -227,6 +234,11 @@ fn translate(
 ) -> core::result::Result<(), CodeError> {
     let bytes = source(mm, start, vma, off)?;
     let base = reserve()?;
+    // What a fragment leaves in the heap: asked for before anything is published.
+    let room = CACHE.with_mut(|c| c.exits.try_reserve(FRAGMENT_EXITS_MAX)).is_ok();
+    if !room || crate::mm::admit_last().is_err() {
+        return Err(CodeError::Fault(FaultError::OutOfMemory));
+    }
     let first_exit = CACHE.with(|c| c.exits.len()) as u32;
     let prefetch_returns = region.entries.with(|e| e.return_sites > PREFETCH_FROM);
     let cfg = tr::Config { stubs: rtcode::stubs(), max_instructions: FRAGMENT_MAX, prefetch_returns };
@@ -268,6 +280,9 @@ fn translate(
     mm.protect_translated(start, vma);
     Ok(())
 }
+
+/// More exits than a fragment of `FRAGMENT_MAX` instructions has.
+const FRAGMENT_EXITS_MAX: usize = 2 * FRAGMENT_MAX;
 
 /// An address with room for the largest fragment.
 fn reserve() -> core::result::Result<u32, CodeError> {

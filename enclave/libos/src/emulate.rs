@@ -64,8 +64,13 @@ pub fn instruction(t: &Arc<Task>, pc: u32) {
     t.resolve.set(true);
     let mut bytes = [0u8; 15];
     let mut have = 15;
-    while have > 0 && uaccess::read_bytes(u64::from(pc), &mut bytes[..have]).is_err() {
-        have -= 1;
+    while have > 0 {
+        match uaccess::read_bytes(u64::from(pc), &mut bytes[..have]) {
+            Ok(()) => break,
+            // The text was translated from the page cache: here it has to be resident.
+            Err(crate::errno::Errno::ENOMEM) => return crate::syscall::kill_for_memory(t),
+            Err(_) => have -= 1,
+        }
     }
     let insn = Decoder::with_ip(64, &bytes[..have], u64::from(pc), DecoderOptions::NONE).decode();
     match step(t, &insn, pc) {

@@ -23,6 +23,7 @@ pub mod stats;
 pub mod strace;
 pub mod syscall;
 pub mod time;
+pub mod timers;
 pub mod uaccess;
 
 mod boot;

@@ -3,9 +3,9 @@
 //! Neighbours: `occlum-elf` (hostile-input reader), `mm`, `fs`. Invariants: nothing of the caller changes before the
 //! point of no return; after it only resource exhaustion can fail, and then the process is killed.
 use crate::errno::{Errno, Result};
-use crate::fs::OpenFile;
+use crate::fs::{FileTable, OpenFile};
 use crate::mm::{Backing, Layout, MapFile, Mm, PAGE, page_ceil};
-use crate::process::{Task, current};
+use crate::process::{Process, Task, current};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use occlum_elf::ElfImage;
@@ -45,8 +45,17 @@ struct Request {
 fn open_elf(file: Arc<OpenFile>) -> Result<Program> {
     let inode = file.inode();
     let size = inode.size();
-    let mut read_at = |off: u64, buf: &mut [u8]| inode.read_at(off, buf).unwrap_or(0);
-    let elf = occlum_elf::parse(size, &mut read_at).map_err(|e| e.errno())?;
+    let mut failed = None;
+    let mut read_at = |off: u64, buf: &mut [u8]| match inode.read_at(off, buf) {
+        Ok(n) => n,
+        Err(e) => {
+            failed = Some(e);
+            0
+        }
+    };
+    let parsed = occlum_elf::parse(size, &mut read_at);
+    // A file that could not be read is no bad file.
+    let elf = parsed.map_err(|e| failed.unwrap_or(e.errno()))?;
     Ok(Program { file, elf })
 }
 
@@ -245,7 +254,11 @@ fn prefault(mm: &Mm, p: &Program, bias: u64) -> Result<()> {
 
 /// Strings at the top, then auxv, envp, argv, argc downwards; sp is 16-aligned (System V ABI).
 fn build_stack(mm: &Mm, top: u64, r: &Request, aux: &[(u64, u64)]) -> Result<(u64, Layout)> {
+    let total: usize = r.argv.iter().chain(&r.envp).map(|s| s.len() + 17).sum();
+    // The strings, their pointers, and both once more as bytes.
+    crate::mm::admit(4 * total as u64)?;
     let mut strings: Vec<u8> = Vec::new();
+    strings.try_reserve(total + 8192).map_err(|_| Errno::ENOMEM)?;
     let mut at_of = Vec::new();
     for s in r.argv.iter().chain(&r.envp) {
         at_of.push(strings.len() as u64);
@@ -305,6 +318,14 @@ fn build_stack(mm: &Mm, top: u64, r: &Request, aux: &[(u64, u64)]) -> Result<(u6
     Ok((sp, layout))
 }
 
+/// The descriptors that the new program gets. Processes that shared the table (CLONE_FILES) keep the old one.
+fn own_files(p: &Process) -> Result<Option<Arc<FileTable>>> {
+    match p.files.with(Clone::clone) {
+        Some(files) if Arc::strong_count(&files) > 2 => files.dup_all().map(Some),
+        files => Ok(files),
+    }
+}
+
 /// execve for the current task; also the first program's start, for a task that never ran.
 pub fn exec(task: &Arc<Task>, path: &[u8], argv: Vec<Vec<u8>>, envp: Vec<Vec<u8>>) -> Result<()> {
     let total: usize = argv.iter().chain(&envp).map(|s| s.len() + 9).sum();
@@ -314,6 +335,7 @@ pub fn exec(task: &Arc<Task>, path: &[u8], argv: Vec<Vec<u8>>, envp: Vec<Vec<u8>
     let p = task.process.clone();
     let request = prepare(path, argv, envp)?;
     let built = build(&request, p.rlimit(3), &p.cred())?;
+    let files = own_files(&p)?;
     // Point of no return.
     if p.tasks.with(Vec::len) > 1 {
         crate::process::kill_other_threads(task);
@@ -336,13 +358,12 @@ pub fn exec(task: &Arc<Task>, path: &[u8], argv: Vec<Vec<u8>>, envp: Vec<Vec<u8>
     task.robust_list.set(0);
     task.comm.set(comm_of(&request.exec_path));
     p.actions.with_mut(crate::signal::SigActions::reset_for_exec);
+    p.timers.with_mut(crate::timers::Timers::reset_for_exec);
     p.exe.replace(crate::fs::path_of(&request.program.file));
     p.execed.set(true);
-    if let Some(files) = p.files.with(Clone::clone) {
-        // Threads that shared the table are gone; processes that shared it (CLONE_FILES) keep the old one.
-        let own = if Arc::strong_count(&files) > 2 { files.dup_all() } else { files };
-        own.close_on_exec();
-        p.files.replace(Some(own));
+    if let Some(files) = files {
+        files.close_on_exec();
+        p.files.replace(Some(files));
     }
     drop(old);
     crate::process::release_vfork(task);

@@ -22,8 +22,8 @@ struct Sched {
     queue: VecDeque<(Arc<Task>, u64)>,
     timers: BTreeMap<(u64, i32), Option<Arc<Task>>>,
     idle: u64,
-    /// Earliest deadline that an idle vCPU waits for.
-    idle_deadline: u64,
+    /// Until when each idle vCPU waits.
+    idle_until: [u64; u64::BITS as usize],
     ticking: u64,
     ticks: u32,
     dead: Vec<Arc<Task>>,
@@ -33,11 +33,23 @@ static SCHED: BklCell<Sched> = BklCell::new(Sched {
     queue: VecDeque::new(),
     timers: BTreeMap::new(),
     idle: 0,
-    idle_deadline: u64::MAX,
+    idle_until: [u64::MAX; u64::BITS as usize],
     ticking: 0,
     ticks: 0,
     dead: Vec::new(),
 });
+
+impl Sched {
+    /// When the first idle vCPU wakes by itself.
+    fn earliest_wake(&self) -> u64 {
+        let (mut left, mut first) = (self.idle, u64::MAX);
+        while left != 0 {
+            first = first.min(self.idle_until[left.trailing_zeros() as usize]);
+            left &= left - 1;
+        }
+        first
+    }
+}
 
 /// Puts a task into the run queue (no-op unless it is blocked, stopped or new).
 pub fn make_runnable(task: &Arc<Task>) {
@@ -78,7 +90,7 @@ pub fn schedule() {
         Some((next, _)) => {
             next.state.set(TaskState::Running);
             next.vcpu.set(occlum_rt::vcpu::current());
-            next.on_cpu_since.set(monotonic_ns());
+            next.start_cpu();
             if Arc::ptr_eq(&prev, &next) {
                 return;
             }
@@ -126,7 +138,7 @@ pub fn vcpu_main(vcpu: u32) -> ! {
         if let Some((next, _)) = SCHED.with_mut(|s| s.queue.pop_front()) {
             next.state.set(TaskState::Running);
             next.vcpu.set(vcpu);
-            next.on_cpu_since.set(monotonic_ns());
+            next.start_cpu();
             occlum_rt::task::switch(occlum_rt::task::Task::idle(vcpu), &next.rt);
             continue;
         }
@@ -139,7 +151,7 @@ pub fn vcpu_main(vcpu: u32) -> ! {
 fn wait_at_host(vcpu: u32) {
     let deadline = SCHED.with_mut(|s| {
         let deadline = s.timers.first_key_value().map_or(u64::MAX, |((t, _), _)| *t);
-        s.idle_deadline = if s.idle == 0 { deadline } else { s.idle_deadline.min(deadline) };
+        s.idle_until[vcpu as usize] = deadline;
         s.idle |= 1 << vcpu;
         deadline
     });
@@ -194,14 +206,14 @@ fn fire_timers() {
             None => break,
         }
     }
-    crate::signal::fire_itimers(now);
+    crate::timers::fire(now);
 }
 
 /// Work at the way back to the guest: is another task waiting so long that an idle vCPU should take it?
 pub fn leaving_kernel() {
     let (waiting, idle, timers, late) = SCHED.with(|s| {
         let first = s.timers.first_key_value().map(|((t, _), _)| *t);
-        let late = s.idle != 0 && first.is_some_and(|t| t < s.idle_deadline);
+        let late = s.idle != 0 && first.is_some_and(|t| t < s.earliest_wake());
         (s.queue.front().map(|(_, since)| *since), s.idle, first.is_some(), late)
     });
     if late {

@@ -1,4 +1,4 @@
-//! Signals: dispositions, masks, queues, delivery, handler frames, sigreturn; interval timers and robust futexes at exit.
+//! Signals: dispositions, masks, queues, delivery, handler frames, sigreturn; robust futexes at exit.
 //!
 //! Neighbours: `process`, `sched` (waking), `syscall::task_loop` (the only place that delivers). Frame layout: Linux
 //! x86-64 `rt_sigframe`. Invariants: a handler frame is built only from an original state (after `code::undo`), and
@@ -11,7 +11,6 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use occlum_linux_abi::signo::*;
-use occlum_rt::bkl::BklCell;
 
 /// AT_MINSIGSTKSZ: frame, fpstate with AVX, alignment.
 pub const MIN_SIGSTKSZ: u64 = 2048;
@@ -101,10 +100,11 @@ pub struct Pending {
 impl Pending {
     fn add(&mut self, sig: i32, info: Info) -> bool {
         let known = self.set & bit(sig) != 0;
-        if known && sig < 32 {
-            return false;
-        }
-        if self.queue.len() >= 4096 {
+        !(known && sig < 32) && self.push(sig, info)
+    }
+    /// Queues another one, whether or not one is pending.
+    fn push(&mut self, sig: i32, info: Info) -> bool {
+        if self.queue.len() >= 4096 || self.queue.try_reserve(1).is_err() {
             return false;
         }
         self.set |= bit(sig);
@@ -212,6 +212,30 @@ pub fn send_process(p: &Arc<Process>, sig: i32, info: Info) {
         return;
     }
     p.pending.with_mut(|q| q.add(sig, info));
+    wake_taker(p, sig);
+}
+
+/// Queues a POSIX timer's signal, even if the same signal is pending. False: it is ignored.
+pub fn queue_to_process(p: &Arc<Process>, sig: i32, info: Info) -> bool {
+    let taken =
+        p.exit_status.get().is_none() && prepare_send(p, sig) && p.pending.with_mut(|q| q.push(sig, info));
+    if taken {
+        wake_taker(p, sig);
+    }
+    taken
+}
+
+/// The same for one thread.
+pub fn queue_to_task(t: &Arc<Task>, sig: i32, info: Info) -> bool {
+    let taken = prepare_send(&t.process, sig) && t.pending.with_mut(|q| q.push(sig, info));
+    if taken {
+        process::wake_for_signal(t);
+    }
+    taken
+}
+
+/// Wakes who will take a signal sent to the process.
+fn wake_taker(p: &Arc<Process>, sig: i32) {
     let tasks = p.tasks.with(Clone::clone);
     if let Some(t) = tasks.iter().find(|t| t.mask.get() & bit(sig) == 0) {
         process::wake_for_signal(t);
@@ -361,36 +385,6 @@ pub fn from_host(sig: i32) {
     }
 }
 
-/// Fires the interval timers that are due; called with the scheduler's timers.
-pub fn fire_itimers(now: u64) {
-    if !HAVE_ITIMERS.get() {
-        return;
-    }
-    for p in Process::all() {
-        let (at, interval) = p.itimer.get();
-        if at != 0 && at <= now {
-            p.itimer.set(if interval == 0 { (0, 0) } else { (now + interval, interval) });
-            if interval != 0 {
-                crate::sched::arm_timer(now + interval);
-            }
-            send_process(&p, SIGALRM as i32, Info::kernel());
-        }
-    }
-}
-static HAVE_ITIMERS: BklCell<bool> = BklCell::new(false);
-
-/// Sets ITIMER_REAL: ns from now (0 off) and interval; returns the old (left, interval).
-pub fn set_itimer(p: &Process, value: u64, interval: u64) -> (u64, u64) {
-    let now = crate::time::monotonic_ns();
-    let (at, old_interval) = p.itimer.get();
-    p.itimer.set(if value == 0 { (0, 0) } else { (now.saturating_add(value), interval) });
-    if value != 0 {
-        HAVE_ITIMERS.set(true);
-        crate::sched::arm_timer(now.saturating_add(value));
-    }
-    (if at == 0 { 0 } else { at.saturating_sub(now).max(1) }, old_interval)
-}
-
 /// Delivers what is pending to the current task, whose state is original. Returns when the guest may go on.
 pub fn deliver(t: &Arc<Task>, interrupted_call: Option<u64>) {
     let mut call = interrupted_call;
@@ -406,6 +400,7 @@ pub fn deliver(t: &Arc<Task>, interrupted_call: Option<u64>) {
         let free = !t.mask.get() | UNBLOCKABLE;
         let next = t.pending.with_mut(|q| q.take(free)).or_else(|| p.pending.with_mut(|q| q.take(free)));
         let Some((sig, info)) = next else { break };
+        let Some(info) = crate::timers::on_delivery(p, info) else { continue };
         let action = p.actions.with(|a| a.get(sig));
         match action.handler {
             SIG_IGN => {}
@@ -613,8 +608,13 @@ pub fn sigreturn(t: &Arc<Task>) -> Result<()> {
 pub fn wait_for(set: u64, deadline: Option<u64>) -> Result<(i32, Info)> {
     let me = current();
     let set = set & !UNBLOCKABLE;
-    let mut take =
-        || me.pending.with_mut(|q| q.take(set)).or_else(|| me.process.pending.with_mut(|q| q.take(set)));
+    let mut take = || loop {
+        let (sig, info) =
+            me.pending.with_mut(|q| q.take(set)).or_else(|| me.process.pending.with_mut(|q| q.take(set)))?;
+        if let Some(info) = crate::timers::on_delivery(&me.process, info) {
+            return Some((sig, info));
+        }
+    };
     static NOBODY: WaitQueue = WaitQueue::new();
     // Signals of `set` are blocked as a rule; unblock them for the wait so that senders wake this task.
     match NOBODY.wait_until(deadline, &mut take) {

@@ -24,7 +24,7 @@ fn with_faults<T>(
             Ok(v) => return Ok(v),
             Err(f) => mm
                 .handle_fault(f.off, if f.write { crate::mm::Access::Write } else { crate::mm::Access::Read })
-                .map_err(|_| Errno::EFAULT)?,
+                .map_err(crate::mm::FaultError::errno)?,
         }
     }
 }
@@ -118,6 +118,9 @@ pub fn read_string_array(mut off: u64, max_total: usize) -> Result<Vec<Vec<u8>>>
             Err(Errno::ENAMETOOLONG) => return Err(Errno::E2BIG),
             r => r?,
         };
+        if total >> 16 != (total + s.len() + 9) >> 16 {
+            crate::mm::admit(1 << 20)?;
+        }
         total += s.len() + 9;
         if total > max_total {
             return Err(Errno::E2BIG);

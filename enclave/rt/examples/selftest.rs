@@ -302,9 +302,25 @@ mod image {
         task::exit_to_idle()
     }
 
+    /// What the host did not give is zero, not what was there.
+    fn outputs() {
+        let mut out = [7; 64];
+        assert!(ocall::call(Ocall::Readlink, &[], b"/no/such/link", &mut out) < 0);
+        assert!(out == [0; 64]);
+        out = [7; 64];
+        let n = ocall::call(Ocall::Readlink, &[], b"/proc/self", &mut out) as usize;
+        assert!(
+            (1..10).contains(&n)
+                && out[..n].iter().all(u8::is_ascii_digit)
+                && out[n..].iter().all(|b| *b == 0)
+        );
+        say("outputs ok");
+    }
+
     fn main_task() -> ! {
         heap();
         copies();
+        outputs();
         let me: *const () = core::ptr::null();
         let _ = me;
         let Some(t) = Task::new(guest_task, 2) else { panic!("no task") };

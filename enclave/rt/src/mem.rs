@@ -1,7 +1,8 @@
 //! The LibOS heap: dlmalloc over a region of ELRANGE that grows in large populated pieces; the memory budget.
 //!
-//! Invariants: the heap never shrinks; it never grows beyond the configured budget less what the LibOS has
-//! charged for guest pages; allocation failure is an error of the caller (I6 of the LibOS: an errno).
+//! Invariants: heap and charges together never exceed the configured budget; charges leave `RESERVE` of it for
+//! the heap, so that the small allocations that cannot fail politely have room; the heap shrinks only in `trim`;
+//! allocation failure is an error of the caller (I6 of the LibOS: an errno).
 use crate::arch::pause;
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::UnsafeCell;
@@ -12,10 +13,24 @@ use occlum_sfi_spec::elrange;
 
 /// The heap grows by multiples of this.
 const PIECE: u64 = 2 << 20;
+/// Near the limit it grows by multiples of this.
+const SMALL_PIECE: u64 = 64 << 10;
+/// Memory that charges leave to the heap.
+const RESERVE: u64 = 4 << 20;
+/// The part of it that only small allocations get: those that cannot fail, when the heap is in pieces.
+const EMERGENCY: u64 = 1 << 20;
+/// With less free heap than this, only what gives memory back may go on.
+const LOW: u64 = 1 << 20;
 
 static LIMIT: AtomicU64 = AtomicU64::new(0);
 static USED: AtomicU64 = AtomicU64::new(0);
 static CHARGED: AtomicU64 = AtomicU64::new(0);
+/// Bytes in use inside the heap, with the allocator's own.
+static LIVE: AtomicU64 = AtomicU64::new(0);
+/// Small allocations took from `EMERGENCY`.
+static EMERGENCY_USED: AtomicBool = AtomicBool::new(false);
+/// Set while `trim` runs.
+static TRIMMING: AtomicBool = AtomicBool::new(false);
 
 pub(crate) fn set_limit(bytes: u64) {
     LIMIT.store(bytes.min(elrange::HEAP_SIZE), Ordering::Relaxed);
@@ -33,12 +48,40 @@ pub fn heap_limit() -> u64 {
 pub fn charged() -> u64 {
     CHARGED.load(Ordering::Relaxed)
 }
+/// Bytes of live heap objects.
+pub fn heap_live() -> u64 {
+    LIVE.load(Ordering::Relaxed)
+}
+/// Bytes that the heap can still give out: free inside it, or not yet committed.
+pub fn heap_room() -> u64 {
+    heap_limit().saturating_sub(charged()).saturating_sub(heap_live())
+}
+/// Is the heap so full that allocations which cannot fail are in danger?
+#[inline]
+pub fn heap_is_low() -> bool {
+    heap_room() < LOW || EMERGENCY_USED.load(Ordering::Relaxed)
+}
+/// The caller freed something: is the heap well again?
+pub fn heap_recovered() -> bool {
+    // Larger than what the emergency gives.
+    let mut probe = alloc::vec::Vec::<u8>::new();
+    let well = heap_room() >= LOW && probe.try_reserve_exact(2 * SMALL_PIECE as usize).is_ok();
+    if well {
+        EMERGENCY_USED.store(false, Ordering::Relaxed);
+    }
+    well
+}
+/// Bytes that could be charged.
+pub fn charge_room() -> u64 {
+    // What the heap has free already counts as reserve.
+    let heap = heap_used().max(heap_live().saturating_add(RESERVE));
+    heap_limit().saturating_sub(heap).saturating_sub(charged())
+}
 /// Charges guest pages to the budget. False (and no charge) if that exceeds it. BKL held.
 pub fn charge(bytes: u64) -> bool {
-    let total = charged().saturating_add(bytes);
-    let fits = total.saturating_add(heap_used()) <= heap_limit();
+    let fits = bytes <= charge_room();
     if fits {
-        CHARGED.store(total, Ordering::Relaxed);
+        CHARGED.store(charged() + bytes, Ordering::Relaxed);
     }
     fits
 }
@@ -57,19 +100,39 @@ pub(crate) fn commit(addr: u64, len: u64, populate: bool) -> Result<(), i64> {
     }
 }
 
+/// Takes the rights and the content of pages away.
+fn release(addr: u64, len: u64) -> bool {
+    crate::ocall::call(Ocall::MemProtect, &[addr, len, 0, 2], &[], &mut []) == 0
+}
+
+/// Gives the free end of the heap back to the budget.
+pub fn trim() {
+    TRIMMING.store(true, Ordering::Relaxed);
+    // SAFETY: the heap is ours (`with`).
+    LOCKED.with(|h| unsafe { h.trim(0) });
+    TRIMMING.store(false, Ordering::Relaxed);
+}
+
 /// Where dlmalloc gets its memory.
 struct Grow;
-// SAFETY: 1. each piece is fresh, readable and writable, and given out once; 2. nothing is taken back.
+// SAFETY: 1. each piece is fresh, readable and writable, and given out once; 2. `free_part` takes back only the
+// end of the heap, which dlmalloc says is free, and the next piece starts there.
 unsafe impl dlmalloc::Allocator for Grow {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
         let none = (core::ptr::null_mut(), 0, 0);
         let used = heap_used();
-        let Some(len) = (size as u64).checked_next_multiple_of(PIECE) else { return none };
-        let fits = used.checked_add(len).is_some_and(|end| end.saturating_add(charged()) <= heap_limit());
-        let addr = elrange::HEAP_BASE + used;
-        if !fits {
-            return none;
+        let sized = |piece: u64, keep: u64| {
+            let len = (size as u64).checked_next_multiple_of(piece)?;
+            let end = used.checked_add(len)?.checked_add(charged())?.checked_add(keep)?;
+            (end <= heap_limit()).then_some(len)
+        };
+        let mut len = sized(PIECE, EMERGENCY).or_else(|| sized(SMALL_PIECE, EMERGENCY));
+        if len.is_none() && size as u64 <= SMALL_PIECE {
+            len = sized(SMALL_PIECE, 0);
+            EMERGENCY_USED.store(true, Ordering::Relaxed);
         }
+        let Some(len) = len else { return none };
+        let addr = elrange::HEAP_BASE + used;
         // Inside the budget the memory was promised, and not every caller could do without.
         if let Err(refused) = commit(addr, len, true) {
             crate::ocall::give_up(Ocall::MemProtect, refused);
@@ -80,14 +143,23 @@ unsafe impl dlmalloc::Allocator for Grow {
     fn remap(&self, _: *mut u8, _: usize, _: usize, _: bool) -> *mut u8 {
         core::ptr::null_mut()
     }
-    fn free_part(&self, _: *mut u8, _: usize, _: usize) -> bool {
-        false
+    fn free_part(&self, at: *mut u8, old: usize, new: usize) -> bool {
+        let end = at.addr() as u64 + old as u64;
+        let keep = (new as u64).next_multiple_of(4096);
+        let gone = (old as u64).saturating_sub(keep);
+        let is_top = end == elrange::HEAP_BASE + heap_used();
+        // The content goes with the rights: pages come back zeroed.
+        if keep != new as u64 || gone == 0 || !is_top || !release(end - gone, gone) {
+            return false;
+        }
+        USED.store(heap_used() - gone, Ordering::Relaxed);
+        true
     }
     fn free(&self, _: *mut u8, _: usize) -> bool {
         false
     }
     fn can_release_part(&self, _: u32) -> bool {
-        false
+        TRIMMING.load(Ordering::Relaxed)
     }
     fn allocates_zeros(&self) -> bool {
         true
@@ -119,24 +191,40 @@ impl Locked {
     }
 }
 
+/// What dlmalloc takes for an object: a word in front, multiples of 16 (0 for none).
+fn chunk(size: usize) -> u64 {
+    if size == 0 { 0 } else { ((size as u64 + 8 + 15) & !15).max(32) }
+}
+
+/// Counts a change that gave `p`, if it did. Under the heap's lock, so that no locked instruction is needed.
+fn count(old: usize, new: usize, p: *mut u8) -> *mut u8 {
+    if !p.is_null() {
+        LIVE.store((heap_live() + chunk(new)).saturating_sub(chunk(old)), Ordering::Relaxed);
+    }
+    p
+}
+
 /// The enclave's `#[global_allocator]`.
 pub struct Heap;
 // SAFETY: dlmalloc fulfils the contract; the lock makes it usable from all vCPUs.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, l: Layout) -> *mut u8 {
         // SAFETY: the layout has a size (contract of `alloc`).
-        LOCKED.with(|h| unsafe { h.malloc(l.size(), l.align()) })
+        LOCKED.with(|h| count(0, l.size(), unsafe { h.malloc(l.size(), l.align()) }))
     }
     unsafe fn alloc_zeroed(&self, l: Layout) -> *mut u8 {
         // SAFETY: as `alloc`.
-        LOCKED.with(|h| unsafe { h.calloc(l.size(), l.align()) })
+        LOCKED.with(|h| count(0, l.size(), unsafe { h.calloc(l.size(), l.align()) }))
     }
     unsafe fn dealloc(&self, p: *mut u8, l: Layout) {
-        // SAFETY: the pointer came from here with this layout.
-        LOCKED.with(|h| unsafe { h.free(p, l.size(), l.align()) })
+        LOCKED.with(|h| {
+            count(l.size(), 0, p);
+            // SAFETY: the pointer came from here with this layout.
+            unsafe { h.free(p, l.size(), l.align()) }
+        })
     }
     unsafe fn realloc(&self, p: *mut u8, l: Layout, size: usize) -> *mut u8 {
         // SAFETY: the pointer came from here with this layout; the new size is not zero.
-        LOCKED.with(|h| unsafe { h.realloc(p, l.size(), l.align(), size) })
+        LOCKED.with(|h| count(l.size(), size, unsafe { h.realloc(p, l.size(), l.align(), size) }))
     }
 }

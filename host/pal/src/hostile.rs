@@ -133,11 +133,11 @@ pub fn install(plan: Plan) {
         class: plan.class,
         // The clocks are read some thousand times at the start, of which the first and the last count.
         skip: match (plan.class, random.below(2)) {
-            (Class::Time, 0) => random.below(8000),
+            (Class::Time, 0) => random.below(3000),
             _ => random.below(100),
         },
         one_in: random.pick(&[1, 2, 4, 16]),
-        left: random.pick(&[1, 4, 16, 64]),
+        left: random.pick(&[1, 4, 16, 64, 256]),
         random,
         earlier: VecDeque::new(),
         changed: BTreeMap::new(),

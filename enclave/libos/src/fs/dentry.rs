@@ -7,6 +7,9 @@
 use super::inode::InodeRef;
 use super::prelude::*;
 
+/// About what a name and its inode take of the heap.
+const COST: u64 = 1 << 10;
+
 /// A name in the tree.
 pub struct Dentry {
     inode: InodeRef,
@@ -78,6 +81,7 @@ impl Dentry {
         if self.is_deleted() {
             return Err(ENOENT);
         }
+        crate::mm::admit(COST)?;
         let inode = self.inode.lookup(name)?;
         if let Some(d) = hit
             && Arc::ptr_eq(&d.inode, &inode)

@@ -63,6 +63,7 @@ impl Epoll {
         if let Some(inner) = file.downcast::<Epoll>() {
             self.check_nesting(inner)?;
         }
+        crate::mm::admit(256)?;
         let item = Item { file: Arc::downgrade(file), events, data, seen: None, off: false };
         self.items.with_mut(|m| {
             m.retain(|_, i| i.file.strong_count() > 0);

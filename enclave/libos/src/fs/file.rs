@@ -78,8 +78,15 @@ pub struct OpenFile {
     pub id: u64,
 }
 
+static OPEN: BklCell<u64> = BklCell::new(0);
+/// Open files of all processes.
+pub fn open_count() -> u64 {
+    OPEN.get()
+}
+
 impl Drop for OpenFile {
     fn drop(&mut self) {
+        OPEN.with_mut(|n| *n -= 1);
         super::locks::release_file(self.id);
     }
 }
@@ -87,6 +94,7 @@ impl Drop for OpenFile {
 impl OpenFile {
     /// Opens what `dentry` names; creation, permissions and truncation are done.
     pub fn new(dentry: Arc<Dentry>, special: Option<Arc<dyn File>>, flags: u32) -> Arc<Self> {
+        OPEN.with_mut(|n| *n += 1);
         Arc::new(Self {
             dentry,
             special,

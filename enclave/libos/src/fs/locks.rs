@@ -44,8 +44,10 @@ pub fn conflict(file: u64, want: &Lock) -> Option<Lock> {
     LOCKS.with(|l| l.get(&file).and_then(|v| v.iter().find(|h| h.conflicts(want)).copied()))
 }
 /// Takes out the owner's locks in the range; parts outside it stay.
-fn carve(v: &mut Vec<Lock>, what: &Lock) {
-    let mut out = Vec::with_capacity(v.len() + 1);
+fn carve(v: &mut Vec<Lock>, what: &Lock) -> Result<()> {
+    let mut out = Vec::new();
+    // One may be cut in two, and the caller may add one.
+    out.try_reserve(v.len() + 2).map_err(|_| ENOMEM)?;
     for h in v.drain(..) {
         if h.owner != what.owner || !h.meets(what) {
             out.push(h);
@@ -59,41 +61,46 @@ fn carve(v: &mut Vec<Lock>, what: &Lock) {
         }
     }
     *v = out;
+    Ok(())
 }
 /// Unlocks the range of `what` for its owner.
-pub fn unlock(file: u64, what: &Lock) {
+pub fn unlock(file: u64, what: &Lock) -> Result<()> {
     LOCKS.with_mut(|l| {
         if let Some(v) = l.get_mut(&file) {
-            carve(v, what);
+            carve(v, what)?;
             if v.is_empty() {
                 l.remove(&file);
             }
         }
-    });
+        Ok(())
+    })?;
     QUEUE.wake_all();
+    Ok(())
 }
-fn try_lock(file: u64, want: &Lock) -> Option<()> {
+/// `None`: somebody else has a conflicting lock.
+fn try_lock(file: u64, want: &Lock) -> Option<Result<()>> {
     if conflict(file, want).is_some() {
         return None;
     }
-    LOCKS.with_mut(|l| {
+    Some(LOCKS.with_mut(|l| {
         let v = l.entry(file).or_default();
-        carve(v, want);
+        carve(v, want)?;
         v.push(*want);
-    });
-    Some(())
+        Ok(())
+    }))
 }
 /// Locks; waits if asked to, else `EAGAIN`.
 pub fn lock(file: u64, want: &Lock, wait: bool) -> Result<()> {
-    if let Some(()) = try_lock(file, want) {
+    crate::mm::admit(256)?;
+    if let Some(done) = try_lock(file, want) {
         // A downgrade may let others in.
         QUEUE.wake_all();
-        return Ok(());
+        return done;
     }
     if !wait {
         return Err(EAGAIN);
     }
-    QUEUE.wait_until(None, || try_lock(file, want))
+    QUEUE.wait_until(None, || try_lock(file, want))?
 }
 fn drop_where(gone: impl Fn(u64, &Lock) -> bool) {
     let changed = LOCKS.with_mut(|l| {

@@ -194,6 +194,7 @@ impl MemInode {
     /// Puts a new entry; the name must be free.
     fn insert(&self, name: &[u8], node: Arc<MemInode>) -> Result<()> {
         self.writable()?;
+        crate::mm::admit(1 << 10).map_err(|_| ENOSPC)?;
         match self.find(name) {
             Ok(_) => return Err(EEXIST),
             Err(ENOENT) => {}

@@ -42,6 +42,7 @@ pub use inode::{Inode, InodeRef};
 pub use stream::host_ready;
 pub use table::{FileTable, FsContext};
 pub use tty::{foreground_pgrp, session_ended};
+pub use uio::try_vec;
 
 use occlum_enclave_abi::{FLAG_TTY0, LaunchParams};
 use path::Last;
@@ -54,7 +55,7 @@ pub fn init(params: &LaunchParams) {
     env::set_first_owner(params.uid, params.gid);
     TTY_FLAGS.set(params.flags);
     // A quarter of the enclave's memory may hold copies of host files.
-    pages::set_budget(crate::mm::budget().0 * PAGE / 4);
+    pages::set_budget(crate::mm::total() * PAGE / 4);
     mount::init(params);
 }
 

@@ -39,6 +39,8 @@ struct State {
     next_fill: u64,
     window: u64,
     listed: bool,
+    /// Digests of clean pages that were dropped: the host may give other bytes the next time.
+    dropped: BTreeMap<u64, u64>,
 }
 
 struct Lower {
@@ -86,20 +88,19 @@ pub fn reclaim() {
 }
 /// Is there memory for `pages` more pages and what hangs on them? Drops clean pages if not.
 fn make_room(pages: u64) -> bool {
-    /// Heap left for everything that cannot fail politely.
-    const RESERVE: u64 = 4 << 20;
-    let room = || {
-        let need = pages * PAGE + RESERVE;
-        let heap = occlum_rt::mem::heap_used() + need <= occlum_rt::mem::heap_limit();
-        heap && crate::mm::budget().1 > pages + RESERVE / PAGE / 4
-    };
-    // The heap never shrinks: what was freed inside it shows only by trying.
-    let probe = || Vec::<u8>::new().try_reserve_exact((pages * PAGE + RESERVE / 4) as usize).is_ok();
-    if room() || probe() {
-        return true;
+    crate::mm::admit(pages * (PAGE + 128)).is_ok()
+}
+
+/// A digest to tell changed bytes by; its seed is the enclave's secret.
+fn digest(bytes: &[u8]) -> u64 {
+    static SEED: BklCell<u64> = BklCell::new(0);
+    if SEED.get() == 0 {
+        let mut seed = [0; 8];
+        occlum_rt::random::fill(&mut seed);
+        SEED.set(u64::from_le_bytes(seed) | 1);
     }
-    reclaim();
-    probe()
+    let words = bytes.chunks_exact(8).map(|w| u64::from_le_bytes(core::array::from_fn(|i| w[i])));
+    words.fold(SEED.get(), |h, w| (h ^ w).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29))
 }
 
 fn shrink(keep: Option<&Arc<BklCell<State>>>) {
@@ -115,12 +116,16 @@ fn shrink(keep: Option<&Arc<BklCell<State>>>) {
             continue;
         }
         file.with_mut(|s| {
-            s.map.retain(|_, p| p.dirty.get());
+            let State { map, dropped, .. } = s;
+            map.retain(|i, p| {
+                let keep = p.dirty.get();
+                if !keep {
+                    dropped.insert(*i, digest(&p.bytes()));
+                }
+                keep
+            });
             let n = core::mem::take(&mut s.clean);
             s.listed = false;
-            // The host may give other bytes the next time: whoever keyed something by this content starts
-            // afresh.
-            s.version += 1;
             CACHE.with_mut(|c| c.bytes -= n * PAGE);
         });
     }
@@ -166,6 +171,7 @@ impl Pages {
                 next_fill: u64::MAX,
                 window: FILL_MIN,
                 listed: false,
+                dropped: BTreeMap::new(),
             })),
         }
     }
@@ -211,9 +217,11 @@ impl Pages {
             s.next_fill = index + free;
             (free, (free * PAGE).min(s.lower_len - index * PAGE))
         });
-        if !make_room(2 * count) {
-            return Err(ENOMEM);
-        }
+        let (count, len) = match (make_room(2 * count), crate::mm::admit_last().is_ok()) {
+            (true, _) => (count, len),
+            (false, true) => (1, len.min(PAGE)),
+            (false, false) => return Err(ENOMEM),
+        };
         let mut buf = try_vec((count * PAGE) as usize)?;
         let mut got = 0;
         while got < len as usize {
@@ -228,6 +236,10 @@ impl Pages {
             data.try_reserve_exact(chunk.len()).map_err(|_| ENOMEM)?;
             data.extend_from_slice(chunk);
             self.state.with_mut(|s| {
+                // Other bytes than before: whoever keyed something by this content starts afresh.
+                if s.dropped.remove(&(index + i as u64)).is_some_and(|d| d != digest(&data)) {
+                    s.version += 1;
+                }
                 s.map.insert(index + i as u64, Page::new(data, false));
                 s.clean += 1;
             });

@@ -15,6 +15,9 @@ struct Slot {
     cloexec: bool,
 }
 
+/// About what an open file takes of the heap.
+const FILE_COST: u64 = 1 << 10;
+
 /// A descriptor table.
 pub struct FileTable {
     slots: BklCell<Vec<Option<Slot>>>,
@@ -39,10 +42,21 @@ impl FileTable {
         Arc::new(Self { slots: BklCell::new(slots), hint: BklCell::new(0), id: next_id() })
     }
     /// A copy for fork.
-    pub fn dup_all(&self) -> Arc<Self> {
-        let t = Self::with(self.slots.with(|s| s.clone()));
+    pub fn dup_all(&self) -> Result<Arc<Self>> {
+        let mut copy = Vec::new();
+        copy.try_reserve_exact(self.slots.with(Vec::len)).map_err(|_| ENOMEM)?;
+        self.slots.with(|s| copy.extend_from_slice(s));
+        let t = Self::with(copy);
         t.hint.set(self.hint.get());
-        t
+        Ok(t)
+    }
+    /// Makes room for descriptor `fd`.
+    fn grow(slots: &mut Vec<Option<Slot>>, fd: usize) -> Result<()> {
+        if fd >= slots.len() {
+            slots.try_reserve(fd + 1 - slots.len()).map_err(|_| ENOMEM)?;
+            slots.resize(fd + 1, None);
+        }
+        Ok(())
     }
     /// The file behind `fd`.
     pub fn get(&self, fd: i32) -> Result<Arc<OpenFile>> {
@@ -51,6 +65,7 @@ impl FileTable {
     }
     /// Installs `file` at the lowest free descriptor from `min`.
     pub fn install(&self, file: Arc<OpenFile>, min: usize, cloexec: bool) -> Result<i32> {
+        crate::mm::admit(FILE_COST)?;
         let limit = env::nofile();
         let hint = self.hint.get();
         self.slots.with_mut(|s| {
@@ -61,9 +76,7 @@ impl FileTable {
             if fd >= limit {
                 return Err(EMFILE);
             }
-            if fd >= s.len() {
-                s.resize(fd + 1, None);
-            }
+            Self::grow(s, fd)?;
             s[fd] = Some(Slot { file, cloexec });
             if min <= hint {
                 self.hint.set(fd + 1);
@@ -79,11 +92,9 @@ impl FileTable {
     pub fn put(&self, fd: i32, file: Arc<OpenFile>, cloexec: bool) -> Result<()> {
         let fd = usize::try_from(fd).ok().filter(|f| *f < env::nofile()).ok_or(EBADF)?;
         let old = self.slots.with_mut(|s| {
-            if fd >= s.len() {
-                s.resize(fd + 1, None);
-            }
-            s[fd].replace(Slot { file, cloexec })
-        });
+            Self::grow(s, fd)?;
+            Ok(s[fd].replace(Slot { file, cloexec }))
+        })?;
         self.closed(old);
         Ok(())
     }

@@ -366,6 +366,9 @@ impl UnixSocket {
             return Err(EAGAIN);
         }
         let n = if stream { want.min(PIECE).min(LIMIT - used) } else { want };
+        // The queue holds at most MAX_MESSAGES, but that may be more than there is room for now.
+        crate::mm::admit(n as u64 + 1024).map_err(|_| ENOBUFS)?;
+        target.state.with_mut(|s| s.queue.try_reserve(1)).map_err(|_| ENOBUFS)?;
         let mut data = try_vec(n)?;
         let got = src.pull(&mut data)?;
         if got < n && !stream {

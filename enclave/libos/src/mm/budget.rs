@@ -1,18 +1,20 @@
 //! The page budget of the enclave, the pool of free slots, and the arena of shared pages.
 //!
-//! Invariants: `used` counts each resident private page, each arena page and each parked page once; `used` and the
-//! LibOS heap together never exceed the limit; a slot is either in `free_slots` or owned by one `Mm`.
+//! `rt::mem` counts: charges and the LibOS heap together never exceed the limit, and charges leave the heap a reserve.
+//! Invariants: each resident private page, each arena page in use and each parked page is charged once; a slot is either
+//! in `free_slots` or owned by one `Mm`; what a guest can make the LibOS keep asks `admit` first, so that allocations
+//! that cannot fail find room.
 use super::PAGE;
 use super::parked::Parked;
 use super::tables::{Affinity, Retained};
+use crate::errno::{Errno, Result};
 use alloc::vec::Vec;
 use occlum_rt::bkl::BklCell;
+use occlum_rt::mem;
 use occlum_rt::slot::Slot;
 use occlum_sfi_spec::domain;
 
 pub(super) struct Budget {
-    pub(super) used: u64,
-    pub(super) limit: u64,
     pub(super) free_slots: Vec<FreeSlot>,
     pub(super) next_slot: u32,
     pub(super) arena_free: Vec<u64>,
@@ -30,24 +32,64 @@ pub(super) struct FreeSlot {
 /// Free slots with tables that are kept before other programs take them over.
 pub(super) const SLOTS_KEPT: usize = 256;
 
-pub(super) static BUDGET: BklCell<Budget> = BklCell::new(Budget {
-    used: 0,
-    limit: 0,
-    free_slots: Vec::new(),
-    next_slot: 0,
-    arena_free: Vec::new(),
-    arena_next: 0,
-});
+pub(super) static BUDGET: BklCell<Budget> =
+    BklCell::new(Budget { free_slots: Vec::new(), next_slot: 0, arena_free: Vec::new(), arena_next: 0 });
 
-/// Sets the budget (bytes of the measured configuration).
-pub fn init(memory_bytes: u64) {
-    BUDGET.with_mut(|b| b.limit = memory_bytes / PAGE);
+/// Pages of the enclave.
+pub fn total() -> u64 {
+    mem::heap_limit() / PAGE
 }
 
-/// (total, free) pages of the enclave.
-pub fn budget() -> (u64, u64) {
-    let heap = occlum_rt::mem::heap_used() / PAGE;
-    BUDGET.with(|b| (b.limit, b.limit.saturating_sub(b.used + heap)))
+/// Pages that programs could have: free ones and parked ones.
+pub fn available() -> u64 {
+    mem::charge_room() / PAGE + parked()
+}
+fn parked() -> u64 {
+    BUDGET.with(|b| b.free_slots.iter().flat_map(|f| &f.parked).map(Parked::pages).sum())
+}
+/// Pages that programs have.
+pub fn taken() -> u64 {
+    mem::charged() / PAGE - parked()
+}
+
+/// (slots, arena pages) in use.
+pub fn in_use() -> (u64, u64) {
+    BUDGET.with(|b| {
+        let slots = u64::from(b.next_slot) - b.free_slots.len() as u64;
+        (slots, b.arena_next / PAGE - b.arena_free.len() as u64)
+    })
+}
+
+/// May the LibOS keep `bytes` more for a guest? Leaves room for what cannot fail.
+pub fn admit(bytes: u64) -> Result<()> {
+    /// Heap that admitted objects leave free.
+    const MARGIN: u64 = 2 << 20;
+    let fits = || mem::heap_room() >= bytes.saturating_add(MARGIN);
+    if fits() {
+        return Ok(());
+    }
+    give_way();
+    if fits() { Ok(()) } else { Err(Errno::ENOMEM) }
+}
+
+/// Is there room for the little that a program needs to go on at all? More than what others are admitted to.
+pub fn admit_last() -> Result<()> {
+    let fits = || mem::heap_room() >= 5 << 18;
+    if fits() {
+        return Ok(());
+    }
+    give_way();
+    if fits() { Ok(()) } else { Err(Errno::ENOMEM) }
+}
+
+/// Frees what is only kept because it may be of use again.
+pub fn give_way() {
+    BUDGET.with_mut(|b| core::mem::take(&mut b.free_slots)).into_iter().for_each(|mut f| {
+        drop_parked(&mut f);
+        BUDGET.with_mut(|b| b.free_slots.push(f));
+    });
+    crate::fs::reclaim();
+    mem::trim();
 }
 
 /// A free slot: the one that ran this program last, a fresh one, or the one that was freed first.
@@ -65,42 +107,24 @@ pub(super) fn take_slot(affinity: Affinity) -> Option<FreeSlot> {
     })
 }
 
-/// Takes pages from the budget; parked pages give way.
+/// Takes pages from the budget; what is kept for later gives way.
 pub(super) fn charge(pages: u64) -> bool {
-    if try_charge(pages) {
+    if mem::charge(pages * PAGE) {
         return true;
     }
-    BUDGET.with_mut(|b| b.free_slots.iter_mut().for_each(drop_parked_of(&mut b.used)));
-    try_charge(pages)
+    give_way();
+    mem::charge(pages * PAGE)
 }
-pub(super) fn try_charge(pages: u64) -> bool {
-    let heap = occlum_rt::mem::heap_used() / PAGE;
-    BUDGET.with_mut(|b| {
-        if b.used + heap + pages > b.limit {
-            return false;
-        }
-        b.used += pages;
-        true
-    })
+pub(super) fn uncharge(pages: u64) {
+    mem::uncharge(pages * PAGE);
 }
 /// Drops the parked pages of a slot.
 pub(super) fn drop_parked(f: &mut FreeSlot) {
-    let mut pages = 0;
-    drop_parked_of(&mut pages)(f);
-    uncharge(pages.wrapping_neg());
-}
-/// The same, giving the pages back to `used`.
-pub(super) fn drop_parked_of(used: &mut u64) -> impl FnMut(&mut FreeSlot) {
-    |f| {
-        for p in f.parked.drain(..) {
-            let len = p.range.end - p.range.start;
-            let _ = Slot::new(f.index).protect(p.range.start, len, 0, false, true);
-            *used = used.wrapping_sub(len / PAGE);
-        }
+    for p in f.parked.drain(..) {
+        let len = p.range.end - p.range.start;
+        let _ = Slot::new(f.index).protect(p.range.start, len, 0, false, true);
+        uncharge(len / PAGE);
     }
-}
-pub(super) fn uncharge(pages: u64) {
-    BUDGET.with_mut(|b| b.used = b.used.saturating_sub(pages));
 }
 
 pub(super) fn arena_alloc() -> Option<u64> {

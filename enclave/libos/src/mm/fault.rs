@@ -5,7 +5,6 @@ use super::budget::{charge, uncharge};
 use super::vma::overlapping;
 use super::{Backing, MapFile, Mm, PAGE, Vma, page_ceil, page_floor, rights};
 use crate::errno::{Errno, Result};
-use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 use occlum_linux_abi::mmap as mf;
@@ -23,6 +22,13 @@ pub enum Access {
     Write,
     /// Instruction fetch (translation).
     Exec,
+}
+
+impl FaultError {
+    /// Of a system call that was to touch the page.
+    pub fn errno(self) -> Errno {
+        if self == FaultError::OutOfMemory { Errno::ENOMEM } else { Errno::EFAULT }
+    }
 }
 
 /// Why a fault can't be resolved.
@@ -87,37 +93,59 @@ impl Mm {
             _ if page >= vma.content_end(start) && run.contains(&page) => return Err(FaultError::PastEof),
             _ => {}
         }
+        let part = |run: Range<u64>| match &vma.backing {
+            Backing::File(f, foff) => self.add_pages(run.clone(), rights(vma.prot), || {
+                self.copy_in(f, foff + (run.start - start), &run)
+            }),
+            _ => self.add_zero_pages(run, rights(vma.prot)),
+        };
+        // Where there is no room for the pages around it, the page alone may do.
+        let done = match part(run.clone()) {
+            Err(_) if run.contains(&page) && run.end - run.start > PAGE => part(page..page + PAGE),
+            Err(_) if !run.contains(&page) => Ok(()),
+            done => done,
+        };
+        done.map_err(|_| FaultError::OutOfMemory)
+    }
+
+    /// Charges new zero pages and gives them their rights.
+    fn add_zero_pages(&self, run: Range<u64>, host: u32) -> Result<()> {
+        self.charged(run.clone(), || self.protect(run, host, true, false))
+    }
+
+    /// Charges new pages, lets `fill` write their content, and gives them their rights.
+    pub(super) fn add_pages(
+        &self,
+        run: Range<u64>,
+        host: u32,
+        fill: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        self.charged(run.clone(), || {
+            self.protect(run.clone(), 3, true, false)?;
+            fill()?;
+            if host == 3 { Ok(()) } else { self.protect(run, host, false, false) }
+        })
+    }
+
+    /// Makes pages resident if `bring` brings them; else nothing is left of them.
+    fn charged(&self, run: Range<u64>, bring: impl FnOnce() -> Result<()>) -> Result<()> {
         let pages = (run.end - run.start) / PAGE;
         if !charge(pages) {
-            return Err(FaultError::OutOfMemory);
+            return Err(Errno::ENOMEM);
         }
-        let done = self.fill(start, vma, &run);
-        if done.is_err() {
+        if let Err(e) = bring() {
             uncharge(pages);
             let _ = self.protect(run, 0, false, true);
-            return Err(FaultError::OutOfMemory);
+            return Err(e);
         }
         self.count_pages(pages as i64);
         self.set_resident(run, true);
         Ok(())
     }
 
-    pub(super) fn fill(&self, start: u64, vma: &Vma, run: &Range<u64>) -> Result<()> {
-        let host = rights(vma.prot);
-        let Backing::File(f, foff) = &vma.backing else {
-            return self.protect(run.clone(), host, true, false);
-        };
-        self.protect(run.clone(), 3, true, false)?;
-        self.copy_in(f, foff + (run.start - start), run)?;
-        if host != 3 {
-            self.protect(run.clone(), host, false, false)?;
-        }
-        Ok(())
-    }
-
     /// File content into pages that are writable now; beyond the end of the file they stay zero.
     pub(super) fn copy_in(&self, f: &MapFile, mut foff: u64, run: &Range<u64>) -> Result<()> {
-        let mut buf = vec![0u8; (run.end - run.start).min(64 << 10) as usize];
+        let mut buf = crate::fs::try_vec((run.end - run.start).min(64 << 10) as usize)?;
         let mut at = run.start;
         while at < run.end {
             let want = (run.end - at).min(buf.len() as u64) as usize;
@@ -154,7 +182,7 @@ impl Mm {
         loop {
             match self.slot.write(off, data) {
                 Ok(()) => return Ok(()),
-                Err(f) => self.handle_fault(f.off, Access::Write).map_err(|_| Errno::EFAULT)?,
+                Err(f) => self.handle_fault(f.off, Access::Write).map_err(FaultError::errno)?,
             }
         }
     }
@@ -166,7 +194,7 @@ impl Mm {
         loop {
             match self.slot.read(off, buf) {
                 Ok(()) => return Ok(()),
-                Err(f) => self.handle_fault(f.off, Access::Read).map_err(|_| Errno::EFAULT)?,
+                Err(f) => self.handle_fault(f.off, Access::Read).map_err(FaultError::errno)?,
             }
         }
     }

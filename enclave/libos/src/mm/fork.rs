@@ -3,8 +3,8 @@
 //! Invariants: the child has the same vmas at the same offsets; every private page the parent has is copied, except
 //! pristine file pages, which come again from the page cache; a parked page of the child's slot is overwritten or
 //! filled before the child runs.
-use super::budget::charge;
-use super::{Backing, Mm, PAGE, Vma, rights};
+use super::budget::admit;
+use super::{Backing, Mm, Vma, rights};
 use crate::errno::{Errno, Result};
 use alloc::sync::Arc;
 use core::ops::Range;
@@ -13,32 +13,30 @@ use occlum_rt::slot::Slot;
 impl Mm {
     /// A copy of this domain in another slot: same vmas, same offsets, resident pages copied.
     pub fn fork(&self) -> Result<Arc<Mm>> {
+        admit(self.inner.with(|i| i.vmas.len()) as u64 * 256)?;
         let child = Mm::new(self.affinity)?;
-        let vmas = self.vmas();
-        for (_, v) in &vmas {
+        for (start, v) in self.vmas() {
             if let (Some(region), false) = (&v.region, v.private_code) {
                 child.claim_entries((region.start(), v.end, region.id()));
             }
+            child.inner.with_mut(|i| i.vmas.insert(start, forked(&v)));
         }
-        child.inner.with_mut(|i| {
-            i.vmas = vmas.iter().map(|(s, v)| (*s, forked(v))).collect();
-            i.layout = self.layout();
-        });
-        for (start, vma) in &vmas {
-            child.settle_parked(*start, vma, false)?;
+        child.set_layout(self.layout());
+        for (start, vma) in self.vmas() {
+            child.settle_parked(start, &vma, false)?;
             if vma.is_shared() {
                 continue;
             }
             // Pages that the slot had and the parent has not: nobody overwrites them below.
             if rights(vma.prot) == 3 {
-                for held in child.resident_runs(*start..vma.end) {
+                for held in child.resident_runs(start..vma.end) {
                     for run in self.runs(held, false) {
-                        child.refill(*start, vma, run)?;
+                        child.refill(start, &vma, run)?;
                     }
                 }
             }
-            for run in self.resident_runs(*start..vma.end) {
-                self.copy_pages(&child, vma, run)?;
+            for run in self.resident_runs(start..vma.end) {
+                self.copy_pages(&child, &vma, run)?;
             }
         }
         child.hide_parked()?;
@@ -66,24 +64,16 @@ impl Mm {
         if host != 3 && !vma.private_code && matches!(vma.backing, Backing::File(..)) {
             return Ok(());
         }
-        if !charge(n / PAGE) {
-            return Err(Errno::ENOMEM);
-        }
-        child.count_pages((n / PAGE) as i64);
-        child.set_resident(run.clone(), true);
         if host == 0 {
             self.protect(run.clone(), 1, false, false)?;
         }
-        child.protect(run.clone(), 3, true, false)?;
-        let copied = Slot::copy(self.slot, run.start, child.slot, run.start, n);
+        let copied = child.add_pages(run.clone(), host, || {
+            Slot::copy(self.slot, run.start, child.slot, run.start, n).map_err(|_| Errno::EFAULT)
+        });
         if host == 0 {
-            self.protect(run.clone(), 0, false, false)?;
+            self.protect(run, 0, false, false)?;
         }
-        copied.map_err(|_| Errno::EFAULT)?;
-        if host != 3 {
-            child.protect(run, host, false, false)?;
-        }
-        Ok(())
+        copied
     }
 }
 

@@ -2,9 +2,9 @@
 //!
 //! Invariants: a range is unmapped before something else is mapped there; pages of a vma that goes are given back, or
 //! parked; host rights follow the vma's rights at once.
-use super::budget::{charge, uncharge};
+use super::budget::{admit, uncharge};
 use super::parked::{Held, Parked, UNMAP_PARK_MAX};
-use super::vma::{is_covered, is_free, overlapping, top_down};
+use super::vma::{is_covered, is_free, overlapping};
 use super::{Backing, Mm, PAGE, Vma, page_ceil, page_floor, rights};
 use crate::errno::{Errno, Result};
 use alloc::vec::Vec;
@@ -13,6 +13,10 @@ use occlum_linux_abi::mmap as mf;
 use occlum_rt::slot::Slot;
 use occlum_sfi_spec::domain::{EXEC_MAX, MAP_MAX, MAP_MIN};
 
+/// About what a mapping takes of the heap.
+const MAP_COST: u64 = 1 << 10;
+/// Most mappings of a domain (vm.max_map_count).
+const MAP_COUNT_MAX: usize = 65530;
 /// Anonymous mappings up to this size go below 2 GiB.
 pub(super) const LOW_MAX: u64 = 64 << 20;
 /// Libraries lie below this and position-independent programs above it: a prefetch reaches the table entries of both
@@ -27,6 +31,10 @@ impl Mm {
         let len = page_ceil(len);
         if len == 0 {
             return Err(Errno::EINVAL);
+        }
+        admit(MAP_COST)?;
+        if self.inner.with(|i| i.vmas.len()) >= MAP_COUNT_MAX {
+            return Err(Errno::ENOMEM);
         }
         let start = match at {
             Some(a) => a,
@@ -57,7 +65,7 @@ impl Mm {
     /// memory first above that.
     pub(super) fn choose(&self, hint: u64, len: u64, prot: u32, file: bool) -> Option<u64> {
         let hint = page_floor(hint);
-        self.inner.with(|i| {
+        self.inner.with_mut(|i| {
             if hint >= MAP_MIN
                 && hint.saturating_add(len) <= MAP_MAX
                 && (prot & mf::PROT_EXEC == 0 || hint + len <= EXEC_MAX)
@@ -67,15 +75,20 @@ impl Mm {
             }
             let low = LOW_BASE..EXEC_MAX - (1 << 20);
             let high = EXEC_MAX..MAP_MAX - (16 << 20);
-            let is_code = file || prot & mf::PROT_EXEC != 0;
-            let near =
-                if is_code && len <= LOW_MAX { top_down(&i.vmas, LOW_BASE..CODE_TOP, len) } else { None };
-            if near.is_some() || prot & mf::PROT_EXEC != 0 {
-                return near.or_else(|| top_down(&i.vmas, low, len));
+            let is_code = prot & mf::PROT_EXEC != 0;
+            if len <= LOW_MAX && (file || is_code) {
+                let near = i.search[2].find(&i.vmas, LOW_BASE..CODE_TOP, len);
+                if near.is_some() {
+                    return near;
+                }
+            }
+            if is_code {
+                return i.search[0].find(&i.vmas, low, len);
             }
             // Small anonymous memory goes low too: a JIT may make it executable later.
-            let (first, second) = if file || len <= LOW_MAX { (low, high) } else { (high, low) };
-            top_down(&i.vmas, first, len).or_else(|| top_down(&i.vmas, second, len))
+            let parts = [low, high];
+            let order = if file || len <= LOW_MAX { [0, 1] } else { [1, 0] };
+            order.into_iter().find_map(|n| i.search[n].find(&i.vmas, parts[n].clone(), len))
         })
     }
 
@@ -88,6 +101,7 @@ impl Mm {
         self.split(r.start);
         self.split(r.end);
         let gone: Vec<(u64, Vma)> = self.inner.with_mut(|i| {
+            i.search.iter_mut().for_each(|s| s.freed(r.end));
             let keys: Vec<u64> = i.vmas.range(r.clone()).map(|(k, _)| *k).collect();
             keys.iter().filter_map(|k| i.vmas.remove(k).map(|v| (*k, v))).collect()
         });
@@ -214,7 +228,10 @@ impl Mm {
         }
         let backing = vma.shifted(old - start);
         let to = self.map(fixed.then_some(new_addr), 0, new_len, vma.prot, backing)?;
-        self.move_pages(old, to, old_len.min(new_len), &vma)?;
+        if let Err(e) = self.move_pages(old, to, old_len.min(new_len), &vma) {
+            self.unmap(to..to + new_len)?;
+            return Err(e);
+        }
         self.unmap(old..old + old_len)?;
         Ok(to)
     }
@@ -229,16 +246,9 @@ impl Mm {
             if rights(vma.prot) == 0 {
                 self.protect(run.clone(), 1, false, false)?;
             }
-            if !charge(n / PAGE) {
-                return Err(Errno::ENOMEM);
-            }
-            self.count_pages((n / PAGE) as i64);
-            self.protect(dst..dst + n, 3, true, false)?;
-            Slot::copy(self.slot, run.start, self.slot, dst, n).map_err(|_| Errno::EFAULT)?;
-            if rights(vma.prot) != 3 {
-                self.protect(dst..dst + n, rights(vma.prot), false, false)?;
-            }
-            self.set_resident(dst..dst + n, true);
+            self.add_pages(dst..dst + n, rights(vma.prot), || {
+                Slot::copy(self.slot, run.start, self.slot, dst, n).map_err(|_| Errno::EFAULT)
+            })?;
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ mod shared;
 mod tables;
 mod vma;
 
-pub use budget::{budget, init};
+pub use budget::{admit, admit_last, available, give_way, in_use, taken, total};
 pub use fault::{Access, FaultError};
 pub use filemap::{after_truncate, after_write, before_read, before_truncate};
 pub use map::CODE_TOP;
@@ -35,7 +35,7 @@ use occlum_rt::bkl::BklCell;
 use occlum_rt::slot::Slot;
 use parked::{DIRTY_MAX, Held, Parked};
 use tables::{Affinity, Retained};
-use vma::find;
+use vma::{Search, find};
 
 /// Page size.
 pub const PAGE: u64 = 4096;
@@ -64,6 +64,8 @@ struct Inner {
     /// Bitmap of 64 pages by start / 256 KiB.
     resident: BTreeMap<u64, u64>,
     layout: Layout,
+    /// Where the search for free ranges goes on: below and above EXEC_MAX, below CODE_TOP.
+    search: [Search; 3],
 }
 
 /// A domain in use.
@@ -115,6 +117,7 @@ impl Mm {
                 vmas: BTreeMap::new(),
                 resident: BTreeMap::new(),
                 layout: Layout::default(),
+                search: [Search::default(); 3],
             }),
             peak_pages: BklCell::new(0),
             pages: BklCell::new(0),
@@ -148,9 +151,14 @@ impl Mm {
     pub fn mapped_bytes(&self) -> u64 {
         self.inner.with(|i| i.vmas.iter().map(|(s, v)| v.end - s).sum())
     }
-    /// The vmas in order.
-    pub fn vmas(&self) -> Vec<(u64, Vma)> {
-        self.inner.with(|i| i.vmas.iter().map(|(s, v)| (*s, v.clone())).collect())
+    /// The vmas in order. Each is looked up when it is its turn: there may be too many for one list.
+    pub fn vmas(&self) -> impl Iterator<Item = (u64, Vma)> {
+        let mut from = 0;
+        core::iter::from_fn(move || {
+            let found = self.inner.with(|i| i.vmas.range(from..).next().map(|(s, v)| (*s, v.clone())));
+            from = found.as_ref()?.1.end;
+            found
+        })
     }
     /// The vma that contains `off`.
     pub fn find(&self, off: u64) -> Option<(u64, Vma)> {

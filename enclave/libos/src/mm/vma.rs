@@ -182,7 +182,29 @@ pub(super) fn is_covered(vmas: &BTreeMap<u64, Vma>, r: Range<u64>) -> bool {
     }
     at >= r.end
 }
-pub(super) fn top_down(vmas: &BTreeMap<u64, Vma>, r: Range<u64>, len: u64) -> Option<u64> {
+/// What is known of free ranges in one part of the domain: above `from` there is none of `len` bytes or more.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Search {
+    from: u64,
+    len: u64,
+}
+impl Search {
+    /// Finds the highest free range of `len` bytes in `r`, which is always the same for one `Search`.
+    pub(super) fn find(&mut self, vmas: &BTreeMap<u64, Vma>, r: Range<u64>, len: u64) -> Option<u64> {
+        let end = if self.len != 0 && len >= self.len { self.from.min(r.end) } else { r.end };
+        let start = top_down(vmas, r.start..end, len)?;
+        *self = Self { from: start, len };
+        Some(start)
+    }
+    /// Something below `end` was unmapped.
+    pub(super) fn freed(&mut self, end: u64) {
+        if end > self.from {
+            self.len = 0;
+        }
+    }
+}
+
+fn top_down(vmas: &BTreeMap<u64, Vma>, r: Range<u64>, len: u64) -> Option<u64> {
     let mut end = r.end;
     loop {
         let start = end.checked_sub(len).filter(|s| *s >= r.start)?;

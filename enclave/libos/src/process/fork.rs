@@ -52,11 +52,11 @@ pub fn new_init(files: Arc<FileTable>, fs: Arc<FsContext>, cred: Cred) -> Result
         stopped: BklCell::new(None),
         job_event: BklCell::new(None),
         cont_event: WaitQueue::new(),
-        exit_signal: signo::SIGCHLD as i32,
+        exit_signal: BklCell::new(signo::SIGCHLD as i32),
         exe: BklCell::new(Vec::new()),
         rlimits: BklCell::new(default_rlimits()),
         times: BklCell::new(Times::default()),
-        itimer: BklCell::new((0, 0)),
+        timers: BklCell::default(),
         execed: BklCell::new(true),
         start_ns: crate::time::monotonic_ns(),
         subreaper: BklCell::new(false),
@@ -98,7 +98,10 @@ pub struct CloneRequest {
     pub tls: u64,
 }
 
-pub(super) fn check_clone(r: &CloneRequest) -> Result<()> {
+/// About what a process with its descriptors and mappings takes of the heap, at first.
+const TASK_COST: u64 = 32 << 10;
+
+fn check_clone(r: &CloneRequest) -> Result<()> {
     let f = r.flags;
     let has = |bit: u64| f & bit != 0;
     if has(cl::CLONE_SIGHAND) && !has(cl::CLONE_VM) || has(cl::CLONE_THREAD) && !has(cl::CLONE_SIGHAND) {
@@ -123,6 +126,7 @@ pub(super) fn check_clone(r: &CloneRequest) -> Result<()> {
 /// Creates a thread or a process as asked; returns its id to the caller.
 pub fn do_clone(r: &CloneRequest) -> Result<i32> {
     check_clone(r)?;
+    crate::mm::admit(TASK_COST)?;
     let me = current();
     let child = if r.flags & cl::CLONE_THREAD != 0 { clone_thread(&me)? } else { clone_process(&me, r)? };
     let tid = child.tid;
@@ -159,7 +163,7 @@ pub(super) fn clone_process(me: &Arc<Task>, r: &CloneRequest) -> Result<Arc<Task
     let mm = current_mm();
     let mm = if r.flags & cl::CLONE_VM != 0 { mm } else { mm.fork()? };
     let files = p.files();
-    let files = if r.flags & cl::CLONE_FILES != 0 { files } else { files.dup_all() };
+    let files = if r.flags & cl::CLONE_FILES != 0 { files } else { files.dup_all()? };
     let fs = p.fs();
     let fs = if r.flags & cl::CLONE_FS != 0 { fs } else { fs.dup() };
     let parent =
@@ -183,11 +187,15 @@ pub(super) fn clone_process(me: &Arc<Task>, r: &CloneRequest) -> Result<Arc<Task
         stopped: BklCell::new(None),
         job_event: BklCell::new(None),
         cont_event: WaitQueue::new(),
-        exit_signal: r.exit_signal,
+        // A sibling: the parent gets what it expects of this process, not what this process chooses.
+        exit_signal: BklCell::new(match r.flags & cl::CLONE_PARENT {
+            0 => r.exit_signal,
+            _ => p.exit_signal.get(),
+        }),
         exe: BklCell::new(p.exe.with(Clone::clone)),
         rlimits: BklCell::new(p.rlimits.get()),
         times: BklCell::new(Times::default()),
-        itimer: BklCell::new((0, 0)),
+        timers: BklCell::default(),
         execed: BklCell::new(false),
         start_ns: crate::time::monotonic_ns(),
         subreaper: BklCell::new(false),

@@ -38,6 +38,11 @@ pub fn with_current<R>(f: impl FnOnce(&Task) -> R) -> Option<R> {
     TASKS.with(|t| Some(f(t.get(usize::try_from(index).ok()?)?.as_ref()?)))
 }
 
+/// Threads alive.
+pub fn task_count() -> usize {
+    TASKS.with(|t| t.iter().flatten().count())
+}
+
 /// A pid not in use by a process, thread, group or session. EAGAIN when there is none.
 pub(super) fn alloc_pid() -> Result<i32> {
     let max = pid_max();
@@ -91,6 +96,7 @@ pub(super) fn new_task(process: &Arc<Process>, tid: i32) -> Result<Arc<Task>> {
         rip_known: BklCell::new(true),
         comm: BklCell::new([0; 16]),
         vfork_done: BklCell::new(None),
+        cpu_ns: BklCell::new(0),
         on_cpu_since: BklCell::new(crate::time::monotonic_ns()),
         must_exit: BklCell::new(None),
     });

@@ -11,13 +11,14 @@ mod wait;
 
 pub use exit::{begin_group_exit, exit_task, kill_other_threads, wake_for_signal};
 pub use fork::{CloneRequest, VforkGate, do_clone, new_init, release_vfork};
-pub use ids::{init, pid_max, try_current, with_current};
+pub use ids::{init, pid_max, task_count, try_current, with_current};
 pub use wait::{WaitFor, Waited, do_wait};
 
 use crate::fs::{FileTable, FsContext};
 use crate::mm::Mm;
 use crate::sched::WaitQueue;
 use crate::signal::{Pending, SigActions};
+use crate::timers::Timers;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use ids::{PIDS, TASKS};
@@ -74,6 +75,8 @@ pub struct Task {
     pub comm: BklCell<[u8; 16]>,
     /// Woken when a vfork child lets go of its parent's memory.
     pub vfork_done: BklCell<Option<Arc<VforkGate>>>,
+    /// ns on a vCPU, without the time since `on_cpu_since`.
+    pub cpu_ns: BklCell<u64>,
     /// When it last got a vCPU, CLOCK_MONOTONIC ns.
     pub on_cpu_since: BklCell<u64>,
     /// Asked to end with this status (exit, exec from another thread).
@@ -150,15 +153,15 @@ pub struct Process {
     /// Woken by SIGCONT and SIGKILL.
     pub cont_event: WaitQueue,
     /// Signal that tells the parent about the end.
-    pub exit_signal: i32,
+    pub exit_signal: BklCell<i32>,
     /// Program path.
     pub exe: BklCell<Vec<u8>>,
     /// Resource limits: (soft, hard) by RLIMIT_ number.
     pub rlimits: BklCell<[(u64, u64); 16]>,
     /// CPU times.
     pub times: BklCell<Times>,
-    /// ITIMER_REAL: (next expiry ns or 0, interval ns).
-    pub itimer: BklCell<(u64, u64)>,
+    /// Interval timers, POSIX timers, the look at CPU timers.
+    pub timers: BklCell<Timers>,
     /// Has called exec since fork (setpgid's EACCES).
     pub execed: BklCell<bool>,
     /// Start, CLOCK_MONOTONIC ns.
@@ -226,6 +229,12 @@ impl Process {
     pub fn rlimit(&self, which: usize) -> u64 {
         self.rlimits.with(|r| r.get(which).map_or(u64::MAX, |l| l.0))
     }
+    /// CPU time of all its threads up to now.
+    pub fn cpu_now(&self) -> u64 {
+        let tasks = self.tasks.with(Clone::clone);
+        tasks.iter().filter(|t| t.state.get() == TaskState::Running).for_each(|t| t.charge_cpu());
+        self.times.get().cpu_ns
+    }
     /// First task (the leader while it lives).
     pub fn main_task(&self) -> Option<Arc<Task>> {
         self.tasks.with(|t| t.first().cloned())
@@ -241,7 +250,21 @@ impl Task {
     pub fn charge_cpu(&self) {
         let now = crate::time::monotonic_ns();
         let since = self.on_cpu_since.replace(now);
-        self.process.times.with_mut(|t| t.cpu_ns += now.saturating_sub(since));
+        let ran = now.saturating_sub(since);
+        self.cpu_ns.with_mut(|n| *n += ran);
+        self.process.times.with_mut(|t| t.cpu_ns += ran);
+    }
+    /// The task gets a vCPU: from now on its time counts.
+    pub fn start_cpu(&self) {
+        self.on_cpu_since.set(crate::time::monotonic_ns());
+        crate::timers::on_run(&self.process);
+    }
+    /// CPU time up to now.
+    pub fn cpu_now(&self) -> u64 {
+        if self.state.get() == TaskState::Running {
+            self.charge_cpu();
+        }
+        self.cpu_ns.get()
     }
     /// Any task by tid.
     pub fn by_tid(tid: i32) -> Option<Arc<Task>> {

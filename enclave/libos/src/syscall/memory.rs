@@ -58,7 +58,7 @@ fn within_address_limit(mm: &crate::mm::Mm, more: u64) -> Result<()> {
 
 fn overlaps(mm: &crate::mm::Mm, addr: u64, len: u64) -> bool {
     let end = addr.saturating_add(page_ceil(len));
-    mm.vmas().iter().any(|(s, v)| *s < end && v.end > addr)
+    mm.vmas().any(|(s, v)| s < end && v.end > addr)
 }
 
 /// /dev/zero: mapping it gives anonymous memory.

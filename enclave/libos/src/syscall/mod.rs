@@ -9,6 +9,7 @@ pub mod proc;
 pub mod signals;
 pub mod table;
 pub mod time;
+pub mod timers;
 
 use crate::code::{self, CodeError};
 use crate::errno::{Errno, Result};
@@ -157,6 +158,11 @@ fn memory_signal(t: &Arc<Task>, at: u64, f: FaultError, error_code: u64) {
     signal::force(t, sig as i32, info);
 }
 
+/// There is no memory for what the task must have to go on.
+pub fn kill_for_memory(t: &Arc<Task>) {
+    memory_signal(t, 0, FaultError::OutOfMemory, 0);
+}
+
 /// Brings an interrupted task to its original state; a state that can't be mapped kills the process.
 fn to_original(t: &Arc<Task>, translated: u64) -> bool {
     t.resolve.set(true);
@@ -258,6 +264,18 @@ fn land_on(t: &Arc<Task>, kind: Kind, off: u32) {
     memory_signal(t, u64::from(off), f, 0x14);
 }
 
+/// The LibOS's own memory is nearly used up, by what no limit stopped: the process that asks for more ends. False:
+/// there was something to free.
+#[cold]
+fn out_of_memory(t: &Arc<Task>) -> bool {
+    crate::mm::give_way();
+    let low = !occlum_rt::mem::heap_recovered();
+    if low {
+        kill_for_memory(t);
+    }
+    low
+}
+
 /// One system call of the current task.
 fn syscall(t: &Arc<Task>) {
     t.resolve.set(false);
@@ -266,6 +284,9 @@ fn syscall(t: &Arc<Task>) {
     // What `syscall` leaves in rcx and r11; the stub had other use for them.
     r.set_gpr(1, u64::from(r.rip()));
     r.set_gpr(11, r.rflags());
+    if occlum_rt::mem::heap_is_low() && out_of_memory(t) {
+        return;
+    }
     let nr = r.gpr(0);
     let args = [r.gpr(7), r.gpr(6), r.gpr(2), r.gpr(10), r.gpr(8), r.gpr(9)];
     let result = dispatch(t, nr, &args);

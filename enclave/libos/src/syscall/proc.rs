@@ -337,6 +337,7 @@ pub fn sys_set_tid_address(a: &[u64; 6]) -> Result<usize> {
 
 /// prlimit64(pid, resource, new, old)
 pub fn sys_prlimit64(a: &[u64; 6]) -> Result<usize> {
+    const RLIMIT_CPU: usize = 0;
     let p = by_pid_or_self(a[0])?;
     let which = a[1] as usize;
     if which >= 16 {
@@ -352,6 +353,9 @@ pub fn sys_prlimit64(a: &[u64; 6]) -> Result<usize> {
             return Err(Errno::EPERM);
         }
         p.rlimits.with_mut(|r| r[which] = (soft, hard));
+        if which == RLIMIT_CPU && soft.min(hard) != u64::MAX {
+            crate::timers::cpu_timers_changed(&p);
+        }
     }
     if a[3] != 0 {
         write_val(a[3], old.0)?;

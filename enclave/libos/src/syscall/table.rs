@@ -1,6 +1,6 @@
 //! THE system-call table: number, name, argument types, handler, how far supported. Dispatch, `--strace` and the
 //! generated documentation read it; a call that is not here is ENOSYS and counted.
-use super::{futex, memory, misc, proc, signals, time};
+use super::{futex, memory, misc, proc, signals, time, timers};
 use crate::errno::Result;
 use crate::fs::syscall as fs;
 use occlum_linux_abi::nr;
@@ -210,6 +210,11 @@ table! {
     TIME time(at: ptr) => time::sys_time;
     ALARM alarm(seconds: uint) => time::sys_alarm;
     SETITIMER setitimer(which: int, new: ptr, old: ptr) => time::sys_setitimer;
+    TIMER_CREATE timer_create(clock: int, event: ptr, id: ptr) => timers::sys_timer_create;
+    TIMER_SETTIME timer_settime(id: int, flags: flags, new: ptr, old: ptr) => timers::sys_timer_settime;
+    TIMER_GETTIME timer_gettime(id: int, value: ptr) => timers::sys_timer_gettime;
+    TIMER_GETOVERRUN timer_getoverrun(id: int) => timers::sys_timer_getoverrun;
+    TIMER_DELETE timer_delete(id: int) => timers::sys_timer_delete;
     GETITIMER getitimer(which: int, value: ptr) => time::sys_getitimer;
     GETRUSAGE getrusage(who: int, usage: ptr) => time::sys_getrusage;
     TIMES times(buf: ptr) => time::sys_times;

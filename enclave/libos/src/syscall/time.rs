@@ -1,9 +1,11 @@
 //! Clocks, sleeping, interval timers, CPU times.
 use crate::errno::{Errno, Result};
-use crate::process::{current, current_process};
+use crate::process::{Process, Task, current, current_process};
 use crate::sched::WaitQueue;
 use crate::time::{monotonic_ns, realtime_ns};
+use crate::timers::{self, Clock, Itimer};
 use crate::uaccess::{read_val, write_bytes, write_val};
+use alloc::sync::Arc;
 
 const NS: u64 = 1_000_000_000;
 
@@ -21,22 +23,33 @@ pub fn write_timespec(at: u64, ns: u64) -> Result<()> {
     write_val(at + 8, ns % NS)
 }
 
-fn clock(id: u64) -> Result<u64> {
+/// What a clock id measures. Negative ids are CPU clocks of a process or thread: `!pid << 3`, 4 for a thread, kind.
+pub fn clock_of(id: u64) -> Result<Clock> {
+    let me = current();
     match id as i32 {
-        0 | 5 | 8 | 11 => Ok(realtime_ns()),
-        1 | 4 | 6 | 7 | 9 => Ok(monotonic_ns()),
-        2 => Ok(cpu_ns()),
-        3 => Ok(cpu_ns()),
-        id if id < 0 => Ok(cpu_ns()),
+        0 | 5 | 8 | 11 => Ok(Clock::Real),
+        1 | 4 | 6 | 7 | 9 => Ok(Clock::Mono),
+        2 => Ok(Clock::Process(me.process.pid)),
+        3 => Ok(Clock::Thread(me.tid)),
+        id if id < 0 && id & 3 != 3 => match (!(id >> 3), id & 4 != 0) {
+            (0, false) => Ok(Clock::Process(me.process.pid)),
+            (0, true) => Ok(Clock::Thread(me.tid)),
+            (pid, false) => Process::by_pid(pid).map(|p| Clock::Process(p.pid)).ok_or(Errno::EINVAL),
+            (tid, true) => Task::by_tid(tid)
+                .filter(|t| Arc::ptr_eq(&t.process, &me.process))
+                .map(|t| Clock::Thread(t.tid))
+                .ok_or(Errno::EINVAL),
+        },
         _ => Err(Errno::EINVAL),
     }
+}
+fn clock(id: u64) -> Result<u64> {
+    clock_of(id).map(Clock::now)
 }
 
 /// CPU time of the process so far.
 fn cpu_ns() -> u64 {
-    let me = current();
-    me.charge_cpu();
-    me.process.times.get().cpu_ns
+    current_process().cpu_now()
 }
 
 /// clock_gettime(clock, ts)
@@ -99,41 +112,63 @@ pub fn sys_nanosleep(a: &[u64; 6]) -> Result<usize> {
 /// clock_nanosleep(clock, flags, req, rem)
 pub fn sys_clock_nanosleep(a: &[u64; 6]) -> Result<usize> {
     let ns = read_timespec(a[2])?;
-    let now = clock(a[0])?;
-    let left = if a[1] & 1 != 0 { ns.saturating_sub(now) } else { ns };
+    let clock = clock_of(a[0])?;
+    if matches!(clock, Clock::Thread(_)) {
+        return Err(Errno::EINVAL);
+    }
+    let now = clock.now();
+    let until = if a[1] & 1 != 0 { ns } else { now.saturating_add(ns) };
     let remain = if a[1] & 1 != 0 { 0 } else { a[3] };
-    if left == 0 {
+    if until <= now {
         return Ok(0);
     }
-    sleep_until(monotonic_ns().saturating_add(left), remain)
+    if clock.is_cpu() {
+        return sleep_cpu(clock, until);
+    }
+    sleep_until(monotonic_ns().saturating_add(until - now), remain)
+}
+/// Sleeps until other threads used up CPU time: looks whenever they may have.
+fn sleep_cpu(clock: Clock, until: u64) -> Result<usize> {
+    loop {
+        let now = clock.now();
+        if now >= until {
+            return Ok(0);
+        }
+        let wait = ((until - now) / u64::from(occlum_rt::vcpu::count())).max(1_000_000);
+        sleep_until(monotonic_ns().saturating_add(wait), 0)?;
+    }
 }
 /// alarm(seconds)
 pub fn sys_alarm(a: &[u64; 6]) -> Result<usize> {
-    let (left, _) = crate::signal::set_itimer(&current_process(), u64::from(a[0] as u32) * NS, 0);
+    let p = current_process();
+    let (left, _) = timers::set_itimer(&p, Itimer::Real, u64::from(a[0] as u32) * NS, 0);
     Ok(left.div_ceil(NS) as usize)
 }
-/// setitimer(which, new, old): ITIMER_REAL.
-pub fn sys_setitimer(a: &[u64; 6]) -> Result<usize> {
-    if a[0] > 2 {
+fn itimer(which: u64) -> Result<Itimer> {
+    match which as i32 {
+        0 => Ok(Itimer::Real),
+        1 => Ok(Itimer::Virtual),
+        2 => Ok(Itimer::Prof),
+        _ => Err(Errno::EINVAL),
+    }
+}
+/// A timeval as ns.
+fn read_timeval(at: u64) -> Result<u64> {
+    let (s, us): (i64, i64) = (read_val(at)?, read_val(at + 8)?);
+    if s < 0 || !(0..1_000_000).contains(&us) {
         return Err(Errno::EINVAL);
     }
-    if a[0] != 0 {
-        return Err(Errno::ENOSYS);
-    }
-    let tv = |at: u64| -> Result<u64> {
-        let (s, us): (i64, i64) = (read_val(at)?, read_val(at + 8)?);
-        if s < 0 || !(0..1_000_000).contains(&us) {
-            return Err(Errno::EINVAL);
-        }
-        Ok(s as u64 * NS + us as u64 * 1000)
-    };
-    let (interval, value) = if a[1] == 0 { (0, 0) } else { (tv(a[1])?, tv(a[1] + 16)?) };
-    let (left, old) = crate::signal::set_itimer(&current_process(), value, interval);
-    write_itimer(a[2], left, old)
+    Ok((s as u64).saturating_mul(NS).saturating_add(us as u64 * 1000))
 }
-fn write_itimer(at: u64, left: u64, interval: u64) -> Result<usize> {
+/// setitimer(which, new, old)
+pub fn sys_setitimer(a: &[u64; 6]) -> Result<usize> {
+    let which = itimer(a[0])?;
+    let (every, value) = if a[1] == 0 { (0, 0) } else { (read_timeval(a[1])?, read_timeval(a[1] + 16)?) };
+    write_itimer(a[2], timers::set_itimer(&current_process(), which, value, every))
+}
+fn write_itimer(at: u64, (left, every): (u64, u64)) -> Result<usize> {
     if at != 0 {
-        for (i, ns) in [interval, left].iter().enumerate() {
+        for (i, ns) in [every, left].iter().enumerate() {
             write_val(at + 16 * i as u64, ns / NS)?;
             write_val(at + 16 * i as u64 + 8, ns % NS / 1000)?;
         }
@@ -142,12 +177,7 @@ fn write_itimer(at: u64, left: u64, interval: u64) -> Result<usize> {
 }
 /// getitimer(which, value)
 pub fn sys_getitimer(a: &[u64; 6]) -> Result<usize> {
-    if a[0] > 2 {
-        return Err(Errno::EINVAL);
-    }
-    let (at, interval) = if a[0] == 0 { current_process().itimer.get() } else { (0, 0) };
-    let left = if at == 0 { 0 } else { at.saturating_sub(monotonic_ns()).max(1000) };
-    write_itimer(a[1], left, interval)
+    write_itimer(a[1], timers::get_itimer(&current_process(), itimer(a[0])?))
 }
 
 /// struct rusage with user time only.

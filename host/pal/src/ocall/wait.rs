@@ -156,10 +156,32 @@ fn remaining(deadline: u64) -> Option<libc::timespec> {
     Some(libc::timespec { tv_sec: (left / 1_000_000_000) as i64, tv_nsec: (left % 1_000_000_000) as i64 })
 }
 
-pub(super) fn clock(out: &mut [u8]) -> i64 {
+/// Ticks within which the clocks are read together (about a microsecond), and how often that is tried.
+const MOMENT: u64 = 4000;
+const ATTEMPTS: u32 = 50;
+
+/// CLOCK_REALTIME, CLOCK_MONOTONIC and the counter, of one moment: a thread that is preempted between them reads again,
+/// because the enclave takes its clock's rate from two such readings that are a millisecond apart.
+fn moment() -> [u64; 3] {
     // SAFETY: 1. rdtsc reads a counter.
-    let tsc = unsafe { core::arch::x86_64::_rdtsc() };
-    let words = [now(libc::CLOCK_REALTIME), now(libc::CLOCK_MONOTONIC), tsc];
+    let tsc = || unsafe { core::arch::x86_64::_rdtsc() };
+    let (mut best, mut spread) = ([0; 3], u64::MAX);
+    for _ in 0..ATTEMPTS {
+        let before = tsc();
+        let (real, monotonic) = (now(libc::CLOCK_REALTIME), now(libc::CLOCK_MONOTONIC));
+        let took = tsc().saturating_sub(before);
+        if took < spread {
+            (best, spread) = ([real, monotonic, before + took / 2], took);
+        }
+        if spread <= MOMENT {
+            break;
+        }
+    }
+    best
+}
+
+pub(super) fn clock(out: &mut [u8]) -> i64 {
+    let words = moment();
     for (chunk, w) in out.chunks_exact_mut(8).zip(words) {
         chunk.copy_from_slice(&w.to_le_bytes());
     }
@@ -220,6 +242,7 @@ pub fn drop_timer() {
 mod tests {
     use super::{HostEvents, Waiter, now};
     use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     /// What the LibOS keeps under its lock.
     #[derive(Default)]
@@ -258,6 +281,31 @@ mod tests {
         if wake {
             waiter.wake(0);
         }
+    }
+
+    #[test]
+    fn clocks_are_read_at_one_moment() {
+        let (stop, busy) = (AtomicBool::new(false), 2 * std::thread::available_parallelism().unwrap().get());
+        std::thread::scope(|scope| {
+            for _ in 0..busy {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        spin(1000);
+                    }
+                });
+            }
+            let end = now(libc::CLOCK_MONOTONIC) + 1_000_000_000;
+            let readings: Vec<_> = std::iter::repeat_with(super::moment)
+                .take_while(|[_, monotonic, _]| *monotonic < end)
+                .collect();
+            stop.store(true, Ordering::Relaxed);
+            let ([_, ns0, tsc0], [_, ns1, tsc1]) = (readings[0], readings[readings.len() - 1]);
+            let rate = (ns1 - ns0) as f64 / (tsc1 - tsc0) as f64;
+            for [_, ns, tsc] in &readings {
+                let off = (ns - ns0) as f64 - (tsc - tsc0) as f64 * rate;
+                assert!(off.abs() < 100_000.0, "a reading is {off} ns off");
+            }
+        });
     }
 
     fn spin(n: u32) {

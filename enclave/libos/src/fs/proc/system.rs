@@ -14,6 +14,7 @@ pub const FILES: &[SystemFile] = &[
     ("filesystems", filesystems),
     ("loadavg", loadavg),
     ("meminfo", meminfo),
+    ("occlum", resources),
     ("mounts", || mounts(false)),
     ("stat", stat),
     ("sys/fs/file-max", || b"1048576\n".to_vec()),
@@ -79,8 +80,7 @@ fn loadavg() -> Vec<u8> {
     format!("0.00 0.00 0.00 1/{} {last}\n", all.len()).into_bytes()
 }
 fn meminfo() -> Vec<u8> {
-    let (total, free) = crate::mm::budget();
-    let (total, free) = (total * 4, free * 4);
+    let (total, free) = (crate::mm::total() * 4, crate::mm::available() * 4);
     let cached = super::super::pages::cached_bytes() / 1024;
     let rows = [
         ("MemTotal:", total),
@@ -96,6 +96,22 @@ fn meminfo() -> Vec<u8> {
         ("Hugepagesize:", 2048),
     ];
     rows.iter().map(|(k, v)| format!("{k:<16}{v:8} kB\n")).collect::<String>().into_bytes()
+}
+/// What of the enclave is in use: /proc/occlum, the LibOS's own. A test compares it before and after.
+fn resources() -> Vec<u8> {
+    let (slots, arena) = crate::mm::in_use();
+    let cached = super::super::pages::cached_bytes();
+    let rows = [
+        ("available_kb", crate::mm::available() * 4),
+        ("taken_kb", crate::mm::taken() * 4),
+        ("heap_kb", (occlum_rt::mem::heap_live() - cached) / 1024),
+        ("slots", slots),
+        ("shared_pages", arena),
+        ("processes", Process::all().len() as u64),
+        ("tasks", crate::process::task_count() as u64),
+        ("open_files", super::super::file::open_count()),
+    ];
+    rows.iter().map(|(k, v)| format!("{k} {v}\n")).collect::<String>().into_bytes()
 }
 /// /proc/mounts; `info` gives /proc/self/mountinfo's form.
 pub fn mounts(info: bool) -> Vec<u8> {

@@ -98,7 +98,7 @@ struct Area {
 }
 fn areas(p: P) -> Vec<Area> {
     let Some(mm) = p.mm() else { return Vec::new() };
-    let list = mm.vmas();
+    let list: Vec<_> = mm.vmas().collect();
     list.iter()
         .map(|(start, v)| Area { start: *start, line: area_line(*start, v), kib: (v.end - start) / 1024 })
         .collect()

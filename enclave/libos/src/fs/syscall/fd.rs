@@ -151,7 +151,7 @@ fn set_lock(f: &OpenFile, cmd: u32, off: u64) -> Result<usize> {
         0 if !f.can_read() => return Err(EBADF),
         1 if !f.can_write() => return Err(EBADF),
         2 => {
-            locks::unlock(id, &want);
+            locks::unlock(id, &want)?;
             return Ok(0);
         }
         _ => {}
@@ -169,7 +169,7 @@ pub fn sys_flock(a: &Args) -> Result<usize> {
     match op & !LOCK_NB {
         1 => locks::lock(id, &lock(false), op & LOCK_NB == 0)?,
         2 => locks::lock(id, &lock(true), op & LOCK_NB == 0)?,
-        8 => locks::unlock(id, &lock(false)),
+        8 => locks::unlock(id, &lock(false))?,
         _ => return Err(EINVAL),
     }
     Ok(0)

@@ -1,0 +1,25 @@
+"""Memory that ends: in every step of making a process, and in the LibOS itself. Nothing is lost, neighbours work on.
+
+No native run to compare with: a machine this small does not exist. The guest checks every errno and every signal, and
+compares what /proc/occlum counts (pages, heap, slots, processes, tasks, open files) before and after.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from framework import cc, enclave
+
+SOURCE = Path(__file__).parent / "src" / "exhaust.c"
+CLEAN = "slots +0 shared pages +0 processes +0 tasks +0 files +0\nneighbour: exit 42\n"
+
+
+@pytest.mark.parametrize("memory", ["32M", "37M", "64M"])
+@pytest.mark.parametrize("case", ["pages_run_out", "the_libos_runs_out"])
+def test_everything_comes_back(case: str, memory: str) -> None:
+    program = cc(SOURCE, "-static", "-pthread", "-w")
+    result = enclave([program, case], timeout=120, options=["-m", memory])
+    assert (result.returncode, result.text) == (0, CLEAN), result.errors[-2000:]
+    assert "panicked" not in result.errors
