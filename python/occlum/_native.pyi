@@ -1,6 +1,7 @@
 """What host/native exports; keep equal to host/native/src/lib.rs."""
 
 from collections.abc import Sequence
+from os import PathLike
 from typing import Literal, final
 
 __all__ = [
@@ -12,8 +13,11 @@ __all__ = [
     "LaunchParams",
     "NativeError",
     "Outcome",
+    "Verified",
+    "Violation",
     "measure",
     "run",
+    "verify_file",
 ]
 
 FLAG_STRACE: int
@@ -74,3 +78,37 @@ def run(
     strace_fd: int | None = None,
     timeout_s: float | None = None,
 ) -> Outcome: ...
+
+@final
+class Violation:
+    @property
+    def offset(self) -> int: ...
+    @property
+    def address(self) -> int: ...
+    @property
+    def code(self) -> bytes: ...
+    @property
+    def disassembly(self) -> str: ...
+    @property
+    def check(self) -> str: ...
+    @property
+    def invariant(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+
+@final
+class Verified:
+    @property
+    def kind(self) -> Literal["accepted", "refused", "skipped"]: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def fragments(self) -> int: ...
+    @property
+    def source_bytes(self) -> int: ...
+    @property
+    def code_bytes(self) -> int: ...
+    @property
+    def violation(self) -> Violation | None: ...
+
+def verify_file(path: str | PathLike[str]) -> Verified: ...

@@ -1,4 +1,4 @@
-//! `occlum._native`: the Python face of `host/pal`. Conversions only, no policy.
+//! `occlum._native`: the Python face of `host/pal` and of the verifier (`verify`). Conversions only, no policy.
 //!
 //! Neighbours: `host/pal` below, `python/occlum` above (its `_native.pyi` describes this module; keep the two equal).
 //! Invariants: the GIL is released while an enclave runs; every error becomes `NativeError` with pal's own message; no
@@ -9,7 +9,10 @@ use occlum_pal as pal;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use std::path::PathBuf;
 use std::time::Duration;
+
+mod verify;
 
 pyo3::create_exception!(_native, NativeError, PyRuntimeError, "The enclave could not be measured or run.");
 
@@ -139,10 +142,66 @@ fn run(
     Ok(Outcome::from_pal(py, outcome))
 }
 
+/// The first thing that the verifier refused in a file.
+#[pyclass(frozen, get_all, module = "occlum._native")]
+struct Violation {
+    /// Offset of the program's code that was translated.
+    offset: u32,
+    /// Address of the refused instruction in the code cache.
+    address: u32,
+    /// Its bytes.
+    code: Py<PyBytes>,
+    disassembly: String,
+    /// Name of the check that failed, and the invariant that it serves.
+    check: String,
+    invariant: String,
+    reason: &'static str,
+}
+
+/// What became of a file.
+#[pyclass(frozen, get_all, module = "occlum._native")]
+struct Verified {
+    /// "accepted", "refused" or "skipped".
+    kind: &'static str,
+    /// Why it was skipped; empty otherwise.
+    reason: &'static str,
+    fragments: u64,
+    source_bytes: u64,
+    code_bytes: u64,
+    violation: Option<Py<Violation>>,
+}
+
+/// Translates everything executable in an ELF file and verifies what comes out.
+#[pyfunction]
+fn verify_file(py: Python<'_>, path: PathBuf) -> PyResult<Verified> {
+    let report = py.detach(|| verify::file(&path))?;
+    let violation = report.violation.map(|v| {
+        let code = PyBytes::new(py, &v.bytes).unbind();
+        let (offset, address, disassembly) = (v.offset, v.address, v.disassembly);
+        let (check, invariant, reason) = (v.check, v.invariant, v.reason);
+        Py::new(py, Violation { offset, address, code, disassembly, check, invariant, reason })
+    });
+    let kind = match (&violation, report.skipped) {
+        (Some(_), _) => "refused",
+        (None, Some(_)) => "skipped",
+        (None, None) => "accepted",
+    };
+    Ok(Verified {
+        kind,
+        reason: report.skipped.unwrap_or_default(),
+        fragments: report.fragments,
+        source_bytes: report.source_bytes,
+        code_bytes: report.code_bytes,
+        violation: violation.transpose()?,
+    })
+}
+
 #[pymodule]
 mod _native {
     #[pymodule_export]
-    use super::{LaunchOptions, LaunchParams, NativeError, Outcome, measure, run};
+    use super::{
+        LaunchOptions, LaunchParams, NativeError, Outcome, Verified, Violation, measure, run, verify_file,
+    };
 
     #[pymodule_export]
     const FLAG_STRACE: u32 = super::abi::FLAG_STRACE;

@@ -22,6 +22,7 @@ EXIT_INTERRUPTED = 130
 COMMANDS = {
     "print": ("print_", "Print facts about the enclave, such as its measurement."),
     "try": ("try_", "Run a program of this machine in a fresh enclave."),
+    "verify": ("verify", "Check that programs can be confined, without running them."),
     "version": ("version", "Print the version."),
 }
 
