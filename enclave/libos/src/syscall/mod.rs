@@ -53,10 +53,7 @@ fn go_inside(me: &Arc<Task>) -> Left {
     }
     crate::sched::leaving_kernel();
     match enter_guest() {
-        Exit::Syscall => {
-            syscall(me);
-            return Left::SystemCall;
-        }
+        Exit::Syscall => return syscall(me),
         Exit::Link(index) => follow(me, code::link(&current_mm(), index)),
         Exit::MissRet(target) => follow_miss(me, Kind::Ret, target),
         Exit::MissCall(target) => follow_miss(me, Kind::Call, target),
@@ -277,7 +274,7 @@ fn out_of_memory(t: &Arc<Task>) -> bool {
 }
 
 /// One system call of the current task.
-fn syscall(t: &Arc<Task>) {
+fn syscall(t: &Arc<Task>) -> Left {
     t.resolve.set(false);
     t.rip_known.set(true);
     let r = &t.rt;
@@ -285,7 +282,7 @@ fn syscall(t: &Arc<Task>) {
     r.set_gpr(1, u64::from(r.rip()));
     r.set_gpr(11, r.rflags());
     if occlum_rt::mem::heap_is_low() && out_of_memory(t) {
-        return;
+        return Left::Otherwise;
     }
     let nr = r.gpr(0);
     let args = [r.gpr(7), r.gpr(6), r.gpr(2), r.gpr(10), r.gpr(8), r.gpr(9)];
@@ -300,6 +297,7 @@ fn syscall(t: &Arc<Task>) {
         t.resolve.set(true);
         signal::deliver(t, interrupted);
     }
+    Left::SystemCall
 }
 
 /// Runs the row's handler. `None`: the handler set the registers itself (sigreturn, exec).
