@@ -295,6 +295,11 @@ impl<'a> Emitter<'a> {
         if repeats && item.class != Class::String {
             p.rep = 0;
         }
+        let sized =
+            matches!(i.mnemonic(), Mnemonic::Popcnt | Mnemonic::Lzcnt | Mnemonic::Tzcnt | Mnemonic::Crc32);
+        if p.rep != 0 && item.class != Class::String && !sized {
+            p.opsize = false; // F2 or F3 selects the instruction
+        }
         p.drop_idle_opsize();
         Some(p)
     }

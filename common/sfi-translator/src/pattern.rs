@@ -422,7 +422,8 @@ impl Emitter<'_> {
         if by > u64::from(MAX_DIRTY) || self.flags_after(n) == Flags::Live {
             return false;
         }
-        let Some(p) = self.parts(item) else { return false };
+        let Some(mut p) = self.parts(item) else { return false };
+        p.addr32 = false;
         self.make_room(item.off, by as u32);
         p.write(&mut self.asm.code);
         self.commit();

@@ -121,14 +121,16 @@ checks! {
     WritesRsp: V6,
     /// all 64 bits of rsp read as an operand
     ReadsRsp: V6,
+    /// rsp in a move between a register and the context
+    ContextRsp: V6,
     /// lea of a 64-bit address made from rsp
     LeaOfRsp: V7,
     /// a string operation outside its pattern
     StringAlone: V7,
-    /// r11 named where its register is scratch
-    NamesR11: V7,
-    /// r11 used as scratch without a spill where its register is the program's
-    UnsavedR11: V7,
+    /// r11 used where its register may hold a real address
+    UsesR11: V7,
+    /// r11 written outside a pattern where the program's is in its spill slot
+    FillsR11: V7,
     /// an fs operand that is no listed form
     FsForm: V8,
     /// a listed fs operand outside its pattern

@@ -99,6 +99,7 @@ impl Cursor<'_> {
 }
 
 /// Takes the instruction at the start of `bytes` apart.
+#[inline(always)]
 pub(crate) fn decode(bytes: &[u8; WINDOW]) -> Result<Insn, Check> {
     let mut c = Cursor { bytes, at: 0 };
     let mut i = Insn { base: NONE, index: NONE, ..Insn::default() };
@@ -140,6 +141,7 @@ fn prefixes(c: &mut Cursor<'_>, i: &mut Insn) {
     }
 }
 
+#[inline(always)]
 fn opcode(c: &mut Cursor<'_>, i: &mut Insn) {
     i.map = rules::ONE;
     if c.take(0x0f) {
@@ -164,7 +166,7 @@ fn vex(c: &mut Cursor<'_>, i: &mut Insn) -> Result<(), Check> {
     let map = if three { first & 31 } else { 1 };
     require((1..=3).contains(&map), Check::VexMap)?;
     i.vex = true;
-    i.map = rules::VEX + map.wrapping_sub(1);
+    i.map = rules::VEX.wrapping_add(map).wrapping_sub(1);
     i.wide = last & 0x80 != 0;
     i.vvvv = !last >> 3 & 15;
     i.long = last & 4 != 0;

@@ -4,7 +4,7 @@
 
 use crate::decode::{self, NONE, WINDOW};
 use crate::operand::{self, Effect, Memory};
-use crate::{Check, pattern, rules};
+use crate::{Check, rules};
 use occlum_sfi_spec::Stubs;
 
 /// A description.
@@ -16,11 +16,11 @@ pub struct Seen {
     pub alone: Option<Check>,
     /// Confines rsp.
     pub confines: bool,
-    /// Memory operand; `None` also for forms that only patterns have.
+    /// Memory operand; `None` for those of string operations, fs slots and the lookup.
     pub memory: Memory,
     /// Fields of the memory operand: base, index (16: none, 17: rip), displacement.
     pub address: (u8, u8, i32),
-    /// General registers written as explicit operands, by hardware number. For byte operands without REX, numbers 4 to 7
+    /// General registers written as explicit operands of variable encoding, by hardware number. For byte operands without REX, numbers 4 to 7
     /// stand for ah to bh.
     pub written: u16,
     /// Target of a direct branch.
@@ -47,8 +47,8 @@ pub fn inspect(code: &[u8], address: u32, stubs: &Stubs) -> Result<Seen, Check> 
     if let Effect::Branch { target, .. } = token.effect {
         seen.target = Some(target);
     }
-    let ordinary = token.roles & pattern::role::bit(pattern::role::PLAIN) != 0;
-    if let (true, Ok(i)) = (ordinary, decode::decode(&bytes)) {
+    let rows = matches!(token.alone, None | Some(Check::WritesRsp | Check::StringAlone));
+    if let (true, None, false, Ok(i)) = (rows, seen.target, bytes[0] == 0x64, decode::decode(&bytes)) {
         seen.memory = operand::memory(&i)?;
         seen.address = (i.base, i.index, i.disp);
         for (at, number) in operand::registers(&i) {

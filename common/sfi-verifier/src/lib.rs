@@ -20,28 +20,25 @@
 //!   confines: pushes, pops, plain accesses at disp in [0, 4096), the rebase pattern (R2).
 //! - V6 rsp is written only by push, pop, constant additions, `and` with a small power of two, and patterns that end in
 //!   a rebase; as a register operand only its low half is read (R2, R12).
-//! - V7 No real address is in a register that the program sees: the slot base, rsi, rdi, r11 and rcx hold one only inside
-//!   a pattern; `lea` of rsp has 32 bits (R9, R12).
-//! - V8 fs names the trusted context: only moves of the listed slots, and only where a pattern has them (the reload of r11
-//!   may stand anywhere). fs, gs, segments and PKRU are never written (V1).
+//! - V7 No real address is in a register that the program sees: scratch registers, rsi, rdi and rcx hold one only inside a
+//!   pattern; r11 is not read where its register may hold one (below); `lea` of rsp has 32 bits (R9, R12).
+//! - V8 fs names the trusted context: only moves of the listed slots, and only where a pattern has them (the reload and the
+//!   spill of r11 may stand alone in a unit that has it in the register). fs, gs, segments, PKRU: never written (V1).
 //! - V9 gs without 67 is the table lookup, whose index is the complement of a 32-bit number, or a prefetch; an indirect
 //!   jump is `jmp *%r11` right behind the lookup (R19).
 //! - V10 A pattern is whole and cannot be entered inside.
 //! - V11 A direct branch leads to a proven entry: an instruction of this unit outside patterns with rsp confined, or what
 //!   `Proven` knows of code published before (R20).
 //! - V12 A stub is entered only by its pattern: link and emulate behind the store of EXIT, syscall behind the loads of rcx
-//!   (the resume address, which is a proven entry) and r11; the miss stubs only through the tables.
+//!   (the resume address, which is a boundary) and r11; the miss stubs only through the tables.
 //! - V13 A patch is the rel32 of a proven `jmp` or `jcc`, lies within one 16-byte line and leads to a proven entry (R21).
 //! - V14 A table entry is a proven entry.
 //!
 //! r11 is at home, in its spill slot, when a unit is entered, and its register may hold a real address. So a unit that
 //! begins with the reload of r11 has the program's r11 in the register, is entered from outside only at such reloads, and
-//! saves it before a pattern uses it; any other unit names r11 only in patterns (V7).
-#![cfg_attr(not(test), no_std)]
+//! saves it before a pattern uses it; any other unit names r11 only in patterns that fill it before they read it (V7).
+#![no_std]
 #![forbid(unsafe_code)]
-
-#[cfg(test)]
-extern crate alloc;
 
 mod check;
 mod decode;
@@ -181,6 +178,14 @@ fn in_cache(unit: Unit<'_>) -> Result<(), Violation> {
     require(good, Check::InCache).map_err(|check| Violation { at: unit.base, len: 0, check })
 }
 
+/// The last bytes of a unit, with zeros behind.
+#[cold]
+fn pad(rest: &[u8]) -> [u8; WINDOW] {
+    let mut bytes = [0; WINDOW];
+    bytes.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+    bytes
+}
+
 /// One pass over a unit.
 struct Pass<'a> {
     stubs: &'a Stubs,
@@ -201,9 +206,9 @@ impl Pass<'_> {
     fn run(&mut self, maps: &mut Maps<'_>) -> Result<(), Violation> {
         (self.matcher, self.moved, self.falls) = (Matcher::new(self.in_register), 0, true);
         let code = self.unit.code;
-        let (mut at, mut len) = (0, 0);
+        let (mut at, mut address, mut len) = (0, self.unit.base, 0);
         while at < code.len() {
-            let address = self.unit.base.wrapping_add(at as u32);
+            address = self.unit.base.wrapping_add(at as u32);
             len = 0;
             self.instruction(at, address, &mut len, maps).map_err(|check| Violation {
                 at: address,
@@ -212,8 +217,7 @@ impl Pass<'_> {
             })?;
             at += usize::from(len);
         }
-        let last = self.unit.base.wrapping_add((code.len() - usize::from(len)) as u32);
-        require(!self.falls, Check::FallsOff).map_err(|check| Violation { at: last, len, check })
+        require(!self.falls, Check::FallsOff).map_err(|check| Violation { at: address, len, check })
     }
 
     /// The instruction at offset `at`; its length comes back in `len`.
@@ -224,18 +228,18 @@ impl Pass<'_> {
         len: &mut u8,
         maps: &mut Maps<'_>,
     ) -> Result<(), Check> {
-        let code = self.unit.code;
-        let mut copy = [0; WINDOW];
-        let bytes: &[u8; WINDOW] = match code.get(at..).and_then(|rest| rest.first_chunk()) {
+        let rest = self.unit.code.get(at..).unwrap_or(&[]);
+        let padded;
+        let bytes = match rest.first_chunk() {
             Some(whole) => whole,
             None => {
-                copy[..code.len() - at].copy_from_slice(&code[at..]);
-                &copy
+                padded = pad(rest);
+                &padded
             }
         };
         let token = operand::token(bytes, address, self.stubs)?;
         *len = token.len;
-        require(usize::from(token.len) <= code.len() - at, Check::Cut)?;
+        require(usize::from(token.len) <= rest.len(), Check::Cut)?;
         let inside = self.matcher.goes_on(&token, bytes);
         if !inside && self.moved == 0 {
             set(maps.boundaries, at);

@@ -7,7 +7,7 @@
 
 use crate::check::{Check, require};
 use crate::decode::{self, Insn, NONE, RIP, WINDOW};
-use crate::pattern::{self, Token, role};
+use crate::pattern::{self, Scratch, Token, role};
 use crate::rules;
 use occlum_sfi_spec::Stubs;
 
@@ -56,8 +56,6 @@ pub enum Memory {
     Slot,
     /// Near rsp.
     Stack,
-    /// rsi and rdi of a string operation.
-    String,
 }
 
 /// Judges the instruction at the start of `bytes`, which lies at `address`.
@@ -75,6 +73,7 @@ pub(crate) fn token(bytes: &[u8; WINDOW], address: u32, stubs: &Stubs) -> Result
     }
 }
 
+#[inline(always)]
 fn judge(i: &Insn, address: u32, stubs: &Stubs) -> Result<Token, Check> {
     encoding(i)?;
     if i.has(rules::BRANCH) {
@@ -85,7 +84,7 @@ fn judge(i: &Insn, address: u32, stubs: &Stubs) -> Result<Token, Check> {
     }
     let memory = memory(i)?;
     let mut token = Token::plain(i.len);
-    token.r11 = names_r11(i);
+    token.r11 = r11_use(i);
     if i.has(rules::STACK)
         || memory == Memory::Stack && (0..CONFINING).contains(&i.disp) && !i.has(rules::LAX)
     {
@@ -101,6 +100,7 @@ fn judge(i: &Insn, address: u32, stubs: &Stubs) -> Result<Token, Check> {
 }
 
 /// Prefixes and VEX fields that do not fit the instruction (V1, V2).
+#[inline(always)]
 fn encoding(i: &Insn) -> Result<(), Check> {
     let (opsize_and_repeat, lockable) = (i.opsize && i.repeat != 0, i.mem && i.has(rules::LOCK));
     require(!opsize_and_repeat || i.has(rules::P66), Check::IdleOpsize)?;
@@ -165,7 +165,7 @@ pub(crate) fn memory(i: &Insn) -> Result<Memory, Check> {
 
 fn branch(i: &Insn, address: u32, stubs: &Stubs) -> Result<Token, Check> {
     let counts = (0xe0..=0xe3).contains(&i.opcode) && i.map == rules::ONE;
-    let bare = !i.gs && !i.lock && i.rex == 0 && (!i.addr32 || counts);
+    let bare = !i.gs && i.rex == 0 && (!i.addr32 || counts);
     require(bare, Check::BranchPrefix)?;
     let target = address.wrapping_add(u32::from(i.len)).wrapping_add_signed(i.imm);
     let always = i.map == rules::ONE && matches!(i.opcode, 0xe9 | 0xeb);
@@ -202,11 +202,21 @@ pub(crate) fn registers(i: &Insn) -> [(u32, u8); 3] {
     [(rules::REG_AT, i.reg), (rules::RM_AT, rm), (rules::V_AT, i.vvvv)]
 }
 
-/// True if r11 is a register operand or part of an address.
-fn names_r11(i: &Insn) -> bool {
+/// What an instruction does with r11.
+fn r11_use(i: &Insn) -> Scratch {
     let operand = registers(i).iter().any(|&(at, n)| n == pattern::R11 && i.form >> at & 3 != 0);
-    let vector_index = i.has(rules::VSIB);
-    operand || i.mem && (i.base == pattern::R11 || i.index == pattern::R11 && !vector_index)
+    let index = i.index == pattern::R11 && !i.has(rules::VSIB);
+    if !operand && !(i.mem && (i.base == pattern::R11 || index)) {
+        return Scratch::Unnamed;
+    }
+    let narrow = !i.wide && !i.opsize && i.map == rules::ONE;
+    let fills = match i.opcode {
+        0x89 => !i.mem && i.reg != pattern::R11,
+        0x8b => i.mem && i.base != pattern::R11 && !index,
+        0xb8..=0xbf => true,
+        _ => false,
+    };
+    if narrow && fills { Scratch::Filled } else { Scratch::Used }
 }
 
 fn writes_rsp(i: &Insn) -> bool {

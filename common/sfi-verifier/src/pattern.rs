@@ -6,7 +6,8 @@
 //! The matcher follows all patterns at once: a set of places, one bit for every step of every pattern. Where one ends and
 //! another could go on, the next instruction decides.
 //! Invariants: a scratch register holds a real address only from `LOAD_BASE` to the reload or pop that the same row
-//! demands, with nothing but fixed instructions between; rsp is a bare offset only from a `TO_ESP` step to `SUM_RSP`.
+//! demands, with nothing but fixed instructions between (r11 where it is at home: until the next pattern fills it); rsp is
+//! a bare offset only from a `TO_ESP` step to `SUM_RSP`.
 
 use crate::check::{Check, require};
 use crate::decode::{NONE, WINDOW};
@@ -174,6 +175,17 @@ const FIXED: &[Fixed] = &[
     fixed(&[0x41, 0xbb], NEXT_R11),
 ];
 
+/// What an instruction does with r11.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scratch {
+    /// Nothing.
+    Unnamed,
+    /// Writes all of it, whatever it was.
+    Filled,
+    /// Anything else.
+    Used,
+}
+
 /// What the verifier needs to know of one instruction.
 #[derive(Clone, Copy)]
 pub(crate) struct Token {
@@ -186,13 +198,12 @@ pub(crate) struct Token {
     pub(crate) effect: Effect,
     /// Why it may not stand outside a pattern.
     pub(crate) alone: Option<Check>,
-    /// Names r11 as an operand.
-    pub(crate) r11: bool,
+    pub(crate) r11: Scratch,
 }
 
 impl Token {
     pub(crate) fn plain(len: u8) -> Token {
-        Token { len, roles: 0, bound: 0, reg: NONE, effect: Effect::None, alone: None, r11: false }
+        Token { len, roles: 0, bound: 0, reg: NONE, effect: Effect::None, alone: None, r11: Scratch::Unnamed }
     }
 
     pub(crate) fn special(len: u8, check: Check) -> Token {
@@ -262,35 +273,36 @@ impl Matcher {
 
     /// Looks at the next instruction: true if it belongs to a pattern that has begun.
     pub(crate) fn goes_on(&mut self, t: &Token, bytes: &[u8; WINDOW]) -> bool {
-        if self.may_end && self.live & self.accepting(self.roles(t) | fixed_roles(bytes)) == 0 {
+        if self.may_end && self.live & self.accepting(self.roles(t, bytes)) == 0 {
             self.live = 0;
             self.scratch = NONE;
         }
         self.live != 0
     }
 
-    fn in_register(&self) -> bool {
-        core::ptr::eq(self.machine, &REGISTER)
+    fn at_home(&self) -> bool {
+        core::ptr::eq(self.machine, &HOME)
     }
 
     /// Why the instruction may not stand outside a pattern of this unit.
     fn alone(&self, t: &Token) -> Option<Check> {
-        let home = t.r11 && !self.in_register();
-        t.alone.or(home.then_some(Check::NamesR11))
+        let lost = t.r11 != Scratch::Unnamed && self.at_home();
+        t.alone.or(lost.then_some(Check::FillsR11))
     }
 
     /// Goes over one instruction, behind `goes_on`. `Err`: it may not stand here.
     pub(crate) fn step(&mut self, t: &Token, bytes: &[u8; WINDOW]) -> Result<(), Check> {
-        let slot = (bit(SPILL) | bit(RELOAD)) & t.bound != 0 && t.reg == R11;
-        require(!slot || self.in_register(), Check::UnsavedR11)?;
+        // At home, the register may hold a real address until a pattern fills it.
+        let filled = !self.at_home() || self.scratch == R11;
+        require(t.r11 != Scratch::Used || filled, Check::UsesR11)?;
         let (before, wrong) = match (self.live, self.alone(t)) {
             (0, None) => return Ok(()),
             (0, Some(check)) => (self.machine.start, check),
             (live, _) => (live, Check::Broken),
         };
-        let from = before & self.accepting(self.roles(t) | fixed_roles(bytes));
-        if t.bound & (bit(SPILL) | bit(LOAD_SEGMENT)) != 0 && self.scratch == NONE {
-            self.scratch = t.reg;
+        let from = before & self.accepting(self.roles(t, bytes));
+        if self.scratch == NONE {
+            self.scratch = self.scratch_of(t);
         }
         self.may_end = from & self.machine.last != 0;
         self.live = self.behind(from & !self.machine.last);
@@ -300,9 +312,21 @@ impl Matcher {
         require(from != 0, wrong)
     }
 
-    fn roles(&self, t: &Token) -> u64 {
+    /// The scratch register of a pattern in which this is the first instruction that names one.
+    fn scratch_of(&self, t: &Token) -> u8 {
+        if t.bound & (bit(SPILL) | bit(LOAD_SEGMENT)) != 0 {
+            t.reg
+        } else if self.at_home() && t.r11 == Scratch::Filled {
+            R11
+        } else {
+            NONE
+        }
+    }
+
+    /// What an instruction can be here.
+    fn roles(&self, t: &Token, bytes: &[u8; WINDOW]) -> u64 {
         let same = self.scratch == NONE || self.scratch == t.reg;
-        t.roles | if same { t.bound } else { 0 }
+        t.roles | fixed_roles(bytes) | if same { t.bound } else { 0 }
     }
 
     /// Places whose step one of `roles` can play.
@@ -328,9 +352,28 @@ impl Matcher {
     }
 }
 
+/// Which of `FIXED` begin with a byte: one bit each.
+static FIXED_BY_BYTE: [u32; 256] = {
+    let mut by_byte = [0; 256];
+    let mut k = 0;
+    while k < FIXED.len() {
+        by_byte[FIXED[k].bytes[0] as usize] |= 1 << k;
+        k += 1;
+    }
+    by_byte
+};
+
 fn fixed_roles(bytes: &[u8; WINDOW]) -> u64 {
-    let matching = FIXED.iter().filter(|f| bytes.starts_with(f.bytes));
-    matching.fold(0, |roles, f| roles | bit(f.role))
+    let mut candidates = FIXED_BY_BYTE[usize::from(bytes[0])];
+    let mut roles = 0;
+    while candidates != 0 {
+        let f = &FIXED[candidates.trailing_zeros() as usize];
+        if bytes.starts_with(f.bytes) {
+            roles |= bit(f.role);
+        }
+        candidates &= candidates - 1;
+    }
+    roles
 }
 
 /// An instruction that is refused everywhere but in the pattern that has these bytes.
@@ -362,9 +405,15 @@ pub(crate) fn context_token(b: &[u8; WINDOW]) -> Result<Token, Check> {
     let (rex, modrm) = (b[1], b[3]);
     let reg = modrm >> 3 & 7 | (rex & 4) << 1;
     let shape = rex & 0xfb == 0x48 && modrm & 0xc7 == 0x04 && b[4] == 0x25;
-    require(shape && reg != RSP, Check::FsForm)?;
+    require(shape, Check::FsForm)?;
+    require(reg != RSP, Check::ContextRsp)?;
     let (slot, own) = (word(5), ctx::spill(u32::from(reg)));
     let mut token = Token::special(9, Check::FsAlone);
+    token.r11 = match (reg == R11, b[2]) {
+        (false, _) => Scratch::Unnamed,
+        (true, 0x8b) => Scratch::Filled,
+        (true, _) => Scratch::Used,
+    };
     match b[2] {
         0x89 if slot == own => {
             token.bind(SPILL, reg);
@@ -378,7 +427,7 @@ pub(crate) fn context_token(b: &[u8; WINDOW]) -> Result<Token, Check> {
         0x89 if slot == ctx::TARGET && reg == R11 => token.roles = bit(STORE_TARGET),
         0x8b if slot == own => {
             token.bind(RELOAD, reg);
-            // r11 is fetched at entries: it is the program's own, wherever this stands.
+            // r11 is fetched at entries, and the program's own wherever this stands.
             token.alone = if reg == R11 { None } else { token.alone };
         }
         0x8b if slot == ctx::SLOT_BASE => {

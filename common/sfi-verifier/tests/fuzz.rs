@@ -1,0 +1,142 @@
+//! Mutated code: whatever the verifier still accepts, an independent interpreter finds harmless (`slow::unit`). Bytes are
+//! changed, and whole instructions left out, doubled, exchanged and taken from other code.
+//! `OCCLUM_TEST_ROUNDS` sets the number of mutants, `OCCLUM_TEST_SEED` repeats a run.
+
+mod common;
+mod slow;
+
+use common::{Accepted, BASE, PROVEN, Random, STUBS, check, code_sections, snippets, sweep};
+use iced_x86::{Decoder, DecoderOptions};
+use occlum_sfi_verifier::is_set;
+use slow::unit::{Places, check_unit};
+
+const ROUNDS: usize = 400_000;
+
+/// Accepted units: all of `pass/`, and fragments of a library.
+fn originals() -> Vec<Vec<u8>> {
+    // All lie at BASE afterwards: jumps to absolute addresses then lead nowhere, unless moved along.
+    let mut units: Vec<Vec<u8>> = snippets("pass").iter().map(|s| rebase(s.base, &s.code)).collect();
+    let count = units.len();
+    let file = std::fs::read("/lib/x86_64-linux-gnu/libm.so.6").unwrap();
+    for (start, section) in code_sections(&file) {
+        sweep(start, &section, |f| {
+            if f.code.len() < 1500 && units.len() < 40 * count {
+                units.push(f.code.clone());
+            }
+        });
+    }
+    units
+}
+
+/// The code for BASE instead of `from`.
+fn rebase(from: u32, code: &[u8]) -> Vec<u8> {
+    let mut out = code.to_vec();
+    for i in Decoder::with_ip(64, code, u64::from(from), DecoderOptions::NONE).iter() {
+        let target = i.near_branch_target() as u32;
+        let inside = target.wrapping_sub(from) as usize <= code.len();
+        if (i.is_jmp_near() || i.is_jcc_near()) && !inside {
+            let end = (i.next_ip() as u32 - from) as usize;
+            let rel = target.wrapping_sub(BASE + end as u32);
+            out[end - 4..end].copy_from_slice(&rel.to_le_bytes());
+        }
+    }
+    out
+}
+
+/// Start and length of every instruction.
+fn cut(code: &[u8]) -> Vec<(usize, usize)> {
+    Decoder::with_ip(64, code, 0, DecoderOptions::NONE).iter().map(|i| (i.ip() as usize, i.len())).collect()
+}
+
+fn one_of(random: &mut Random, code: &[u8]) -> (usize, usize) {
+    let all = cut(code);
+    all[random.below(all.len())]
+}
+
+/// Interesting bytes: prefixes, escapes, ModRM and SIB bytes that name rsp.
+const BYTES: [u8; 24] = [
+    0x65, 0x67, 0x66, 0xf2, 0xf3, 0xf0, 0x48, 0x4c, 0x41, 0x64, 0x2e, 0x0f, 0xc4, 0xc5, 0x24, 0x25, 0x44,
+    0x84, 0xe4, 0xc4, 0x05, 0x5c, 0x54, 0x90,
+];
+
+fn mutate(random: &mut Random, code: &mut Vec<u8>, others: &[Vec<u8>]) {
+    let at = random.below(code.len());
+    match random.below(9) {
+        0 => code[at] ^= 1 << random.below(8),
+        1 => code[at] = random.next() as u8,
+        2 => code[at] = BYTES[random.below(BYTES.len())],
+        3 => code.insert(at, BYTES[random.below(BYTES.len())]),
+        4 => drop(code.remove(at)),
+        5 => {
+            let (from, len) = one_of(random, code);
+            code.drain(from..from + len);
+        }
+        6 => {
+            let (from, len) = one_of(random, code);
+            let copy = code[from..from + len].to_vec();
+            let (to, _) = one_of(random, code);
+            code.splice(to..to, copy);
+        }
+        7 => {
+            let (from, len) = one_of(random, code);
+            let copy = code[from..from + len].to_vec();
+            let (to, old) = one_of(random, code);
+            code.splice(to..to + old, copy);
+        }
+        _ => {
+            let other = &others[random.below(others.len())];
+            let (from, len) = one_of(random, other);
+            let (to, old) = one_of(random, code);
+            let old = if random.below(2) == 0 { 0 } else { old };
+            code.splice(to..to + old, other[from..from + len].iter().copied());
+        }
+    }
+    if code.is_empty() {
+        code.push(0x90);
+    }
+}
+
+impl Places for Accepted {
+    fn is_entry(&self, at: u32) -> bool {
+        at == PROVEN || is_set(&self.entries, at.wrapping_sub(BASE) as usize)
+    }
+
+    fn is_boundary(&self, at: u32) -> bool {
+        is_set(&self.boundaries, at.wrapping_sub(BASE) as usize)
+    }
+}
+
+fn second_opinion(code: &[u8], proven: &Accepted) -> Result<(), String> {
+    check_unit(BASE, code, &STUBS, proven)
+}
+
+#[test]
+fn originals_are_harmless() {
+    for code in originals() {
+        let proven = check(BASE, &code).unwrap_or_else(|v| panic!("{v:x?} of {code:02x?}"));
+        second_opinion(&code, &proven).unwrap();
+    }
+}
+
+#[test]
+fn accepted_mutants_are_harmless() {
+    let rounds = std::env::var("OCCLUM_TEST_ROUNDS").map_or(ROUNDS, |s| s.parse().unwrap());
+    let mut random = Random::new();
+    let originals = originals();
+    let (mut accepted, mut changed) = (0, 0);
+    for _ in 0..rounds {
+        let original = &originals[random.below(originals.len())];
+        let mut code = original.clone();
+        for _ in 0..1 + random.below(3) {
+            mutate(&mut random, &mut code, &originals);
+        }
+        let Ok(proven) = check(BASE, &code) else { continue };
+        accepted += 1;
+        changed += usize::from(&code != original);
+        if let Err(what) = second_opinion(&code, &proven) {
+            panic!("accepted, but {what}\n{code:02x?}\nfrom {original:02x?}");
+        }
+    }
+    println!("{rounds} mutants, {accepted} accepted, {changed} of them changed");
+    assert!(changed > rounds / 100, "hardly anything is accepted: the mutations are too coarse");
+}
