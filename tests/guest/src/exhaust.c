@@ -15,7 +15,7 @@
 
 #define PAGE 4096
 #ifndef ROUNDS
-#define ROUNDS 3
+#define ROUNDS 1
 #endif
 static char *const nothing[] = {NULL};
 static const char *self;
@@ -48,8 +48,9 @@ static void hog(long left_kb) {
     }
 }
 
+static int descriptors_end; /* set by what uses them all up */
 static int expected(int error) {
-    if (error == ENOMEM || error == EAGAIN || error == ENOSPC || error == ENOBUFS)
+    if (error == ENOMEM || error == EAGAIN || error == ENOSPC || error == ENOBUFS || (error == EMFILE && descriptors_end))
         return 1;
     printf("unexpected errno %s\n", strerrorname_of(error));
     return 0;
@@ -226,7 +227,8 @@ static void fill_sockets(void) {
 static void fill_descriptors(void) {
     while (dup(0) >= 0)
         ;
-    expect(errno == EMFILE);
+    descriptors_end = errno == EMFILE;
+    expect(0);
 }
 static void fill_epoll(void) {
     int epoll = epoll_create1(0), pair[2];
