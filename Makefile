@@ -30,10 +30,10 @@ finish() { status=$$?; awk -v s=$$start -v e=$$(date +%s.%N) -v c=$$status \
 trap finish EXIT; $(1)
 endef
 
-.PHONY: help run test quick bench clean format $(STAGES)
+.PHONY: help run test quick bench hostile-host syscall-fuzz clean format $(STAGES)
 
 help: ## Lists the targets.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 run: setup build ## Builds all and runs the demo: a script of 800 processes inside one enclave.
 	@echo "== .venv/bin/occlum try busybox sh examples/pipelines.sh 100"
@@ -64,6 +64,7 @@ lint: ## Checks formatting, lints and types of both languages.
 	@$(call timed,\
 	  cargo fmt --all --check && \
 	  cargo clippy --workspace --exclude occlum-blob --quiet -- --deny warnings && \
+	  cargo clippy -p occlum-pal --features hostile --examples --quiet -- --deny warnings && \
 	  $(RUFF) check --quiet && $(RUFF) format --check --quiet && $(BIN)/mypy)
 
 rust: ## Runs the Rust tests.
@@ -77,6 +78,13 @@ guest: ## Runs real programs natively and in the enclave and compares.
 
 security: ## Runs the hostile guests and the hostile files.
 	@$(call timed,$(if $(wildcard tests/security/test_*.py),$(PYTEST) tests/security,echo "no tests yet"))
+
+hostile-host: setup build ## Long: a host that lies about every OCALL's results; writes docs/records.
+	@mkdir -p docs/records
+	@$(call timed,$(PYTHON) tools/hostile_host.py --record docs/records/$$(date +%F)-hostile-host.md $(CAMPAIGN_OPTIONS))
+
+syscall-fuzz: setup build ## Long: hostile system calls beside a neighbour who must not notice.
+	@$(call timed,$(BIN)/python tools/syscall_fuzz.py $(CAMPAIGN_OPTIONS))
 
 bench: setup build ## Measures against native Linux; results in build/bench.
 	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/python -m pip install --quiet 'matplotlib>=3.8,<4'

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from framework import Terminal, enclave_argv, environment
+from framework import OCCLUM, Terminal, enclave_argv, environment
 
 BASH = ["/bin/bash", "--norc", "--noprofile", "-i"]
-Start = Callable[[list[str]], Terminal]
+
+
+class Start:
+    """Starts programs on fresh terminals, all on one side."""
+
+    def __init__(self, side: str) -> None:
+        self.side = side
+        self.opened: list[Terminal] = []
+
+    def __call__(self, argv: list[str]) -> Terminal:
+        command = argv if self.side == "native" else [str(a) for a in enclave_argv(argv)]
+        terminal = Terminal(command, environment({"PS1": "ready> ", "INPUTRC": "/dev/null"}), cwd="/tmp")
+        self.opened.append(terminal)
+        return terminal
 
 
 @pytest.fixture(params=["native", "enclave"])
 def start(request: pytest.FixtureRequest) -> Iterator[Start]:
     """Starts a program on a fresh terminal; closes it after the test."""
-    opened: list[Terminal] = []
-
-    def run(argv: list[str]) -> Terminal:
-        command = argv if request.param == "native" else [str(a) for a in enclave_argv(argv)]
-        terminal = Terminal(command, environment({"PS1": "ready> ", "INPUTRC": "/dev/null"}), cwd="/tmp")
-        opened.append(terminal)
-        return terminal
-
-    yield run
-    for terminal in opened:
+    starter = Start(request.param)
+    yield starter
+    for terminal in starter.opened:
         terminal.close()
 
 
@@ -120,6 +127,69 @@ def test_raw_mode(start: Start) -> None:
         t.send("a\x03\r")
         t.expect("61 03 0d")
         t.expect("over")
+        assert t.wait() == 0
+
+
+def in_shell(t: Terminal, start: Start, argv: list[str]) -> None:
+    """Types the command that runs `argv` natively or in an enclave, as `start` does, into the shell on `t`."""
+    t.expect("ready> ")
+    prefix = [] if start.side == "native" else [OCCLUM, "try", "--quiet"]
+    t.send(shlex.join(map(str, [*prefix, *argv])) + "\r")
+
+
+def echoes(t: Terminal, word: str) -> None:
+    """A `cat` on the terminal is there: what is typed comes twice."""
+    t.send(f"{word}\r")
+    t.expect(f"{word}\r\n{word}\r\n")
+
+
+def test_stopping_gives_the_users_shell_its_prompt_back(start: Start) -> None:
+    with Terminal(BASH, environment({"PS1": "ready> ", "INPUTRC": "/dev/null"}), size=(24, 200)) as t:
+        in_shell(t, start, ["sh", "-c", "echo go; cat; exit 7"])
+        t.expect("\ngo\r\n")
+        for word in ("once", "again"):
+            echoes(t, word)
+            t.send("\x1a")
+            t.expect("Stopped")
+            t.expect("ready> ")
+            t.send("fg\r")
+            t.expect("exit 7'\r\n")
+        echoes(t, "at last")
+        t.send("\x04")
+        t.expect("ready> ")
+        t.send("echo status=$?\r")
+        t.expect("status=7\r\n")
+
+
+def test_a_stopped_program_lends_the_terminal_with_the_old_modes() -> None:
+    # Natively the program's modes stay: this shell does not put its own back.
+    with Terminal(["/bin/dash", "-i"], environment({"PS1": "ready> "}), size=(24, 200)) as t:
+        in_shell(t, Start("enclave"), ["sh", "-c", "stty -echo; echo go; cat"])
+        t.expect("\ngo\r\n")
+        t.send("silent\r")
+        t.expect("silent\r\n")
+        t.send("\x1a")
+        t.expect("ready> ")
+        t.send("stty -a | tr ' ' '\\n' | grep -x -e echo -e -echo\r")
+        t.expect("\r\necho\r\n")
+        t.expect("ready> ")
+        t.send("fg\r")
+        t.expect('cat"\r\n')
+        time.sleep(0.3)
+        t.send("silent\r")
+        assert t.expect(".*silent\r\n")[0] == b"silent\r\n"
+        t.send("\x04")
+        t.expect("ready> ")
+
+
+def test_nobody_could_continue_an_orphaned_job(start: Start) -> None:
+    with start(["cat"]) as t:
+        echoes(t, "before")
+        t.send("\x1a")
+        t.expect(r"\^Z")
+        time.sleep(0.3)
+        echoes(t, "after")
+        t.send("\x04")
         assert t.wait() == 0
 
 

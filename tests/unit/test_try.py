@@ -46,6 +46,18 @@ def test_timeout_is_124_and_says_so() -> None:
     assert time.monotonic() - start < 10
 
 
+def test_timeout_ends_a_host_call_that_blocks(tmp_path: Path) -> None:
+    # Nobody reads the trace: once the pipe is full, the vCPU that writes to it hangs in the host.
+    trace = tmp_path / "trace"
+    os.mkfifo(trace)
+    reader = os.open(trace, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        result = enclave(["find", "/usr"], options=["--timeout", "2s", f"--strace={trace}"], timeout=30)
+    finally:
+        os.close(reader)
+    assert result.returncode == 124
+
+
 def test_environment_and_working_directory(tmp_path: Path, rng: random.Random) -> None:
     word = str(rng.random())
     result = enclave(

@@ -52,7 +52,8 @@ ocalls! {
     /// Ends the enclave. args: status kind (0 exited, 1 signaled, 2 occlum failed), value. Does not return on this vCPU;
     /// other vCPUs are kicked out by the host.
     Exit = 0,
-    /// Idle vCPU waits. args: deadline (CLOCK_MONOTONIC ns, u64::MAX none), last wake sequence seen. out: `HostEvents`.
+    /// Idle vCPU waits. args: deadline (CLOCK_MONOTONIC ns, u64::MAX none). out: `HostEvents`. A `Wake` of this vCPU since
+    /// its last `Wait` makes it return at once.
     Wait = 1,
     /// Wakes vCPU args[0] from `Wait` (or kicks it with an AEX if args[1] != 0 and it runs guest code).
     Wake = 2,
@@ -105,14 +106,15 @@ ocalls! {
     /// args: address, length, arena offset, rights: shows pages of the shared arena (a memfd of the simulated backend) at
     /// an ELRANGE address; arena offset u64::MAX puts fresh private pages there. A declared capability of `sim`.
     MemAlias = 24,
+    /// args: stop signal. The foreground job of the terminal, with the first process, has stopped: the host stops too, so
+    /// that the user's shell has the terminal, and returns when it is continued (at once if it cannot stop).
+    Stop = 25,
 }
 
 /// What `Wait` returns in the data area.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HostEvents {
-    /// Wake sequence now.
-    pub seq: u64,
     /// Bit n-1: host signal n arrived for the whole enclave (SIGINT, SIGTSTP, SIGWINCH, SIGTERM, SIGHUP, SIGCONT, SIGQUIT).
     pub signals: u64,
     /// 1 if a polled descriptor became ready.

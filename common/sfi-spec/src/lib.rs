@@ -60,23 +60,35 @@ pub mod domain {
     }
 }
 
-/// The two lookup tables of a slot: 4-byte entries, index = !offset (as 64-bit), so they grow downwards.
+/// The lookup table of a slot: 8 bytes for each code offset, growing downwards from the slot's base. The low word is the
+/// entry of the return site there, the high word that of the call or jump target: `movl %gs:0|4(,%r11,8)` with r11 = !off.
 pub mod table {
-    /// Which table.
+    /// Which word.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     pub enum Kind {
-        /// Return sites: `movl %gs:(,%r11,4)` with r11 = !off.
+        /// Return sites.
         Ret,
-        /// Call and jump targets: the same with r11 = !off - 2^32 (two `lea -0x80000000(%r11),%r11`).
+        /// Call and jump targets.
         Call,
+    }
+    /// Bytes per code offset.
+    pub const STRIDE: u64 = 8;
+    /// Displacement of the word of a kind.
+    pub const fn disp(kind: Kind) -> u8 {
+        match kind {
+            Kind::Ret => 0,
+            Kind::Call => 4,
+        }
     }
     /// Address of the entry for code offset `off` of the slot at `slot_base`.
     pub const fn entry_addr(slot_base: u64, kind: Kind, off: u32) -> u64 {
-        let shift = match kind {
-            Kind::Ret => 0,
-            Kind::Call => 16 << 30,
-        };
-        slot_base - shift - 4 * (off as u64 + 1)
+        slot_base - STRIDE * (off as u64 + 1) + disp(kind) as u64
+    }
+    /// Return sites below this offset have entries within 2 GiB below the slot: `prefetcht0 %gs:disp32` reaches them.
+    pub const PREFETCH_MAX: u32 = 1 << 28;
+    /// The displacement from GS base to the entry of return site `off`, if 32 bits hold it.
+    pub const fn ret_entry_disp(off: u32) -> Option<i32> {
+        if off < PREFETCH_MAX { Some(-(STRIDE as i32) * (off as i32 + 1)) } else { None }
     }
 }
 
@@ -147,17 +159,18 @@ pub mod reason {
     pub const AEX: u32 = 6;
 }
 
-/// Addresses of the runtime's stubs (in the image), which translated code jumps to by rel32.
+/// Addresses of the runtime's stubs (in the image), which translated code jumps to by rel32. At each of them the guest's
+/// r11 is in its spill slot; other registers and the flags are the guest's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stubs {
-    /// In: rcx = resume address, r11d = original next pc; every other register and the flags are the guest's.
+    /// In: rcx = resume address, r11d = original next pc. Behind it r11, in its register and its slot, is the flags.
     pub syscall: u32,
-    /// In: `ctx::EXIT` = exit index; all registers the guest's.
+    /// In: `ctx::EXIT` = exit index.
     pub link: u32,
-    /// Table miss of `ret`: r11 is in its spill slot.
+    /// Table miss of `ret`.
     pub miss_ret: u32,
-    /// Table miss of an indirect call or jump: r11 is in its spill slot, `ctx::TARGET` set.
+    /// Table miss of an indirect call or jump: `ctx::TARGET` is set.
     pub miss_call: u32,
-    /// In: `ctx::EXIT` = original pc; all registers the guest's.
+    /// In: `ctx::EXIT` = original pc.
     pub emulate: u32,
 }

@@ -4,7 +4,7 @@
 //! Invariants: registers are hardware numbers 0..16; positions are byte offsets from the fragment's base.
 
 use alloc::vec::Vec;
-use occlum_sfi_spec::ctx;
+use occlum_sfi_spec::{ctx, table};
 
 pub(crate) const RDX: u8 = 2;
 pub(crate) const RSP: u8 = 4;
@@ -147,6 +147,12 @@ impl Asm {
         self.imm32(value);
     }
 
+    /// `prefetcht0 %gs:disp32`: a hint that never faults.
+    pub(crate) fn prefetch_gs(&mut self, disp: i32) {
+        self.bytes(&[0x65, 0x0f, 0x18, 0x0c, 0x25]);
+        self.bytes(&disp.to_le_bytes());
+    }
+
     /// `jmp rel32` to an absolute address.
     pub(crate) fn jmp(&mut self, target: u32) {
         self.bytes(&[0xe9]);
@@ -164,14 +170,9 @@ impl Asm {
         self.bytes(&[0x49, 0xf7, 0xd3]);
     }
 
-    /// `movl %gs:(,%r11,4), %r11d`: the table lookup (R19)
-    pub(crate) fn table_load(&mut self) {
-        self.bytes(&[0x65, 0x46, 0x8b, 0x1c, 0x9d, 0, 0, 0, 0]);
-    }
-
-    /// `lea -0x80000000(%r11), %r11`
-    pub(crate) fn lower_r11(&mut self) {
-        self.bytes(&[0x4d, 0x8d, 0x9b, 0, 0, 0, 0x80]);
+    /// `movl %gs:disp(,%r11,8), %r11d`: the table lookup (R19)
+    pub(crate) fn table_load(&mut self, kind: table::Kind) {
+        self.bytes(&[0x65, 0x46, 0x8b, 0x1c, 0xdd, table::disp(kind), 0, 0, 0]);
     }
 
     /// `cmp %al, (%rsp)`: confines rsp, changes the status flags.

@@ -161,6 +161,12 @@ pub(crate) fn is_stack_access(m: Mnemonic) -> bool {
     matches!(m, M::Push | M::Pop | M::Pushf | M::Pushfq)
 }
 
+/// x87: with an unmasked exception a store may leave memory alone and raise the fault later, or never (`fnclex`).
+pub(crate) fn is_x87(i: &Instruction) -> bool {
+    use CpuidFeature as F;
+    i.cpuid_features().iter().any(|f| matches!(f, F::FPU | F::FPU287 | F::FPU387))
+}
+
 /// Memory named by no ModRM byte that `65 67` reaches all the same (R7).
 pub(crate) fn has_implicit_memory(m: Mnemonic) -> bool {
     matches!(m, Mnemonic::Maskmovq | Mnemonic::Maskmovdqu | Mnemonic::Vmaskmovdqu | Mnemonic::Xlatb)

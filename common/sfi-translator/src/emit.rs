@@ -5,14 +5,14 @@
 //! `ExitSite` whose four bytes lie within one 16-byte line.
 
 use crate::asm::{Asm, R11, RSP};
-use crate::classify::{Class, is_prefetch, is_stack_access};
+use crate::classify::{Class, is_prefetch, is_stack_access, is_x87};
 use crate::extent::{Extent, Item};
 use crate::parts::Parts;
 use crate::{Config, Entry, EntryKind, Env, ExitSite, Fragment, Row, Source};
 use alloc::vec;
 use alloc::vec::Vec;
 use iced_x86::{ConditionCode, Instruction, InstructionInfoFactory, Mnemonic, OpKind, Register, RflagsBits};
-use occlum_sfi_spec::ctx;
+use occlum_sfi_spec::{ctx, table};
 
 /// Largest displacement of an unprefixed rsp operand (R2).
 const MAX_STACK_DISP: i64 = 16 << 10;
@@ -46,6 +46,33 @@ pub(crate) enum Flags {
     Unknown,
 }
 
+/// Where the guest's r11 is inside a fragment. At every entry and exit it is at home, in its spill slot.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Home {
+    /// At home: no instruction names it, the register is scratch.
+    Slot,
+    /// In the register; never written.
+    Read,
+    /// In the register.
+    Written,
+}
+
+/// How the instructions of a fragment use r11. As a register operand it counts as written.
+fn r11_use(extent: &Extent) -> Home {
+    let is_r11 = |r: Register| r.is_gpr() && r.full_register() == Register::R11;
+    let mut home = Home::Slot;
+    for item in extent.items.iter().filter(|i| !matches!(i.class, Class::Syscall | Class::Emulate)) {
+        let i = &item.instr;
+        if (0..i.op_count()).any(|n| i.op_kind(n) == OpKind::Register && is_r11(i.op_register(n))) {
+            return Home::Written;
+        }
+        if is_r11(i.memory_base()) || is_r11(i.memory_index()) {
+            home = Home::Read;
+        }
+    }
+    home
+}
+
 /// State while a fragment is written.
 pub(crate) struct Emitter<'a> {
     pub(crate) cfg: &'a Config,
@@ -56,10 +83,16 @@ pub(crate) struct Emitter<'a> {
     pub(crate) factory: InstructionInfoFactory,
     /// Bytes rsp may have moved since it was last confined; 0: clean.
     pub(crate) dirty: u32,
+    /// Where the guest's r11 is.
+    pub(crate) r11: Home,
+    /// In a register, r11 may differ from its home.
+    stale: bool,
     rows: Vec<Row>,
     entries: Vec<Entry>,
     /// Position of the rel32 and original target of every unlinked branch.
     exits: Vec<(u32, u32)>,
+    /// Offset and position of leaders that need r11 in the register.
+    ways_in: Vec<(u32, u32)>,
     labels: Vec<u32>,
     fixes: Vec<Fix>,
 }
@@ -74,6 +107,7 @@ pub(crate) fn fragment(
     extent: &Extent,
 ) -> Fragment {
     let mut long = vec![false; extent.items.len()];
+    let r11 = r11_use(extent);
     loop {
         let mut e = Emitter {
             cfg,
@@ -83,9 +117,12 @@ pub(crate) fn fragment(
             asm: Asm { base, code: Vec::with_capacity(extent.items.len() * 8 + 64) },
             factory: InstructionInfoFactory::new(),
             dirty: 0,
+            r11,
+            stale: false,
             rows: Vec::with_capacity(extent.items.len() + 8),
             entries: Vec::new(),
             exits: Vec::new(),
+            ways_in: Vec::new(),
             labels: Vec::with_capacity(extent.items.len()),
             fixes: Vec::new(),
         };
@@ -99,13 +136,13 @@ pub(crate) fn fragment(
 impl<'a> Emitter<'a> {
     fn body(&mut self, long: &[bool]) {
         let start = self.src.start;
-        let known = self.env.lookup(start);
-        self.entry(start, EntryKind::Start);
-        if let Some(address) = known {
+        if let Some(address) = self.env.lookup(start) {
+            self.entries.push(Entry { off: start, at: self.here(), kind: EntryKind::Start });
             self.begin_row(start, 0);
             self.asm.jmp(address);
             return;
         }
+        self.entry(start, EntryKind::Start);
         let extent = self.extent;
         for (n, item) in extent.items.iter().enumerate() {
             self.place(n, item);
@@ -113,10 +150,15 @@ impl<'a> Emitter<'a> {
             let falls_to = extent.items.get(n + 1).map(|next| next.off);
             if !item.class.ends_block() && falls_to != Some(item.next()) {
                 self.clean(item.next());
+                self.leave_home(item.next(), item.next());
                 self.begin_row(item.next(), 0);
                 self.branch(n, None, item.next(), long[n]);
             }
         }
+    }
+
+    fn here(&self) -> u32 {
+        self.asm.base.wrapping_add(self.asm.at())
     }
 
     /// Binds the label of item `n` and makes its entries.
@@ -127,23 +169,62 @@ impl<'a> Emitter<'a> {
         if n > 0 && item.return_site {
             self.entry(item.off, EntryKind::ReturnSite);
         } else if n > 0 && item.leader {
-            let direct = self.asm.base.wrapping_add(self.asm.at());
-            self.entries.push(Entry { off: item.off, direct, indirect: None, kind: EntryKind::Internal });
+            self.inner_entry(item.off);
+        }
+        if item.leader {
+            self.stale = self.r11 == Home::Written;
         }
         self.labels.push(self.asm.at());
     }
 
-    /// Writes a prelude and records the entry behind it.
+    /// An entry for all: if the fragment has r11 in the register, it is fetched first.
     fn entry(&mut self, off: u32, kind: EntryKind) {
-        let indirect = Some(self.asm.base.wrapping_add(self.asm.at()));
-        self.rows.push(Row { off, start: self.asm.at(), len: 0, commit: Row::NEVER, prelude: true });
-        self.asm.reload(R11);
-        let direct = self.asm.base.wrapping_add(self.asm.at());
-        self.entries.push(Entry { off, direct, indirect, kind });
+        self.entries.push(Entry { off, at: self.here(), kind });
+        if self.r11 != Home::Slot {
+            self.row(off, 0, true);
+            self.asm.reload(R11);
+            self.stale = false;
+        }
+    }
+
+    /// An entry in the middle: where r11 is in the register, `finish` makes a way in that fetches it.
+    fn inner_entry(&mut self, off: u32) {
+        if self.r11 == Home::Slot {
+            self.entries.push(Entry { off, at: self.here(), kind: EntryKind::Internal });
+        } else {
+            self.ways_in.push((off, self.asm.at()));
+        }
+    }
+
+    /// Brings r11 home before an exit.
+    pub(crate) fn go_home(&mut self, off: u32) {
+        if self.stale {
+            self.begin_row(off, 0);
+            self.asm.spill(R11);
+            self.stale = false;
+        }
+    }
+
+    /// Brings r11 home before a branch to `target`, unless that stays inside.
+    fn leave_home(&mut self, off: u32, target: u32) {
+        if self.extent.leader_at(target).is_none() {
+            self.go_home(off);
+        }
+    }
+
+    fn row(&mut self, off: u32, len: usize, home: bool) {
+        self.rows.push(Row { off, start: self.asm.at(), len: len as u8, commit: Row::NEVER, home });
+    }
+
+    /// The current row has r11 at home from its start.
+    pub(crate) fn at_home(&mut self) {
+        if let Some(row) = self.rows.last_mut() {
+            row.home = true;
+        }
     }
 
     pub(crate) fn begin_row(&mut self, off: u32, len: usize) {
-        self.rows.push(Row { off, start: self.asm.at(), len: len as u8, commit: Row::NEVER, prelude: false });
+        self.row(off, len, self.r11 == Home::Slot);
     }
 
     /// Marks the commit point of the current row: from here on the next original instruction is the state.
@@ -167,17 +248,22 @@ impl<'a> Emitter<'a> {
             }
             _ => {}
         }
+        match item.class {
+            Class::Jmp(t) | Class::Jcc(t) | Class::Loop(t) => self.leave_home(item.off, t),
+            Class::Call(_) | Class::Emulate => self.go_home(item.off),
+            _ => {}
+        }
         self.begin_row(item.off, i.len());
         match item.class {
             Class::Nop => {}
             Class::Emulate => self.emulate(item.off),
             Class::Syscall => self.syscall(item.next()),
+            Class::Jmp(t) if self.extent.items.get(n + 1).is_some_and(|next| next.off == t) => {}
             Class::Jmp(t) => self.branch(n, None, t, long),
             Class::Jcc(t) => self.branch(n, Some(condition(i)), t, long),
             Class::Loop(t) => self.loop_branch(n, item, t, long),
             Class::Call(t) => {
-                self.asm.push_imm(item.next());
-                self.dirty = 0;
+                self.push_return(item.next());
                 self.branch(n, None, t, long);
             }
             Class::JmpIndirect => self.indirect(item, false),
@@ -188,6 +274,9 @@ impl<'a> Emitter<'a> {
             Class::Leave => self.leave(),
             Class::Enter(size) => self.enter(size),
             Class::Plain => self.plain(n, item),
+        }
+        if self.r11 == Home::Written && !matches!(item.class, Class::Jcc(_) | Class::Loop(_) | Class::Nop) {
+            self.stale = item.class != Class::Syscall;
         }
     }
 
@@ -271,20 +360,34 @@ impl<'a> Emitter<'a> {
         }
         self.begin_row(off, 0);
         self.asm.mov32(RSP, RSP);
-        self.rebase(R11);
+        self.rebase();
     }
 
-    /// rsp holds an offset: adds the slot base. Scratch `s` is spilled and reloaded.
-    pub(crate) fn rebase(&mut self, s: u8) {
-        self.asm.spill(s);
-        self.rebase_spilled(s);
+    /// Makes `s` free for use. At home, r11 is free as it is.
+    pub(crate) fn free(&mut self, s: u8) {
+        if s != R11 || self.r11 != Home::Slot {
+            self.asm.spill(s);
+        }
     }
 
-    /// The same with `s` spilled already.
-    pub(crate) fn rebase_spilled(&mut self, s: u8) {
+    /// Ends the use of `s`.
+    pub(crate) fn give_back(&mut self, s: u8) {
+        if s != R11 || self.r11 != Home::Slot {
+            self.asm.reload(s);
+        }
+    }
+
+    /// rsp holds an offset: adds the slot base.
+    pub(crate) fn rebase(&mut self) {
+        self.free(R11);
+        self.rebase_by(R11);
+    }
+
+    /// The same with scratch `s`, free already; gives it back.
+    pub(crate) fn rebase_by(&mut self, s: u8) {
         self.asm.load(s, ctx::SLOT_BASE);
         self.asm.lea_sum(RSP, RSP, s, true);
-        self.asm.reload(s);
+        self.give_back(s);
         self.dirty = 0;
     }
 
@@ -369,6 +472,17 @@ impl<'a> Emitter<'a> {
         }
     }
 
+    /// The push of a call; the table entry that the callee's `ret` will load may be far from the caches.
+    pub(crate) fn push_return(&mut self, site: u32) {
+        self.asm.push_imm(site);
+        self.dirty = 0;
+        if self.cfg.prefetch_returns
+            && let Some(disp) = table::ret_entry_disp(site)
+        {
+            self.asm.prefetch_gs(disp);
+        }
+    }
+
     fn long_opcode(&mut self, cond: Option<u8>) {
         match cond {
             Some(c) => self.asm.bytes(&[0x0f, 0x80 | c]),
@@ -413,6 +527,7 @@ impl<'a> Emitter<'a> {
     }
 
     fn emulate(&mut self, off: u32) {
+        self.at_home();
         self.asm.store_imm(ctx::EXIT, off);
         self.asm.jmp(self.cfg.stubs.emulate);
     }
@@ -421,6 +536,7 @@ impl<'a> Emitter<'a> {
     pub(crate) fn emulate_late(&mut self, off: u32) {
         self.rows.pop();
         self.clean(off);
+        self.go_home(off);
         self.begin_row(off, 0);
         self.emulate(off);
     }
@@ -461,10 +577,15 @@ impl<'a> Emitter<'a> {
             let index = first_exit_index.wrapping_add(k as u32);
             let stub = self.asm.at();
             self.asm.patch32(at, stub.wrapping_sub(at + 4));
-            self.begin_row(target, 0);
+            self.row(target, 0, true);
             self.asm.store_imm(ctx::EXIT, index);
             self.asm.jmp(self.cfg.stubs.link);
             exits.push(ExitSite { index, target, patch_at: self.asm.base.wrapping_add(at) });
+        }
+        for (off, inner) in core::mem::take(&mut self.ways_in) {
+            self.entry(off, EntryKind::Internal);
+            self.row(off, 0, false);
+            self.asm.jmp(self.asm.base.wrapping_add(inner));
         }
         let end = self.extent.items.last().map_or(self.src.start, Item::next);
         Fragment {
@@ -505,6 +626,7 @@ fn confines(i: &Instruction) -> bool {
     use Mnemonic as M;
     let m = i.mnemonic();
     let conditional = is_prefetch(m)
+        || is_x87(i)
         || matches!(
             m,
             M::Lea

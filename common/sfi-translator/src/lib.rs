@@ -36,7 +36,7 @@ pub struct Source<'a> {
 
 /// What the caller's code map knows.
 pub trait Env {
-    /// Address of the translated direct entry that exists already for offset `off`.
+    /// Address of the entry for everybody (`Entry::at`) that exists already for offset `off`.
     fn lookup(&self, off: u32) -> Option<u32>;
 }
 
@@ -47,6 +47,8 @@ pub struct Config {
     pub stubs: sfi_spec::Stubs,
     /// Most original instructions in one fragment.
     pub max_instructions: usize,
+    /// Calls fetch the table entry of their return site into the cache: for code whose tables outgrow it.
+    pub prefetch_returns: bool,
 }
 
 /// Why an entry exists.
@@ -65,10 +67,8 @@ pub enum EntryKind {
 pub struct Entry {
     /// Original offset.
     pub off: u32,
-    /// Translated address; all registers the guest's.
-    pub direct: u32,
-    /// Address for table entries: the prelude that reloads r11 from its spill slot.
-    pub indirect: Option<u32>,
+    /// Translated address: the guest's r11 is in its spill slot, all other registers are the guest's.
+    pub at: u32,
     /// Why it exists.
     pub kind: EntryKind,
 }
@@ -95,8 +95,8 @@ pub struct Row {
     pub len: u8,
     /// Bytes from `start` to the commit point; `Row::NEVER`: with its last instruction only.
     pub commit: u8,
-    /// True: starts with r11 in its spill slot (a prelude).
-    pub prelude: bool,
+    /// True: starts with the guest's r11 in its spill slot.
+    pub home: bool,
 }
 
 impl Row {
@@ -146,7 +146,7 @@ pub struct Undo {
 
 /// Translates the code at `src.start` for placement at `base` (16-aligned, below 2 GiB).
 ///
-/// If `env` knows the start already, the fragment is only a prelude and a jump to it.
+/// If `env` knows the start already, the fragment is only a jump to it.
 pub fn translate(
     cfg: &Config,
     src: Source<'_>,

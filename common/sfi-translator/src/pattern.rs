@@ -6,11 +6,11 @@
 
 use crate::asm::{R11, RBP, RDI, RDX, RSI, RSP};
 use crate::classify::{has_implicit_memory, has_tls_segment};
-use crate::emit::{Emitter, Flags, MAX_DIRTY, has_memory};
+use crate::emit::{Emitter, Flags, Home, MAX_DIRTY, has_memory};
 use crate::extent::Item;
 use crate::parts::Parts;
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpAccess, OpKind, Register};
-use occlum_sfi_spec::ctx;
+use occlum_sfi_spec::{ctx, table};
 
 /// Scratch registers in order of preference.
 const SCRATCH: [u8; 7] = [11, 10, 9, 8, 2, 1, 3];
@@ -148,7 +148,7 @@ impl Emitter<'_> {
     fn load_target(&mut self, item: &Item) -> bool {
         let i = &item.instr;
         if i.op0_kind() == OpKind::Register {
-            self.asm.spill(R11);
+            self.free(R11);
             self.asm.mov32(R11, number(i.op0_register()));
             return true;
         }
@@ -160,14 +160,14 @@ impl Emitter<'_> {
             if base(i) == Some(R11) || index(i).is_some_and(|x| x.0 == R11) {
                 return false;
             }
-            self.asm.spill(R11);
+            self.free(R11);
             self.asm.load(R11, segment_slot(i));
             self.tls_memory(i, &mut p, R11);
         } else {
             if !self.place_memory(item, &mut p) {
                 return false;
             }
-            self.asm.spill(R11);
+            self.free(R11);
         }
         p.write(&mut self.asm.code);
         true
@@ -180,13 +180,10 @@ impl Emitter<'_> {
         }
         self.asm.store(R11, ctx::TARGET);
         if is_call {
-            self.asm.push_imm(item.next());
-            self.dirty = 0;
+            self.push_return(item.next());
         }
         self.asm.not_r11();
-        self.asm.lower_r11();
-        self.asm.lower_r11();
-        self.asm.table_load();
+        self.asm.table_load(table::Kind::Call);
         self.asm.jmp_r11();
     }
 
@@ -195,14 +192,14 @@ impl Emitter<'_> {
         if drop > MAX_RET_DROP || (1..8).contains(&drop) {
             return self.emulate_late(off);
         }
-        self.asm.spill(R11);
+        self.free(R11);
         self.asm.bytes(&[0x44, 0x8b, 0x1c, 0x24]); // mov (%rsp), %r11d
         if drop != 0 {
             self.asm.bytes(&[0x4c, 0x89, 0x9c, 0x24]); // mov %r11, drop(%rsp)
             self.asm.bytes(&u32::from(drop).to_le_bytes());
         }
         self.asm.not_r11();
-        self.asm.table_load();
+        self.asm.table_load(table::Kind::Ret);
         self.asm.lea_rsp(8 + i32::from(drop));
         self.asm.jmp_r11();
         self.dirty = 0;
@@ -212,10 +209,13 @@ impl Emitter<'_> {
 
     /// `leave`: before the pop commits, the new rsp and the old rbp are the same number.
     pub(crate) fn leave(&mut self) {
-        self.asm.spill(RBP);
+        let s = if self.r11 == Home::Slot { R11 } else { RBP };
+        if s == RBP {
+            self.asm.spill(RBP);
+        }
         self.asm.mov32(RSP, RBP);
-        self.asm.load(RBP, ctx::SLOT_BASE);
-        self.asm.lea_sum(RSP, RSP, RBP, true);
+        self.asm.load(s, ctx::SLOT_BASE);
+        self.asm.lea_sum(RSP, RSP, s, true);
         self.asm.pop(RBP);
         self.commit_clean();
     }
@@ -248,8 +248,9 @@ impl Emitter<'_> {
         let uses = |kinds: [OpKind; 2]| (0..i.op_count()).any(|n| kinds.contains(&i.op_kind(n)));
         let source = uses([OpKind::MemorySegRSI, OpKind::MemorySegESI]);
         let destination = uses([OpKind::MemoryESRDI, OpKind::MemoryESEDI]);
-        self.asm.spill(RDX);
-        self.asm.load(RDX, ctx::SLOT_BASE);
+        let s = if self.r11 == Home::Slot { R11 } else { RDX };
+        self.free(s);
+        self.asm.load(s, ctx::SLOT_BASE);
         if p.addr32 && p.rep != 0 {
             self.asm.mov32(1, 1);
         }
@@ -257,7 +258,7 @@ impl Emitter<'_> {
         for (used, r) in [(source, RSI), (destination, RDI)] {
             if used {
                 self.asm.mov32(r, r);
-                self.asm.lea_sum(r, r, RDX, true);
+                self.asm.lea_sum(r, r, s, true);
             }
         }
         p.write(&mut self.asm.code);
@@ -267,7 +268,7 @@ impl Emitter<'_> {
                 self.asm.mov32(r, r);
             }
         }
-        self.asm.reload(RDX);
+        self.give_back(s);
     }
 
     // ---- the guest's own fs and gs ----
@@ -317,14 +318,14 @@ impl Emitter<'_> {
             return self.emulate_late(item.off);
         }
         if own.is_none() {
-            self.asm.spill(s);
+            self.free(s);
         }
         self.asm.load(s, segment_slot(i));
         self.tls_memory(i, &mut p, s);
         p.write(&mut self.asm.code);
         self.commit();
         if own.is_none() {
-            self.asm.reload(s);
+            self.give_back(s);
         }
         if matches!(i.mnemonic(), Mnemonic::Push | Mnemonic::Pop) {
             self.dirty = 0;
@@ -361,11 +362,11 @@ impl Emitter<'_> {
     }
 
     fn push_rsp(&mut self) {
-        self.asm.spill(R11);
+        self.free(R11);
         self.asm.mov32(R11, RSP);
         self.asm.push(R11);
         self.commit_clean();
-        self.asm.reload(R11);
+        self.give_back(R11);
     }
 
     fn pop_rsp(&mut self, item: &Item) {
@@ -374,7 +375,7 @@ impl Emitter<'_> {
         }
         self.asm.bytes(&[0x8b, 0x24, 0x24]); // mov (%rsp), %esp
         self.commit();
-        self.rebase(R11);
+        self.rebase();
     }
 
     /// `mov ..., %rsp` (and esp): the low half of the source is the new offset.
@@ -397,7 +398,7 @@ impl Emitter<'_> {
             _ => self.asm.mov_imm32(RSP, i.immediate(1) as u32),
         }
         self.commit();
-        self.rebase(R11);
+        self.rebase();
     }
 
     /// Small constant changes of rsp stay as they are (R2). False: `item` is none, or its flags are wanted.
@@ -451,7 +452,7 @@ impl Emitter<'_> {
         }
         self.commit();
         if to_rsp {
-            self.rebase(R11);
+            self.rebase();
         }
     }
 
@@ -505,16 +506,16 @@ impl Emitter<'_> {
         if writes && !may_write_rsp(i.mnemonic()) || !self.place_memory(item, &mut p) {
             return self.emulate_late(item.off);
         }
-        self.asm.spill(s);
+        self.free(s);
         self.asm.mov32(s, RSP);
         p.write(&mut self.asm.code);
         if writes {
             self.asm.mov32(RSP, s);
             self.commit();
-            self.rebase_spilled(s);
+            self.rebase_by(s);
         } else {
             self.commit();
-            self.asm.reload(s);
+            self.give_back(s);
         }
     }
 }

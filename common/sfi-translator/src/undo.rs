@@ -19,7 +19,7 @@ pub fn undo(rows: &[Row], code: &[u8], base: u32, translated_pc: u32) -> Option<
     }
     let row = rows[..rows.partition_point(|r| r.start <= at)].last()?;
     let mut state = Undo { pc: row.off, ..Undo::default() };
-    if row.prelude {
+    if row.home {
         state.restore[11] = true;
     }
     let bytes = code.get(row.start as usize..at as usize)?;

@@ -158,9 +158,9 @@ fn one(m: &mut Machine, bytes: &[u8], round: u64) -> Result<bool, String> {
     }
     m.write(CODE, &code);
     m.reset_code();
-    let (_, direct) = m.translate(&config(), CODE, &code);
+    let entry = m.translate(&config(), CODE, &code);
     m.clear_vectors();
-    let (mut out, end) = m.run(&s, direct, 0);
+    let (mut out, end) = m.run(&s, entry, 0);
     if end == End::Stub(reason::EMULATE, CODE) {
         return Ok(false);
     }

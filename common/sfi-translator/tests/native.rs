@@ -77,18 +77,14 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn entries(&mut self, pc: u32) -> (u32, u32) {
+    fn entry(&mut self, pc: u32) -> u32 {
         let at = (pc - CODE) as usize;
         assert!(at < self.bytes.len(), "wild branch to {pc:#x}");
+        if let Some(&known) = self.m.map.entries.get(&pc) {
+            return known;
+        }
         let bytes = self.bytes[at..].to_vec();
         self.m.translate(&self.cfg, pc, &bytes)
-    }
-
-    fn direct(&mut self, pc: u32) -> u32 {
-        match self.m.map.direct.get(&pc) {
-            Some(&d) => d,
-            None => self.entries(pc).1,
-        }
     }
 
     /// Goes on from translated address `at`.
@@ -99,15 +95,15 @@ impl Run<'_> {
             match end {
                 End::Stub(reason::LINK, index) => {
                     let (target, patch_at) = self.m.exit_target(index);
-                    at = self.direct(target);
+                    at = self.entry(target);
                     self.m.link(patch_at, at);
                 }
                 End::Stub(reason::MISS_RET, _) => {
                     let below = self.m.read(s.gpr[4] as u32 - 8, 4).0;
-                    at = self.entries(u32::from_le_bytes(below.try_into().unwrap())).0;
+                    at = self.entry(u32::from_le_bytes(below.try_into().unwrap()));
                 }
                 End::Stub(reason::MISS_CALL, _) => {
-                    at = self.entries(self.m.target()).0;
+                    at = self.entry(self.m.target());
                 }
                 _ => return (s, end),
             }
@@ -159,7 +155,7 @@ fn snippets_run_like_native() {
                 m.fill_tables(CODE, bytes.len() as u32);
                 let cfg = Config { max_instructions: max, ..config() };
                 let native = reference(m, &name, &bytes);
-                let (_, first) = m.translate(&cfg, CODE, &bytes);
+                let first = m.translate(&cfg, CODE, &bytes);
                 let (out, end) = Run { m, cfg, bytes: &bytes }.go(start_state(), first);
                 let pc = native.state.pc - 1;
                 assert_eq!(end, End::Stub(reason::EMULATE, pc), "{name} max {max} {:x?}", out.gpr);
@@ -172,7 +168,7 @@ fn snippets_run_like_native() {
 /// Interrupts before translated instruction number `step`, undoes, restarts, runs to the end. None: the run was shorter.
 fn interrupted(m: &mut Machine, name: &str, bytes: &[u8], native: &Reference, step: u64) -> Option<()> {
     prepare(m, bytes);
-    let first = m.map.direct[&CODE];
+    let first = m.map.entries[&CODE];
     let (mut s, end) = m.run(&start_state(), first, step);
     let End::Step(rip) = end else {
         assert!(matches!(end, End::Stub(reason::EMULATE, _)), "{name} step {step}: {end:x?}");
@@ -193,7 +189,7 @@ fn interrupted(m: &mut Machine, name: &str, bytes: &[u8], native: &Reference, st
     s.gpr[4] = s.gpr[4].wrapping_add_signed(i64::from(u.rsp_delta)) & 0xffff_ffff;
     s.flags &= !TF;
     let mut run = Run { m, cfg: config(), bytes };
-    let at = run.direct(u.pc);
+    let at = run.entry(u.pc);
     let (out, end) = run.go(s, at);
     let pc = native.state.pc - 1;
     assert_eq!(end, End::Stub(reason::EMULATE, pc), "{name} step {step} at {rip:#x}, {u:x?}: {:x?}", out.gpr);
@@ -209,7 +205,7 @@ fn every_interruption_can_be_undone() {
             m.fill_tables(CODE, bytes.len() as u32);
             let native = reference(m, &name, &bytes);
             prepare(m, &bytes);
-            let (_, first) = m.translate(&config(), CODE, &bytes);
+            let first = m.translate(&config(), CODE, &bytes);
             Run { m, cfg: config(), bytes: &bytes }.go(start_state(), first);
             let steps = (1..).map_while(|k| interrupted(m, &name, &bytes, &native, k)).count();
             println!("{name}: {steps} interruptions");

@@ -8,5 +8,5 @@ pub fn host_result(ret: i64) -> Result<u64> {
     if ret >= 0 {
         return Ok(ret as u64);
     }
-    Err(i32::try_from(-ret).ok().and_then(Errno::from_raw).unwrap_or(Errno::EIO))
+    Err(ret.checked_neg().and_then(|e| i32::try_from(e).ok()).and_then(Errno::from_raw).unwrap_or(Errno::EIO))
 }

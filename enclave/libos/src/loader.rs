@@ -13,7 +13,9 @@ use occlum_linux_abi::{auxv as at, mmap as mf};
 use occlum_sfi_spec::domain::{EXEC_MAX, MAP_MAX, MAP_MIN};
 
 /// Base of a position-independent program.
-const PIE_BASE: u64 = 0x1000_0000;
+const PIE_BASE: u64 = crate::mm::CODE_TOP;
+/// The heap starts here or behind the program: libraries lie too close below for it to grow there.
+const BRK_BASE: u64 = 0x1000_0000;
 /// Most bytes of argv and envp together, pointers included (a quarter of the 8 MiB stack, as Linux).
 pub const ARG_MAX: usize = 2 << 20;
 /// Most nested `#!` interpreters.
@@ -209,7 +211,7 @@ fn build(r: &Request, stack_limit: u64, cred: &crate::process::Cred) -> Result<B
             (i.elf.entry.wrapping_add(ib) & 0xffff_ffff, ib)
         }
     };
-    let brk = top.max(PAGE);
+    let brk = top.max(BRK_BASE);
     let phdr = r.program.elf.phdr_vaddr.map_or(0, |v| v.wrapping_add(bias));
     let aux = [
         (at::AT_HWCAP, HWCAP),

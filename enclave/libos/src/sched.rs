@@ -26,7 +26,6 @@ struct Sched {
     idle_until: [u64; u64::BITS as usize],
     ticking: u64,
     ticks: u32,
-    wake_seq: u64,
     dead: Vec<Arc<Task>>,
 }
 
@@ -37,7 +36,6 @@ static SCHED: BklCell<Sched> = BklCell::new(Sched {
     idle_until: [u64::MAX; u64::BITS as usize],
     ticking: 0,
     ticks: 0,
-    wake_seq: 0,
     dead: Vec::new(),
 });
 
@@ -148,25 +146,23 @@ pub fn vcpu_main(vcpu: u32) -> ! {
     }
 }
 
+/// Idle until the host reports something. No wake-up is lost: the queue was empty, and this vCPU is marked idle, under one
+/// hold of the BKL; a waker, which needs the BKL, finds the mark and sends `Wake`, which the host keeps until `Wait`.
 fn wait_at_host(vcpu: u32) {
-    let (deadline, seq) = SCHED.with_mut(|s| {
+    let deadline = SCHED.with_mut(|s| {
         let deadline = s.timers.first_key_value().map_or(u64::MAX, |((t, _), _)| *t);
         s.idle_until[vcpu as usize] = deadline;
         s.idle |= 1 << vcpu;
-        (deadline, s.wake_seq)
+        deadline
     });
     stop_tick(vcpu);
     let mut out = [0u8; size_of::<HostEvents>()];
     bkl::unlock();
-    occlum_rt::ocall::call(Ocall::Wait, &[deadline, seq], &[], &mut out);
+    occlum_rt::ocall::call(Ocall::Wait, &[deadline], &[], &mut out);
     bkl::lock();
     let word = |i: usize| u64::from_le_bytes(core::array::from_fn(|k| out[i * 8 + k]));
-    let (seq, signals, ready) = (word(0), word(1), word(2));
-    SCHED.with_mut(|s| {
-        s.idle &= !(1 << vcpu);
-        s.wake_seq = s.wake_seq.max(seq);
-    });
-    host_events(signals, ready);
+    SCHED.with_mut(|s| s.idle &= !(1 << vcpu));
+    host_events(word(0), word(1));
 }
 
 /// Delivers what the host reported. Untrusted: at worst a spurious signal or wake-up.
@@ -183,11 +179,10 @@ fn host_events(signals: u64, ready: u64) {
 
 /// Looks at the host without waiting (called on ticks, so that a busy enclave still hears Ctrl-C).
 pub fn poll_host() {
-    let seq = SCHED.with(|s| s.wake_seq);
     let mut out = [0u8; size_of::<HostEvents>()];
-    occlum_rt::ocall::call(Ocall::Wait, &[0, seq], &[], &mut out);
+    occlum_rt::ocall::call(Ocall::Wait, &[0], &[], &mut out);
     let word = |i: usize| u64::from_le_bytes(core::array::from_fn(|k| out[i * 8 + k]));
-    host_events(word(1), word(2));
+    host_events(word(0), word(1));
 }
 
 /// Makes the timers look at the clock at `at_ns` (for timers that other modules keep).

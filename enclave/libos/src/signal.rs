@@ -465,10 +465,21 @@ fn default_action(t: &Arc<Task>, sig: i32) {
         for other in p.tasks.with(Clone::clone) {
             process::wake_for_signal(&other);
         }
+        stop_host(p, sig);
         return;
     }
     // Inside, init ignores what it has no handler for, as the kernel's init does; SIGKILL too ends the enclave.
     fatal(t, sig)
+}
+
+/// If the terminal's job that just stopped is the one that the user started, the user's shell is to have the terminal: the
+/// host stops, and its return means "go on". The BKL is held meanwhile: nobody runs in a stopped process.
+fn stop_host(p: &Arc<Process>, sig: i32) {
+    let group = p.pgid.get();
+    if p.pid == 1 && crate::fs::foreground_pgrp() == Some(group) {
+        occlum_rt::ocall::call(occlum_enclave_abi::Ocall::Stop, &[sig as u64], &[], &mut []);
+        send_group(group, SIGCONT as i32);
+    }
 }
 
 /// Has the process group no member whose parent is in another group of the session?

@@ -73,9 +73,15 @@ pub(crate) extern "C" fn stage1(vcpu: *mut Vcpu, frame: *mut u8) {
     }
 }
 
-/// A #PF on guest memory (a slot, not its tables).
+/// A #PF on guest memory, or on the tables of a slot, which `code` fills where they may not be there.
 fn is_user_fault(fault: &Fault) -> bool {
-    fault.vector == PAGE_FAULT && slot_offset(fault.addr).is_some()
+    fault.vector == PAGE_FAULT && (slot_offset(fault.addr).is_some() || is_table(fault.addr))
+}
+
+/// Is an address in the tables below some slot?
+fn is_table(addr: u64) -> bool {
+    // Two tables with a 4-byte entry for each offset.
+    (1..=8).any(|n| slot_offset(addr.saturating_add(n * domain::SIZE)).is_some())
 }
 
 /// Slot base and offset of an address inside some slot's 4 GiB.

@@ -1,38 +1,34 @@
-//! The code cache and the lookup tables: the only writer of both (R20, the verifier's seam).
+//! The code cache and the lookup tables: the only writer of both (R20). Nothing becomes executable by another way.
 //!
-//! Invariants: bytes are published only inside what `alloc` gave out; a table page is filled with the miss
-//! stub before any guest thread can see it (R19); entries and links name addresses in the code cache or the
-//! stubs only.
+//! Invariants: bytes are published only inside what `alloc` gave out, and only if the verifier accepts them; entries and
+//! links name entries it has proven; a table page is filled with the miss stubs before any guest thread can see it (R19).
 use crate::asm::label;
 use crate::bkl::BklCell;
+use crate::proven::{Buffers, Published};
 use crate::slot::Slot;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::arch::asm;
 use core::ptr::with_exposed_provenance_mut;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use occlum_enclave_abi::Ocall;
-use occlum_sfi_spec::table::{Kind, entry_addr};
+use occlum_sfi_spec::table::{Kind, STRIDE, entry_addr};
 use occlum_sfi_spec::{Stubs, domain, elrange};
+use occlum_sfi_verifier::{Unit, Violation, check_patch, check_table_entry, verify};
 
-/// Offsets covered by one table chunk: a page of code, 16 KiB of table.
+/// Offsets covered by one table chunk: a page of code, 32 KiB of table.
 const CHUNK_OFFS: u64 = 4096;
 /// Bytes of a chunk.
-const CHUNK_BYTES: u64 = CHUNK_OFFS * 4;
+const CHUNK_BYTES: u64 = CHUNK_OFFS * STRIDE;
 /// Chunks per word group of the bitmap (4 MiB of code).
 const GROUP: usize = 1024;
 
 /// Committed chunks of one table.
 type Bitmap = Vec<Option<Box<[u64; GROUP / 64]>>>;
 
-#[derive(Default)]
-struct Tables {
-    ret: Bitmap,
-    call: Bitmap,
-}
-
-static TABLES: BklCell<Vec<Option<Box<Tables>>>> = BklCell::new(Vec::new());
-static NEXT: AtomicU32 = AtomicU32::new(elrange::CODE_BASE as u32);
+static TABLES: BklCell<Vec<Bitmap>> = BklCell::new(Vec::new());
+/// The first line stays empty: a patch looks at the two bytes before its displacement.
+static NEXT: AtomicU32 = AtomicU32::new(elrange::CODE_BASE as u32 + 16);
 
 /// Addresses of the stubs.
 pub fn stubs() -> Stubs {
@@ -78,8 +74,40 @@ fn cache(addr: u32, len: usize) -> *mut u8 {
     with_exposed_provenance_mut(addr as usize)
 }
 
-/// Puts bytes into the cache. BKL held; nothing jumps there yet.
-pub fn publish(addr: u32, bytes: &[u8]) {
+/// Why code is not published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The verifier does not accept it.
+    Violation(Violation),
+    /// No memory for what is to be remembered of it.
+    NoMemory,
+}
+
+/// Puts a unit into the cache if the verifier accepts it. BKL held; nothing jumps there yet.
+pub fn publish(addr: u32, bytes: &[u8]) -> Result<(), Refused> {
+    let mut buffers = Buffers::new(bytes.len()).ok_or(Refused::NoMemory)?;
+    let unit = Unit { base: addr, code: bytes };
+    verify(&stubs(), unit, &Published, &mut buffers.maps()).map_err(Refused::Violation)?;
+    if !buffers.reserve(addr) {
+        return Err(Refused::NoMemory);
+    }
+    write(addr, bytes);
+    buffers.record(addr);
+    Ok(())
+}
+
+/// Puts bytes into the cache that only the self-test runs; all of them count as proven.
+#[cfg(feature = "unverified")]
+pub fn publish_unverified(addr: u32, bytes: &[u8]) {
+    let mut buffers = Buffers::new(bytes.len()).expect("memory");
+    assert!(buffers.reserve(addr), "memory");
+    buffers.maps().boundaries.fill(0xff);
+    buffers.maps().entries.fill(0xff);
+    write(addr, bytes);
+    buffers.record(addr);
+}
+
+fn write(addr: u32, bytes: &[u8]) {
     let p = cache(addr, bytes.len());
     // SAFETY: 1. the range is cache memory given out by `alloc`; 2. no Rust object lies there; 3. no link
     // leads there yet.
@@ -94,15 +122,15 @@ pub fn read(addr: u32, buf: &mut [u8]) {
     unsafe { core::ptr::copy_nonoverlapping(p, buf.as_mut_ptr(), buf.len()) };
 }
 
-/// Points the 4-byte displacement at `site` to `target`, as one store (R21). A site across a 16-byte line
-/// can't be changed atomically and stays as it is: slower, not wrong. Returns false then.
+/// Points the 4-byte displacement at `site` to `target`, as one store (R21). False, and nothing done: it is not the
+/// displacement of a proven branch inside a 16-byte line, or the target is no proven entry.
 pub fn patch_rel32(site: u32, target: u32) -> bool {
-    let p = cache(site, 4);
-    if site % 16 > 12 {
+    let mut before = [0; 2];
+    read(site.wrapping_sub(2), &mut before);
+    if check_patch(site, before, target, &Published).is_err() {
         return false;
     }
-    let known = u64::from(target) >= elrange::CODE_BASE && u64::from(target) < elrange::CODE_END;
-    assert!(known, "link target outside the code cache");
+    let p = cache(site, 4);
     let rel = target.wrapping_sub(site.wrapping_add(4));
     // SAFETY: 1. `cache` checked the range; 2. inside a 16-byte line the CPU stores the 4 bytes at once, and
     // other vCPUs execute the old or the new jump.
@@ -110,32 +138,22 @@ pub fn patch_rel32(site: u32, target: u32) -> bool {
     true
 }
 
-fn bitmap(t: &mut Tables, kind: Kind) -> &mut Bitmap {
-    match kind {
-        Kind::Ret => &mut t.ret,
-        Kind::Call => &mut t.call,
-    }
-}
-
-fn is_committed(slot: Slot, kind: Kind, chunk: u64) -> bool {
-    TABLES.with_mut(|all| {
-        let Some(Some(t)) = all.get_mut(slot.index() as usize) else { return false };
+fn is_committed(slot: Slot, chunk: u64) -> bool {
+    TABLES.with(|all| {
         let (group, bit) = (chunk as usize / GROUP, chunk as usize % GROUP);
-        bitmap(t, kind)
-            .get(group)
-            .is_some_and(|g| g.as_ref().is_some_and(|w| w[bit / 64] >> (bit % 64) & 1 == 1))
+        let words = all.get(slot.index() as usize).and_then(|t| t.get(group)?.as_ref());
+        words.is_some_and(|w| w[bit / 64] >> (bit % 64) & 1 == 1)
     })
 }
 
-fn mark_committed(slot: Slot, kind: Kind, chunk: u64) {
+fn mark_committed(slot: Slot, chunk: u64) {
     TABLES.with_mut(|all| {
         let index = slot.index() as usize;
         if all.len() <= index {
-            all.resize_with(index + 1, || None);
+            all.resize_with(index + 1, Vec::new);
         }
-        let t = all[index].get_or_insert_with(Box::default);
         let (group, bit) = (chunk as usize / GROUP, chunk as usize % GROUP);
-        let map = bitmap(t, kind);
+        let map = &mut all[index];
         if map.len() <= group {
             map.resize_with(group + 1, || None);
         }
@@ -143,16 +161,14 @@ fn mark_committed(slot: Slot, kind: Kind, chunk: u64) {
     });
 }
 
-fn miss_stub(kind: Kind) -> u32 {
-    match kind {
-        Kind::Ret => label::stub_miss_ret() as u32,
-        Kind::Call => label::stub_miss_call() as u32,
-    }
+/// The entries of an offset without code: the miss stubs.
+fn missing() -> u64 {
+    label::stub_miss_call() << 32 | label::stub_miss_ret()
 }
 
 /// Lowest address of a chunk (tables grow downwards).
-fn chunk_addr(slot: Slot, kind: Kind, chunk: u64) -> u64 {
-    entry_addr(slot.base(), kind, (chunk * CHUNK_OFFS + CHUNK_OFFS - 1) as u32)
+fn chunk_addr(slot: Slot, chunk: u64) -> u64 {
+    entry_addr(slot.base(), Kind::Ret, (chunk * CHUNK_OFFS + CHUNK_OFFS - 1) as u32)
 }
 
 fn store_entry(slot: Slot, kind: Kind, off: u32, v: u32) {
@@ -163,88 +179,98 @@ fn store_entry(slot: Slot, kind: Kind, off: u32, v: u32) {
 }
 
 /// Sets the entry of `off`. False: its chunk is not committed yet.
+///
+/// # Panics
+/// If the target is not a proven entry.
 pub fn table_set(slot: Slot, kind: Kind, off: u32, target: u32) -> bool {
-    let known = u64::from(target) >= elrange::CODE_BASE && u64::from(target) < elrange::CODE_END;
-    assert!(known, "table entry outside the code cache");
-    if !is_committed(slot, kind, u64::from(off) / CHUNK_OFFS) {
+    assert!(check_table_entry(target, &Published).is_ok(), "table entry that is not proven");
+    if !is_committed(slot, u64::from(off) / CHUNK_OFFS) {
         return false;
     }
     store_entry(slot, kind, off, target);
     true
 }
 
-/// Commits the chunk around `off`, filled with the miss stub. False if the host has no memory.
-pub fn table_commit(slot: Slot, kind: Kind, off: u32) -> bool {
+/// Commits the chunk around `off`, filled with the miss stubs. False if the host has no memory.
+pub fn table_commit(slot: Slot, off: u32) -> bool {
     let chunk = u64::from(off) / CHUNK_OFFS;
-    if is_committed(slot, kind, chunk) {
+    if is_committed(slot, chunk) {
         return true;
     }
-    let addr = chunk_addr(slot, kind, chunk);
+    let addr = chunk_addr(slot, chunk);
     let done = if crate::vcpu::slot_runs_elsewhere(slot.base()) {
-        commit_filled(addr, miss_stub(kind))
+        commit_filled(addr, missing())
     } else {
         // No guest thread of this slot runs, and none can start: the BKL is ours. Nobody sees the zeros.
-        let done = crate::mem::commit(addr, CHUNK_BYTES, true);
+        let done = crate::mem::commit(addr, CHUNK_BYTES, true).is_ok();
         if done {
-            fill(slot, kind, (chunk * CHUNK_OFFS) as u32, CHUNK_OFFS);
+            fill(slot, chunk * CHUNK_OFFS, CHUNK_OFFS);
+        } else {
+            fill_if_there(addr);
         }
         done
     };
     if done {
-        mark_committed(slot, kind, chunk);
+        mark_committed(slot, chunk);
     }
     done
 }
 
 /// Commits pages that appear with their content, as EACCEPTCOPY does.
-fn commit_filled(addr: u64, pattern: u32) -> bool {
+fn commit_filled(addr: u64, pattern: u64) -> bool {
     const FILLED: u64 = 4;
-    let args = [addr, CHUNK_BYTES, 3, FILLED, u64::from(pattern)];
+    let args = [addr, CHUNK_BYTES, 3, FILLED, pattern];
     crate::ocall::call(Ocall::MemProtect, &args, &[], &mut []) == 0
 }
 
-/// The miss stub into `count` entries from `off` on, all inside one committed chunk.
-fn fill(slot: Slot, kind: Kind, off: u32, count: u64) {
-    let v = miss_stub(kind);
-    for i in 0..count {
-        store_entry(slot, kind, off + i as u32, v);
+/// The miss stubs into every entry of a chunk that the host says it did not commit: what it says may not be so,
+/// and an entry of zero leads to address 0 (R19).
+fn fill_if_there(addr: u64) {
+    let page = [missing(); 512];
+    for at in (addr..addr + CHUNK_BYTES).step_by(4096) {
+        // SAFETY: 1. the target is a page of a table, which no Rust object overlaps, written by the routine
+        // that stage 1 fixes up if nothing is there; 2. the source is `page`.
+        unsafe { crate::asm::occlum_rt_user_copy(at, page.as_ptr() as u64, 4096) };
     }
 }
 
-/// Committed entries of [start, end) of one table back to the miss stub.
-fn clear_kind(slot: Slot, kind: Kind, start: u64, end: u64) {
-    let mut at = start;
+/// The miss stubs into the entries of `count` offsets from `off` on, all inside one committed chunk.
+fn fill(slot: Slot, off: u64, count: u64) {
+    let lowest = entry_addr(slot.base(), Kind::Ret, (off + count - 1) as u32);
+    let missing = missing();
+    for i in 0..count {
+        let p = with_exposed_provenance_mut::<u64>((lowest + i * STRIDE) as usize);
+        // SAFETY: 1. callers checked that the chunk is committed; 2. entries are 8-aligned pairs; guests read
+        // them at any time, so the store is one atomic word.
+        unsafe { AtomicU64::from_ptr(p) }.store(missing, Ordering::Release);
+    }
+}
+
+/// Committed entries of [off_start, off_end) back to the miss stubs.
+pub fn table_clear(slot: Slot, off_start: u32, off_end: u32) {
+    let (mut at, end) = (u64::from(off_start), u64::from(off_end));
     while at < end {
         let chunk = at / CHUNK_OFFS;
         let next = end.min((chunk + 1) * CHUNK_OFFS);
-        if is_committed(slot, kind, chunk) {
-            fill(slot, kind, at as u32, next - at);
+        if is_committed(slot, chunk) {
+            fill(slot, at, next - at);
         }
         at = next;
     }
 }
 
-/// Committed entries of [off_start, off_end), of both tables, back to the miss stub.
-pub fn table_clear(slot: Slot, off_start: u32, off_end: u32) {
-    for kind in [Kind::Ret, Kind::Call] {
-        clear_kind(slot, kind, u64::from(off_start), u64::from(off_end));
-    }
-}
-
-/// All entries of the slot back to the miss stub.
+/// All entries of the slot back to the miss stubs.
 pub fn table_reset(slot: Slot) {
-    for kind in [Kind::Ret, Kind::Call] {
-        for chunk in committed(slot, kind) {
-            fill(slot, kind, (chunk * CHUNK_OFFS) as u32, CHUNK_OFFS);
-        }
+    for chunk in committed(slot) {
+        fill(slot, chunk * CHUNK_OFFS, CHUNK_OFFS);
     }
 }
 
 /// All committed chunks of a table.
-fn committed(slot: Slot, kind: Kind) -> Vec<u64> {
-    TABLES.with_mut(|all| {
-        let Some(Some(t)) = all.get_mut(slot.index() as usize) else { return Vec::new() };
-        let groups = bitmap(t, kind).iter().enumerate().filter_map(|(n, g)| Some((n, g.as_ref()?)));
+fn committed(slot: Slot) -> Vec<u64> {
+    TABLES.with(|all| {
+        let Some(t) = all.get(slot.index() as usize) else { return Vec::new() };
+        let groups = t.iter().enumerate().filter_map(|(n, g)| Some((n, g.as_ref()?)));
         let chunks = groups.flat_map(|(n, words)| {
             let set = (0..GROUP).filter(|b| words[b / 64] >> (b % 64) & 1 == 1);
             set.map(move |b| (n * GROUP + b) as u64)
@@ -253,12 +279,9 @@ fn committed(slot: Slot, kind: Kind) -> Vec<u64> {
     })
 }
 
-/// Which entry of the slot's tables an address belongs to.
+/// Which entry of the slot's table an address belongs to.
 pub fn is_table_addr(slot: Slot, addr: u64) -> Option<(Kind, u32)> {
-    let below = slot.base().checked_sub(addr)?.checked_sub(1)? / 4;
-    match below / domain::SIZE {
-        0 => Some((Kind::Ret, below as u32)),
-        1 => Some((Kind::Call, below as u32)),
-        _ => None,
-    }
+    let below = slot.base().checked_sub(addr)?.checked_sub(1)? / STRIDE;
+    let kind = if addr & 4 == 0 { Kind::Ret } else { Kind::Call };
+    (below < domain::SIZE).then_some((kind, below as u32))
 }

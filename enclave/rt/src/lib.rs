@@ -34,6 +34,7 @@ pub mod mem;
 mod memfn;
 pub mod ocall;
 mod panic;
+mod proven;
 pub mod random;
 pub mod slot;
 pub mod task;

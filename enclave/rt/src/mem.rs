@@ -97,10 +97,14 @@ pub fn uncharge(bytes: u64) {
     CHARGED.store(charged().saturating_sub(bytes), Ordering::Relaxed);
 }
 
-/// Makes pages of ELRANGE readable and writable. False if the host refuses.
-pub(crate) fn commit(addr: u64, len: u64, populate: bool) -> bool {
+/// Makes pages of ELRANGE readable and writable; the host's result if it refuses (it may have done it all the
+/// same).
+pub(crate) fn commit(addr: u64, len: u64, populate: bool) -> Result<(), i64> {
     let args = [addr, len, 3, u64::from(populate)];
-    crate::ocall::call(Ocall::MemProtect, &args, &[], &mut []) == 0
+    match crate::ocall::call(Ocall::MemProtect, &args, &[], &mut []) {
+        0 => Ok(()),
+        refused => Err(refused),
+    }
 }
 
 /// Takes the rights and the content of pages away.
@@ -136,8 +140,9 @@ unsafe impl dlmalloc::Allocator for Grow {
         }
         let Some(len) = len else { return none };
         let addr = elrange::HEAP_BASE + used;
-        if !commit(addr, len, true) {
-            return none;
+        // Inside the budget the memory was promised, and not every caller could do without.
+        if let Err(refused) = commit(addr, len, true) {
+            crate::ocall::give_up(Ocall::MemProtect, refused);
         }
         USED.store(used + len, Ordering::Relaxed);
         (core::ptr::with_exposed_provenance_mut(addr as usize), len as usize, 0)

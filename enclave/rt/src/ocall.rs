@@ -3,7 +3,9 @@
 //! Invariant: the buffer lies outside ELRANGE (checked at start); each result is read from it once.
 use crate::asm::occlum_rt_ocall;
 use crate::ctx::Ctx;
+use crate::panic::Line;
 use crate::vcpu::Vcpu;
+use core::fmt::Write;
 use core::ptr::with_exposed_provenance_mut;
 use occlum_enclave_abi::{OCALL_DATA, OCALL_DATA_MAX, Ocall, OcallFrame};
 use occlum_sfi_spec::ctx;
@@ -11,7 +13,8 @@ use occlum_sfi_spec::ctx;
 const EINVAL: i64 = 22;
 
 /// Asks the host. Returns its result: untrusted, the caller validates it. Of `output`, as many bytes are
-/// written as the host says it produced (never more than fit); the rest keeps its content.
+/// written as the host says it produced (never more than fit); the rest is zero, whatever was there: the
+/// result may claim that it was read.
 pub fn call(nr: Ocall, args: &[u64], input: &[u8], output: &mut [u8]) -> i64 {
     let mut frame = OcallFrame { nr: nr as u64, ..OcallFrame::default() };
     if args.len() > frame.args.len() || input.len() > OCALL_DATA_MAX || output.len() > OCALL_DATA_MAX {
@@ -35,8 +38,18 @@ pub fn call(nr: Ocall, args: &[u64], input: &[u8], output: &mut [u8]) -> i64 {
         let frame = buf.cast::<OcallFrame>().read_volatile();
         let n = (frame.out_len as usize).min(output.len());
         core::ptr::copy_nonoverlapping(buf.add(OCALL_DATA), output.as_mut_ptr(), n);
+        output[n..].fill(0);
         frame.ret
     }
+}
+
+/// Ends the enclave because the host's result of a call leaves no way to go on. Allocates nothing, takes no lock.
+pub(crate) fn give_up(nr: Ocall, ret: i64) -> ! {
+    let mut line = Line::new();
+    let _ = writeln!(line, "occlum: the host refused {} (result {ret}); the enclave cannot go on", nr.name());
+    line.flush();
+    call(Ocall::Exit, &[2, 103], &[], &mut []);
+    crate::vcpu::halt()
 }
 
 /// The host may use any vector register: the guest's live state goes to its context first, and the host sees
@@ -52,5 +65,5 @@ fn save_vectors() {
 
 /// Gives the host CPU up for about `ns` (0: only yields). A `Wait` without room for events takes none.
 pub(crate) fn nap(ns: u64) {
-    call(Ocall::Wait, &[ns, 0], &[], &mut []);
+    call(Ocall::Wait, &[ns], &[], &mut []);
 }

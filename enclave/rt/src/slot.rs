@@ -88,10 +88,42 @@ impl Slot {
         }
         let flags = u64::from(populate) | u64::from(drop_content) << 1;
         let args = [self.base() + off, len, u64::from(prot), flags];
-        match crate::ocall::call(Ocall::MemProtect, &args, &[], &mut []) {
-            0 => Ok(()),
-            e => Err(i32::try_from(-e).ok().filter(|e| (1..4096).contains(e)).unwrap_or(EINVAL)),
+        let mut refused = crate::ocall::call(Ocall::MemProtect, &args, &[], &mut []);
+        if refused != 0 && drop_content {
+            self.scrub(off, len);
+            refused = crate::ocall::call(Ocall::MemProtect, &args, &[], &mut []);
         }
+        match refused {
+            0 => Ok(()),
+            e => Err(e
+                .checked_neg()
+                .and_then(|e| i32::try_from(e).ok())
+                .filter(|e| (1..4096).contains(e))
+                .unwrap_or(EINVAL)),
+        }
+    }
+
+    /// No content stays where the host would not drop it: callers take the pages for empty, and the next
+    /// process may get them.
+    fn scrub(self, off: u64, len: u64) {
+        for at in (off..off + len).step_by(PAGE as usize) {
+            if self.zero(at, PAGE).is_ok() || self.is_zero(at) {
+                continue;
+            }
+            let args = [self.base() + at, PAGE, u64::from(R | W), 0];
+            let refused = crate::ocall::call(Ocall::MemProtect, &args, &[], &mut []);
+            if self.zero(at, PAGE).is_err() {
+                crate::ocall::give_up(Ocall::MemProtect, refused);
+            }
+        }
+    }
+
+    /// Is this page readable and zero?
+    fn is_zero(self, at: u64) -> bool {
+        let mut piece = [1u8; 256];
+        (at..at + PAGE)
+            .step_by(piece.len())
+            .all(|at| self.read(at, &mut piece).is_ok() && piece.iter().all(|b| *b == 0))
     }
 
     /// Copies out of the guest.

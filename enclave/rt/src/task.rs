@@ -99,7 +99,7 @@ fn take_stack() -> Option<u32> {
         return None;
     }
     let low = stack_top(n) - elrange::KSTACK_SIZE;
-    if !crate::mem::commit(low, elrange::KSTACK_SIZE, false) {
+    if crate::mem::commit(low, elrange::KSTACK_SIZE, false).is_err() {
         return None;
     }
     STACKS.with_mut(|s| s.next = n + 1);
@@ -226,6 +226,14 @@ impl Task {
     pub fn set_resume(&self, translated: u32) {
         assert!(in_cache(u64::from(translated)), "resume address outside the code cache");
         self.c().set_u64(ctx::RESUME, u64::from(translated));
+    }
+    /// Sets the translated entry where the guest continues: entries expect r11 in its spill slot.
+    ///
+    /// # Panics
+    /// As `set_resume`.
+    pub fn set_entry(&self, translated: u32) {
+        self.set_resume(translated);
+        self.c().set_u64(ctx::spill(11), self.gpr(11));
     }
     /// Where the guest continues.
     pub fn resume(&self) -> u32 {
@@ -401,13 +409,14 @@ pub fn enter_guest() -> Exit {
         // SAFETY: the image is the runtime's own, or was checked by `set_xsave`.
         unsafe { crate::arch::xrstor(c.at(ctx::XSAVE)) };
     }
-    v.in_guest.store(1, Ordering::SeqCst);
+    // Readers hold the BKL, which orders this.
+    v.in_guest.store(1, Ordering::Relaxed);
     bkl::unlock();
     // SAFETY: 1. RESUME is in the code cache, which holds only published code; 2. GS base is the slot's; 3.
     // flags were masked by `set_rflags` or come from the guest.
     let why = unsafe { occlum_rt_enter() };
     bkl::lock();
-    v.in_guest.store(0, Ordering::SeqCst);
+    v.in_guest.store(0, Ordering::Relaxed);
     exit_of(c, v, why)
 }
 
@@ -418,6 +427,7 @@ fn exit_of(c: Ctx, v: &Vcpu, why: u32) -> Exit {
             // rcx.
             c.set_u64(ctx::GPR + 8, c.u64(ctx::RIP));
             c.set_u64(ctx::GPR + 8 * 11, c.u64(ctx::RFLAGS));
+            c.set_u64(ctx::spill(11), c.u64(ctx::RFLAGS));
             Exit::Syscall
         }
         reason::LINK => Exit::Link(c.u32(ctx::EXIT)),

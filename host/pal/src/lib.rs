@@ -6,6 +6,8 @@
 #![allow(unsafe_code)]
 #![warn(missing_docs)]
 
+#[cfg(feature = "hostile")]
+pub mod hostile;
 mod image;
 mod ocall;
 mod sim;

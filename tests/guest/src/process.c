@@ -214,3 +214,43 @@ CASE(stop_and_continue) {
     CHECK(kill(child, SIGTERM) == 0);
     report("ended", child);
 }
+
+static volatile int got_usr1;
+static void on_usr1(int sig) { got_usr1++; }
+
+/* A child whose end is told by `sig`. */
+static pid_t clone_with(int flags) {
+    fflush(stdout);
+    return syscall(SYS_clone, flags, 0, 0, 0, 0);
+}
+
+CASE(exit_signals) {
+    CHECK(signal(SIGUSR1, on_usr1) != SIG_ERR);
+    CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0);
+    pid_t child = clone_with(SIGUSR1);
+    if (child == 0)
+        _exit(0);
+    int status;
+    while (waitpid(child, &status, __WALL) < 0 && errno == EINTR)
+        ;
+    printf("told by its own signal: %d\n", got_usr1);
+    child = clone_with(0x90); /* no signal has this number */
+    if (child == 0)
+        _exit(0);
+    CHECK(waitpid(child, &status, __WALL) == child);
+    /* A child of the child, and a sibling of the child, do not choose what we get. */
+    for (int sibling = 0; sibling < 2; sibling++) {
+        child = fork_clean();
+        if (child == 0) {
+            if (clone_with(SIGUSR1 | (sibling ? CLONE_PARENT : 0)) == 0)
+                sleep_ms(100);
+            _exit(0);
+        }
+        for (int n = 0; n < 2; n++)
+            while (waitpid(-1, &status, __WALL) < 0)
+                if (errno != EINTR)
+                    break;
+        CHECK_ERRNO(waitpid(-1, &status, __WALL), ECHILD);
+    }
+    printf("told in all: %d\n", got_usr1);
+}

@@ -20,6 +20,8 @@ pub const HIGH: u32 = 0x0400_0000;
 const CODE_LEN: usize = 32 << 20;
 pub const TF: u64 = 0x100;
 pub const STATUS: u64 = 0x8d5;
+/// What the register r11 holds at entries: nothing of the guest's may depend on it.
+const RUBBISH: u64 = 0xbad0_11ba_d011;
 pub const FLAGS: u64 = STATUS | 0x400;
 
 /// Registers as a program sees them (rsp an offset).
@@ -94,6 +96,7 @@ t_enter:
     mov 408(%rdi), %rax
     mov %rax, t_target(%rip)
     .irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
+    vmovups t_vectors + 32 * \n(%rip), %ymm\n
     movups 128 + 16 * \n(%rdi), %xmm\n
     .endr
     mov 400(%rdi), %rax
@@ -125,6 +128,9 @@ t_enter:
 t_leave:
     pushq $2
     popfq
+    .irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
+    vmovups %ymm\n, t_vectors + 32 * \n(%rip)
+    .endr
     pop %r15
     pop %r14
     pop %r13
@@ -165,7 +171,10 @@ t_signal:
     ret
 
     .bss
-    .balign 8
+    .balign 32
+    // The upper halves between two runs: the host's own code may clear them.
+    .globl t_vectors
+t_vectors: .skip 512
     .globl t_host_fs
 t_host_fs: .quad 0
     .globl t_host_rsp
@@ -181,6 +190,7 @@ unsafe extern "C" {
     fn t_stub();
     fn t_signal();
     static t_host_rsp: u64;
+    static mut t_vectors: [u8; 512];
 }
 
 /// Order of the general registers in a signal context.
@@ -247,13 +257,14 @@ extern "C" fn t_on_signal(signal: i32, info: *const libc::siginfo_t, context: *m
 /// What the code map of the test knows.
 #[derive(Default)]
 pub struct Map {
-    pub direct: BTreeMap<u32, u32>,
+    /// Entries by offset.
+    pub entries: BTreeMap<u32, u32>,
     pub fragments: Vec<Fragment>,
 }
 
 impl Env for Map {
     fn lookup(&self, off: u32) -> Option<u32> {
-        self.direct.get(&off).copied()
+        self.entries.get(&off).copied()
     }
 }
 
@@ -336,12 +347,8 @@ impl Machine {
 
     /// Upper halves of the vector registers survive exits and re-entries; this clears them.
     pub fn clear_vectors(&self) {
-        // SAFETY: 1. Only vector registers change, and all are declared.
-        unsafe {
-            core::arch::asm!("vzeroall", out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
-                out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _, out("xmm8") _, out("xmm9") _,
-                out("xmm10") _, out("xmm11") _, out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _);
-        }
+        // SAFETY: 1. No run is active (the lock), so nothing else uses the copy.
+        unsafe { t_vectors = [0; 512] };
     }
 
     /// Writes guest memory, both copies.
@@ -393,8 +400,8 @@ impl Machine {
         }
     }
 
-    /// Translates `bytes` at `off`, publishes and registers everything; returns the indirect and direct entry.
-    pub fn translate(&mut self, cfg: &Config, off: u32, bytes: &[u8]) -> (u32, u32) {
+    /// Translates `bytes` at `off`, publishes and registers everything; returns the entry.
+    pub fn translate(&mut self, cfg: &Config, off: u32, bytes: &[u8]) -> u32 {
         let first = self.exits.len() as u32;
         let base = self.next_code;
         let f = translate(cfg, Source { start: off, bytes }, base, first, &self.map).expect("translates");
@@ -403,16 +410,14 @@ impl Machine {
         self.next_code = (base + f.code.len() as u32 + 15) & !15;
         assert!(self.next_code < BASE + CODE_LEN as u32);
         for e in &f.entries {
-            self.map.direct.entry(e.off).or_insert(e.direct);
-            if let Some(indirect) = e.indirect {
-                self.table_set(table::Kind::Ret, e.off, indirect);
-                self.table_set(table::Kind::Call, e.off, indirect);
-            }
+            self.map.entries.entry(e.off).or_insert(e.at);
+            self.table_set(table::Kind::Ret, e.off, e.at);
+            self.table_set(table::Kind::Call, e.off, e.at);
         }
         self.exits.extend(f.exits.iter().map(|x| (x.target, x.patch_at)));
         let start = f.entries[0];
         self.map.fragments.push(f);
-        (start.indirect.expect("prelude"), start.direct)
+        start.at
     }
 
     /// Fragment that holds a translated address.
@@ -441,11 +446,13 @@ impl Machine {
         (c.signal != 0).then_some(c)
     }
 
-    /// Runs translated code from address `at`; after `steps` (if not 0) instructions in the code cache it stops.
+    /// Runs translated code from the entry `at` (r11 is in its spill slot, its register holds rubbish); after `steps` (if not 0) instructions in the code cache it stops.
     /// In the state that comes back rsp is an offset; `pc` is not meaningful.
     pub fn run(&self, s: &State, at: u32, steps: u64) -> (State, End) {
         let mut gpr = s.gpr;
         gpr[4] = SLOT + (gpr[4] & 0xffff_ffff);
+        poke(self.context + u64::from(ctx::spill(11)), &gpr[11].to_le_bytes());
+        gpr[11] = RUBBISH;
         let flags = s.flags | 0x202 | if steps != 0 { TF } else { 0 };
         let entry = Entry { gpr, xmm: s.xmm, flags, fs: self.context, gs: SLOT, rip: u64::from(at) };
         poke(self.context + u64::from(ctx::REASON), &[0; 4]);
@@ -467,6 +474,7 @@ impl Machine {
                         self.context_u64(ctx::XMM + 16 * n as u32 + 8),
                     ];
                 }
+                out.gpr[11] = self.spill(11);
                 out.flags = self.context_u64(ctx::RFLAGS) & FLAGS;
                 End::Stub(self.context_u64(ctx::REASON) as u32, self.context_u64(ctx::EXIT) as u32)
             }

@@ -6,7 +6,7 @@
 pub mod machine;
 
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, OpKind, Register};
-use occlum_sfi_spec::{Stubs, ctx};
+use occlum_sfi_spec::{Stubs, ctx, table};
 use occlum_sfi_translator::{Config, Env, Fragment, Row};
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ pub const STUBS: Stubs = Stubs {
 pub const BASE: u32 = 0x4000_0000;
 
 pub const fn config() -> Config {
-    Config { stubs: STUBS, max_instructions: 400 }
+    Config { stubs: STUBS, max_instructions: 400, prefetch_returns: true }
 }
 
 /// A code map that knows nothing.
@@ -93,7 +93,7 @@ fn has_good_pointers(i: &Instruction, bytes: &[u8], before: &Instruction) -> boo
         .any(|n| matches!(i.op_kind(n), OpKind::MemorySegRSI | OpKind::MemoryESRDI | OpKind::MemorySegRDI));
     let added = before.mnemonic() == iced_x86::Mnemonic::Lea
         && matches!(before.op0_register(), Register::RSI | Register::RDI)
-        && before.memory_index() == Register::RDX;
+        && matches!(before.memory_index(), Register::RDX | Register::R11);
     !real || i.is_string_instruction() && added && !bytes.contains(&0x67)
 }
 
@@ -195,7 +195,10 @@ fn allowed_memory(i: &Instruction, bytes: &[u8]) -> bool {
             || i.op0_register() == Register::RCX;
     }
     if bytes[0] == 0x65 && bytes[1] != 0x67 {
-        return bytes == [0x65, 0x46, 0x8b, 0x1c, 0x9d, 0, 0, 0, 0];
+        let lookup = [table::Kind::Ret, table::Kind::Call]
+            .iter()
+            .any(|k| bytes == [0x65, 0x46, 0x8b, 0x1c, 0xdd, table::disp(*k), 0, 0, 0]);
+        return lookup || bytes.starts_with(&[0x65, 0x0f, 0x18, 0x0c, 0x25]) && bytes.len() == 9;
     }
     if bytes.starts_with(&[0x65, 0x67]) {
         let tail = [0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x67];
@@ -241,7 +244,7 @@ pub fn check_stack(f: &Fragment) -> Result<(), String> {
     let all: Vec<Instruction> =
         Decoder::with_ip(64, &f.code, u64::from(f.base), DecoderOptions::NONE).iter().collect();
     let mut targets: Vec<u32> = all.iter().map(|i| i.near_branch_target() as u32).collect();
-    targets.extend(f.entries.iter().flat_map(|e| [Some(e.direct), e.indirect]).flatten());
+    targets.extend(f.entries.iter().map(|e| e.at));
     targets.sort_unstable();
     let mut dirty = Some(0u64); // None: an offset, not an address
     for (k, i) in all.iter().enumerate() {

@@ -1,5 +1,6 @@
 //! The one place where the file side asks the rest of the LibOS: who runs, with which files, rights and
 //! limits.
+use super::file::OpenFile;
 use super::path::Cred;
 use super::prelude::*;
 use super::table::{FileTable, FsContext};
@@ -15,11 +16,16 @@ pub fn set_first_owner(uid: u32, gid: u32) {
 }
 
 fn try_process() -> Option<Arc<Process>> {
-    process::try_current().map(|t| t.process.clone())
+    process::with_current(|t| t.process.clone())
 }
 /// Files of the current process.
 pub fn files() -> Arc<FileTable> {
-    process::current_process().files()
+    process::with_current(|t| t.process.files()).unwrap_or_else(FileTable::empty)
+}
+/// An open file of the current process. EBADF.
+pub fn file(fd: i32) -> Result<Arc<OpenFile>> {
+    process::with_current(|t| t.process.files.with(|f| f.as_ref().map_or(Err(EBADF), |f| f.get(fd))))
+        .unwrap_or(Err(EBADF))
 }
 /// Root, cwd and umask of the current process; those of the first one before it runs.
 pub fn fs() -> Arc<FsContext> {

@@ -98,7 +98,7 @@ pub fn open_exec(path: &[u8]) -> Result<Arc<OpenFile>> {
 /// The same for execveat: `dirfd`, a path relative to it, `AT_*` flags.
 pub fn open_exec_at(dirfd: i32, path: &[u8], flags: u32) -> Result<Arc<OpenFile>> {
     if path.is_empty() && flags & AT_EMPTY_PATH != 0 {
-        return open_exec_dentry(env::files().get(dirfd)?.dentry().clone());
+        return open_exec_dentry(env::file(dirfd)?.dentry().clone());
     }
     let last = if flags & AT_SYMLINK_NOFOLLOW != 0 { Last::NoFollow } else { Last::Follow };
     open_exec_dentry(ops::walk_at(dirfd, path, last)?.get()?)

@@ -14,7 +14,7 @@ fn base(dirfd: i32, path: &[u8]) -> Result<Arc<Dentry>> {
     if path.first() == Some(&b'/') || dirfd == AT_FDCWD {
         return Ok(env::fs().cwd());
     }
-    let d = env::files().get(dirfd)?.dentry().clone();
+    let d = env::file(dirfd)?.dentry().clone();
     if d.inode().is_dir() { Ok(d) } else { Err(ENOTDIR) }
 }
 /// Walks `path` from `dirfd`.
@@ -30,7 +30,7 @@ pub fn object_at(dirfd: i32, path: &[u8], flags: u32) -> Result<Arc<Dentry>> {
         if dirfd == AT_FDCWD {
             return Ok(env::fs().cwd());
         }
-        return Ok(env::files().get(dirfd)?.dentry().clone());
+        return Ok(env::file(dirfd)?.dentry().clone());
     }
     let last = if flags & AT_SYMLINK_NOFOLLOW != 0 { Last::NoFollow } else { Last::Follow };
     walk_at(dirfd, path, last)?.get()

@@ -19,6 +19,9 @@ const MAP_COST: u64 = 1 << 10;
 const MAP_COUNT_MAX: usize = 65530;
 /// Anonymous mappings up to this size go below 2 GiB.
 pub(super) const LOW_MAX: u64 = 64 << 20;
+/// Libraries lie below this and position-independent programs above it: a prefetch reaches the table entries of both
+/// (`sfi_spec::table::PREFETCH_MAX`).
+pub const CODE_TOP: u64 = 192 << 20;
 /// Lowest place for mappings without a hint.
 pub(super) const LOW_BASE: u64 = 16 << 20;
 
@@ -58,7 +61,8 @@ impl Mm {
         Ok(start)
     }
 
-    /// A free range: files and executable memory below 2 GiB, other anonymous memory above it first; top down.
+    /// A free range, top down: files and executable memory first below `CODE_TOP`, then below 2 GiB; other large
+    /// memory first above that.
     pub(super) fn choose(&self, hint: u64, len: u64, prot: u32, file: bool) -> Option<u64> {
         let hint = page_floor(hint);
         self.inner.with_mut(|i| {
@@ -71,7 +75,14 @@ impl Mm {
             }
             let low = LOW_BASE..EXEC_MAX - (1 << 20);
             let high = EXEC_MAX..MAP_MAX - (16 << 20);
-            if prot & mf::PROT_EXEC != 0 {
+            let is_code = prot & mf::PROT_EXEC != 0;
+            if len <= LOW_MAX && (file || is_code) {
+                let near = i.search[2].find(&i.vmas, LOW_BASE..CODE_TOP, len);
+                if near.is_some() {
+                    return near;
+                }
+            }
+            if is_code {
                 return i.search[0].find(&i.vmas, low, len);
             }
             // Small anonymous memory goes low too: a JIT may make it executable later.

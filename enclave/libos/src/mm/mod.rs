@@ -20,6 +20,7 @@ mod vma;
 pub use budget::{admit, admit_last, available, give_way, in_use, taken, total};
 pub use fault::{Access, FaultError};
 pub use filemap::{after_truncate, after_write, before_read, before_truncate};
+pub use map::CODE_TOP;
 pub use shared::shared_object;
 pub use vma::{Backing, MapFile, Vma};
 
@@ -63,8 +64,8 @@ struct Inner {
     /// Bitmap of 64 pages by start / 256 KiB.
     resident: BTreeMap<u64, u64>,
     layout: Layout,
-    /// Where the search for free ranges goes on: below and above EXEC_MAX.
-    search: [Search; 2],
+    /// Where the search for free ranges goes on: below and above EXEC_MAX, below CODE_TOP.
+    search: [Search; 3],
 }
 
 /// A domain in use.
@@ -116,7 +117,7 @@ impl Mm {
                 vmas: BTreeMap::new(),
                 resident: BTreeMap::new(),
                 layout: Layout::default(),
-                search: [Search::default(); 2],
+                search: [Search::default(); 3],
             }),
             peak_pages: BklCell::new(0),
             pages: BklCell::new(0),

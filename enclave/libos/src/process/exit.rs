@@ -78,9 +78,11 @@ pub(super) fn exit_process(p: &Arc<Process>, status: WaitStatus) {
     }
     let parent = p.parent.with(Weak::upgrade);
     let Some(parent) = parent else { return };
-    let ignored = p.exit_signal == signo::SIGCHLD as i32 && parent.actions.with(|a| a.auto_reap());
-    if p.exit_signal != 0 {
-        crate::signal::send_process(&parent, p.exit_signal, crate::signal::Info::child(p, status));
+    let sig = p.exit_signal.get();
+    let ignored = sig == signo::SIGCHLD as i32 && parent.actions.with(|a| a.auto_reap());
+    // clone(2) takes any byte; one that is no signal says "none".
+    if (1..=64).contains(&sig) {
+        crate::signal::send_process(&parent, sig, crate::signal::Info::child(p, status));
     }
     if ignored {
         reap(&parent, p);
@@ -115,6 +117,8 @@ pub(super) fn reparent_children(p: &Arc<Process>) {
             continue;
         };
         c.parent.replace(Arc::downgrade(init));
+        // Nobody but its own parent agreed to another signal: it could end init.
+        c.exit_signal.set(signo::SIGCHLD as i32);
         let zombie = c.exit_status.get().is_some();
         init.children.with_mut(|l| l.push(c.clone()));
         if zombie {

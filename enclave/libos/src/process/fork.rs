@@ -52,7 +52,7 @@ pub fn new_init(files: Arc<FileTable>, fs: Arc<FsContext>, cred: Cred) -> Result
         stopped: BklCell::new(None),
         job_event: BklCell::new(None),
         cont_event: WaitQueue::new(),
-        exit_signal: signo::SIGCHLD as i32,
+        exit_signal: BklCell::new(signo::SIGCHLD as i32),
         exe: BklCell::new(Vec::new()),
         rlimits: BklCell::new(default_rlimits()),
         times: BklCell::new(Times::default()),
@@ -187,7 +187,11 @@ pub(super) fn clone_process(me: &Arc<Task>, r: &CloneRequest) -> Result<Arc<Task
         stopped: BklCell::new(None),
         job_event: BklCell::new(None),
         cont_event: WaitQueue::new(),
-        exit_signal: r.exit_signal,
+        // A sibling: the parent gets what it expects of this process, not what this process chooses.
+        exit_signal: BklCell::new(match r.flags & cl::CLONE_PARENT {
+            0 => r.exit_signal,
+            _ => p.exit_signal.get(),
+        }),
         exe: BklCell::new(p.exe.with(Clone::clone)),
         rlimits: BklCell::new(p.rlimits.get()),
         times: BklCell::new(Times::default()),
@@ -227,7 +231,7 @@ pub(super) fn init_child(me: &Arc<Task>, child: &Arc<Task>, r: &CloneRequest) ->
     child.rt.set_guest_gs(me.rt.guest_gs());
     child.rt.copy_vector_state_from(&me.rt);
     if !me.resolve.get() {
-        child.rt.set_resume(me.rt.resume());
+        child.rt.set_entry(me.rt.resume());
         child.resolve.set(false);
     }
     child.mask.set(me.mask.get());

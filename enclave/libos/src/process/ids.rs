@@ -32,6 +32,12 @@ pub fn try_current() -> Option<Arc<Task>> {
     TASKS.with(|t| t.get(usize::try_from(index).ok()?)?.clone())
 }
 
+/// What `f` finds in the running task, which is not counted as used meanwhile: `f` must not start or end tasks.
+pub fn with_current<R>(f: impl FnOnce(&Task) -> R) -> Option<R> {
+    let index = occlum_rt::task::current_tag().checked_sub(1)?;
+    TASKS.with(|t| Some(f(t.get(usize::try_from(index).ok()?)?.as_ref()?)))
+}
+
 /// Threads alive.
 pub fn task_count() -> usize {
     TASKS.with(|t| t.iter().flatten().count())

@@ -11,7 +11,7 @@ mod wait;
 
 pub use exit::{begin_group_exit, exit_task, kill_other_threads, wake_for_signal};
 pub use fork::{CloneRequest, VforkGate, do_clone, new_init, release_vfork};
-pub use ids::{init, pid_max, task_count, try_current};
+pub use ids::{init, pid_max, task_count, try_current, with_current};
 pub use wait::{WaitFor, Waited, do_wait};
 
 use crate::fs::{FileTable, FsContext};
@@ -153,7 +153,7 @@ pub struct Process {
     /// Woken by SIGCONT and SIGKILL.
     pub cont_event: WaitQueue,
     /// Signal that tells the parent about the end.
-    pub exit_signal: i32,
+    pub exit_signal: BklCell<i32>,
     /// Program path.
     pub exe: BklCell<Vec<u8>>,
     /// Resource limits: (soft, hard) by RLIMIT_ number.
@@ -182,7 +182,7 @@ pub fn current() -> Arc<Task> {
 
 /// The running task's process; the first process while the enclave starts.
 pub fn current_process() -> Arc<Process> {
-    match try_current().map(|t| t.process.clone()).or_else(|| Process::by_pid(1)) {
+    match with_current(|t| t.process.clone()).or_else(|| Process::by_pid(1)) {
         Some(p) => p,
         None => panic!("no process yet"),
     }
@@ -190,7 +190,7 @@ pub fn current_process() -> Arc<Process> {
 
 /// The running task's memory.
 pub fn current_mm() -> Arc<Mm> {
-    match current().process.mm.with(Clone::clone) {
+    match with_current(|t| t.process.mm.with(Clone::clone)).flatten() {
         Some(mm) => mm,
         None => panic!("a running task has memory"),
     }

@@ -35,20 +35,33 @@ pub fn task_loop() -> ! {
             signal::deliver(&me, None);
             continue;
         }
-        if me.resolve.get() && !resolve(&me) {
-            continue;
-        }
-        crate::sched::leaving_kernel();
-        match enter_guest() {
-            Exit::Syscall => syscall(&me),
-            Exit::Link(index) => follow(&me, code::link(&current_mm(), index)),
-            Exit::MissRet(target) => follow_miss(&me, Kind::Ret, target),
-            Exit::MissCall(target) => follow_miss(&me, Kind::Call, target),
-            Exit::Emulate(pc) => crate::emulate::instruction(&me, pc),
-            Exit::Exception(e) => exception(&me, &e),
-            Exit::Kick => kick(&me),
-        }
+        // A system call looks for work by itself.
+        while go_inside(&me) == Left::SystemCall && me.ending().is_none() {}
     }
+}
+
+#[derive(PartialEq, Eq)]
+enum Left {
+    SystemCall,
+    Otherwise,
+}
+
+/// Runs the task's program until it leaves, and does what it left for.
+fn go_inside(me: &Arc<Task>) -> Left {
+    if me.resolve.get() && !resolve(me) {
+        return Left::Otherwise;
+    }
+    crate::sched::leaving_kernel();
+    match enter_guest() {
+        Exit::Syscall => return syscall(me),
+        Exit::Link(index) => follow(me, code::link(&current_mm(), index)),
+        Exit::MissRet(target) => follow_miss(me, Kind::Ret, target),
+        Exit::MissCall(target) => follow_miss(me, Kind::Call, target),
+        Exit::Emulate(pc) => crate::emulate::instruction(me, pc),
+        Exit::Exception(e) => exception(me, &e),
+        Exit::Kick => kick(me),
+    }
+    Left::Otherwise
 }
 
 fn has_work(t: &Arc<Task>) -> bool {
@@ -60,7 +73,7 @@ fn resolve(t: &Arc<Task>) -> bool {
     let pc = t.rt.rip();
     match code::direct(&current_mm(), pc) {
         Ok(at) => {
-            t.rt.set_resume(at);
+            t.rt.set_entry(at);
             t.resolve.set(false);
             true
         }
@@ -85,7 +98,7 @@ fn follow(t: &Arc<Task>, to: core::result::Result<(u32, u32), (u32, CodeError)>)
 /// The guest goes on at `pc`, translated at `at`.
 fn go_on(t: &Arc<Task>, pc: u32, at: u32) {
     t.rt.set_rip(pc);
-    t.rt.set_resume(at);
+    t.rt.set_entry(at);
     t.rip_known.set(true);
 }
 
@@ -115,6 +128,12 @@ fn fetch_fault(t: &Arc<Task>, pc: u32, e: CodeError) {
         // Tried again if that freed something: the task's rip is where it was to go on.
         CodeError::Fault(FaultError::HeapFull) => {
             out_of_memory(t);
+        }
+        CodeError::Refused(why) => {
+            let text = alloc::format!("occlum: pid {}: code at {pc:#x} refused: {why}\n", t.process.pid);
+            occlum_rt::log(&text);
+            crate::stats::add("refused", 1);
+            signal::force(t, SIGILL as i32, Info { code: 2, payload: [u64::from(pc), 0, 0, 6] });
         }
         CodeError::Fault(f) => memory_signal(t, u64::from(pc), f, 0x14),
     }
@@ -216,7 +235,7 @@ fn outside_fault(t: &Arc<Task>, e: &Exception) {
     if let Some((kind, off)) = occlum_rt::code::is_table_addr(mm.slot(), e.fault_addr) {
         // Commit the chunk if code is there, and look up again: the miss stub does the rest.
         if mm.find(u64::from(off)).is_some_and(|(_, v)| v.prot & occlum_linux_abi::mmap::PROT_EXEC != 0) {
-            occlum_rt::code::table_commit(mm.slot(), kind, off);
+            occlum_rt::code::table_commit(mm.slot(), off);
             return go_on_inside(t, e.rip);
         }
         // The jump itself happened: registers of the pattern come back, rip is the target.
@@ -276,7 +295,7 @@ fn report_out_of_memory(pid: i32) {
 }
 
 /// One system call of the current task.
-fn syscall(t: &Arc<Task>) {
+fn syscall(t: &Arc<Task>) -> Left {
     t.resolve.set(false);
     t.rip_known.set(true);
     let r = &t.rt;
@@ -284,7 +303,7 @@ fn syscall(t: &Arc<Task>) {
     r.set_gpr(1, u64::from(r.rip()));
     r.set_gpr(11, r.rflags());
     if occlum_rt::mem::heap_is_low() && out_of_memory(t) {
-        return;
+        return Left::Otherwise;
     }
     let nr = r.gpr(0);
     let args = [r.gpr(7), r.gpr(6), r.gpr(2), r.gpr(10), r.gpr(8), r.gpr(9)];
@@ -299,6 +318,7 @@ fn syscall(t: &Arc<Task>) {
         t.resolve.set(true);
         signal::deliver(t, interrupted);
     }
+    Left::SystemCall
 }
 
 /// Runs the row's handler. `None`: the handler set the registers itself (sigreturn, exec).

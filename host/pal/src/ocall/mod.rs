@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// What the backend does for `MemProtect` and `MemAlias`. Addresses are checked by the implementation.
 pub trait Memory: Send + Sync {
     /// Changes rights (1 R, 2 W, 4 X); flags 1 populate, 2 drop content, 4 appear filled with `pattern`. 0 or -errno.
-    fn protect(&self, addr: u64, len: u64, rights: u32, flags: u32, pattern: u32) -> i64;
+    fn protect(&self, addr: u64, len: u64, rights: u32, flags: u32, pattern: u64) -> i64;
     /// Shows pages of the shared arena; `u64::MAX` puts fresh private ones back.
     fn alias(&self, addr: u64, len: u64, arena_offset: u64, rights: u32) -> i64;
 }
@@ -31,6 +31,8 @@ pub struct Ended {
 pub struct Host {
     /// Sends an AEX kick to a vCPU.
     pub kick: Box<dyn Fn(u32) + Send + Sync>,
+    /// Stops this process by a signal; returns when it is continued.
+    pub stop: fn(i32),
     /// ELRANGE pages.
     pub mem: Box<dyn Memory>,
     strace_fd: Option<i32>,
@@ -51,9 +53,11 @@ impl Host {
         strace_fd: Option<i32>,
         mem: Box<dyn Memory>,
         kick: Box<dyn Fn(u32) + Send + Sync>,
+        stop: fn(i32),
     ) -> std::io::Result<Host> {
         Ok(Host {
             kick,
+            stop,
             mem,
             strace_fd,
             wait: wait::Waiter::new(vcpus)?,
@@ -108,7 +112,13 @@ impl Host {
         };
         let in_len = (frame.in_len as usize).min(data.len());
         let out_len = (frame.out_len as usize).min(data.len());
-        let ret = self.dispatch(vcpu, call, &frame.args, data, in_len, out_len);
+        let ret = loop {
+            // A kick interrupts a call that blocks: the end of the enclave must reach it, the enclave need not know.
+            match self.dispatch(vcpu, call, &frame.args, data, in_len, out_len) {
+                EINTR if self.ended().is_none() => {}
+                ret => break ret,
+            }
+        };
         let produced = match call {
             _ if ret < 0 => 0,
             // Calls whose result is a number of bytes.
@@ -134,7 +144,7 @@ impl Host {
                 self.end(Ended { kind: a[0], value: a[1] });
                 0
             }
-            Ocall::Wait => self.wait.wait(vcpu, a[0], a[1], &mut data[..out_len], || self.ended().is_some()),
+            Ocall::Wait => self.wait.wait(vcpu, a[0], &mut data[..out_len], || self.ended().is_some()),
             Ocall::Wake => {
                 let target = a[0] as u32;
                 if a[1] != 0 {
@@ -146,7 +156,7 @@ impl Host {
             }
             Ocall::Log => self.log(a[0], &data[..in_len]),
             Ocall::Clock => wait::clock(&mut data[..out_len]),
-            Ocall::MemProtect => self.mem.protect(a[0], a[1], a[2] as u32, a[3] as u32, a[4] as u32),
+            Ocall::MemProtect => self.mem.protect(a[0], a[1], a[2] as u32, a[3] as u32, a[4]),
             Ocall::MemAlias => self.mem.alias(a[0], a[1], a[2], a[3] as u32),
             Ocall::Report => self.report(a[0], &data[..in_len]),
             Ocall::Tick => wait::tick(a[0] != 0, a[1]),
@@ -154,6 +164,10 @@ impl Host {
             Ocall::Read => stream::read(a[0] as i32, a[1] != 0, &mut data[..out_len]),
             Ocall::Write => stream::write(a[0] as i32, a[1] != 0, &data[..in_len]),
             Ocall::Ioctl => self.terminals.ioctl(a[0] as i32, a[1], data, in_len, out_len),
+            Ocall::Stop => {
+                self.terminals.lend(|| (self.stop)(a[0] as i32));
+                0
+            }
             Ocall::Seek => stream::seek(a[0] as i32, a[1] as i32, a[2] as i64),
             _ => self.files.serve(call, a, data, in_len, out_len),
         }
@@ -167,7 +181,7 @@ impl Host {
             f.clear();
             f.extend_from_slice(text);
         }
-        stream::write_all(fd, text);
+        stream::write_all(fd, text, || self.ended().is_some());
         text.len() as i64
     }
 
@@ -188,6 +202,9 @@ impl Host {
         0
     }
 }
+
+/// An interrupted system call. Nothing has happened then, and the input is still in the data area.
+const EINTR: i64 = -(libc::EINTR as i64);
 
 /// The last system error, negated.
 fn errno() -> i64 {

@@ -37,14 +37,15 @@ fn is_pipe(fd: i32) -> bool {
     }
 }
 
-pub(super) fn write_all(fd: i32, mut text: &[u8]) {
+/// Writes all of it, unless the descriptor fails, or `ended` becomes true while nobody takes it.
+pub(super) fn write_all(fd: i32, mut text: &[u8], ended: impl Fn() -> bool) {
     while !text.is_empty() {
         // SAFETY: 1. `text` is readable for its length.
-        let n = unsafe { libc::write(fd, text.as_ptr().cast(), text.len()) };
-        if n <= 0 {
-            return;
+        match check(unsafe { libc::write(fd, text.as_ptr().cast(), text.len()) } as i64) {
+            super::EINTR if !ended() => {}
+            n if n <= 0 => return,
+            n => text = &text[n as usize..],
         }
-        text = &text[n as usize..];
     }
 }
 
@@ -90,21 +91,54 @@ impl Terminals {
 
     fn save(&self, fd: i32) {
         let Ok(mut saved) = self.saved.lock() else { return };
-        saved.entry(fd).or_insert_with(|| {
-            // SAFETY: 1. an all-zero termios is valid and tcgetattr fills it.
-            unsafe {
-                let mut t: libc::termios = std::mem::zeroed();
-                libc::tcgetattr(fd, &mut t);
-                t
-            }
-        });
+        if !saved.contains_key(&fd)
+            && let Some(t) = attributes(fd)
+        {
+            saved.insert(fd, t);
+        }
     }
 
+    /// Puts the attributes back that the terminals had, for as long as `f` runs.
+    pub(super) fn lend(&self, f: impl FnOnce()) {
+        let Ok(saved) = self.saved.lock() else { return };
+        let now: Vec<_> = saved.keys().filter_map(|fd| Some((*fd, attributes(*fd)?))).collect();
+        saved.iter().for_each(|(fd, t)| set_attributes(*fd, t));
+        drop(saved);
+        f();
+        for (fd, t) in now {
+            // Continued in the background, this stops the process once more, until it has the terminal.
+            // SAFETY: 1. `t` is a whole termios.
+            unsafe { libc::tcsetattr(fd, libc::TCSANOW, &t) };
+        }
+    }
+
+    /// At once, without waiting for output that nobody may read, and also as a background process.
     pub(super) fn restore(&self) {
         let Ok(saved) = self.saved.lock() else { return };
         for (fd, t) in saved.iter() {
-            // SAFETY: 1. `t` is a termios that tcgetattr filled.
-            unsafe { libc::tcsetattr(*fd, libc::TCSADRAIN, t) };
+            set_attributes(*fd, t);
         }
+    }
+}
+
+fn attributes(fd: i32) -> Option<libc::termios> {
+    // SAFETY: 1. an all-zero termios is valid and tcgetattr fills it.
+    unsafe {
+        let mut t: libc::termios = std::mem::zeroed();
+        (libc::tcgetattr(fd, &mut t) == 0).then_some(t)
+    }
+}
+
+/// `tcsetattr(TCSANOW)` that a background process may do, too: with SIGTTOU blocked the terminal obeys.
+fn set_attributes(fd: i32, t: &libc::termios) {
+    // SAFETY: 1. all-zero sets are initialised before use; 2. the mask is this thread's and comes back; 3. `t` is a whole
+    // termios.
+    unsafe {
+        let (mut ttou, mut old): (libc::sigset_t, libc::sigset_t) = std::mem::zeroed();
+        libc::sigemptyset(&mut ttou);
+        libc::sigaddset(&mut ttou, libc::SIGTTOU);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &ttou, &mut old);
+        libc::tcsetattr(fd, libc::TCSANOW, t);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &old, std::ptr::null_mut());
     }
 }

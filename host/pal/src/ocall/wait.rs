@@ -1,4 +1,9 @@
 //! Waiting: idle vCPUs, wake-ups, polled descriptors, host signals, clocks and the preemption tick.
+//!
+//! No wake-up is lost (S6): each vCPU has a descriptor that stays readable from `wake` until a `wait` of that vCPU, so a
+//! wake that comes between "I found nothing to do" and the sleep ends the sleep at once. It is the event count: its
+//! sequence number would say no more than the descriptor does. `wait` empties it only when it is about to return, and
+//! whoever returns looks for work again.
 use super::errno;
 use occlum_enclave_abi::HostEvents;
 use std::cell::Cell;
@@ -9,7 +14,6 @@ pub struct Waiter {
     wake: Vec<i32>,
     signal_event: i32,
     epoll: i32,
-    seq: AtomicU64,
     signals: AtomicU64,
 }
 
@@ -37,17 +41,10 @@ impl Waiter {
         if epoll < 0 {
             return Err(std::io::Error::last_os_error());
         }
-        Ok(Waiter {
-            wake: wake?,
-            signal_event: eventfd()?,
-            epoll,
-            seq: AtomicU64::new(0),
-            signals: AtomicU64::new(0),
-        })
+        Ok(Waiter { wake: wake?, signal_event: eventfd()?, epoll, signals: AtomicU64::new(0) })
     }
 
     pub(super) fn wake(&self, vcpu: u32) {
-        self.seq.fetch_add(1, Ordering::SeqCst);
         if let Some(fd) = self.wake.get(vcpu as usize) {
             ring(*fd);
         }
@@ -62,14 +59,7 @@ impl Waiter {
         }
     }
 
-    pub(super) fn wait(
-        &self,
-        vcpu: u32,
-        deadline: u64,
-        _seq: u64,
-        out: &mut [u8],
-        ended: impl Fn() -> bool,
-    ) -> i64 {
+    pub(super) fn wait(&self, vcpu: u32, deadline: u64, out: &mut [u8], ended: impl Fn() -> bool) -> i64 {
         // A wait without room for events is a nap of `deadline` ns and takes none.
         if out.len() < size_of::<HostEvents>() {
             match deadline {
@@ -100,11 +90,10 @@ impl Waiter {
             drain(self.signal_event);
         }
         let events = HostEvents {
-            seq: self.seq.load(Ordering::SeqCst),
             signals: self.signals.swap(0, Ordering::SeqCst),
             ready: u64::from(fds[2].revents != 0 && self.take_ready()),
         };
-        let words = [events.seq, events.signals, events.ready];
+        let words = [events.signals, events.ready];
         for (chunk, w) in out.chunks_exact_mut(8).zip(words) {
             chunk.copy_from_slice(&w.to_le_bytes());
         }
@@ -167,10 +156,32 @@ fn remaining(deadline: u64) -> Option<libc::timespec> {
     Some(libc::timespec { tv_sec: (left / 1_000_000_000) as i64, tv_nsec: (left % 1_000_000_000) as i64 })
 }
 
-pub(super) fn clock(out: &mut [u8]) -> i64 {
+/// Ticks within which the clocks are read together (about a microsecond), and how often that is tried.
+const MOMENT: u64 = 4000;
+const ATTEMPTS: u32 = 50;
+
+/// CLOCK_REALTIME, CLOCK_MONOTONIC and the counter, of one moment: a thread that is preempted between them reads again,
+/// because the enclave takes its clock's rate from two such readings that are a millisecond apart.
+fn moment() -> [u64; 3] {
     // SAFETY: 1. rdtsc reads a counter.
-    let tsc = unsafe { core::arch::x86_64::_rdtsc() };
-    let words = [now(libc::CLOCK_REALTIME), now(libc::CLOCK_MONOTONIC), tsc];
+    let tsc = || unsafe { core::arch::x86_64::_rdtsc() };
+    let (mut best, mut spread) = ([0; 3], u64::MAX);
+    for _ in 0..ATTEMPTS {
+        let before = tsc();
+        let (real, monotonic) = (now(libc::CLOCK_REALTIME), now(libc::CLOCK_MONOTONIC));
+        let took = tsc().saturating_sub(before);
+        if took < spread {
+            (best, spread) = ([real, monotonic, before + took / 2], took);
+        }
+        if spread <= MOMENT {
+            break;
+        }
+    }
+    best
+}
+
+pub(super) fn clock(out: &mut [u8]) -> i64 {
+    let words = moment();
     for (chunk, w) in out.chunks_exact_mut(8).zip(words) {
         chunk.copy_from_slice(&w.to_le_bytes());
     }
@@ -224,5 +235,104 @@ pub fn drop_timer() {
     if let Some(t) = TIMER.take() {
         // SAFETY: 1. the timer is this thread's and is not used after this.
         unsafe { libc::timer_delete(t) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HostEvents, Waiter, now};
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// What the LibOS keeps under its lock.
+    #[derive(Default)]
+    struct Shared {
+        jobs: u32,
+        idle: bool,
+    }
+
+    /// One vCPU's idle loop: takes jobs until it has `all`. A sleep without a wake-up while there is work ends the test.
+    fn consume(waiter: &Waiter, shared: &Mutex<Shared>, all: u32, pause: impl Fn(u32)) {
+        let (mut taken, mut out) = (0, [0u8; size_of::<HostEvents>()]);
+        while taken < all {
+            {
+                let mut s = shared.lock().unwrap();
+                taken += std::mem::take(&mut s.jobs);
+                s.idle = true;
+            }
+            pause(taken);
+            if taken < all {
+                let start = now(libc::CLOCK_MONOTONIC);
+                waiter.wait(0, start + 20_000_000_000, &mut out, || false);
+                assert!(now(libc::CLOCK_MONOTONIC) - start < 10_000_000_000, "a wake-up was lost");
+            }
+            shared.lock().unwrap().idle = false;
+        }
+    }
+
+    /// The waker's side: a job, and a wake only if the vCPU said that it is idle.
+    fn produce(waiter: &Waiter, shared: &Mutex<Shared>, pause: impl Fn()) {
+        let wake = {
+            let mut s = shared.lock().unwrap();
+            s.jobs += 1;
+            std::mem::take(&mut s.idle)
+        };
+        pause();
+        if wake {
+            waiter.wake(0);
+        }
+    }
+
+    #[test]
+    fn clocks_are_read_at_one_moment() {
+        let (stop, busy) = (AtomicBool::new(false), 2 * std::thread::available_parallelism().unwrap().get());
+        std::thread::scope(|scope| {
+            for _ in 0..busy {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        spin(1000);
+                    }
+                });
+            }
+            let end = now(libc::CLOCK_MONOTONIC) + 1_000_000_000;
+            let readings: Vec<_> = std::iter::repeat_with(super::moment)
+                .take_while(|[_, monotonic, _]| *monotonic < end)
+                .collect();
+            stop.store(true, Ordering::Relaxed);
+            let ([_, ns0, tsc0], [_, ns1, tsc1]) = (readings[0], readings[readings.len() - 1]);
+            let rate = (ns1 - ns0) as f64 / (tsc1 - tsc0) as f64;
+            for [_, ns, tsc] in &readings {
+                let off = (ns - ns0) as f64 - (tsc - tsc0) as f64 * rate;
+                assert!(off.abs() < 100_000.0, "a reading is {off} ns off");
+            }
+        });
+    }
+
+    fn spin(n: u32) {
+        (0..n).for_each(|_| std::hint::spin_loop());
+    }
+
+    #[test]
+    fn no_wake_up_is_lost() {
+        const JOBS: u32 = 100_000;
+        let (waiter, shared) = (Waiter::new(1).unwrap(), Mutex::new(Shared::default()));
+        std::thread::scope(|scope| {
+            // Pauses of changing length move the wake across every point between the look and the sleep.
+            scope.spawn(|| consume(&waiter, &shared, JOBS, |n| spin(n % 97)));
+            for n in 0..JOBS {
+                produce(&waiter, &shared, || spin(n % 89));
+                spin(n % 1009);
+            }
+        });
+    }
+
+    #[test]
+    fn a_wake_before_the_wait_ends_it() {
+        let waiter = Waiter::new(2).unwrap();
+        let mut out = [0u8; size_of::<HostEvents>()];
+        waiter.wake(1);
+        let start = now(libc::CLOCK_MONOTONIC);
+        waiter.wait(1, start + 20_000_000_000, &mut out, || false);
+        assert!(now(libc::CLOCK_MONOTONIC) - start < 10_000_000_000);
     }
 }

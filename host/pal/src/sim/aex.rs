@@ -1,5 +1,7 @@
 //! AEX: a signal that interrupts the enclave becomes an SSA frame, stage 1 is entered, and ERESUME follows (S2, S3).
 //!
+//! A fault is a fault only if the kernel says that it raised it: a signal that somebody sent is a kick at most (S2).
+//!
 //! Runs on the vCPU thread's signal stack with every signal blocked. Invariants: the frame in SSA[0] is complete before
 //! CSSA is 1; ERESUME takes everything back from the SSA, so stage 1 decides where the enclave goes on.
 use super::entry::{self, Thread};
@@ -38,48 +40,59 @@ pub(super) struct Bases {
     gs: u64,
 }
 
-/// The Rust half of the signal entry.
+/// What a signal on a vCPU thread is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// The kernel raised it for the instruction that was interrupted.
+    Fault,
+    /// It was sent: by another vCPU, the tick, or anybody.
+    Kick,
+}
+
+fn cause(sig: c_int, code: c_int) -> Cause {
+    // Codes of senders are 0 and below, and only the process itself can forge others. A memory error that was found
+    // elsewhere comes with no instruction either.
+    let about_memory_elsewhere = sig == libc::SIGBUS && code == libc::BUS_MCEERR_AO;
+    if sig == crate::ocall::wait::kick_signal() || code <= 0 || about_memory_elsewhere {
+        Cause::Kick
+    } else {
+        Cause::Fault
+    }
+}
+
+/// The Rust half of the signal entry, on a vCPU thread.
 pub(super) unsafe extern "C" fn on_signal(
     sig: c_int,
-    _info: *mut siginfo_t,
+    info: *mut siginfo_t,
     uc: *mut ucontext_t,
     thread: *mut Thread,
     bases: *mut Bases,
 ) {
-    // SAFETY: 1. the kernel gave `uc`; 2. the trampoline gave `thread` and `bases`; 3. all are this thread's own.
-    let (uc, thread_ref, bases) = unsafe { (&mut *uc, &*thread, &mut *bases) };
-    let rip = uc.uc_mcontext.gregs[libc::REG_RIP as usize] as u64;
+    // SAFETY: 1. the kernel gave `uc` and `info`; 2. the trampoline gave `thread` and `bases`; 3. all are this thread's own.
+    let (context, code, thread_ref, bases) = unsafe { (&mut *uc, (*info).si_code, &*thread, &mut *bases) };
+    let cause = cause(sig, code);
+    let rip = context.uc_mcontext.gregs[libc::REG_RIP as usize] as u64;
     let inside = bases.fs != thread_ref.host_fs && !entry::is_entry_code(rip);
-    let kick = sig == crate::ocall::wait::kick_signal();
     if !inside {
-        if !kick {
-            default_action(sig);
+        if cause == Cause::Fault {
+            // SAFETY: 1. the kernel gave `info` and `uc`.
+            unsafe { super::signals::pass_on(sig, info, uc) };
         }
         return;
     }
     if thread_ref.host().ended().is_some() {
-        return abandon(uc, thread_ref, bases);
+        return abandon(context, thread_ref, bases);
     }
-    save(uc, thread_ref.tcs, bases, kick);
+    save(context, thread_ref.tcs, bases, cause);
     set_cssa(thread_ref.tcs, 1);
     // SAFETY: 1. the frame is in SSA[0], CSSA is 1.
-    let code = unsafe { entry::enter_nested(thread) };
+    let exit = unsafe { entry::enter_nested(thread) };
     set_cssa(thread_ref.tcs, 0);
-    if code != layout::EXIT_AEX_DONE {
-        default_action(libc::SIGABRT);
+    if exit != layout::EXIT_AEX_DONE {
+        // SAFETY: 1. abort has no arguments; the enclave is not as it should be, and the host cannot go on.
+        unsafe { libc::abort() };
     }
-    resume(uc, thread_ref.tcs, bases);
-}
-
-/// A fault of the host itself: the default action, at once.
-fn default_action(sig: c_int) {
-    // SAFETY: 1. signal and raise are async-signal-safe; the fault happens again and ends the process.
-    unsafe {
-        libc::signal(sig, libc::SIG_DFL);
-        if sig == libc::SIGABRT {
-            libc::raise(sig);
-        }
-    }
+    resume(context, thread_ref.tcs, bases);
 }
 
 fn frame(tcs: u64) -> *mut u8 {
@@ -100,7 +113,8 @@ fn get(tcs: u64, at: usize) -> u64 {
     unsafe { frame(tcs).add(at).cast::<u64>().read_volatile() }
 }
 
-fn save(uc: &ucontext_t, tcs: u64, bases: &Bases, kick: bool) {
+fn save(uc: &ucontext_t, tcs: u64, bases: &Bases, cause: Cause) {
+    let kick = cause == Cause::Kick;
     let g = &uc.uc_mcontext.gregs;
     for (n, index) in GREGS.iter().enumerate() {
         put(tcs, ssa::GPR + 8 * n, g[*index as usize] as u64);
@@ -152,10 +166,32 @@ fn resume(uc: &mut ucontext_t, tcs: u64, bases: &mut Bases) {
 /// The enclave has ended: this vCPU goes back to the host without asking it.
 fn abandon(uc: &mut ucontext_t, t: &Thread, bases: &mut Bases) {
     let g = &mut uc.uc_mcontext.gregs;
+    #[cfg(feature = "hostile")]
+    crate::hostile::abandoned(t.tcs, g[libc::REG_RIP as usize] as u64);
     g[libc::REG_RSP as usize] = get(t.tcs, ssa::URSP) as i64;
     g[libc::REG_RIP as usize] = entry::after() as i64;
     g[libc::REG_RDI as usize] = entry::EXIT_ABANDONED as i64;
     g[libc::REG_EFL as usize] &= !0x400;
     bases.fs = t.host_fs;
     bases.gs = t.host_gs;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cause, cause};
+
+    #[test]
+    fn only_the_kernel_raises_faults() {
+        // SI_USER, SI_QUEUE, SI_TIMER, SI_MESGQ, SI_ASYNCIO, SI_SIGIO, SI_TKILL.
+        for code in -6..=0 {
+            assert_eq!(cause(libc::SIGSEGV, code), Cause::Kick);
+        }
+        for (sig, code) in
+            [(libc::SIGSEGV, 1), (libc::SIGSEGV, libc::SI_KERNEL), (libc::SIGFPE, 1), (libc::SIGTRAP, 1)]
+        {
+            assert_eq!(cause(sig, code), Cause::Fault);
+        }
+        assert_eq!(cause(libc::SIGBUS, libc::BUS_MCEERR_AO), Cause::Kick);
+        assert_eq!(cause(crate::ocall::wait::kick_signal(), 1), Cause::Kick);
+    }
 }

@@ -6,11 +6,16 @@ use crate::PalError;
 use crate::ocall::Host;
 use occlum_sgx_arch::{layout, ssa, tcs};
 use std::arch::global_asm;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Exit code that the simulator itself uses: the enclave has ended while this vCPU was inside.
 pub(super) const EXIT_ABANDONED: u64 = 0x100;
-/// Size and alignment of a vCPU thread's signal stack; the `Thread` pointer stands at its base.
-pub(super) const ALTSTACK: usize = 256 << 10;
+/// Size and alignment of a vCPU thread's block in the signal stacks' area: `Thread` pointer, guard page, stack.
+const ALTSTACK: usize = 256 << 10;
+/// Where the stack starts in its block.
+const STACK: usize = 8192;
+/// Bytes of the area: a block for each possible vCPU.
+const AREA: usize = ALTSTACK * layout::MAX_VCPUS as usize;
 
 /// State of a vCPU thread that assembly and signal handlers use.
 #[repr(C)]
@@ -19,7 +24,6 @@ pub(super) struct Thread {
     pub(super) host_gs: u64,
     pub(super) tcs: u64,
     host: *const std::ffi::c_void,
-    altstack: *mut u8,
 }
 
 global_asm!(
@@ -81,9 +85,14 @@ occlum_sim_after:
     ret
     .globl occlum_sim_end
 occlum_sim_end:
-    // Signal entry: rdi = number, rsi = siginfo, rdx = ucontext, on the thread's signal stack, FS and GS of whatever ran.
+    // Signal entry: rdi = number, rsi = siginfo, rdx = ucontext, FS and GS of whatever ran. A thread whose signal stack
+    // is not in our area is no vCPU: it has its own FS and GS, and nothing below its stack pointer is ours to read (S4).
     .globl occlum_sim_signal
 occlum_sim_signal:
+    mov rax, rsp
+    sub rax, [rip + {area}]
+    cmp rax, {area_size}
+    jae {foreign}
     push rbp
     mov rbp, rsp
     and rsp, -16
@@ -118,7 +127,53 @@ occlum_sim_signal:
     oentry = const tcs::OENTRY,
     altstack = const ALTSTACK,
     handler = sym super::aex::on_signal,
+    foreign = sym super::signals::on_foreign,
+    area = sym ALTSTACKS,
+    area_size = const AREA,
 );
+
+/// Address of the signal stacks' area; `usize::MAX`, from which no stack pointer is less than its size away, if there is none.
+static ALTSTACKS: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// The signal stacks of one enclave's vCPU threads, in one area, so that the handler knows them by their address alone.
+pub(super) struct Altstacks {
+    mapping: usize,
+}
+
+impl Altstacks {
+    /// Reserves the area. One at a time per process.
+    pub(super) fn reserve() -> Result<Altstacks, PalError> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: 1. a new mapping.
+        let p = unsafe { libc::mmap(std::ptr::null_mut(), AREA + ALTSTACK, libc::PROT_NONE, flags, -1, 0) };
+        if p == libc::MAP_FAILED {
+            return Err(PalError::last_os("reserving the signal stacks"));
+        }
+        ALTSTACKS.store((p as usize).next_multiple_of(ALTSTACK), Ordering::Release);
+        Ok(Altstacks { mapping: p as usize })
+    }
+
+    /// Makes the block of `vcpu` usable; its address.
+    fn block(vcpu: u32) -> Result<usize, PalError> {
+        let at = ALTSTACKS.load(Ordering::Acquire) + vcpu as usize * ALTSTACK;
+        let rw = libc::PROT_READ | libc::PROT_WRITE;
+        for (from, to) in [(0, 4096), (STACK, ALTSTACK)] {
+            // SAFETY: 1. the piece lies in the reserved area (`vcpu` < MAX_VCPUS), which only this thread uses.
+            if unsafe { libc::mprotect((at + from) as *mut _, to - from, rw) } < 0 {
+                return Err(PalError::last_os("a signal stack"));
+            }
+        }
+        Ok(at)
+    }
+}
+
+impl Drop for Altstacks {
+    fn drop(&mut self) {
+        ALTSTACKS.store(usize::MAX, Ordering::Release);
+        // SAFETY: 1. the mapping is ours; 2. no vCPU thread is left that uses it.
+        unsafe { libc::munmap(self.mapping as *mut _, AREA + ALTSTACK) };
+    }
+}
 
 // SAFETY: 1. the symbols are defined above with these signatures.
 unsafe extern "C" {
@@ -146,22 +201,22 @@ pub(super) fn is_entry_code(rip: u64) -> bool {
 impl Thread {
     /// Prepares the calling thread: signal stack and signal mask.
     pub(super) fn new(vcpu: u32, host: &Host) -> Result<Box<Thread>, PalError> {
-        let altstack = aligned_stack()?;
+        let block = Altstacks::block(vcpu)?;
         let mut t = Box::new(Thread {
             host_fs: 0,
             host_gs: 0,
             tcs: layout::thread(vcpu),
             host: std::ptr::from_ref(host).cast(),
-            altstack,
         });
         let pointer: *mut Thread = &mut *t;
-        // SAFETY: 1. the stack is ours; its base holds the pointer that the handler reads; 2. FS and GS are read so that
+        // SAFETY: 1. the block is ours; its base holds the pointer that the handler reads; 2. FS and GS are read so that
         // a signal before the first entry finds the host's; 3. sigaltstack and the mask concern this thread only.
         unsafe {
-            altstack.cast::<*mut Thread>().write(pointer);
+            (block as *mut *mut Thread).write(pointer);
             std::arch::asm!("rdfsbase {}", out(reg) t.host_fs);
             std::arch::asm!("rdgsbase {}", out(reg) t.host_gs);
-            let ss = libc::stack_t { ss_sp: altstack.cast(), ss_flags: 0, ss_size: ALTSTACK };
+            let (ss_sp, ss_size) = ((block + STACK) as *mut libc::c_void, ALTSTACK - STACK);
+            let ss = libc::stack_t { ss_sp, ss_flags: 0, ss_size };
             if libc::sigaltstack(&ss, std::ptr::null_mut()) < 0 {
                 return Err(PalError::last_os("sigaltstack"));
             }
@@ -193,36 +248,12 @@ pub(super) unsafe fn enter_nested(thread: *mut Thread) -> u64 {
     unsafe { occlum_sim_eenter(thread, (*thread).tcs, 1, 0, args.as_ptr()) }
 }
 
-fn aligned_stack() -> Result<*mut u8, PalError> {
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    // SAFETY: 1. a new mapping; 2. the parts before and after the aligned piece are unmapped again.
-    unsafe {
-        let prot = libc::PROT_READ | libc::PROT_WRITE;
-        let p = libc::mmap(std::ptr::null_mut(), 2 * ALTSTACK, prot, flags, -1, 0);
-        if p == libc::MAP_FAILED {
-            return Err(PalError::last_os("mapping a signal stack"));
-        }
-        let at = (p as usize + ALTSTACK - 1) & !(ALTSTACK - 1);
-        if at > p as usize {
-            libc::munmap(p, at - p as usize);
-        }
-        let end = p as usize + 2 * ALTSTACK;
-        if end > at + ALTSTACK {
-            libc::munmap((at + ALTSTACK) as *mut _, end - at - ALTSTACK);
-        }
-        Ok(at as *mut u8)
-    }
-}
-
 impl Drop for Thread {
     fn drop(&mut self) {
         let off = libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
         // A kick may still be on its way.
         super::signals::block_all();
         // SAFETY: 1. the thread no longer enters, and takes no signal any more.
-        unsafe {
-            libc::sigaltstack(&off, std::ptr::null_mut());
-            libc::munmap(self.altstack.cast(), ALTSTACK);
-        }
+        unsafe { libc::sigaltstack(&off, std::ptr::null_mut()) };
     }
 }

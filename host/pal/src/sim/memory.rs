@@ -68,26 +68,10 @@ impl Elrange {
         Ok(e)
     }
 
-    /// EADD: content and rights of one image page.
-    pub(super) fn add_page(&self, p: &Page) -> Result<(), PalError> {
-        let at = p.addr as *mut u8;
-        // TCS pages have no rights by SECINFO; the simulator keeps CSSA in them.
-        let flags = if p.flags & secinfo::TCS != 0 { secinfo::R | secinfo::W } else { p.flags };
-        let zero = p.bytes.iter().all(|b| *b == 0);
-        // SAFETY: 1. `parse` bounded the address to the image region, which is reserved by us; 2. a page is copied.
-        unsafe {
-            if libc::mprotect(at.cast(), PAGE as usize, libc::PROT_READ | libc::PROT_WRITE) < 0 {
-                return Err(PalError::last_os("adding an enclave page"));
-            }
-            if !zero {
-                at.copy_from_nonoverlapping(p.bytes.as_ptr(), PAGE as usize);
-            }
-            let rights = (flags & 7) as u32;
-            if rights != 3 && libc::mprotect(at.cast(), PAGE as usize, prot(rights)) < 0 {
-                return Err(PalError::last_os("adding an enclave page"));
-            }
-        }
-        Ok(())
+    /// Ready to add the image's pages: the image region is writable as a whole until `Loader::finish`.
+    pub(super) fn loader(&self) -> Result<Loader, PalError> {
+        set_rights(&(elrange::IMAGE_BASE..elrange::IMAGE_END), 3)?;
+        Ok(Loader { runs: Vec::new() })
     }
 
     /// Tells the image where a simulated EEXIT leaves.
@@ -104,6 +88,60 @@ impl Elrange {
             && len > 0
             && self.regions[1..].iter().any(|r| r.start <= addr && end <= r.end)
     }
+}
+
+/// Adds the image's pages in measurement order, which is ascending. Rights are set once for each run of equal ones.
+pub(super) struct Loader {
+    /// Pages so far and their rights; ascending, apart or of different rights.
+    runs: Vec<(Range<u64>, u32)>,
+}
+
+impl Loader {
+    /// EADD: content and rights of one page.
+    pub(super) fn add_page(&mut self, p: &Page) -> Result<(), PalError> {
+        // TCS pages have no rights by SECINFO; the simulator keeps CSSA in them.
+        let flags = if p.flags & secinfo::TCS != 0 { secinfo::R | secinfo::W } else { p.flags };
+        self.note(p.addr, (flags & 7) as u32)?;
+        if p.bytes.iter().any(|b| *b != 0) {
+            // SAFETY: 1. `note` bounded the page to the image region, which is reserved by us and writable until `finish`.
+            unsafe { (p.addr as *mut u8).copy_from_nonoverlapping(p.bytes.as_ptr(), PAGE as usize) };
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, addr: u64, rights: u32) -> Result<(), PalError> {
+        let end = self.runs.last().map_or(elrange::IMAGE_BASE, |(run, _)| run.end);
+        if addr < end || addr > elrange::IMAGE_END - PAGE {
+            return Err(PalError::Image("its pages overlap"));
+        }
+        match self.runs.last_mut() {
+            Some((run, same)) if run.end == addr && *same == rights => run.end += PAGE,
+            _ => self.runs.push((addr..addr + PAGE, rights)),
+        }
+        Ok(())
+    }
+
+    /// The rights of every page added; what was not added has none.
+    pub(super) fn finish(self) -> Result<(), PalError> {
+        let mut at = elrange::IMAGE_BASE;
+        for (run, rights) in &self.runs {
+            set_rights(&(at..run.start), 0)?;
+            if *rights != 3 {
+                set_rights(run, *rights)?;
+            }
+            at = run.end;
+        }
+        set_rights(&(at..elrange::IMAGE_END), 0)
+    }
+}
+
+fn set_rights(range: &Range<u64>, rights: u32) -> Result<(), PalError> {
+    let len = (range.end - range.start) as usize;
+    // SAFETY: 1. the callers' ranges lie in the image region, which is ours; no vCPU has started.
+    if len > 0 && unsafe { libc::mprotect(range.start as *mut _, len, prot(rights)) } < 0 {
+        return Err(PalError::last_os("adding the enclave's pages"));
+    }
+    Ok(())
 }
 
 fn reserve(r: &Range<u64>) -> Result<(), PalError> {
@@ -128,7 +166,7 @@ fn result(ok: i32) -> i64 {
 }
 
 impl Memory for Arc<Elrange> {
-    fn protect(&self, addr: u64, len: u64, rights: u32, flags: u32, pattern: u32) -> i64 {
+    fn protect(&self, addr: u64, len: u64, rights: u32, flags: u32, pattern: u64) -> i64 {
         if !self.check(addr, len) {
             return -i64::from(libc::EINVAL);
         }
@@ -174,21 +212,27 @@ impl Memory for Arc<Elrange> {
 }
 
 /// Pages that appear with their content: filled elsewhere, then moved.
-fn place_filled(addr: u64, len: u64, rights: u32, pattern: u32) -> i64 {
+fn place_filled(addr: u64, len: u64, rights: u32, pattern: u64) -> i64 {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_POPULATE;
     let n = len as usize;
-    // SAFETY: 1. the source is a fresh mapping of our own, filled inside its length; 2. the target was checked to be ours.
+    // SAFETY: 1. the source is a fresh mapping of our own, filled inside its length, and gone once it is moved or
+    // unmapped; 2. the target was checked to be ours.
     unsafe {
         let at = libc::mmap(std::ptr::null_mut(), n, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
         if at == libc::MAP_FAILED {
             return result(-1);
         }
-        std::slice::from_raw_parts_mut(at.cast::<u32>(), n / 4).fill(pattern);
-        libc::mprotect(at, n, prot(rights));
+        std::slice::from_raw_parts_mut(at.cast::<u64>(), n / 8).fill(pattern);
         let how = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
-        let moved = libc::mremap(at, n, n, how, addr as *mut libc::c_void);
-        result(if moved == libc::MAP_FAILED { -1 } else { 0 })
+        if libc::mprotect(at, n, prot(rights)) < 0
+            || libc::mremap(at, n, n, how, addr as *mut libc::c_void) == libc::MAP_FAILED
+        {
+            let error = result(-1);
+            libc::munmap(at, n);
+            return error;
+        }
     }
+    0
 }
 
 impl Drop for Elrange {
@@ -199,5 +243,32 @@ impl Drop for Elrange {
         }
         // SAFETY: 1. the descriptor is ours.
         unsafe { libc::close(self.arena) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Loader, PAGE, elrange};
+
+    const BASE: u64 = elrange::IMAGE_BASE;
+
+    #[test]
+    fn pages_of_equal_rights_are_one_run() {
+        let mut loader = Loader { runs: Vec::new() };
+        let pages = [(0, 5), (1, 5), (2, 3), (4, 3), (5, 3)];
+        for (n, rights) in pages {
+            loader.note(BASE + n * PAGE, rights).unwrap();
+        }
+        let at = |from, to| BASE + from * PAGE..BASE + to * PAGE;
+        assert_eq!(loader.runs, [(at(0, 2), 5), (at(2, 3), 3), (at(4, 6), 3)]);
+    }
+
+    #[test]
+    fn a_page_is_added_once_and_inside_the_region() {
+        let mut loader = Loader { runs: Vec::new() };
+        loader.note(BASE + PAGE, 3).unwrap();
+        for addr in [BASE, BASE + PAGE, BASE - PAGE, elrange::IMAGE_END, u64::MAX & !(PAGE - 1)] {
+            assert!(loader.note(addr, 3).is_err(), "{addr:#x}");
+        }
     }
 }

@@ -15,6 +15,7 @@ use occlum_enclave_abi::{ConfigPage, OCALL_BUF_SIZE, OCALL_DATA, OcallFrame};
 use occlum_sgx_arch::layout;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 /// One enclave per process.
@@ -49,37 +50,51 @@ pub(crate) fn run(file: &[u8], config: &ConfigPage, r: &RunOptions) -> Result<Ru
         return Err(PalError::Cpu("AVX2, BMI2 or SHA-NI"));
     }
     let elrange = Arc::new(Elrange::create()?);
-    image::each_page(file, config, &mut |p| elrange.add_page(p))?;
+    let mut loader = elrange.loader()?;
+    image::each_page(file, config, &mut |p| loader.add_page(p))?;
+    loader.finish()?;
     for n in 0..config.vcpus {
         elrange.set_gate(n, entry::gate());
     }
     let tids = Arc::new(Tids((0..config.vcpus).map(|_| AtomicI32::new(0)).collect()));
     let kicker = tids.clone();
-    let host =
-        Host::new(config.vcpus, r.strace_fd, Box::new(elrange.clone()), Box::new(move |v| kicker.kick(v)))
-            .map_err(|error| PalError::System { what: "event descriptors", error })?;
+    let host = Host::new(
+        config.vcpus,
+        r.strace_fd,
+        Box::new(elrange.clone()),
+        Box::new(move |v| kicker.kick(v)),
+        signals::stop_process,
+    )
+    .map_err(|error| PalError::System { what: "event descriptors", error })?;
     let host = Arc::new(host);
     let launch = r.params.encode();
+    // Declared before the threads' guard: the stacks outlive the handlers.
+    let _altstacks = entry::Altstacks::reserve()?;
     let guard = signals::install(&host)?;
     let done = Arc::new((Mutex::new(0u32), Condvar::new()));
-    let threads = start_vcpus(config, &host, &tids, &launch, &done)?;
-    supervise(config, &host, &tids, &done, r);
+    let (threads, started) = start_vcpus(config, &host, &tids, &launch, &done);
+    if started.is_err() {
+        host.end(Ended { kind: CRASHED, value: 0 });
+    }
+    supervise(threads.len() as u32, &host, &tids, &done, r);
     for t in threads {
         let _ = t.join();
     }
     drop(guard);
     host.restore_terminals();
+    started?;
     let (changed, stats) = host.take_reports();
     Ok(RunOutcome { status: status(&host), changed, stats })
 }
 
+/// Starts the vCPU threads. If one cannot be started, those before it run and are the caller's to stop.
 fn start_vcpus(
     config: &ConfigPage,
     host: &Arc<Host>,
     tids: &Arc<Tids>,
     launch: &[u8],
     done: &Arc<(Mutex<u32>, Condvar)>,
-) -> Result<Vec<std::thread::JoinHandle<()>>, PalError> {
+) -> (Vec<JoinHandle<()>>, Result<(), PalError>) {
     let mut threads = Vec::new();
     for n in 0..config.vcpus {
         let (host, tids, done) = (host.clone(), tids.clone(), done.clone());
@@ -96,21 +111,26 @@ fn start_vcpus(
             done.1.notify_all();
         };
         let t = std::thread::Builder::new().name(format!("vcpu{n}")).spawn(body);
-        threads.push(t.map_err(|error| PalError::System { what: "starting a vCPU thread", error })?);
+        match t {
+            Ok(t) => threads.push(t),
+            Err(error) => {
+                return (threads, Err(PalError::System { what: "starting a vCPU thread", error }));
+            }
+        }
     }
-    Ok(threads)
+    (threads, Ok(()))
 }
 
 /// Waits until every vCPU thread is done; enforces the time-out; kicks vCPUs out once the enclave has ended.
-fn supervise(config: &ConfigPage, host: &Host, tids: &Tids, done: &(Mutex<u32>, Condvar), r: &RunOptions) {
+fn supervise(vcpus: u32, host: &Host, tids: &Tids, done: &(Mutex<u32>, Condvar), r: &RunOptions) {
     let deadline = r.timeout.map(|t| Instant::now() + t);
     let Ok(mut count) = done.0.lock() else { return };
-    while *count < config.vcpus {
+    while *count < vcpus {
         if deadline.is_some_and(|d| Instant::now() >= d) {
             host.end(Ended { kind: TIMED_OUT, value: 0 });
         }
         let nap = if host.ended().is_some() {
-            (0..config.vcpus).for_each(|v| tids.kick(v));
+            (0..vcpus).for_each(|v| tids.kick(v));
             std::time::Duration::from_millis(1)
         } else {
             let left =
@@ -161,13 +181,33 @@ fn vcpu(n: u32, host: &Host, tids: &Tids, launch: &[u8]) -> Result<(), PalError>
 /// Serves the OCALL in the buffer.
 fn serve(n: u32, host: &Host, buf: &mut [u64]) {
     // SAFETY: 1. a u64 slice is valid as bytes; 2. OcallFrame is plain data at its start, and the buffer is larger.
-    let (mut frame, data) = unsafe {
+    let (asked, data) = unsafe {
         let bytes = std::slice::from_raw_parts_mut(buf.as_mut_ptr().cast::<u8>(), buf.len() * 8);
         (bytes.as_ptr().cast::<OcallFrame>().read(), &mut bytes[OCALL_DATA..])
     };
-    let (ret, produced) = host.serve(n, &frame, data);
-    frame.ret = ret;
-    frame.out_len = produced as u64;
+    let frame = complete(n, host, &asked, data);
     // SAFETY: as above.
     unsafe { buf.as_mut_ptr().cast::<OcallFrame>().write(frame) };
+}
+
+/// Does what was asked for; the frame with the results.
+#[cfg(not(feature = "hostile"))]
+fn complete(n: u32, host: &Host, asked: &OcallFrame, data: &mut [u8]) -> OcallFrame {
+    let (ret, produced) = host.serve(n, asked, data);
+    OcallFrame { ret, out_len: produced as u64, ..*asked }
+}
+
+/// The same, by a host that lies.
+#[cfg(feature = "hostile")]
+fn complete(n: u32, host: &Host, asked: &OcallFrame, data: &mut [u8]) -> OcallFrame {
+    use crate::hostile;
+    hostile::begin(n, asked);
+    let (ret, produced) = match hostile::refuse(asked) {
+        Some(error) => (error, 0),
+        None => host.serve(n, asked, data),
+    };
+    let mut frame = OcallFrame { ret, out_len: produced as u64, ..*asked };
+    hostile::corrupt(asked, &mut frame, data);
+    hostile::end(n, host);
+    frame
 }

@@ -131,7 +131,7 @@ fn do_utimes(dirfd: i32, name: u64, times: u64) -> Result<usize> {
     let now = realtime_ns() as i64;
     let (a, m) = if times == 0 { (now, now) } else { (timeval(times)?, timeval(times + 16)?) };
     let d = if name == 0 && dirfd != AT_FDCWD {
-        env::files().get(dirfd)?.dentry().clone()
+        env::file(dirfd)?.dentry().clone()
     } else {
         ops::object_at(dirfd, &path(name)?, 0)?
     };

@@ -31,7 +31,7 @@ fn int(v: u64) -> u32 {
 }
 /// The open file behind a descriptor argument.
 fn file(v: u64) -> Result<Arc<OpenFile>> {
-    env::files().get(fd(v))
+    env::file(fd(v))
 }
 /// The same, refusing O_PATH descriptors.
 fn real_file(v: u64) -> Result<Arc<OpenFile>> {

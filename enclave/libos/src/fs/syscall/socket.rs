@@ -292,7 +292,7 @@ fn read_control(h: &Header) -> Result<Vec<Arc<OpenFile>>> {
         match (level, kind) {
             (SOL_SOCKET, SCM_RIGHTS) => {
                 for c in rest[16..len].chunks_exact(4) {
-                    files.push(env::files().get(i32::from_le_bytes([c[0], c[1], c[2], c[3]]))?);
+                    files.push(env::file(i32::from_le_bytes([c[0], c[1], c[2], c[3]]))?);
                 }
             }
             (SOL_SOCKET, SCM_CREDENTIALS) => {}

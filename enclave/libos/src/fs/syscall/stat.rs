@@ -67,7 +67,7 @@ fn write_statx(off: u64, s: &Stat, d: &Arc<Dentry>) -> Result<usize> {
 /// Metadata at a path or of a descriptor.
 fn stat_at(dirfd: i32, name: &[u8], flags: u32) -> Result<(Stat, Arc<Dentry>)> {
     if name.is_empty() && flags & AT_EMPTY_PATH != 0 && dirfd != AT_FDCWD {
-        let f = env::files().get(dirfd)?;
+        let f = env::file(dirfd)?;
         return Ok((f.stat()?, f.dentry().clone()));
     }
     let d = ops::object_at(dirfd, name, flags)?;

@@ -1,0 +1,49 @@
+//! One run under a hostile host: `hostile IMAGE CLASS SEED SECONDS [-b DIRECTORY]... PROGRAM [ARG...]`. The last line on
+//! standard error says what was changed and how it ended; `tools/hostile_host.py` judges it.
+use occlum_enclave_abi::{FLAG_REPORT_CHANGES, FLAG_STATS, LaunchParams};
+use occlum_pal::hostile::{self, Class, Plan};
+use occlum_pal::{ExitStatus, LaunchOptions, RunOptions};
+use std::os::unix::ffi::OsStringExt;
+
+const VCPUS: u32 = 2;
+
+fn main() {
+    let mut args = std::env::args_os().skip(1).map(OsStringExt::into_vec).peekable();
+    let mut next = |what: &str| args.next().unwrap_or_else(|| panic!("no {what}"));
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    let image = std::fs::read(text(next("image"))).expect("the image");
+    let name = text(next("class"));
+    let class = Class::ALL.iter().find(|(n, _)| *n == name).expect("a class").1;
+    let seed: u64 = text(next("seed")).parse().expect("a number");
+    let seconds: u64 = text(next("time limit")).parse().expect("a number");
+    let mut binds = Vec::new();
+    while args.next_if(|a| a == b"-b").is_some() {
+        let directory = args.next().expect("a directory");
+        binds.push((directory.clone(), directory, b"rw".to_vec()));
+    }
+    let argv: Vec<Vec<u8>> = args.collect();
+    let params = LaunchParams {
+        program: argv[0].clone(),
+        argv,
+        envp: vec![b"PATH=/usr/bin:/bin".to_vec()],
+        cwd: b"/".to_vec(),
+        binds,
+        hostname: b"hostile".to_vec(),
+        flags: FLAG_STATS | FLAG_REPORT_CHANGES,
+        ..LaunchParams::default()
+    };
+    let o = LaunchOptions { memory_bytes: 256 << 20, vcpus: VCPUS, max_tasks: 256, pid_max: 1000 };
+    hostile::terminate_after(std::time::Duration::from_secs(seconds));
+    let timeout = Some(std::time::Duration::from_secs(seconds + 3));
+    hostile::install(Plan { class, seed });
+    let outcome = occlum_pal::run(&image, &o, &RunOptions { params, timeout, ..RunOptions::default() });
+    let ended = match outcome.map(|o| o.status) {
+        Ok(ExitStatus::Exited(n)) => format!("exited:{n}"),
+        Ok(ExitStatus::Signaled(n)) => format!("signaled:{n}"),
+        Ok(ExitStatus::TimedOut) => format!("timed-out:{}", hostile::whereabouts(VCPUS).join(",")),
+        Ok(ExitStatus::Failed(_)) => "failed".into(),
+        Err(e) => format!("refused:{e}"),
+    };
+    let changed: Vec<String> = hostile::changed().iter().map(|(name, n)| format!("{name}={n}")).collect();
+    eprintln!("\nhostile: changed {} ended {ended}", changed.join(","));
+}

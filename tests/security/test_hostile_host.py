@@ -1,0 +1,73 @@
+"""A slice of the hostile-host campaign (`make hostile-host`), with the seeds of this commit."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import hostile_host
+from framework import ROOT
+
+SLICE_S = 20
+
+
+def first_seed() -> int:
+    """Another one for each commit, the same for everybody who tests it."""
+    command = ["git", "rev-parse", "--short=8", "HEAD"]
+    head = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    return int(head, 16) if head else 1
+
+
+def test_no_lie_of_the_host_breaks_the_libos() -> None:
+    hostile_host.build()
+    command = [sys.executable, "tools/hostile_host.py", "--seed", str(first_seed()), "--seconds", str(SLICE_S)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [line.split("|") for line in done.stdout.splitlines() if line.startswith(("| length", "| errno"))]
+    assert len(rows) == 2
+    assert all(int(row[3]) > 0 for row in rows), done.stdout
+
+
+def test_what_is_shipped_has_no_hostile_host() -> None:
+    command = ["cargo", "tree", "--offline", "--package", "occlum-native", "--edges", "features"]
+    tree = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "occlum-pal" in tree
+    assert "hostile" not in tree
+
+
+def run(stderr: str, returncode: int = 0, stdout: bytes = b"") -> hostile_host.Judged:
+    """The judgement of a made-up run."""
+    return hostile_host.judge(subprocess.CompletedProcess([], returncode, stdout, stderr.encode()))
+
+
+@pytest.mark.parametrize(
+    ("stderr", "problem"),
+    [
+        ("occlum: LibOS panicked at x\nhostile: changed Read=1 ended failed", "panics"),
+        ("occlum: LibOS crash: exception 14\nhostile: changed Read=1 ended failed", "panics"),
+        ("hostile: changed Read=1 ended timed-out:Wait,0x20012345", "hangs"),
+        ("hostile: changed Read=1 ended timed-out:Read,Wait", "hangs"),
+        ("hostile: changed Read=1 ended failed", "without naming"),
+        ("occlum: the host refused MemProtect\nhostile: changed Read=1 ended failed", "without naming"),
+        ("", "host process"),
+    ],
+)
+def test_the_judge_sees_problems(stderr: str, problem: str) -> None:
+    assert problem in run(stderr).problem
+
+
+def test_the_judge_sees_crashes_hangs_and_leaks_of_the_host() -> None:
+    good = "hostile: changed Read=1 ended exited:0"
+    assert "-11" in run(good, returncode=-11).problem
+    assert "data" in run(good, stdout=b"xx" + hostile_host.SECRET.encode()).problem
+    assert "hangs" in hostile_host.judge(None).problem
+
+
+@pytest.mark.parametrize(
+    "ended", ["exited:0", "exited:1", "signaled:11", "timed-out:Wait,guest", "failed", "refused:no memory"]
+)
+def test_the_judge_lets_what_a_host_may_do_pass(ended: str) -> None:
+    text = f"occlum: the host refused MemProtect (result -12)\nhostile: changed MemProtect=1 ended {ended}"
+    assert run(text).problem == ""

@@ -1,0 +1,286 @@
+#!/usr/bin/env python3
+"""Runs a program under a host that lies about every OCALL's results, and judges how it ended.
+
+`host/pal/src/hostile.rs` changes the results by a seeded plan; each run is a process of its own. The enclave may refuse
+to go on and the program may fail: the LibOS may not panic or crash, hang on its own, or show one process's data to
+another, and the host's side may not crash.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+IMAGE = ROOT / "build" / "enclave" / "occlum-libos.elf"
+STALE = ROOT / "tests" / "security" / "src" / "stale.c"
+CLASSES = ("length", "descriptor", "errno", "time", "event", "metadata", "duplicate", "reorder")
+# After this time the host sends SIGTERM, and 3 s later it ends the enclave. If the program has not ended by then,
+# whoever waits for the host or runs the program is not to blame.
+LIMIT_S = 2
+HARD_LIMIT_S = 30
+# A busy machine looks like a hang: what seems to hang runs again, this often and with this many times the limits.
+AGAIN = 2
+PATIENCE = 8
+BLAMELESS = {"Wait", "guest"}
+NOBODY = 65534
+SECRET = "the-other-process's-secret"
+# Pipes, files of the host and of the enclave, directories, sleep; processes with a secret, and others that must not see
+# it: `stale` looks in fresh memory.
+WORKLOAD = f"""
+yes "{SECRET}" | head -c 300000 | tail -c 3 >/dev/null
+cat letters | tail -c 70000
+read line; echo "$line" | tr a-z A-Z
+echo one > shared/file; echo two >> shared/file; cat shared/file
+mkdir shared/dir; ln -s ../file shared/dir/link; mv shared/dir shared/moved; ls -lR shared | wc -l
+dd if=letters of=shared/copy bs=3000 2>/dev/null; truncate -s 5 shared/copy; df shared >/dev/null
+cp letters /tmp/private; find /etc -name 'host*' | wc -l
+./stale
+sleep 0.02 & sleep 0.01; wait; rm -r shared/moved shared/file shared/copy
+"""
+LAST_LINE = re.compile(r"^hostile: changed (\S*) ended (.*)$", re.MULTILINE)
+
+
+@dataclass
+class Judged:
+    """One run."""
+
+    changed: Counter[str]
+    ended: str
+    problem: str = ""
+    output: str = ""
+    slow: bool = False
+
+
+@dataclass
+class Tally:
+    """All runs of one class of fields."""
+
+    runs: int = 0
+    changed: Counter[str] = field(default_factory=Counter)
+    ends: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+
+
+def judge(done: subprocess.CompletedProcess[bytes] | None) -> Judged:
+    """What a run shows; `None` if it had to be killed."""
+    if done is None:
+        return Judged(Counter(), "killed", "the host process hangs", slow=True)
+    errors = done.stderr.decode(errors="replace")
+    last = LAST_LINE.search(errors)
+    changed = Counter({name: int(n) for name, n in re.findall(r"(\w+)=(\d+)", last[1])}) if last else Counter()
+    ended = last[2] if last else f"status {done.returncode}"
+    judged = Judged(changed, ended, output=errors)
+    if re.search(r"panicked|LibOS crash|LibOS panic", errors):
+        judged.problem = "the LibOS panics or crashes"
+    elif done.returncode != 0 or last is None:
+        judged.problem = f"the host process ends with {done.returncode}"
+        # SIGTERM before there was an enclave to take it.
+        judged.slow = done.returncode == -signal.SIGTERM
+    elif SECRET[4:].encode() in done.stdout:
+        judged.problem = "a process sees another one's data"
+    elif ended.startswith("timed-out") and not set(ended.partition(":")[2].split(",")) <= BLAMELESS:
+        judged.problem, judged.slow = "the LibOS hangs", True
+    elif ended.startswith("failed") and "Log" not in changed and not names_an_ocall(errors, changed):
+        judged.problem = "the enclave ends without naming the OCALL"
+    return judged
+
+
+def names_an_ocall(errors: str, changed: Counter[str]) -> bool:
+    """Does a message name a call whose result was changed?"""
+    return any(re.search(rf"^occlum: .*\b{name}\b", errors, re.MULTILINE) for name in changed)
+
+
+class Bench:
+    """Copies of what a run needs, where an unprivileged user can use them."""
+
+    def __init__(self, folder: Path, runner: Path) -> None:
+        self.folder = folder
+        folder.chmod(0o755)
+        self.runner = Path(shutil.copy(runner, folder / "hostile"))
+        self.image = Path(shutil.copy(IMAGE, folder / "image.elf"))
+        self.image.chmod(0o644)
+        self.letters = b"A" * 200_000
+        self.stale = folder / "stale"
+        subprocess.run(["gcc", "-O2", "-w", "-static", STALE, "-o", self.stale], check=True)
+
+    def run(self, name: str, seed: int) -> Judged:
+        """One run of a class with one seed, again if it was only slow."""
+        judged = self._run(name, seed, 1)
+        for _ in range(AGAIN):
+            if judged.problem and judged.slow:
+                judged = self._run(name, seed, PATIENCE)
+        return judged
+
+    def _run(self, name: str, seed: int, patience: int) -> Judged:
+        with tempfile.TemporaryDirectory(dir=self.folder) as text:
+            here = Path(text)
+            shared = here / "shared"
+            shared.mkdir()
+            (here / "letters").write_bytes(self.letters)
+            (here / "stale").hardlink_to(self.stale)
+            here.chmod(0o755)
+            shared.chmod(0o777)
+            return judge(self._start(here, name, seed, patience))
+
+    def _start(self, here: Path, name: str, seed: int, patience: int) -> subprocess.CompletedProcess[bytes] | None:
+        script = f"cd {here}\n{WORKLOAD}"
+        command = [
+            str(self.runner),
+            str(self.image),
+            name,
+            str(seed),
+            str(LIMIT_S * patience),
+            "-b",
+            str(here / "shared"),
+        ]
+        user = NOBODY if os.getuid() == 0 else None
+        try:
+            return subprocess.run(
+                [*command, "busybox", "sh", "-c", script],
+                input=b"some line\n",
+                capture_output=True,
+                timeout=HARD_LIMIT_S * patience,
+                user=user,
+                group=user,
+                extra_groups=[] if user else None,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return None
+
+
+def build() -> Path:
+    """The runner, up to date."""
+    command = ["cargo", "build", "--release", "--quiet", "-p", "occlum-pal", "--features", "hostile"]
+    subprocess.run([*command, "--example", "hostile"], cwd=ROOT, check=True)
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    return target / "release" / "examples" / "hostile"
+
+
+def plans(
+    classes: list[str], first_seed: int, tallies: dict[str, Tally], wanted: int, end: float
+) -> Iterator[tuple[str, int]]:
+    """Class and seed of each run, until every class has `wanted` changed results or the time is over."""
+    seed = first_seed
+    while time.monotonic() < end:
+        lacking = [name for name in classes if tallies[name].changed.total() < wanted]
+        if not lacking:
+            return
+        for name in lacking:
+            yield name, seed
+        seed += 1
+
+
+def campaign(bench: Bench, classes: list[str], seed: int, wanted: int, seconds: float, jobs: int) -> dict[str, Tally]:
+    """Runs until there is enough of every class, or the time is over."""
+    tallies = {name: Tally() for name in classes}
+
+    def one(name: str, seed: int) -> tuple[str, int, Judged]:
+        return name, seed, bench.run(name, seed)
+
+    running: set[Future[tuple[str, int, Judged]]] = set()
+    with ThreadPoolExecutor(jobs) as pool:
+        for plan in plans(classes, seed, tallies, wanted, time.monotonic() + seconds):
+            running.add(pool.submit(one, *plan))
+            if len(running) >= jobs:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    note(tallies, *future.result())
+        for future in wait(running).done:
+            note(tallies, *future.result())
+    return tallies
+
+
+def note(tallies: dict[str, Tally], name: str, seed: int, judged: Judged) -> None:
+    """Adds a run; says at once if it shows a problem."""
+    tally = tallies[name]
+    tally.runs += 1
+    tally.changed += judged.changed
+    kind = judged.ended.partition(":")[0]
+    tally.ends["success" if judged.ended == "exited:0" else kind] += 1
+    if judged.problem:
+        tally.problems.append(f"{name} {seed}: {judged.problem} ({judged.ended})")
+        print(f"{tally.problems[-1]}\n{judged.output[-1500:]}", file=sys.stderr)
+
+
+HEAD = """# Hostile host campaign
+
+`make hostile-host` of {date}, revision {revision}, first seed {seed}, {minutes:.0f} minutes.
+Each run is one enclave with a script of pipes, files, directories and processes; results of its OCALLs are changed
+before the enclave sees them. A problem is a panic or crash of the LibOS, a hang of its own, a crash of the host's
+side, an end that does not name the OCALL, or data of one process in another one's output.
+
+| field class | runs | results changed | of OCALLs | how the runs ended | problems |
+|---|---|---|---|---|---|
+"""
+FOOT = """
+*success*: status 0 all the same; *exited*: another status; *signaled*: by a signal, in the program or from the host;
+*timed-out*: the program or the enclave waits for what the host withheld (a host can always deny service); *failed*:
+the LibOS refused to go on and named the OCALL.
+"""
+
+
+def revision() -> str:
+    """What is tested."""
+    command = ["git", "describe", "--always", "--dirty"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def record(tallies: dict[str, Tally], tested: str, seed: int, wanted: int, seconds: float) -> str:
+    """The campaign as a page of docs/records."""
+    date = f"{datetime.now(UTC):%Y-%m-%d}"
+    text = HEAD.format(date=date, revision=tested, seed=seed, minutes=seconds / 60)
+    for name, t in tallies.items():
+        calls = ", ".join(f"{call} {n}" for call, n in t.changed.most_common())
+        ends = ", ".join(f"{end} {n}" for end, n in t.ends.most_common())
+        text += f"| {name} | {t.runs} | {t.changed.total()} | {calls} | {ends} | {len(t.problems)} |\n"
+    short = [name for name, t in tallies.items() if t.changed.total() < wanted]
+    if short:
+        text += f"\nThe time was over before {wanted} results were changed of: {', '.join(short)}.\n"
+    problems = [f"- {problem}\n" for t in tallies.values() for problem in t.problems]
+    return text + FOOT + ("\nProblems:\n\n" + "".join(problems) if problems else "")
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--class", dest="classes", action="append", choices=CLASSES, help="only this class (repeatable)"
+    )
+    parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4)), help="first seed (default: random)")
+    parser.add_argument("--changes", type=int, default=10_000, help="results to change in each class (default: 10000)")
+    parser.add_argument("--seconds", type=float, default=4 * 3600, help="most time to take")
+    parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 1), help="runs at a time")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="write the result there")
+    options = parser.parse_args()
+    print(f"seed {options.seed}", flush=True)
+    tested, start = revision(), time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder), build())
+        tallies = campaign(
+            bench, options.classes or list(CLASSES), options.seed, options.changes, options.seconds, options.jobs
+        )
+    text = record(tallies, tested, options.seed, options.changes, time.monotonic() - start)
+    print(text)
+    if options.record:
+        options.record.write_text(text)
+    return 1 if any(t.problems for t in tallies.values()) else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
