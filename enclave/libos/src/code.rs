@@ -200,10 +200,11 @@ fn source(mm: &Mm, start: u64, vma: &Vma, off: u32) -> core::result::Result<Vec<
             return Err(CodeError::Fault(FaultError::PastEof));
         }
         // A read that fails or ends early must not become translated zeros, which other processes would share.
-        let n = f.0.inode().read_at(foff + (off - start), &mut bytes).unwrap_or(0);
-        if n == 0 {
-            return Err(CodeError::Fault(FaultError::OutOfMemory));
-        }
+        let n = match f.0.inode().read_at(foff + (off - start), &mut bytes) {
+            Err(Errno::ENOMEM) => return Err(CodeError::Fault(FaultError::HeapFull)),
+            Err(_) | Ok(0) => return Err(CodeError::Fault(FaultError::PastEof)),
+            Ok(n) => n,
+        };
         if (n as u64) < left {
             bytes.truncate(n);
         }
@@ -237,7 +238,7 @@ fn translate(
     // What a fragment leaves in the heap: asked for before anything is published.
     let room = CACHE.with_mut(|c| c.exits.try_reserve(FRAGMENT_EXITS_MAX)).is_ok();
     if !room || crate::mm::admit_last().is_err() {
-        return Err(CodeError::Fault(FaultError::OutOfMemory));
+        return Err(CodeError::Fault(FaultError::HeapFull));
     }
     let first_exit = CACHE.with(|c| c.exits.len()) as u32;
     let prefetch_returns = region.entries.with(|e| e.return_sites > PREFETCH_FROM);

@@ -127,6 +127,10 @@ impl Timers {
     pub fn reset_for_exec(&mut self) {
         self.posix.clear();
     }
+    /// POSIX timers.
+    pub fn count(&self) -> usize {
+        self.posix.len()
+    }
     fn itimer(&mut self, which: Itimer) -> &mut Expiry {
         match which {
             Itimer::Real => &mut self.real,

@@ -27,7 +27,8 @@ const GROUP: usize = 1024;
 type Bitmap = Vec<Option<Box<[u64; GROUP / 64]>>>;
 
 static TABLES: BklCell<Vec<Bitmap>> = BklCell::new(Vec::new());
-static NEXT: AtomicU32 = AtomicU32::new(elrange::CODE_BASE as u32);
+/// The first line stays empty: a patch looks at the two bytes before its displacement.
+static NEXT: AtomicU32 = AtomicU32::new(elrange::CODE_BASE as u32 + 16);
 
 /// Addresses of the stubs.
 pub fn stubs() -> Stubs {

@@ -61,11 +61,18 @@ pub fn heap_room() -> u64 {
 pub fn heap_is_low() -> bool {
     heap_room() < LOW || EMERGENCY_USED.load(Ordering::Relaxed)
 }
+/// Can the heap give out `room` bytes more, `piece` of them in one piece (more than what the emergency gives)?
+pub fn heap_has(room: u64, piece: u64) -> bool {
+    let fresh = heap_limit().saturating_sub(charged()).saturating_sub(heap_used());
+    if fresh >= room.max(piece) + EMERGENCY + PIECE {
+        return true;
+    }
+    // What is free inside may be in pieces: only trying tells.
+    heap_room() >= room && alloc::vec::Vec::<u8>::new().try_reserve_exact(piece as usize).is_ok()
+}
 /// The caller freed something: is the heap well again?
 pub fn heap_recovered() -> bool {
-    // Larger than what the emergency gives.
-    let mut probe = alloc::vec::Vec::<u8>::new();
-    let well = heap_room() >= LOW && probe.try_reserve_exact(2 * SMALL_PIECE as usize).is_ok();
+    let well = heap_has(LOW, 2 * SMALL_PIECE);
     if well {
         EMERGENCY_USED.store(false, Ordering::Relaxed);
     }

@@ -9,7 +9,7 @@ use occlum_sfi_spec::elrange;
 use occlum_sfi_verifier::{Maps, Proven, is_set, map_len};
 
 /// Bytes of the cache whose bits are allocated together.
-const PIECE: usize = 1 << 20;
+const PIECE: usize = 128 << 10;
 const PIECES: usize = ((elrange::CODE_END - elrange::CODE_BASE) as usize).div_ceil(PIECE);
 
 struct Piece {

@@ -15,7 +15,7 @@
 
 #define PAGE 4096
 #ifndef ROUNDS
-#define ROUNDS 3
+#define ROUNDS 1
 #endif
 static char *const nothing[] = {NULL};
 static const char *self;
@@ -48,8 +48,9 @@ static void hog(long left_kb) {
     }
 }
 
+static int descriptors_end; /* set by what uses them all up */
 static int expected(int error) {
-    if (error == ENOMEM || error == EAGAIN || error == ENOSPC || error == ENOBUFS)
+    if (error == ENOMEM || error == EAGAIN || error == ENOSPC || error == ENOBUFS || (error == EMFILE && descriptors_end))
         return 1;
     printf("unexpected errno %s\n", strerrorname_of(error));
     return 0;
@@ -226,7 +227,8 @@ static void fill_sockets(void) {
 static void fill_descriptors(void) {
     while (dup(0) >= 0)
         ;
-    expect(errno == EMFILE);
+    descriptors_end = errno == EMFILE;
+    expect(0);
 }
 static void fill_epoll(void) {
     int epoll = epoll_create1(0), pair[2];
@@ -254,7 +256,7 @@ static void fill_locks(void) {
 }
 static void fill_directories(void) {
     char path[300];
-    for (int i = 0; i < 100000; i++) {
+    for (int i = 0; i < 30000; i++) {
         snprintf(path, sizeof path, "/tmp/%0200d", i);
         if (mkdir(path, 0700) < 0) {
             expect(0);
@@ -287,7 +289,7 @@ enum { FILLERS = sizeof fillers / sizeof *fillers };
 
 static void remove_the_directories(void) {
     char path[300];
-    for (int i = 0; i < 100000; i++) {
+    for (int i = 0; i < 30000; i++) {
         snprintf(path, sizeof path, "/tmp/%0200d", i);
         if (rmdir(path) < 0)
             break;
@@ -317,11 +319,9 @@ static void fill_in_a_child(int first) {
         printf("filling, first %d: status %#x\n", first, status);
         guest_failures++;
     }
-    /* The orphans are ours: this is the first process. */
-    while (counters().processes > 2)
-        if (waitpid(-child, NULL, 0) < 0)
-            break;
-    remove_the_directories();
+    remove_the_directories(); /* what the file system keeps outlives the process */
+    while (waitpid(-child, NULL, 0) > 0)
+        ; /* orphans are ours: this is the first process */
 }
 static void fill_each_first(void) {
     for (int first = 0; first < FILLERS; first++) {

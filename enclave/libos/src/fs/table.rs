@@ -145,6 +145,10 @@ impl FileTable {
             _ => Err(EBADF),
         })
     }
+    /// Number of open descriptors.
+    pub fn open_count(&self) -> usize {
+        self.slots.with(|s| s.iter().flatten().count())
+    }
     /// All open descriptors.
     pub fn fds(&self) -> Vec<i32> {
         self.slots

@@ -62,24 +62,20 @@ pub fn in_use() -> (u64, u64) {
 
 /// May the LibOS keep `bytes` more for a guest? Leaves room for what cannot fail.
 pub fn admit(bytes: u64) -> Result<()> {
-    /// Heap that admitted objects leave free.
-    const MARGIN: u64 = 2 << 20;
-    let fits = || mem::heap_room() >= bytes.saturating_add(MARGIN);
-    if fits() {
-        return Ok(());
-    }
-    give_way();
-    if fits() { Ok(()) } else { Err(Errno::ENOMEM) }
+    room(bytes.saturating_add(2 << 20), bytes.max(256 << 10))
 }
 
 /// Is there room for the little that a program needs to go on at all? More than what others are admitted to.
 pub fn admit_last() -> Result<()> {
-    let fits = || mem::heap_room() >= 5 << 18;
-    if fits() {
+    room(5 << 18, 160 << 10)
+}
+
+fn room(bytes: u64, piece: u64) -> Result<()> {
+    if mem::heap_has(bytes, piece) {
         return Ok(());
     }
     give_way();
-    if fits() { Ok(()) } else { Err(Errno::ENOMEM) }
+    if mem::heap_has(bytes, piece) { Ok(()) } else { Err(Errno::ENOMEM) }
 }
 
 /// Frees what is only kept because it may be of use again.

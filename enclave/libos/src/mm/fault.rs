@@ -1,7 +1,7 @@
 //! Bringing pages in: faults of the guest and of the LibOS's own copies, and pages known to be touched soon.
 //!
 //! Invariants: a page gets rights only after it has its content; what a failed attempt took is given back.
-use super::budget::{charge, uncharge};
+use super::budget::{admit_last, charge, uncharge};
 use super::vma::overlapping;
 use super::{Backing, MapFile, Mm, PAGE, Vma, page_ceil, page_floor, rights};
 use crate::errno::{Errno, Result};
@@ -27,7 +27,10 @@ pub enum Access {
 impl FaultError {
     /// Of a system call that was to touch the page.
     pub fn errno(self) -> Errno {
-        if self == FaultError::OutOfMemory { Errno::ENOMEM } else { Errno::EFAULT }
+        match self {
+            FaultError::OutOfMemory | FaultError::HeapFull => Errno::ENOMEM,
+            _ => Errno::EFAULT,
+        }
     }
 }
 
@@ -42,6 +45,8 @@ pub enum FaultError {
     PastEof,
     /// The enclave's memory is used up.
     OutOfMemory,
+    /// The LibOS's own memory is used up.
+    HeapFull,
 }
 
 impl Mm {
@@ -105,7 +110,8 @@ impl Mm {
             Err(_) if !run.contains(&page) => Ok(()),
             done => done,
         };
-        done.map_err(|_| FaultError::OutOfMemory)
+        let why = |_| if admit_last().is_err() { FaultError::HeapFull } else { FaultError::OutOfMemory };
+        done.map_err(why)
     }
 
     /// Charges new zero pages and gives them their rights.

@@ -13,7 +13,7 @@ use occlum_rt::slot::Slot;
 impl Mm {
     /// A copy of this domain in another slot: same vmas, same offsets, resident pages copied.
     pub fn fork(&self) -> Result<Arc<Mm>> {
-        admit(self.inner.with(|i| i.vmas.len()) as u64 * 256)?;
+        admit(self.mapping_count() as u64 * 256)?;
         let child = Mm::new(self.affinity)?;
         for (start, v) in self.vmas() {
             if let (Some(region), false) = (&v.region, v.private_code) {

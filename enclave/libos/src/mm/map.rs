@@ -33,7 +33,7 @@ impl Mm {
             return Err(Errno::EINVAL);
         }
         admit(MAP_COST)?;
-        if self.inner.with(|i| i.vmas.len()) >= MAP_COUNT_MAX {
+        if self.mapping_count() >= MAP_COUNT_MAX {
             return Err(Errno::ENOMEM);
         }
         let start = match at {

@@ -160,6 +160,10 @@ impl Mm {
             found
         })
     }
+    /// Number of vmas.
+    pub fn mapping_count(&self) -> usize {
+        self.inner.with(|i| i.vmas.len())
+    }
     /// The vma that contains `off`.
     pub fn find(&self, off: u64) -> Option<(u64, Vma)> {
         self.inner.with(|i| find(&i.vmas, off).map(|(s, v)| (s, v.clone())))

@@ -241,6 +241,30 @@ impl Process {
     }
 }
 
+/// Who ends when the LibOS's own memory does: one that is ending already, else the one that seems to take most of it,
+/// the youngest of equals; the first process only when it is alone.
+pub fn out_of_memory_victim() -> Option<Arc<Process>> {
+    let mut all = Process::all();
+    all.retain(|p| p.exit_status.get().is_none());
+    if let Some(p) = all.iter().find(|p| p.exiting.get().is_some()) {
+        return Some(p.clone());
+    }
+    if all.len() > 1 {
+        all.retain(|p| p.pid != 1);
+    }
+    all.into_iter().max_by_key(|p| (p.heap_weight(), p.start_ns))
+}
+
+impl Process {
+    /// About how many objects the LibOS keeps for it.
+    fn heap_weight(&self) -> usize {
+        let mappings = self.mm().map_or(0, |mm| mm.mapping_count());
+        let files = self.files.with(|f| f.as_ref().map_or(0, |f| f.open_count()));
+        // An open file may be a queue full of messages.
+        (mappings + 16 * files + self.timers.with(Timers::count)) / 256
+    }
+}
+
 impl Task {
     /// The status it has to end with, if it has to.
     pub fn ending(&self) -> Option<WaitStatus> {

@@ -53,10 +53,7 @@ fn go_inside(me: &Arc<Task>) -> Left {
     }
     crate::sched::leaving_kernel();
     match enter_guest() {
-        Exit::Syscall => {
-            syscall(me);
-            return Left::SystemCall;
-        }
+        Exit::Syscall => return syscall(me),
         Exit::Link(index) => follow(me, code::link(&current_mm(), index)),
         Exit::MissRet(target) => follow_miss(me, Kind::Ret, target),
         Exit::MissCall(target) => follow_miss(me, Kind::Call, target),
@@ -128,6 +125,10 @@ fn fetch_fault(t: &Arc<Task>, pc: u32, e: CodeError) {
             occlum_rt::log("occlum: the code cache is full: the process is killed\n");
             signal::force(t, SIGKILL as i32, Info::kernel());
         }
+        // Tried again if that freed something: the task's rip is where it was to go on.
+        CodeError::Fault(FaultError::HeapFull) => {
+            out_of_memory(t);
+        }
         CodeError::Refused(why) => {
             let text = alloc::format!("occlum: pid {}: code at {pc:#x} refused: {why}\n", t.process.pid);
             occlum_rt::log(&text);
@@ -144,13 +145,8 @@ fn memory_signal(t: &Arc<Task>, at: u64, f: FaultError, error_code: u64) {
         FaultError::NotMapped => (SIGSEGV, 1),
         FaultError::Denied => (SIGSEGV, 2),
         FaultError::PastEof => (SIGBUS, 2),
-        FaultError::OutOfMemory => {
-            let text = alloc::format!(
-                "occlum: pid {}: out of enclave memory: raise --memory (try twice as much)\n",
-                t.process.pid
-            );
-            occlum_rt::log(&text);
-            crate::stats::add("oom_kills", 1);
+        FaultError::OutOfMemory | FaultError::HeapFull => {
+            report_out_of_memory(t.process.pid);
             (SIGKILL, 0x80)
         }
     };
@@ -224,6 +220,7 @@ fn page_fault(t: &Arc<Task>, e: &Exception) {
     match mm.handle_fault(off, access) {
         // The access is tried again: resume is the interrupted address.
         Ok(()) => go_on_inside(t, e.rip),
+        Err(FaultError::HeapFull) if !out_of_memory(t) => go_on_inside(t, e.rip),
         Err(f) => {
             if to_original(t, e.rip) {
                 memory_signal(t, u64::from(off), f, u64::from(e.error_code) | 4);
@@ -264,20 +261,41 @@ fn land_on(t: &Arc<Task>, kind: Kind, off: u32) {
     memory_signal(t, u64::from(off), f, 0x14);
 }
 
-/// The LibOS's own memory is nearly used up, by what no limit stopped: the process that asks for more ends. False:
-/// there was something to free.
+/// The LibOS's own memory is nearly used up, by what no limit stopped. True: this process ends for it. Else there was
+/// something to free, or another ends.
 #[cold]
 fn out_of_memory(t: &Arc<Task>) -> bool {
     crate::mm::give_way();
-    let low = !occlum_rt::mem::heap_recovered();
-    if low {
-        kill_for_memory(t);
+    if occlum_rt::mem::heap_recovered() {
+        return false;
     }
-    low
+    match crate::process::out_of_memory_victim() {
+        Some(p) if Arc::ptr_eq(&p, &t.process) => {
+            kill_for_memory(t);
+            return true;
+        }
+        Some(p) => {
+            if p.exiting.get().is_none() {
+                report_out_of_memory(p.pid);
+                signal::send_process(&p, SIGKILL as i32, Info::kernel());
+            }
+            // It ends before this task asks for more.
+            crate::sched::yield_now();
+        }
+        None => {}
+    }
+    false
+}
+
+fn report_out_of_memory(pid: i32) {
+    let text =
+        alloc::format!("occlum: pid {pid}: out of enclave memory: raise --memory (try twice as much)\n");
+    occlum_rt::log(&text);
+    crate::stats::add("oom_kills", 1);
 }
 
 /// One system call of the current task.
-fn syscall(t: &Arc<Task>) {
+fn syscall(t: &Arc<Task>) -> Left {
     t.resolve.set(false);
     t.rip_known.set(true);
     let r = &t.rt;
@@ -285,7 +303,7 @@ fn syscall(t: &Arc<Task>) {
     r.set_gpr(1, u64::from(r.rip()));
     r.set_gpr(11, r.rflags());
     if occlum_rt::mem::heap_is_low() && out_of_memory(t) {
-        return;
+        return Left::Otherwise;
     }
     let nr = r.gpr(0);
     let args = [r.gpr(7), r.gpr(6), r.gpr(2), r.gpr(10), r.gpr(8), r.gpr(9)];
@@ -300,6 +318,7 @@ fn syscall(t: &Arc<Task>) {
         t.resolve.set(true);
         signal::deliver(t, interrupted);
     }
+    Left::SystemCall
 }
 
 /// Runs the row's handler. `None`: the handler set the registers itself (sigreturn, exec).
