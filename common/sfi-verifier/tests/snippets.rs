@@ -244,11 +244,12 @@ impl Proven for Entries {
 
 #[test]
 fn patches_change_only_proven_branches() {
-    let known = Entries(&[BASE, BASE + 1, BASE + 0xc, BASE + 0x10, PROVEN]);
+    let known = Entries(&[BASE, BASE + 1, BASE + 0xb, BASE + 0xc, BASE + 0x10, PROVEN]);
     let patch = |site, before, target| check_patch(site, before, target, &known).map_err(|v| v.check);
     // jmp at BASE, jcc at BASE + 1, jmp at BASE + 0x10.
     assert_eq!(patch(BASE + 1, [0x00, 0xe9], PROVEN), Ok(()));
     assert_eq!(patch(BASE + 3, [0x0f, 0x84], PROVEN), Ok(()));
+    assert_eq!(patch(BASE + 0xc, [0x00, 0xe9], PROVEN), Ok(()), "the last four bytes of a line");
     assert_eq!(patch(BASE + 0x11, [0x00, 0xe9], BASE), Ok(()));
     assert_eq!(
         patch(BASE + 0x31, [0x00, 0xe9], BASE),

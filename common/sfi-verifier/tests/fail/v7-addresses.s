@@ -166,6 +166,21 @@
     mov %esp, %edx
     mov %r11, %gs:(%edx)
     reload rdx, 2
+@ UsesR11 at home, counted in a read of rsp with another scratch register
+    spill rdx, 2
+    mov %esp, %edx
+    popcnt %r11d, %eax
+    reload rdx, 2
+@ UsesR11 at home, written in part in a read of rsp with another scratch register
+    spill rdx, 2
+    mov %esp, %edx
+    mov %ax, %r11w
+    reload rdx, 2
+@ UsesR11 at home, with 64 bits in a read of rsp with another scratch register
+    spill rdx, 2
+    mov %esp, %edx
+    mov %rax, %r11
+    reload rdx, 2
 @ UsesR11 at home, in a segment operand
     spill rcx, 1
     mov %fs:TLS, %rcx

@@ -20,6 +20,10 @@
     sub $0x4000, %rsp
     add $0x4000, %rsp
     mov (%rsp), %rax
+@ V5 the largest alignment, and the smallest
+    and $-4096, %rsp
+    and $-1, %rsp
+    push %rax
 @ V5 the probe
     and $-64, %rsp
     cmp %al, (%rsp)
