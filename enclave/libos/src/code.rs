@@ -367,6 +367,9 @@ pub fn undo(task: &Task, translated: u64) -> Result<u32> {
             task.rt.set_gpr(n, task.rt.gpr(n) & 0xffff_ffff);
         }
     }
+    if let Some(rcx) = undo.rcx {
+        task.rt.set_gpr(1, u64::from(rcx));
+    }
     if undo.rsp_delta != 0 {
         task.rt.set_gpr(4, task.rt.gpr(4).wrapping_add_signed(i64::from(undo.rsp_delta)));
     }
