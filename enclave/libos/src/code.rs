@@ -267,6 +267,10 @@ fn translate(
         rtcode::Refused::Violation(v) => CodeError::Refused(v.check.reason()),
         rtcode::Refused::NoMemory => CodeError::Full,
     })?;
+    CACHE.with_mut(|c| c.next = (base + frag.code.len() as u32 + 15) & !15);
+    if !frag.entries.iter().all(|e| rtcode::is_entry(e.at)) {
+        return Err(CodeError::Refused("an entry that is not proven"));
+    }
     crate::stats::add("fragments", 1);
     crate::stats::add("translated_bytes", frag.code.len() as u64);
     region.entries.with_mut(|e| {
@@ -276,7 +280,6 @@ fn translate(
         }
     });
     CACHE.with_mut(|c| {
-        c.next = (base + frag.code.len() as u32 + 15) & !15;
         for x in &frag.exits {
             c.exits.push(ExitInfo { region: region.id, target: x.target, patch_at: x.patch_at });
         }
