@@ -90,10 +90,29 @@ impl Mm {
             }
             hit
         });
-        if hit {
-            occlum_rt::code::table_clear(self.slot, r.start as u32, r.end.min(EXEC_MAX) as u32);
-            self.filled.with_mut(|f| cut(f, &r));
+        if !hit {
+            return;
         }
+        // Of a region that is hit nothing stays in reach: code of it that did not change may be linked to what did.
+        let mut gone = alloc::vec![(r.start, r.end, 0)];
+        self.filled.with_mut(|f| {
+            f.retain(|x| {
+                let hit = x.0 < r.end && r.start < x.1;
+                if hit {
+                    gone.push(*x);
+                }
+                !hit
+            });
+        });
+        for x in gone {
+            occlum_rt::code::table_clear(self.slot, x.0 as u32, x.1.min(EXEC_MAX) as u32);
+        }
+        self.dropped.set(true);
+    }
+
+    /// Were translations dropped since the last call? Then the caller is not to go on in the old ones.
+    pub fn take_dropped(&self) -> bool {
+        self.dropped.replace(false)
     }
 
     /// Leaves only entries of shared regions in the tables.
