@@ -227,11 +227,13 @@ impl Task {
         assert!(in_cache(u64::from(translated)), "resume address outside the code cache");
         self.c().set_u64(ctx::RESUME, u64::from(translated));
     }
-    /// Sets the translated entry where the guest continues: entries expect r11 in its spill slot.
+    /// Sets the translated entry where the guest continues: entries expect r11 in its spill slot. The place behind a
+    /// system call will do as well, because the register holds the same.
     ///
     /// # Panics
-    /// As `set_resume`.
+    /// If the verifier has not proven that code can be entered there with rsp anywhere in the slot.
     pub fn set_entry(&self, translated: u32) {
+        assert!(crate::code::is_boundary(translated), "resume address that is not proven");
         self.set_resume(translated);
         self.c().set_u64(ctx::spill(11), self.gpr(11));
     }

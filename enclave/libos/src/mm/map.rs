@@ -218,6 +218,7 @@ impl Mm {
                 self.inner.with_mut(|i| {
                     if let Some(v) = i.vmas.get_mut(&start) {
                         v.end = grow.end;
+                        v.region = None; // which is that of the smaller mapping
                     }
                 });
                 return Ok(old);
@@ -263,6 +264,10 @@ impl Mm {
         for (s, e, shared) in parts {
             if shared {
                 continue;
+            }
+            // What was written is gone, and the code made of it.
+            if self.find(s).is_some_and(|(_, v)| v.private_code) {
+                self.drop_translations(s..e);
             }
             for run in self.runs(s..e, true) {
                 let pages = (run.end - run.start) / PAGE;
