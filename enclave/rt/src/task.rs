@@ -412,11 +412,12 @@ pub fn enter_guest() -> Exit {
         unsafe { crate::arch::xrstor(c.at(ctx::XSAVE)) };
     }
     // Readers hold the BKL, which orders this.
-    v.in_guest.store(1, Ordering::Relaxed);
+    v.in_guest.store(crate::vcpu::INSIDE, Ordering::Relaxed);
     bkl::unlock();
     // SAFETY: 1. RESUME is in the code cache, which holds only published code; 2. GS base is the slot's; 3.
     // flags were masked by `set_rflags` or come from the guest.
     let why = unsafe { occlum_rt_enter() };
+    v.in_guest.store(crate::vcpu::LEFT, Ordering::Release);
     bkl::lock();
     v.in_guest.store(0, Ordering::Relaxed);
     exit_of(c, v, why)

@@ -100,6 +100,10 @@ impl Mm {
                 continue;
             }
             let want = if clean { 1 } else { 3 };
+            if dirty {
+                // Threads on other vCPUs would see what the last process left.
+                occlum_rt::vcpu::stop_others(self.slot);
+            }
             if p.host != want {
                 self.protect(p.range.clone(), want, false, false)?;
             }
