@@ -66,6 +66,9 @@ int is_address(uint64_t v);
 int mine(uint64_t v); /* v lies in a mapping of this process */
 void check_memory(const char *what, const void *p, size_t n);
 
+/* In a child: true in it; it ends with `_exit`, and the parent goes on (or ends, too, if the child escaped). */
+int in_child(void);
+
 unsigned wild_count(void);
 uint64_t wild(unsigned i);
 unsigned wild_code_count(void);
@@ -78,6 +81,7 @@ uint64_t now_ms(void);
  */
 void each_wild(const struct attack *);
 void each_wild_loose(const struct attack *);
+void each_wild_in_child(const struct attack *);
 void each_target(const struct attack *);
 void once(const struct attack *);
 void must_fault(const struct attack *);
