@@ -11,6 +11,7 @@
 #include <time.h>
 
 #define ESCAPED 66
+#define OTHER_FAULT 67 /* a thread that only races faulted: the LibOS did something wrong to it */
 #define ATTACK_S 3
 #define FIRST_SLOT ((1ull << 40) + (40ull << 30))
 #define SLOT_STRIDE (40ull << 30)
@@ -63,6 +64,7 @@ __asm__(".pushsection .text\n"
         "pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx\n ret\n .popsection\n");
 extern void run_raw(void (*)(void)), run_recover(void);
 static uint64_t own_fs, own_gs;
+static long main_thread; /* only it runs snippets */
 
 /* No function of the C library here: a snippet may have moved the segment bases. */
 static long raw2(long nr, uint64_t a, uint64_t b) {
@@ -80,6 +82,8 @@ static void on_fault(int sig, siginfo_t *info, void *context) {
                                     REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
     ucontext_t *uc = context;
     greg_t *g = uc->uc_mcontext.gregs;
+    if (raw2(SYS_gettid, 0, 0) != main_thread)
+        _exit(OTHER_FAULT);
     own_bases();
     report->faults++;
     fault = sig;
@@ -241,6 +245,8 @@ int in_child(void) {
     pid_t pid = fork();
     if (pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == ESCAPED)
         _exit(ESCAPED);
+    if (pid == 0)
+        main_thread = raw2(SYS_gettid, 0, 0);
     return pid == 0;
 }
 
@@ -301,6 +307,7 @@ static void prepare(void) {
         sigaction(signals[i], &act, NULL);
     raw2(SYS_arch_prctl, 0x1003, (uint64_t)&own_fs);
     raw2(SYS_arch_prctl, 0x1004, (uint64_t)&own_gs);
+    main_thread = raw2(SYS_gettid, 0, 0);
     read_maps();
 }
 
