@@ -16,3 +16,7 @@ def test_no_code_of_the_last_process_runs() -> None:
 
 def test_no_code_runs_that_was_changed_or_unmapped() -> None:
     same([cc(SOURCES / "changedcode.c", "-static", "-w")])
+
+
+def test_no_page_stays_that_an_older_file_had() -> None:
+    same([cc(SOURCES / "keptpage.c", "-static", "-w")])
