@@ -10,7 +10,7 @@ from pathlib import Path
 from framework import cc, enclave
 
 SOURCE = Path(__file__).parent / "src" / "window.c"
-ROUNDS = 8000
+ROUNDS = 2000
 
 
 def test_no_store_reaches_a_page_that_is_brought_in_read_only() -> None:

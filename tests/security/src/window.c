@@ -16,7 +16,7 @@
 static volatile unsigned char *page;
 static volatile int go, done;
 static volatile unsigned long sink;
-static int stored;
+static volatile int stored; // counted behind the store
 static __thread sigjmp_buf back;
 
 static void on_fault(int sig) {
