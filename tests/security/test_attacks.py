@@ -74,14 +74,22 @@ def suite() -> Run:
     return Run(result, outcomes, alone.text.removeprefix("+" * rounds).strip())
 
 
-@pytest.mark.parametrize("attack", attacks(), ids=lambda attack: attack.name)
+@pytest.mark.parametrize("attack", [a for a in attacks() if a.family != "control"], ids=lambda attack: attack.name)
 def test_attack(attack: Attack, suite: Run) -> None:
     assert attack.name in suite.outcomes, suite.result.errors[-2000:]
     outcome = suite.outcomes[attack.name]
     assert outcome.evidence == ""
-    assert outcome.ended not in ("exit 66", "exit 2"), outcome
+    assert outcome.ended == "exit 0", outcome
     assert outcome.victim == "ok"
     assert outcome.tries > 0, outcome
+
+
+@pytest.mark.parametrize("control", [a for a in attacks() if a.family == "control"], ids=lambda attack: attack.name)
+def test_success_is_seen(control: Attack, suite: Run) -> None:
+    """What an attack that succeeds would show is recognised."""
+    outcome = suite.outcomes[control.name]
+    assert outcome.ended == "exit 66"
+    assert outcome.evidence
 
 
 def test_all_went_on(suite: Run) -> None:
@@ -93,6 +101,6 @@ def test_all_went_on(suite: Run) -> None:
 
 
 def test_attacks_are_many_and_aim_at_all() -> None:
-    listed = attacks()
+    listed = [attack for attack in attacks() if attack.family != "control"]
     assert len({attack.name for attack in listed}) == len(listed) >= 150
     assert all(re.fullmatch(r"[VR]\d+", attack.aim) for attack in listed)

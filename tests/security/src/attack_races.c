@@ -317,6 +317,17 @@ IN_C("code", code_not_executable, "R26") {
     if (fault != SIGSEGV)
         escaped("code without the right ran", 0);
 }
+IN_C("code", code_written_without_right, "R26") {
+    page = rwx();
+    memcpy(page, harmless, 8);
+    own_page();
+    mprotect(page, 4096, PROT_READ | PROT_WRITE);
+    page[1] = 2;
+    mprotect(page, 4096, PROT_READ | PROT_EXEC);
+    own_page();
+    if (fault || (uint32_t)after[RAX] != 2)
+        escaped("stale code ran", after[RAX]);
+}
 IN_C("code", code_through_file, "R26") {
     set_up();
     if (pwrite(file, harmless, 8, 0) != 8)

@@ -11,7 +11,7 @@
 #include <time.h>
 
 #define ESCAPED 66
-#define OTHER_FAULT 67 /* a thread that only races faulted: the LibOS did something wrong to it */
+#define OTHER_FAULT 67 /* a fault outside snippets: of a thread that only races, or of the checks */
 #define ATTACK_S 3
 #define FIRST_SLOT ((1ull << 40) + (40ull << 30))
 #define SLOT_STRIDE (40ull << 30)
@@ -64,6 +64,7 @@ __asm__(".pushsection .text\n"
         "pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx\n ret\n .popsection\n");
 extern void run_raw(void (*)(void)), run_recover(void);
 static uint64_t own_fs, own_gs;
+static volatile int running; /* a snippet */
 static long main_thread; /* only it runs snippets */
 
 /* No function of the C library here: a snippet may have moved the segment bases. */
@@ -82,7 +83,7 @@ static void on_fault(int sig, siginfo_t *info, void *context) {
                                     REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
     ucontext_t *uc = context;
     greg_t *g = uc->uc_mcontext.gregs;
-    if (raw2(SYS_gettid, 0, 0) != main_thread)
+    if (!running || raw2(SYS_gettid, 0, 0) != main_thread)
         _exit(OTHER_FAULT);
     own_bases();
     report->faults++;
@@ -100,7 +101,9 @@ int run(void (*code)(void)) {
     fault = 0;
     fault_rip = fault_addr = 0;
     tried();
+    running = 1;
     run_raw(code);
+    running = 0;
     own_bases();
     return fault;
 }

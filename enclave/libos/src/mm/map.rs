@@ -159,7 +159,9 @@ impl Mm {
                 .collect()
         });
         for (s, e, old) in changed {
-            if rights(old) != rights(prot) {
+            // Pages of a W+X mapping that has translations have lost W (`protect_translated`).
+            let write_exec = mf::PROT_WRITE | mf::PROT_EXEC;
+            if rights(old) != rights(prot) || old & write_exec == write_exec {
                 for run in self.runs(s..e, true) {
                     self.protect(run, rights(prot), false, false)?;
                 }
