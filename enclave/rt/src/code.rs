@@ -219,8 +219,12 @@ pub fn table_set(slot: Slot, kind: Kind, off: u32, target: u32) -> bool {
     true
 }
 
-/// Commits the chunk around `off`, filled with the miss stubs. False if the host has no memory.
+/// Commits the chunk around `off`, filled with the miss stubs. False if the host has no memory, or no code can be there:
+/// an rsp that is not confined reaches the chunks of the lowest offsets (R2), so they are never committed.
 pub fn table_commit(slot: Slot, off: u32) -> bool {
+    if !(domain::MAP_MIN..domain::EXEC_MAX).contains(&u64::from(off)) {
+        return false;
+    }
     let chunk = u64::from(off) / CHUNK_OFFS;
     if is_committed(slot, chunk) {
         return true;

@@ -235,7 +235,9 @@ fn outside_fault(t: &Arc<Task>, e: &Exception) {
     if let Some((_, off)) = occlum_rt::code::is_table_addr(mm.slot(), e.fault_addr) {
         // Commit the chunk if code is there, and look up again: the miss stub does the rest.
         if mm.find(u64::from(off)).is_some_and(|(_, v)| v.prot & occlum_linux_abi::mmap::PROT_EXEC != 0) {
-            occlum_rt::code::table_commit(mm.slot(), off);
+            if !occlum_rt::code::table_commit(mm.slot(), off) {
+                return kill_for_memory(t);
+            }
             return go_on_inside(t, e.rip);
         }
         // The jump itself happened: registers of the pattern come back, rip is the target.
