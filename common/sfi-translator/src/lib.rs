@@ -142,6 +142,8 @@ pub struct Undo {
     pub truncate: [bool; 16],
     /// To be added to rsp.
     pub rsp_delta: i32,
+    /// rcx holds a translated address and becomes this: what `syscall`, which is in its way, leaves there.
+    pub rcx: Option<u32>,
 }
 
 /// Translates the code at `src.start` for placement at `base` (16-aligned, below 2 GiB).

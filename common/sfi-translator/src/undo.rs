@@ -4,6 +4,7 @@
 //! The emitted bytes of the row are decoded from its start to the interrupted place. What they did so far is undone if
 //! the commit point is not passed, else only tidied up. Only spill slots are ever named as a source.
 //! rsp is always to be set anew from its low half (`truncate`), which makes it clean for a restart at any entry.
+//! What is left shows no translated address: the program's rcx is lost in the pattern of `syscall`, which overwrites it.
 //! Invariants: works on any bytes without panic; an address that is no instruction boundary of a row gives `None`.
 
 use crate::asm::{RDI, RSI, RSP};
@@ -30,6 +31,9 @@ pub fn undo(rows: &[Row], code: &[u8], base: u32, translated_pc: u32) -> Option<
             return None;
         }
         track(&i, &mut state);
+        if i.code() == Code::Lea_r64_m && i.is_ip_rel_memory_operand() {
+            state.rcx = Some(row.off.wrapping_add(u32::from(row.len)));
+        }
     }
     if row.commit != Row::NEVER && at - row.start >= u32::from(row.commit) {
         state.pc = row.off.wrapping_add(u32::from(row.len));

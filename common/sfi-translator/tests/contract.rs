@@ -144,3 +144,12 @@ fn undo_of_ret_gives_rsp_and_r11_back() {
     assert_eq!((u.pc, u.rsp_delta, u.restore[11]), (START, -8, true));
     assert!(u.truncate[4]);
 }
+
+#[test]
+fn undo_of_syscall_leaves_no_translated_address() {
+    let f = make(&[0x0f, 0x05, 0xc3], &Nothing);
+    let seen: Vec<_> = (0..18).filter_map(|k| undo(&f.rows, &f.code, f.base, f.base + k)).collect();
+    // Before the lea, behind it, behind the mov; then behind the pattern.
+    let rcx: Vec<_> = seen.iter().map(|u| (u.pc, u.rcx)).collect();
+    assert_eq!(rcx[..3], [(START, None), (START, Some(START + 2)), (START, Some(START + 2))]);
+}

@@ -130,6 +130,23 @@ impl tr::Env for Known<'_> {
     }
 }
 
+/// What names the region of a vma whose translations processes share.
+fn shared_key(start: u64, vma: &Vma) -> Option<RegionKey> {
+    match &vma.backing {
+        Backing::File(f, off) if vma.prot & mf::PROT_EXEC != 0 && !vma.private_code => {
+            let (id, version) = f.id();
+            Some((id, version, *off, start, vma.end))
+        }
+        _ => None,
+    }
+}
+
+/// The region that another process made for such a vma.
+pub fn known_region(start: u64, vma: &Vma) -> Option<Arc<Region>> {
+    let key = shared_key(start, vma)?;
+    CACHE.with(|c| c.shared.get(&key).cloned())
+}
+
 /// The region of an executable vma, made if it has none yet.
 fn region_of(mm: &Mm, start: u64, vma: &Vma) -> Arc<Region> {
     if let Some(r) = &vma.region {
@@ -142,23 +159,19 @@ fn region_of(mm: &Mm, start: u64, vma: &Vma) -> Arc<Region> {
         });
         Arc::new(Region { id, start, entries: BklCell::new(Index::new(start, vma.end)) })
     };
-    let region = match &vma.backing {
-        Backing::File(f, off) if !vma.private_code => {
-            let (id, version) = f.id();
-            let key = (id, version, *off, start, vma.end);
-            match CACHE.with(|c| c.shared.get(&key).cloned()) {
-                Some(r) => r,
-                None => {
-                    let r = fresh();
-                    CACHE.with_mut(|c| {
-                        c.shared_ids.insert(r.id);
-                        c.shared.insert(key, r.clone())
-                    });
-                    r
-                }
+    let region = match shared_key(start, vma) {
+        Some(key) => match known_region(start, vma) {
+            Some(r) => r,
+            None => {
+                let r = fresh();
+                CACHE.with_mut(|c| {
+                    c.shared_ids.insert(r.id);
+                    c.shared.insert(key, r.clone())
+                });
+                r
             }
-        }
-        _ => fresh(),
+        },
+        None => fresh(),
     };
     mm.set_region(start, region.clone());
     region
@@ -255,6 +268,10 @@ fn translate(
         rtcode::Refused::Violation(v) => CodeError::Refused(v.check.reason()),
         rtcode::Refused::NoMemory => CodeError::Full,
     })?;
+    CACHE.with_mut(|c| c.next = (base + frag.code.len() as u32 + 15) & !15);
+    if !frag.entries.iter().all(|e| rtcode::is_entry(e.at)) {
+        return Err(CodeError::Refused("an entry that is not proven"));
+    }
     crate::stats::add("fragments", 1);
     crate::stats::add("translated_bytes", frag.code.len() as u64);
     region.entries.with_mut(|e| {
@@ -264,7 +281,6 @@ fn translate(
         }
     });
     CACHE.with_mut(|c| {
-        c.next = (base + frag.code.len() as u32 + 15) & !15;
         for x in &frag.exits {
             c.exits.push(ExitInfo { region: region.id, target: x.target, patch_at: x.patch_at });
         }
@@ -354,6 +370,9 @@ pub fn undo(task: &Task, translated: u64) -> Result<u32> {
         if undo.truncate[n] {
             task.rt.set_gpr(n, task.rt.gpr(n) & 0xffff_ffff);
         }
+    }
+    if let Some(rcx) = undo.rcx {
+        task.rt.set_gpr(1, u64::from(rcx));
     }
     if undo.rsp_delta != 0 {
         task.rt.set_gpr(4, task.rt.gpr(4).wrapping_add_signed(i64::from(undo.rsp_delta)));

@@ -3,6 +3,7 @@
 //!
 //! Neighbours: `code` (next pc), `signal` (exceptions). Invariants: guest memory is read and written only through
 //! `uaccess`; headers of state images are checked on a copy; an unknown instruction is SIGILL and named in the log.
+use crate::errno::{Errno, Result};
 use crate::process::Task;
 use crate::signal::{self, Info};
 use crate::uaccess;
@@ -58,20 +59,33 @@ fn cpuid(leaf: u32, sub: u32) -> [u32; 4] {
     }
 }
 
+/// The bytes at `pc` as far as they are mapped, at most an instruction's. Error: no memory to bring them in (text is
+/// translated from the page cache; here it has to be resident).
+fn fetch(pc: u32) -> Result<([u8; 15], usize)> {
+    let mut bytes = [0u8; 15];
+    for have in (1..=15).rev() {
+        match uaccess::read_bytes(u64::from(pc), &mut bytes[..have]) {
+            Ok(()) => return Ok((bytes, have)),
+            Err(Errno::ENOMEM) => return Err(Errno::ENOMEM),
+            Err(_) => {}
+        }
+    }
+    Ok((bytes, 0))
+}
+
+/// What the branch at `pc` adds to rsp.
+pub fn branch_rsp_delta(pc: u32) -> Result<i32> {
+    let (bytes, have) = fetch(pc)?;
+    let insn = Decoder::with_ip(64, &bytes[..have], u64::from(pc), DecoderOptions::NONE).decode();
+    // A near call or return, or a jump: exactly what the decoder knows of their stack use.
+    Ok(insn.stack_pointer_increment())
+}
+
 /// Emulates the instruction at `pc`; the task goes on behind it, or gets its signal.
 pub fn instruction(t: &Arc<Task>, pc: u32) {
     t.rt.set_rip(pc);
     t.resolve.set(true);
-    let mut bytes = [0u8; 15];
-    let mut have = 15;
-    while have > 0 {
-        match uaccess::read_bytes(u64::from(pc), &mut bytes[..have]) {
-            Ok(()) => break,
-            // The text was translated from the page cache: here it has to be resident.
-            Err(crate::errno::Errno::ENOMEM) => return crate::syscall::kill_for_memory(t),
-            Err(_) => have -= 1,
-        }
-    }
+    let Ok((bytes, have)) = fetch(pc) else { return crate::syscall::kill_for_memory(t) };
     let insn = Decoder::with_ip(64, &bytes[..have], u64::from(pc), DecoderOptions::NONE).decode();
     match step(t, &insn, pc) {
         Outcome::Next => t.rt.set_rip(insn.next_ip32()),

@@ -238,6 +238,7 @@ fn build(r: &Request, stack_limit: u64, cred: &crate::process::Cred) -> Result<B
     layout.code = r.program.elf.segments.first().map_or(0..0, |s| s.vaddr + bias..top);
     mm.set_layout(layout);
     mm.hide_parked()?;
+    mm.settle_tables();
     Ok(Built { mm, entry, sp })
 }
 

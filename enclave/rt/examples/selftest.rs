@@ -229,6 +229,7 @@ mod image {
 
     fn tables(t: &Task) {
         assert!(!code::table_set(SLOT, Kind::Ret, 0x12345, place(&[0x90])));
+        assert!(!code::table_commit(SLOT, 0xffff) && !code::table_commit(SLOT, 1 << 31));
         assert!(code::table_commit(SLOT, 0x12345));
         // mov $0x12345,%r11d; not %r11; movl %gs:(,%r11,8),%r11d; jmp *%r11
         let lookup = [

@@ -80,7 +80,7 @@ fn is_user_fault(fault: &Fault) -> bool {
 
 /// Is an address in the tables below some slot?
 fn is_table(addr: u64) -> bool {
-    // Two tables with a 4-byte entry for each offset.
+    // Eight bytes for each offset.
     (1..=8).any(|n| slot_offset(addr.saturating_add(n * domain::SIZE)).is_some())
 }
 

@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use occlum_enclave_abi::Ocall;
 use occlum_sfi_spec::table::{Kind, STRIDE, entry_addr};
 use occlum_sfi_spec::{Stubs, domain, elrange};
-use occlum_sfi_verifier::{Unit, Violation, check_patch, check_table_entry, verify};
+use occlum_sfi_verifier::{Proven, Unit, Violation, check_patch, check_table_entry, verify};
 
 /// Offsets covered by one table chunk: a page of code, 32 KiB of table.
 const CHUNK_OFFS: u64 = 4096;
@@ -83,7 +83,23 @@ pub enum Refused {
     NoMemory,
 }
 
+/// Behind all that was published: what is proven there must not change, and its bits stay set.
+static PUBLISHED: AtomicU32 = AtomicU32::new(0);
+
+/// Claims the place of a unit.
+///
+/// # Panics
+/// If it is not aligned, or something was published there.
+fn claim(addr: u32, bytes: &[u8]) {
+    let free = addr % 16 == 0 && addr >= PUBLISHED.load(Ordering::Relaxed);
+    assert!(free, "code would be published over other code");
+    PUBLISHED.store(addr + bytes.len() as u32, Ordering::Relaxed);
+}
+
 /// Puts a unit into the cache if the verifier accepts it. BKL held; nothing jumps there yet.
+///
+/// # Panics
+/// If `addr` is not 16-aligned, or not behind all that was published before.
 pub fn publish(addr: u32, bytes: &[u8]) -> Result<(), Refused> {
     let mut buffers = Buffers::new(bytes.len()).ok_or(Refused::NoMemory)?;
     let unit = Unit { base: addr, code: bytes };
@@ -91,9 +107,20 @@ pub fn publish(addr: u32, bytes: &[u8]) -> Result<(), Refused> {
     if !buffers.reserve(addr) {
         return Err(Refused::NoMemory);
     }
+    claim(addr, bytes);
     write(addr, bytes);
     buffers.record(addr);
     Ok(())
+}
+
+/// May the table and links lead to this address?
+pub fn is_entry(addr: u32) -> bool {
+    Published.is_entry(addr)
+}
+
+/// May a task go on at this address with its own r11 in the register and in its slot?
+pub(crate) fn is_boundary(addr: u32) -> bool {
+    Published.is_boundary(addr)
 }
 
 /// Puts bytes into the cache that only the self-test runs; all of them count as proven.
@@ -103,6 +130,7 @@ pub fn publish_unverified(addr: u32, bytes: &[u8]) {
     assert!(buffers.reserve(addr), "memory");
     buffers.maps().boundaries.fill(0xff);
     buffers.maps().entries.fill(0xff);
+    claim(addr, bytes);
     write(addr, bytes);
     buffers.record(addr);
 }
@@ -191,8 +219,12 @@ pub fn table_set(slot: Slot, kind: Kind, off: u32, target: u32) -> bool {
     true
 }
 
-/// Commits the chunk around `off`, filled with the miss stubs. False if the host has no memory.
+/// Commits the chunk around `off`, filled with the miss stubs. False if the host has no memory, or no code can be there:
+/// an rsp that is not confined reaches the chunks of the lowest offsets (R2), so they are never committed.
 pub fn table_commit(slot: Slot, off: u32) -> bool {
+    if !(domain::MAP_MIN..domain::EXEC_MAX).contains(&u64::from(off)) {
+        return false;
+    }
     let chunk = u64::from(off) / CHUNK_OFFS;
     if is_committed(slot, chunk) {
         return true;

@@ -227,11 +227,13 @@ impl Task {
         assert!(in_cache(u64::from(translated)), "resume address outside the code cache");
         self.c().set_u64(ctx::RESUME, u64::from(translated));
     }
-    /// Sets the translated entry where the guest continues: entries expect r11 in its spill slot.
+    /// Sets the translated entry where the guest continues: entries expect r11 in its spill slot. The place behind a
+    /// system call will do as well, because the register holds the same.
     ///
     /// # Panics
-    /// As `set_resume`.
+    /// If the verifier has not proven that code can be entered there with rsp anywhere in the slot.
     pub fn set_entry(&self, translated: u32) {
+        assert!(crate::code::is_boundary(translated), "resume address that is not proven");
         self.set_resume(translated);
         self.c().set_u64(ctx::spill(11), self.gpr(11));
     }
@@ -410,11 +412,12 @@ pub fn enter_guest() -> Exit {
         unsafe { crate::arch::xrstor(c.at(ctx::XSAVE)) };
     }
     // Readers hold the BKL, which orders this.
-    v.in_guest.store(1, Ordering::Relaxed);
+    v.in_guest.store(crate::vcpu::INSIDE, Ordering::Relaxed);
     bkl::unlock();
     // SAFETY: 1. RESUME is in the code cache, which holds only published code; 2. GS base is the slot's; 3.
     // flags were masked by `set_rflags` or come from the guest.
     let why = unsafe { occlum_rt_enter() };
+    v.in_guest.store(crate::vcpu::LEFT, Ordering::Release);
     bkl::lock();
     v.in_guest.store(0, Ordering::Relaxed);
     exit_of(c, v, why)

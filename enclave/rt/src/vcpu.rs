@@ -4,6 +4,7 @@
 //! others only read `current` and `in_guest` under the BKL; stage 1 of the same vCPU writes the exception
 //! fields.
 use crate::ctx::Ctx;
+use crate::slot::Slot;
 use crate::{BootInfo, bkl};
 use alloc::vec::Vec;
 use core::ptr::with_exposed_provenance_mut;
@@ -42,7 +43,7 @@ pub(crate) struct Vcpu {
     pub(crate) id: u32,
     /// The untrusted OCALL buffer.
     pub(crate) ocall_buf: u64,
-    /// 1 from just before the BKL is released for a guest entry until it is held again.
+    /// `INSIDE` from just before the BKL is released for a guest entry, `LEFT` from behind it until the BKL is held again.
     pub(crate) in_guest: AtomicU32,
     /// 1 if the last user-memory fault was a write.
     pub(crate) user_fault_write: AtomicU32,
@@ -62,6 +63,11 @@ pub(crate) struct Fault {
     pub(crate) rip: u64,
     pub(crate) rsp: u64,
 }
+
+/// `Vcpu::in_guest`: guest code runs, or is about to.
+pub(crate) const INSIDE: u32 = 1;
+/// `Vcpu::in_guest`: the vCPU waits for the BKL.
+pub(crate) const LEFT: u32 = 2;
 
 const _: () = assert!(size_of::<Vcpu>() as u64 <= layout::IDLE_CTX - layout::VCPU);
 const _: () = assert!(ctx::SIZE as u64 <= 0x1000 - (layout::IDLE_CTX - layout::VCPU));
@@ -120,18 +126,38 @@ pub fn kick(vcpu: u32) {
     let target = Vcpu::of(vcpu);
     target.current_ctx().set_pending();
     // Only translated code does not look at the mark by itself.
-    if vcpu != current() && target.in_guest.load(Ordering::Relaxed) != 0 {
+    if vcpu != current() && target.in_guest.load(Ordering::Relaxed) == INSIDE {
         crate::ocall::call(Ocall::Wake, &[u64::from(vcpu), 1], &[], &mut []);
     }
 }
 
+/// Does vCPU `n`, another one, run (or is it about to run) guest code of the slot at `slot_base`? BKL held.
+fn runs_slot(n: u32, slot_base: u64) -> bool {
+    let v = Vcpu::of(n);
+    n != current()
+        && v.in_guest.load(Ordering::Acquire) == INSIDE
+        && v.current_ctx().u64(ctx::SLOT_BASE) == slot_base
+}
+
 /// True if another vCPU runs (or is about to run) guest code of the slot at `slot_base`. BKL held.
 pub(crate) fn slot_runs_elsewhere(slot_base: u64) -> bool {
-    let me = current();
-    (0..count()).filter(|n| *n != me).any(|n| {
-        let v = Vcpu::of(n);
-        v.in_guest.load(Ordering::Relaxed) != 0 && v.current_ctx().u64(ctx::SLOT_BASE) == slot_base
-    })
+    (0..count()).any(|n| runs_slot(n, slot_base))
+}
+
+/// Has the other vCPUs leave guest code of the slot. BKL held: none comes back before it is given up, so until then
+/// pages of the slot can have rights that no thread of it may use.
+pub fn stop_others(slot: Slot) {
+    const LOOKS: u32 = 20_000;
+    for n in 0..count() {
+        let mut looks = 0;
+        while runs_slot(n, slot.base()) {
+            if looks % LOOKS == 0 {
+                kick(n);
+            }
+            looks += 1;
+            crate::arch::pause();
+        }
+    }
 }
 
 /// True if some vCPU has this context as its current one.

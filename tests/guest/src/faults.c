@@ -95,6 +95,62 @@ static void abort_now(void) { abort(); }
 
 CASE(read_null) { offend(null_read); }
 CASE(write_null) { offend(null_write); }
+/* Where a branch to nowhere leaves the registers: rip at the target, the return address pushed or popped. */
+static volatile uint64_t sp_before, return_to;
+static void *nowhere[2];
+static void show_landing(int sig, siginfo_t *info, void *context) {
+    greg_t *r = ((ucontext_t *)context)->uc_mcontext.gregs;
+    int64_t moved = r[REG_RSP] - sp_before;
+    printf("signal %d code %d rip %s rsp %+d", sig, info->si_code, r[REG_RIP] == (greg_t)nowhere[0] ? "there" : "elsewhere", (int)moved);
+    printf(" rbx %llx r11 %s", r[REG_RBX], r[REG_R11] == 0x11 ? "kept" : r[REG_R11] == (greg_t)nowhere[0] ? "target" : "lost");
+    if (moved == -8)
+        printf(" %s", *(uint64_t *)r[REG_RSP] == return_to ? "pushed" : "not pushed");
+    puts("");
+    fflush(stdout);
+    _exit(0);
+}
+#define LANDING(name, instructions)                                                                          \
+    static void name(void) {                                                                                 \
+        asm volatile("lea 7f(%%rip), %%rax; mov %%rax, %1; mov $0x77, %%ebx; mov $0x11, %%r11d; mov %2, %%rcx;" \
+                     "and $-16, %%rsp; sub $64, %%rsp; lea 64(%%rsp), %%rdx;" instructions "; 7: ud2"         \
+                     : "=m"(sp_before), "=m"(return_to) : "m"(nowhere[0]), "D"(nowhere), "S"(&sp_before)      \
+                     : "rax", "rbx", "rcx", "rdx", "r11", "memory");                                         \
+    }
+LANDING(land_call_register, "mov %%rsp, (%%rsi); call *%%rcx")
+LANDING(land_call_memory, "mov %%rsp, (%%rsi); call *(%%rdi)")
+LANDING(land_call_r11, "mov %%rsp, (%%rsi); mov %%rcx, %%r11; call *%%r11")
+LANDING(land_jump_register, "mov %%rsp, (%%rsi); jmp *%%rcx")
+LANDING(land_jump_memory, "mov %%rsp, (%%rsi); jmp *(%%rdi)")
+LANDING(land_ret, "mov %%rcx, (%%rsp); mov %%rsp, (%%rsi); ret")
+LANDING(land_ret_more, "mov %%rcx, (%%rsp); mov %%rsp, (%%rsi); ret $24")
+static void land(void (*branch)(void)) {
+    char *unreadable = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *data = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *targets[] = {(void *)0x20000, (void *)0x7ffe0000, unreadable, data + 8};
+    for (int i = 0; i < 4; i++) {
+        pid_t child = fork_clean();
+        if (child == 0) {
+            static char stack[1 << 16];
+            stack_t alt = {.ss_sp = stack, .ss_size = sizeof stack};
+            sigaltstack(&alt, NULL);
+            struct sigaction a = {.sa_sigaction = show_landing, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+            sigaction(SIGSEGV, &a, NULL);
+            nowhere[0] = targets[i];
+            branch();
+        }
+        report("branch", child);
+    }
+}
+CASE(branches_to_nowhere) {
+    land(land_call_register);
+    land(land_call_memory);
+    land(land_call_r11);
+    land(land_jump_register);
+    land(land_jump_memory);
+    land(land_ret);
+    land(land_ret_more);
+}
+
 CASE(call_null) { offend(null_call); }
 CASE(read_wild) { offend(wild_read); }
 CASE(write_past_a_mapping) { offend(unmapped_after_end); }

@@ -133,6 +133,22 @@ CASE(file_size_limit) {
     puts("done");
 }
 
+CASE(limits_of_another_user) {
+    fflush(stdout);
+    if (fork() == 0) {
+        struct rlimit none = {0, 0}, old;
+        pid_t parent = getppid();
+        if (setgid(65534) || setuid(65534))
+            _exit(0); /* not root: nothing to ask */
+        int read = prlimit(parent, RLIMIT_CPU, NULL, &old), e1 = errno;
+        int write = prlimit(parent, RLIMIT_CPU, &none, NULL), e2 = errno;
+        _exit(read == -1 && e1 == EPERM && write == -1 && e2 == EPERM && prlimit(0, RLIMIT_CPU, NULL, &old) == 0 ? 0 : 1);
+    }
+    int status;
+    wait(&status);
+    printf("%d\n", WEXITSTATUS(status));
+}
+
 CASE(cpu_limit) {
     pid_t child = fork_clean();
     if (child == 0) {

@@ -1,6 +1,7 @@
 //! Bringing pages in: faults of the guest and of the LibOS's own copies, and pages known to be touched soon.
 //!
-//! Invariants: a page gets rights only after it has its content; what a failed attempt took is given back.
+//! Invariants: a page gets rights only after it has its content (while the LibOS writes what a guest may not write, the
+//! other threads are outside: pages of a file may stay for the next process); what a failed attempt took is given back.
 use super::budget::{admit_last, charge, uncharge};
 use super::vma::overlapping;
 use super::{Backing, MapFile, Mm, PAGE, Vma, page_ceil, page_floor, rights};
@@ -8,6 +9,7 @@ use crate::errno::{Errno, Result};
 use alloc::vec::Vec;
 use core::ops::Range;
 use occlum_linux_abi::mmap as mf;
+use occlum_rt::vcpu::stop_others;
 use occlum_sfi_spec::domain;
 
 /// Pages brought in at one fault (of a small vma; larger ones take more).
@@ -127,6 +129,9 @@ impl Mm {
         fill: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
         self.charged(run.clone(), || {
+            if host != 3 {
+                stop_others(self.slot);
+            }
             self.protect(run.clone(), 3, true, false)?;
             fill()?;
             if host == 3 { Ok(()) } else { self.protect(run, host, false, false) }

@@ -98,7 +98,10 @@ fn refresh(inode: &dyn Inode, object: &SharedObject, maps: &[Mapping], page: u64
     let host = rights(m.vma.prot);
     if host == 3 {
         let _ = m.mm.slot.write(at, &bytes);
-    } else if m.mm.protect(at..at + PAGE, 3, false, false).is_ok() {
+        return;
+    }
+    occlum_rt::vcpu::stop_others(m.mm.slot);
+    if m.mm.protect(at..at + PAGE, 3, false, false).is_ok() {
         let _ = m.mm.slot.write(at, &bytes);
         let _ = m.mm.protect(at..at + PAGE, host, false, false);
     }

@@ -40,6 +40,7 @@ impl Mm {
             }
         }
         child.hide_parked()?;
+        child.settle_tables();
         Ok(child)
     }
 

@@ -5,7 +5,7 @@
 use super::budget::{admit, uncharge};
 use super::parked::{Held, Parked, UNMAP_PARK_MAX};
 use super::vma::{is_covered, is_free, overlapping};
-use super::{Backing, Mm, PAGE, Vma, page_ceil, page_floor, rights};
+use super::{Backing, MapFile, Mm, PAGE, Vma, page_ceil, page_floor, rights};
 use crate::errno::{Errno, Result};
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -55,7 +55,8 @@ impl Mm {
             mapped.set(true);
         }
         let private_code = prot & mf::PROT_WRITE != 0;
-        let vma = Vma { end, prot, backing, name: "", region: None, private_code };
+        let seen = backing.file().map(MapFile::id);
+        let vma = Vma { end, prot, backing, name: "", region: None, private_code, seen };
         self.settle_parked(start, &vma, true)?;
         self.inner.with_mut(|i| i.vmas.insert(start, vma));
         Ok(start)
@@ -158,7 +159,9 @@ impl Mm {
                 .collect()
         });
         for (s, e, old) in changed {
-            if rights(old) != rights(prot) {
+            // Pages of a W+X mapping that has translations have lost W (`protect_translated`).
+            let write_exec = mf::PROT_WRITE | mf::PROT_EXEC;
+            if rights(old) != rights(prot) || old & write_exec == write_exec {
                 for run in self.runs(s..e, true) {
                     self.protect(run, rights(prot), false, false)?;
                 }
@@ -218,6 +221,7 @@ impl Mm {
                 self.inner.with_mut(|i| {
                     if let Some(v) = i.vmas.get_mut(&start) {
                         v.end = grow.end;
+                        v.region = None; // which is that of the smaller mapping
                     }
                 });
                 return Ok(old);
@@ -228,6 +232,11 @@ impl Mm {
         }
         let backing = vma.shifted(old - start);
         let to = self.map(fixed.then_some(new_addr), 0, new_len, vma.prot, backing)?;
+        self.inner.with_mut(|i| {
+            if let Some(v) = i.vmas.get_mut(&to) {
+                v.seen = vma.seen; // pages move
+            }
+        });
         if let Err(e) = self.move_pages(old, to, old_len.min(new_len), &vma) {
             self.unmap(to..to + new_len)?;
             return Err(e);
@@ -263,6 +272,10 @@ impl Mm {
         for (s, e, shared) in parts {
             if shared {
                 continue;
+            }
+            // What was written is gone, and the code made of it.
+            if self.find(s).is_some_and(|(_, v)| v.private_code) {
+                self.drop_translations(s..e);
             }
             for run in self.runs(s..e, true) {
                 let pages = (run.end - run.start) / PAGE;

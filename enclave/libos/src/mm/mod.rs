@@ -82,6 +82,8 @@ pub struct Mm {
     parked: BklCell<Vec<Parked>>,
     /// Regions whose entries the tables hold now.
     filled: BklCell<Vec<Retained>>,
+    /// Translations were dropped (`take_dropped`).
+    dropped: BklCell<bool>,
 }
 
 fn page_floor(x: u64) -> u64 {
@@ -125,6 +127,7 @@ impl Mm {
             retained: BklCell::new(if same { free.retained } else { Vec::new() }),
             parked: BklCell::new(free.parked),
             filled: BklCell::new(Vec::new()),
+            dropped: BklCell::new(false),
         }))
     }
     /// The program its tables are kept for.

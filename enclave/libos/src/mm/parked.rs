@@ -100,6 +100,10 @@ impl Mm {
                 continue;
             }
             let want = if clean { 1 } else { 3 };
+            if dirty {
+                // Threads on other vCPUs would see what the last process left.
+                occlum_rt::vcpu::stop_others(self.slot);
+            }
             if p.host != want {
                 self.protect(p.range.clone(), want, false, false)?;
             }
@@ -139,7 +143,9 @@ impl Mm {
             let host = rights(v.prot);
             let mixed = host == 3 && v.prot & mf::PROT_EXEC != 0;
             let clean = match &v.backing {
-                Backing::File(f, off) if !v.private_code && host == 1 => Some((f.id(), *off)),
+                Backing::File(f, off) if !v.private_code && host == 1 && v.seen == Some(f.id()) => {
+                    Some((f.id(), *off))
+                }
                 _ => None,
             };
             for range in self.resident_runs(*start..v.end) {

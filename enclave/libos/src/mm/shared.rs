@@ -127,6 +127,8 @@ impl Mm {
 
     fn fill_arena(&self, vma: &Vma, object: &SharedObject, ooff: u64, at: u64, arena: u64) -> Result<()> {
         let page = at..at + PAGE;
+        // Threads on other vCPUs would see what was in the arena page, and could write what they may only read.
+        occlum_rt::vcpu::stop_others(self.slot);
         self.alias(at, arena, 3)?;
         self.slot.zero(at, PAGE).map_err(|_| Errno::EFAULT)?;
         if let Some(f) = &object.file {

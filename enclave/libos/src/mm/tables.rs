@@ -1,7 +1,8 @@
 //! What the slot's lookup tables hold: entries of the regions that run here, and those kept from the last process.
 //!
-//! Invariants: entries in a vma's range belong to that vma's region or to none; entries of regions that are one
-//! process's own never outlive it.
+//! Invariants: while a guest runs, every entry lies in a range of `filled`, and entries in a vma's range belong to that
+//! vma's region or to none: a place that is not mapped, or mapped otherwise, leads to nothing the last process left.
+//! Entries of regions that are one process's own never outlive it.
 use super::vma::overlapping_mut;
 use super::{Mm, Vma};
 use crate::code::Region;
@@ -37,11 +38,27 @@ impl Mm {
         if foreign {
             occlum_rt::code::table_clear(self.slot, new.0 as u32, new.1.min(EXEC_MAX) as u32);
         }
-        self.retained.with_mut(|list| list.retain(|r| !overlaps(r)));
+        self.retained.with_mut(|list| cut(list, &(new.0..new.1)));
         self.filled.with_mut(|f| {
-            f.retain(|r| !overlaps(r));
+            cut(f, &(new.0..new.1));
             f.push(new);
         });
+    }
+
+    /// The domain is about to run: of what the slot's last process left in the tables, only entries of regions that are
+    /// mapped again at the same place stay.
+    pub fn settle_tables(&self) {
+        if self.retained.with(Vec::is_empty) {
+            return;
+        }
+        for (start, vma) in self.vmas().filter(|(_, v)| v.region.is_none()) {
+            if let Some(region) = crate::code::known_region(start, &vma) {
+                self.set_region(start, region);
+            }
+        }
+        for r in self.retained.take() {
+            occlum_rt::code::table_clear(self.slot, r.0 as u32, r.1.min(EXEC_MAX) as u32);
+        }
     }
 
     /// Write to a W+X page that has translations: they go, the page becomes writable again (RWX, trap C8).
@@ -73,10 +90,29 @@ impl Mm {
             }
             hit
         });
-        if hit {
-            occlum_rt::code::table_clear(self.slot, r.start as u32, r.end.min(EXEC_MAX) as u32);
-            self.filled.with_mut(|f| f.retain(|x| x.1 <= r.start || r.end <= x.0));
+        if !hit {
+            return;
         }
+        // Of a region that is hit nothing stays in reach: code of it that did not change may be linked to what did.
+        let mut gone = alloc::vec![(r.start, r.end, 0)];
+        self.filled.with_mut(|f| {
+            f.retain(|x| {
+                let hit = x.0 < r.end && r.start < x.1;
+                if hit {
+                    gone.push(*x);
+                }
+                !hit
+            });
+        });
+        for x in gone {
+            occlum_rt::code::table_clear(self.slot, x.0 as u32, x.1.min(EXEC_MAX) as u32);
+        }
+        self.dropped.set(true);
+    }
+
+    /// Were translations dropped since the last call? Then the caller is not to go on in the old ones.
+    pub fn take_dropped(&self) -> bool {
+        self.dropped.replace(false)
     }
 
     /// Leaves only entries of shared regions in the tables.
@@ -95,4 +131,20 @@ impl Mm {
         }
         keep
     }
+}
+
+/// Takes the range out of the list; what sticks out of it stays, for its entries do.
+fn cut(list: &mut Vec<Retained>, r: &Range<u64>) {
+    let mut rest = Vec::new();
+    list.retain(|x| {
+        let hit = x.0 < r.end && r.start < x.1;
+        if hit && x.0 < r.start {
+            rest.push((x.0, r.start, x.2));
+        }
+        if hit && r.end < x.1 {
+            rest.push((r.end, x.1, x.2));
+        }
+        !hit
+    });
+    list.append(&mut rest);
 }

@@ -68,6 +68,8 @@ pub struct Vma {
     pub region: Option<Arc<Region>>,
     /// Was writable at some time: its translations are this process's own.
     pub private_code: bool,
+    /// The file and its version when it was mapped: resident pages may hold what a later version has no more.
+    pub seen: Option<(u64, u64)>,
 }
 impl Vma {
     pub(super) fn shifted(&self, by: u64) -> Backing {

@@ -232,15 +232,17 @@ fn page_fault(t: &Arc<Task>, e: &Exception) {
 /// A fault outside the slot: a lookup in a table chunk without entries (R19), else a general fault.
 fn outside_fault(t: &Arc<Task>, e: &Exception) {
     let mm = current_mm();
-    if let Some((kind, off)) = occlum_rt::code::is_table_addr(mm.slot(), e.fault_addr) {
+    if let Some((_, off)) = occlum_rt::code::is_table_addr(mm.slot(), e.fault_addr) {
         // Commit the chunk if code is there, and look up again: the miss stub does the rest.
         if mm.find(u64::from(off)).is_some_and(|(_, v)| v.prot & occlum_linux_abi::mmap::PROT_EXEC != 0) {
-            occlum_rt::code::table_commit(mm.slot(), off);
+            if !occlum_rt::code::table_commit(mm.slot(), off) {
+                return kill_for_memory(t);
+            }
             return go_on_inside(t, e.rip);
         }
         // The jump itself happened: registers of the pattern come back, rip is the target.
         if to_original(t, e.rip) {
-            land_on(t, kind, off);
+            land_on(t, off);
         }
         return;
     }
@@ -250,10 +252,12 @@ fn outside_fault(t: &Arc<Task>, e: &Exception) {
     }
 }
 
-/// The guest jumped to `off`, where nothing is executable: SIGSEGV with rip there, as on hardware.
-fn land_on(t: &Arc<Task>, kind: Kind, off: u32) {
-    if kind == Kind::Ret {
-        t.rt.set_gpr(4, t.rt.gpr(4).wrapping_add(8) & 0xffff_ffff);
+/// The guest's branch at rip went to `off`, where nothing is executable: SIGSEGV with rip there, the return address
+/// pushed or popped, as on hardware. (The pattern has stored a call's return address before it looked the target up.)
+fn land_on(t: &Arc<Task>, off: u32) {
+    match crate::emulate::branch_rsp_delta(t.rt.rip()) {
+        Ok(delta) => t.rt.set_gpr(4, t.rt.gpr(4).wrapping_add_signed(i64::from(delta)) & 0xffff_ffff),
+        Err(_) => return kill_for_memory(t),
     }
     t.rt.set_rip(off);
     let f =

@@ -334,6 +334,14 @@ pub fn sys_set_tid_address(a: &[u64; 6]) -> Result<usize> {
     t.clear_tid.set(a[0]);
     Ok(t.tid as usize)
 }
+/// May the caller see and set the limits of `p`? Itself, root, or all ids of `p` equal to its real ones (prlimit(2)).
+fn may_limit(p: &Arc<Process>) -> bool {
+    let me = current_process();
+    let (a, b) = (me.cred(), p.cred());
+    let same = [b.uid, b.euid, b.suid].iter().all(|u| *u == a.uid)
+        && [b.gid, b.egid, b.sgid].iter().all(|g| *g == a.gid);
+    Arc::ptr_eq(&me, p) || a.euid == 0 || same
+}
 
 /// prlimit64(pid, resource, new, old)
 pub fn sys_prlimit64(a: &[u64; 6]) -> Result<usize> {
@@ -342,6 +350,9 @@ pub fn sys_prlimit64(a: &[u64; 6]) -> Result<usize> {
     let which = a[1] as usize;
     if which >= 16 {
         return Err(Errno::EINVAL);
+    }
+    if !may_limit(&p) {
+        return Err(Errno::EPERM);
     }
     let old = p.rlimits.get()[which];
     let new = if a[2] == 0 { None } else { Some((read_val::<u64>(a[2])?, read_val::<u64>(a[2] + 8)?)) };

@@ -1,0 +1,22 @@
+"""Translations outlive nothing that they were made of: neither the process that mapped the code, nor a change of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from framework import cc, same
+
+SOURCES = Path(__file__).parent / "src"
+
+
+def test_no_code_of_the_last_process_runs() -> None:
+    """Lookup tables that a slot keeps for the next process of a program lead only to what this one has mapped, too."""
+    same([cc(SOURCES / "keptcode.c", "-static", "-w")])
+
+
+def test_no_code_runs_that_was_changed_or_unmapped() -> None:
+    same([cc(SOURCES / "changedcode.c", "-static", "-w")])
+
+
+def test_no_page_stays_that_an_older_file_had() -> None:
+    same([cc(SOURCES / "keptpage.c", "-static", "-w")])
