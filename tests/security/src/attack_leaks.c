@@ -16,6 +16,14 @@
 
 #define NEIGHBOUR 0x10a00000000ull
 
+/* Text that looks like an address: digits of the C library's own. */
+static int is_text(uint64_t v) {
+    for (; v; v >>= 8)
+        if ((v & 0xff) != '\n' && ((v & 0xff) < ' ' || (v & 0xff) > '~'))
+            return 0;
+    return 1;
+}
+
 /* At any byte: the secret, or a word that is an address of the slots' range or above it. */
 static void scan(const char *what, const void *p, size_t n) {
     check_memory(what, p, n);
@@ -23,7 +31,7 @@ static void scan(const char *what, const void *p, size_t n) {
         uint64_t v;
         memcpy(&v, (const char *)p + i, 8);
         int is_magic = (uint32_t)v == 0x46505853; /* FP_XSTATE_MAGIC1, then the frame's size */
-        if (v >= (1ull << 40) && v < (1ull << 46) && i % 8 == 0 && !is_magic)
+        if (v >= (1ull << 40) && v < (1ull << 46) && i % 8 == 0 && !is_magic && !is_text(v))
             escaped(what, v);
     }
 }

@@ -12,7 +12,7 @@
 
 #define ESCAPED 66
 #define OTHER_FAULT 67 /* a fault outside snippets: of a thread that only races, or of the checks */
-#define ATTACK_S 10 /* far more than any needs: on a busy machine, too, only one that hangs takes so long */
+#define ATTACK_S 30 /* far more than any needs: on a busy machine, too, only one that hangs takes so long */
 #define FIRST_SLOT ((1ull << 40) + (40ull << 30))
 #define SLOT_STRIDE (40ull << 30)
 #define SLOTS 6
