@@ -23,9 +23,14 @@ def start(argv):
     thread.start()
     return thread
 
+def name_of(task):
+    try:
+        return (task / "comm").read_text()
+    except OSError:  # the thread has ended since the folder was read
+        return ""
+
 def vcpu_threads():
-    tasks = Path("/proc/self/task").iterdir()
-    return [int(t.name) for t in tasks if (t / "comm").read_text().startswith("vcpu")]
+    return [int(t.name) for t in Path("/proc/self/task").iterdir() if name_of(t).startswith("vcpu")]
 
 def wait_for_vcpus():
     while len(vcpu_threads()) < 2:
