@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import secrets
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,15 @@ _SEED = int(os.environ.get("OCCLUM_TEST_SEED") or secrets.randbelow(2**32))
 
 
 def pytest_configure() -> None:
-    """With pytest-xdist every worker must use the seed that the controller printed."""
+    """Makes the run independent of who started it.
+
+    With pytest-xdist every worker must use the seed that the controller printed. A shell starts background jobs with
+    SIGINT and SIGQUIT ignored, `nohup` with SIGHUP; programs would inherit that, natively too.
+    """
     os.environ["OCCLUM_TEST_SEED"] = str(_SEED)
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:
