@@ -176,7 +176,7 @@ STACK(stack_pivot_call, "R2", "mov %rdi, %rsp; call 9f; 9: pop %rax")
 STACK(stack_pivot_xchg, "V6", "mov %rdi, %rax; xchg %rax, %rsp; push %rdx; xchg %rax, %rsp")
 STACK_LOOSE(stack_pivot_add, "V6", "mov %rdi, %rax; sub %rsp, %rax; add %rax, %rsp; mov (%rsp), %rax")
 STACK(stack_pivot_lea, "V6", "lea (%rbx,%rcx), %rsp; mov %rdx, (%rsp)")
-STACK(stack_pivot_or, "V6", "or %rdi, %rsp; push %rdx")
+STACK(stack_pivot_or, "V6", "mov $0x50048000, %esp; or %rdi, %rsp; push %rdx") /* not our own frames */
 STACK(stack_pivot_cmov, "V6", "cmp %rax, %rax; cmove %rdi, %rsp; push %rdx")
 STACK(stack_pivot_pop_rsp, "V6", "push %rdi; pop %rsp; push %rdx")
 STACK(stack_pivot_from_memory, "V6", "mov %rdi, (%rsi); mov (%rsi), %rsp; push %rdx")
