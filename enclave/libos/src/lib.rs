@@ -14,6 +14,7 @@ pub mod code;
 pub mod emulate;
 pub mod errno;
 pub mod fs;
+mod jobs;
 pub mod loader;
 pub mod mm;
 pub mod process;

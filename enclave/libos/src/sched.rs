@@ -162,11 +162,11 @@ fn wait_at_host(vcpu: u32) {
     bkl::lock();
     let word = |i: usize| u64::from_le_bytes(core::array::from_fn(|k| out[i * 8 + k]));
     SCHED.with_mut(|s| s.idle &= !(1 << vcpu));
-    host_events(word(0), word(1));
+    host_events(word(0), word(1), word(2));
 }
 
 /// Delivers what the host reported. Untrusted: at worst a spurious signal or wake-up.
-fn host_events(signals: u64, ready: u64) {
+fn host_events(signals: u64, ready: u64, orders: u64) {
     for sig in 1..=31 {
         if signals & (1 << (sig - 1)) != 0 {
             crate::signal::from_host(sig);
@@ -175,6 +175,9 @@ fn host_events(signals: u64, ready: u64) {
     if ready != 0 {
         crate::fs::host_ready();
     }
+    if orders != 0 {
+        crate::jobs::take_orders();
+    }
 }
 
 /// Looks at the host without waiting (called on ticks, so that a busy enclave still hears Ctrl-C).
@@ -182,7 +185,7 @@ pub fn poll_host() {
     let mut out = [0u8; size_of::<HostEvents>()];
     occlum_rt::ocall::call(Ocall::Wait, &[0], &[], &mut out);
     let word = |i: usize| u64::from_le_bytes(core::array::from_fn(|k| out[i * 8 + k]));
-    host_events(word(0), word(1));
+    host_events(word(0), word(1), word(2));
 }
 
 /// Makes the timers look at the clock at `at_ns` (for timers that other modules keep).

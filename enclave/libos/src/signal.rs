@@ -182,6 +182,10 @@ impl SigActions {
             };
         }
     }
+    /// Children are reaped without wait.
+    pub fn ignore_children(&mut self) {
+        self.set(SIGCHLD as i32, Action { handler: SIG_IGN, ..Action::default() });
+    }
     /// Are children reaped without wait (SIGCHLD ignored or SA_NOCLDWAIT)?
     pub fn auto_reap(&self) -> bool {
         let a = self.get(SIGCHLD as i32);
@@ -281,6 +285,7 @@ fn prepare_send(p: &Arc<Process>, sig: i32) -> bool {
 
 fn notify_job(p: &Arc<Process>, status: WaitStatus) {
     p.job_event.set(Some(status));
+    crate::jobs::process_changed(p, status);
     let Some(parent) = p.parent.with(alloc::sync::Weak::upgrade) else { return };
     if parent.actions.with(|a| a.get(SIGCHLD as i32)).flags & SA_NOCLDSTOP == 0 {
         send_process(&parent, SIGCHLD as i32, Info::child(p, status));
@@ -490,6 +495,8 @@ fn is_orphaned(p: &Arc<Process>) -> bool {
             .with(alloc::sync::Weak::upgrade)
             .is_some_and(|parent| parent.pgid.get() != g && parent.sid.get() == s)
     }) && p.pid != 1
+        // The host looks after the group that it started.
+        && !crate::jobs::is_job(g)
 }
 
 /// Ends the process by a signal: each thread leaves at its next way out of the kernel.

@@ -12,6 +12,7 @@ use pyo3::types::PyBytes;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod resident;
 mod verify;
 
 pyo3::create_exception!(_native, NativeError, PyRuntimeError, "The enclave could not be measured or run.");
@@ -137,7 +138,7 @@ fn run(
         .map(Duration::try_from_secs_f64)
         .transpose()
         .map_err(|error| NativeError::new_err(format!("time-out: {error}")))?;
-    let run = pal::RunOptions { params: params.0.clone(), strace_fd, timeout };
+    let run = pal::RunOptions { params: params.0.clone(), strace_fd, timeout, control: None };
     let outcome = py.detach(|| pal::run(image, &options, &run)).map_err(native_error)?;
     Ok(Outcome::from_pal(py, outcome))
 }
@@ -200,7 +201,8 @@ fn verify_file(py: Python<'_>, path: PathBuf) -> PyResult<Verified> {
 mod _native {
     #[pymodule_export]
     use super::{
-        LaunchOptions, LaunchParams, NativeError, Outcome, Verified, Violation, measure, run, verify_file,
+        LaunchOptions, LaunchParams, NativeError, Outcome, Verified, Violation, measure, resident::Resident,
+        run, verify_file,
     };
 
     #[pymodule_export]
@@ -209,6 +211,14 @@ mod _native {
     const FLAG_STATS: u32 = super::abi::FLAG_STATS;
     #[pymodule_export]
     const FLAG_REPORT_CHANGES: u32 = super::abi::FLAG_REPORT_CHANGES;
+    #[pymodule_export]
+    const FLAG_RESIDENT: u32 = super::abi::FLAG_RESIDENT;
+    #[pymodule_export]
+    const JOB_NO_TERMINAL: u32 = super::abi::JOB_NO_TERMINAL;
+    #[pymodule_export]
+    const QUERY_PROCESSES: u32 = super::abi::QUERY_PROCESSES;
+    #[pymodule_export]
+    const QUERY_STATS: u32 = super::abi::QUERY_STATS;
     #[pymodule_export]
     const FLAG_TTY0: u32 = super::abi::FLAG_TTY0;
 }

@@ -1,8 +1,10 @@
 //! Character devices: null, zero, full, random, urandom, tty; and the /dev directory.
+use super::dentry::Dentry;
 use super::env;
 use super::file::File;
 use super::inode::{FsInfo, Inode, InodeRef};
 use super::memfs::MemInode;
+use super::mount::lookup_path;
 use super::prelude::*;
 use super::uio::{Dst, Src, partial};
 use super::{stream, tty};
@@ -20,8 +22,10 @@ const RANDOM: u64 = makedev(1, 8);
 const URANDOM: u64 = makedev(1, 9);
 const TTY: u64 = makedev(5, 0);
 const CONSOLE: u64 = makedev(5, 1);
-/// The terminal's own node.
+/// Terminals' own nodes: minor numbers count them.
 pub const PTS0: u64 = makedev(136, 0);
+/// Most terminals with a node.
+const PTS_MAX: u64 = 256;
 
 /// Memory devices.
 struct Mem(u64);
@@ -78,16 +82,27 @@ impl File for Mem {
 pub fn open(rdev: u64, _node: &InodeRef, _flags: u32) -> Result<Arc<dyn File>> {
     match rdev {
         NULL | ZERO | FULL | RANDOM | URANDOM => Ok(Arc::new(Mem(rdev))),
-        TTY => {
-            let t = tty::console().ok_or(ENXIO)?;
-            if t.session() != env::job().1 {
-                return Err(ENXIO);
-            }
-            Ok(stream::tty_stream().ok_or(ENXIO)?)
-        }
-        CONSOLE | PTS0 => Ok(stream::tty_stream().ok_or(ENXIO)?),
+        TTY => on_terminal(tty::of_session(env::job().1)),
+        CONSOLE => on_terminal(tty::console()),
+        _ if (PTS0..PTS0 + PTS_MAX).contains(&rdev) => on_terminal(tty::by_index((rdev - PTS0) as usize)),
         _ => Err(ENXIO),
     }
+}
+fn on_terminal(tty: Option<Arc<tty::Tty>>) -> Result<Arc<dyn File>> {
+    Ok(stream::HostStream::on_terminal(tty.ok_or(ENXIO)?))
+}
+
+/// The node /dev/pts/`index`, made if it is not there yet.
+pub fn terminal_node(index: usize) -> Option<Arc<Dentry>> {
+    let path = alloc::format!("/dev/pts/{index}");
+    if let Some(d) = lookup_path(path.as_bytes()) {
+        return Some(d);
+    }
+    let rdev = PTS0 + Some(index as u64).filter(|i| *i < PTS_MAX)?;
+    let owner = env::cred();
+    let (dir, name) = (lookup_path(b"/dev/pts")?, alloc::format!("{index}"));
+    dir.inode().create(name.as_bytes(), S_IFCHR | 0o620, (owner.uid, owner.gid), rdev).ok()?;
+    lookup_path(path.as_bytes())
 }
 
 /// Builds /dev.

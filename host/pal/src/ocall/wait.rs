@@ -7,7 +7,8 @@
 use super::errno;
 use occlum_enclave_abi::HostEvents;
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Event descriptors of an enclave.
 pub struct Waiter {
@@ -15,19 +16,26 @@ pub struct Waiter {
     signal_event: i32,
     epoll: i32,
     signals: AtomicU64,
+    /// vCPUs that will look for signals and orders before they go back to work.
+    sleeping: AtomicU32,
 }
 
+/// An event descriptor that somebody else owns.
+pub(crate) fn event_fd() -> std::io::Result<OwnedFd> {
+    // SAFETY: 1. the descriptor is new and nobody else's.
+    eventfd().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
+}
 fn eventfd() -> std::io::Result<i32> {
     // SAFETY: 1. eventfd has no memory arguments.
     let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
     if fd < 0 { Err(std::io::Error::last_os_error()) } else { Ok(fd) }
 }
-fn ring(fd: i32) {
+pub(crate) fn ring(fd: i32) {
     let one = 1u64;
     // SAFETY: 1. `one` is 8 readable bytes; 2. write is async-signal-safe.
     unsafe { libc::write(fd, (&raw const one).cast(), 8) };
 }
-fn drain(fd: i32) {
+pub(crate) fn drain(fd: i32) {
     let mut v = 0u64;
     // SAFETY: 1. `v` is 8 writable bytes.
     unsafe { libc::read(fd, (&raw mut v).cast(), 8) };
@@ -41,7 +49,13 @@ impl Waiter {
         if epoll < 0 {
             return Err(std::io::Error::last_os_error());
         }
-        Ok(Waiter { wake: wake?, signal_event: eventfd()?, epoll, signals: AtomicU64::new(0) })
+        Ok(Waiter {
+            wake: wake?,
+            signal_event: eventfd()?,
+            epoll,
+            signals: AtomicU64::new(0),
+            sleeping: AtomicU32::new(0),
+        })
     }
 
     pub(super) fn wake(&self, vcpu: u32) {
@@ -59,7 +73,20 @@ impl Waiter {
         }
     }
 
-    pub(super) fn wait(&self, vcpu: u32, deadline: u64, out: &mut [u8], ended: impl Fn() -> bool) -> i64 {
+    /// Makes a vCPU look for orders; false if none sleeps: then it takes a kick.
+    pub(super) fn notify(&self) -> bool {
+        ring(self.signal_event);
+        self.sleeping.load(Ordering::SeqCst) != 0
+    }
+
+    pub(super) fn wait(
+        &self,
+        vcpu: u32,
+        deadline: u64,
+        out: &mut [u8],
+        ended: impl Fn() -> bool,
+        has_orders: impl Fn() -> bool,
+    ) -> i64 {
         // A wait without room for events is a nap of `deadline` ns and takes none.
         if out.len() < size_of::<HostEvents>() {
             match deadline {
@@ -79,10 +106,13 @@ impl Waiter {
         let timeout = remaining(deadline);
         let none = std::ptr::null();
         let timeout_ptr = timeout.as_ref().map_or(none, |t| t as *const libc::timespec);
+        // Counted before the look at `ended`, and not counted any more before the look at the orders below.
+        self.sleeping.fetch_add(1, Ordering::SeqCst);
         if !ended() {
             // SAFETY: 1. `fds` holds 3 pollfds; 2. the timeout is null or points to `timeout`; 3. no signal mask.
             unsafe { libc::ppoll(fds.as_mut_ptr(), 3, timeout_ptr, std::ptr::null()) };
         }
+        self.sleeping.fetch_sub(1, Ordering::SeqCst);
         if fds[0].revents != 0 {
             drain(own);
         }
@@ -92,12 +122,19 @@ impl Waiter {
         let events = HostEvents {
             signals: self.signals.swap(0, Ordering::SeqCst),
             ready: u64::from(fds[2].revents != 0 && self.take_ready()),
+            orders: u64::from(has_orders()),
         };
-        let words = [events.signals, events.ready];
+        let words = [events.signals, events.ready, events.orders];
         for (chunk, w) in out.chunks_exact_mut(8).zip(words) {
             chunk.copy_from_slice(&w.to_le_bytes());
         }
         0
+    }
+
+    /// No interest in a descriptor that is about to be closed: others may keep what it refers to open.
+    pub(super) fn forget(&self, fd: i32) {
+        // SAFETY: 1. no event is passed.
+        unsafe { libc::epoll_ctl(self.epoll, libc::EPOLL_CTL_DEL, fd, std::ptr::null_mut()) };
     }
 
     fn take_ready(&self) -> bool {
@@ -263,7 +300,7 @@ mod tests {
             pause(taken);
             if taken < all {
                 let start = now(libc::CLOCK_MONOTONIC);
-                waiter.wait(0, start + 20_000_000_000, &mut out, || false);
+                waiter.wait(0, start + 20_000_000_000, &mut out, || false, || false);
                 assert!(now(libc::CLOCK_MONOTONIC) - start < 10_000_000_000, "a wake-up was lost");
             }
             shared.lock().unwrap().idle = false;
@@ -332,7 +369,7 @@ mod tests {
         let mut out = [0u8; size_of::<HostEvents>()];
         waiter.wake(1);
         let start = now(libc::CLOCK_MONOTONIC);
-        waiter.wait(1, start + 20_000_000_000, &mut out, || false);
+        waiter.wait(1, start + 20_000_000_000, &mut out, || false, || false);
         assert!(now(libc::CLOCK_MONOTONIC) - start < 10_000_000_000);
     }
 }
