@@ -104,6 +104,8 @@ class Resident:
         cwd: bytes,
         uid: int,
         gid: int,
+        groups: Sequence[int],
+        ignored: int,
         umask: int,
         flags: int,
         files: Sequence[tuple[int, int, int, bool]],

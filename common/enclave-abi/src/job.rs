@@ -8,6 +8,8 @@ use alloc::vec::Vec;
 
 /// Longest order that an enclave takes.
 pub const ORDER_MAX: usize = 4 << 20;
+/// Most supplementary groups of one job.
+pub const JOB_GROUPS_MAX: usize = 1024;
 /// Most descriptors of one job.
 pub const JOB_FILES_MAX: usize = 253;
 
@@ -41,6 +43,10 @@ pub struct JobStart {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+    /// Bit n-1: signal n is ignored at the start.
+    pub ignored: u64,
     /// umask.
     pub umask: u32,
     /// `JOB_*`.
@@ -114,6 +120,8 @@ pub enum JobEvent {
     ProcessEnded = 7,
     /// args: number of the query. in: the answer.
     Reply = 8,
+    /// A signal for a job is where it belongs. args: job.
+    Signalled = 9,
 }
 /// `JobEvent::Failed`: the program could not be executed.
 pub const STAGE_EXEC: u64 = 0;
@@ -161,6 +169,11 @@ impl Order {
         }
         out
     }
+    /// The job that an order asks for, from its first bytes.
+    pub fn job_of(bytes: &[u8]) -> Option<u64> {
+        let mut r = Reader { bytes };
+        if r.u32()? == START { r.u64() } else { None }
+    }
     /// Decodes hostile bytes; `None` if they are not well formed.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let mut r = Reader { bytes };
@@ -194,6 +207,9 @@ impl JobStart {
             list.iter().for_each(|s| put(out, s));
         }
         put(out, &self.cwd);
+        put_u64(out, self.ignored);
+        put_u32(out, self.groups.len() as u32);
+        self.groups.iter().for_each(|g| put_u32(out, *g));
         for v in [self.uid, self.gid, self.umask, self.flags, self.files.len() as u32] {
             put_u32(out, v);
         }
@@ -207,6 +223,9 @@ impl JobStart {
         let argv = r.list()?;
         let envp = r.list()?;
         let cwd = r.bytes()?;
+        let ignored = r.u64()?;
+        let n = r.u32().filter(|n| *n as usize <= JOB_GROUPS_MAX)?;
+        let groups = (0..n).map(|_| r.u32()).collect::<Option<_>>()?;
         let (uid, gid, umask, flags) = (r.u32()?, r.u32()?, r.u32()?, r.u32()?);
         let n = r.u32().filter(|n| *n as usize <= JOB_FILES_MAX)?;
         let mut files = Vec::new();
@@ -217,7 +236,20 @@ impl JobStart {
             }
             files.push(JobFile { guest_fd, host_fd, mode, terminal });
         }
-        Some(Self { job, program, argv, envp, cwd, uid, gid, umask: umask & 0o777, flags, files })
+        Some(Self {
+            job,
+            program,
+            argv,
+            envp,
+            cwd,
+            uid,
+            gid,
+            groups,
+            ignored,
+            umask: umask & 0o777,
+            flags,
+            files,
+        })
     }
 }
 
@@ -234,6 +266,8 @@ mod tests {
             cwd: b"/tmp".to_vec(),
             uid: 1,
             gid: 2,
+            groups: [3, 4].to_vec(),
+            ignored: 1 << 12,
             umask: 0o22,
             flags: JOB_NO_TERMINAL,
             files: [JobFile { guest_fd: 0, host_fd: 9, mode: 2, terminal: 1 }].to_vec(),
@@ -248,6 +282,12 @@ mod tests {
         {
             assert_eq!(Order::decode(&order.encode()), Some(order));
         }
+    }
+
+    #[test]
+    fn a_start_is_known_by_its_head() {
+        assert_eq!(Order::job_of(&start().encode()[..12]), Some(7));
+        assert_eq!(Order::job_of(&Order::End.encode()), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! `Failed`, and after `Started` one `Ended`. The host is not trusted: it can name descriptors and pids of its own only.
 use crate::boot::{self, Request};
 use crate::errno::{Errno, Result};
-use crate::process::{self, Process, Task, WaitStatus};
+use crate::process::{self, Cred, Process, Task, WaitStatus};
 use crate::signal::{self, Info};
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -41,37 +41,56 @@ fn tell(event: JobEvent, args: &[u64], input: &[u8]) {
 
 /// Does everything that the host has asked for by now.
 pub fn take_orders() {
-    while let Some(bytes) = next_order() {
-        match Order::decode(&bytes) {
+    while let Some(order) = next_order() {
+        match order.ok().and_then(|bytes| Order::decode(&bytes)) {
             Some(Order::Start(s)) => start(s),
-            Some(Order::Signal { job, target, signal }) => send(job, target, signal as i32),
+            Some(Order::Signal { job, target, signal }) => {
+                send(job, target, signal as i32);
+                tell(JobEvent::Signalled, &[job], &[]);
+            }
             Some(Order::Query { id, what }) => tell(JobEvent::Reply, &[id], &answer(what)),
             Some(Order::Watch(on)) => WATCHED.set(on),
             Some(Order::End) => boot::finish(0),
-            None => occlum_rt::log("occlum: the host gave an order that makes no sense\n"),
+            None => occlum_rt::log("occlum: an order of the host's makes no sense, or is too long\n"),
         }
     }
 }
 
-/// Fetches an order piece by piece. `None`: there is none, or the host contradicts itself.
-fn next_order() -> Option<Vec<u8>> {
-    let mut order = Vec::new();
-    let mut piece = [0u8; 1024];
-    let total = usize::try_from(fetch(0, &mut piece)).ok().filter(|n| (1..=ORDER_MAX).contains(n))?;
-    crate::mm::admit(4 * total as u64).ok()?;
-    order.try_reserve_exact(total).ok()?;
-    order.extend_from_slice(&piece[..total.min(piece.len())]);
-    if order.len() < total {
-        let mut rest = crate::fs::try_vec(total - order.len()).ok()?;
-        for (n, chunk) in rest.chunks_mut(OCALL_DATA_MAX).enumerate() {
-            let offset = order.len() + n * OCALL_DATA_MAX;
-            if fetch(offset, chunk) != total as i64 {
-                return None;
-            }
-        }
-        order.append(&mut rest);
+/// Fetches an order piece by piece. `None`: there is none. An error: it cannot be taken, and the host knows.
+fn next_order() -> Option<Result<Vec<u8>>> {
+    let mut head = [0u8; 1024];
+    let total = usize::try_from(fetch(0, &mut head)).ok().filter(|n| *n >= 1)?;
+    let order = rest_of_order(&head, total);
+    if let (Err(e), Some(job)) = (&order, Order::job_of(&head)) {
+        tell(JobEvent::Failed, &[job, errno_of(*e), STAGE_EXEC], &[]);
     }
     Some(order)
+}
+
+fn rest_of_order(head: &[u8], total: usize) -> Result<Vec<u8>> {
+    if total <= head.len() {
+        // Small ones, as a signal, get through whatever memory is left.
+        return Ok(head[..total].to_vec());
+    }
+    if total > ORDER_MAX {
+        return Err(Errno::E2BIG);
+    }
+    crate::mm::admit(4 * total as u64)?;
+    let mut order = crate::fs::try_vec(total)?;
+    for (n, chunk) in order.chunks_mut(OCALL_DATA_MAX).enumerate() {
+        // Offset 0 would be the next order's.
+        let (offset, chunk) = match n {
+            0 => {
+                chunk[..head.len()].copy_from_slice(head);
+                (head.len(), &mut chunk[head.len()..])
+            }
+            n => (n * OCALL_DATA_MAX, chunk),
+        };
+        if fetch(offset, chunk) != total as i64 {
+            return Err(Errno::EIO);
+        }
+    }
+    Ok(order)
 }
 fn fetch(offset: usize, out: &mut [u8]) -> i64 {
     occlum_rt::ocall::call(Ocall::NextOrder, &[offset as u64], &[], out)
@@ -84,7 +103,7 @@ fn errno_of(e: Errno) -> u64 {
 /// Creates the job's first process; its task does the rest.
 fn start(order: JobStart) {
     let number = order.job;
-    let cred = boot::cred_of(order.uid, order.gid);
+    let cred = Cred { groups: order.groups.clone(), ..boot::cred_of(order.uid, order.gid) };
     let created = Process::by_pid(1)
         .ok_or(Errno::ESRCH)
         .and_then(|init| process::new_job(&init, crate::fs::boot_context(), cred));
@@ -125,6 +144,7 @@ fn load(me: &Arc<Task>, order: &JobStart) -> core::result::Result<(), (u64, Errn
 fn load_program(me: &Arc<Task>, order: &JobStart, handed: crate::fs::HandedOver<'_>) -> Result<()> {
     let files = handed.into_files(me.process.pid)?;
     me.process.files.replace(Some(files));
+    me.process.actions.with_mut(|a| a.ignore(order.ignored));
     let JobStart { program, argv, envp, cwd, .. } = order;
     boot::exec_searching(me, &Request { program, argv, envp, cwd })
 }

@@ -184,12 +184,18 @@ impl SigActions {
     }
     /// Children are reaped without wait.
     pub fn ignore_children(&mut self) {
-        self.set(SIGCHLD as i32, Action { handler: SIG_IGN, ..Action::default() });
+        self.ignore(bit(SIGCHLD as i32));
     }
     /// Are children reaped without wait (SIGCHLD ignored or SA_NOCLDWAIT)?
     pub fn auto_reap(&self) -> bool {
         let a = self.get(SIGCHLD as i32);
         a.handler == SIG_IGN || a.flags & SA_NOCLDWAIT != 0
+    }
+    /// Ignores the signals of a set.
+    pub fn ignore(&mut self, set: u64) {
+        for sig in (1..=64).filter(|s| set & !UNBLOCKABLE & bit(*s) != 0) {
+            self.set(sig, Action { handler: SIG_IGN, ..Action::default() });
+        }
     }
     fn is_ignored(&self, sig: i32) -> bool {
         let a = self.get(sig);

@@ -51,7 +51,7 @@ impl Resident {
     }
 
     /// Asks for a program. True: its descriptors (inside, here, access mode, terminal) are the enclave's now.
-    #[pyo3(signature = (*, job, program, argv, envp, cwd, uid, gid, umask, flags, files))]
+    #[pyo3(signature = (*, job, program, argv, envp, cwd, uid, gid, groups, ignored, umask, flags, files))]
     #[expect(clippy::too_many_arguments, reason = "one keyword per field of the wire form")]
     fn start(
         &self,
@@ -62,6 +62,8 @@ impl Resident {
         cwd: Vec<u8>,
         uid: u32,
         gid: u32,
+        groups: Vec<u32>,
+        ignored: u64,
         umask: u32,
         flags: u32,
         files: Vec<(u32, u32, u32, bool)>,
@@ -73,7 +75,10 @@ impl Resident {
             terminal: u32::from(terminal),
         };
         let files = files.into_iter().map(file).collect();
-        let start = abi::JobStart { job, program, argv, envp, cwd, uid, gid, umask, flags, files };
+        #[rustfmt::skip]
+        let start = abi::JobStart {
+            job, program, argv, envp, cwd, uid, gid, groups, ignored, umask, flags, files,
+        };
         self.control.order(&abi::Order::Start(start))
     }
 

@@ -10,11 +10,14 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from occlum import _native
 from occlum._host.image import read_image
 from occlum._host.units import format_size, parse_size
 from occlum.errors import EnclaveError, OptionError
+
+if TYPE_CHECKING:
+    from occlum import _native
 
 PAGE_SIZE = 4096
 DEFAULT_MEMORY = "2G"
@@ -43,6 +46,8 @@ class EnclaveOptions:
 
     def to_native(self) -> _native.LaunchOptions:
         """The extension's form."""
+        from occlum import _native
+
         return _native.LaunchOptions(
             memory_bytes=self.memory_bytes, vcpus=self.cpus, max_tasks=self.max_tasks, pid_max=self.pid_max
         )
@@ -89,23 +94,30 @@ class Launch:
     stats: bool = False
     report_changes: bool = False
     keep: str | None = None
+    # No program of its own: the enclave takes orders (`_native.Resident`).
+    resident: bool = False
 
     def flags(self) -> int:
         """The flag word of the launch parameters."""
+        from occlum import _native
+
         flags = 0
         for wanted, bit in (
             (self.strace, _native.FLAG_STRACE),
             (self.stats, _native.FLAG_STATS),
             (self.report_changes, _native.FLAG_REPORT_CHANGES),
+            (self.resident, _native.FLAG_RESIDENT),
         ):
             flags |= bit if wanted else 0
-        for descriptor in range(3):
+        for descriptor in range(0 if self.resident else 3):
             if os.isatty(descriptor):
                 flags |= _native.FLAG_TTY0 << descriptor
         return flags
 
     def to_native(self) -> _native.LaunchParams:
         """The extension's form; text goes back to the bytes it came from."""
+        from occlum import _native
+
         return _native.LaunchParams(
             program=os.fsencode(self.argv[0]),
             argv=[os.fsencode(argument) for argument in self.argv],
@@ -122,6 +134,8 @@ class Launch:
 
 def measure(options: EnclaveOptions) -> bytes:
     """MRENCLAVE of the enclave that `run` starts with these options."""
+    from occlum import _native
+
     try:
         return _native.measure(read_image(), options.to_native())
     except _native.NativeError as error:
@@ -132,6 +146,8 @@ def run(
     options: EnclaveOptions, launch: Launch, strace_fd: int | None = None, timeout_s: float | None = None
 ) -> _native.Outcome:
     """Runs the program in a fresh enclave to its end."""
+    from occlum import _native
+
     try:
         return _native.run(
             read_image(), options.to_native(), launch.to_native(), strace_fd=strace_fd, timeout_s=timeout_s
