@@ -67,6 +67,8 @@ pub enum Target {
     Foreground = 1,
     /// Every process of the job's session.
     Session = 2,
+    /// The process with this pid, which stands in the job's place.
+    Pid = 3,
 }
 
 /// What the host asks for.
@@ -185,6 +187,7 @@ impl Order {
                     0 => Target::Process,
                     1 => Target::Foreground,
                     2 => Target::Session,
+                    3 => Target::Pid,
                     _ => return None,
                 },
                 signal: r.u32().filter(|s| (1..=64).contains(s))?,
@@ -310,7 +313,7 @@ mod tests {
             b
         };
         assert!(Order::decode(&signal(0, 9)).is_some());
-        for bad in [signal(3, 9), signal(0, 0), signal(0, 65), [9, 0, 0, 0].to_vec()] {
+        for bad in [signal(4, 9), signal(0, 0), signal(0, 65), [9, 0, 0, 0].to_vec()] {
             assert_eq!(Order::decode(&bad), None);
         }
         let Order::Start(good) = start() else { panic!("start() is a start") };

@@ -155,9 +155,10 @@ fn pid_of(job: u64) -> Option<i32> {
 
 /// A signal from the host. Sending to a job that has ended meanwhile does nothing.
 fn send(job: u64, target: Target, sig: i32) {
-    let Some(pid) = pid_of(job) else { return };
+    let pid = if target == Target::Pid { i32::try_from(job).ok() } else { pid_of(job) };
+    let Some(pid) = pid else { return };
     match target {
-        Target::Process => {
+        Target::Process | Target::Pid => {
             if let Some(p) = Process::by_pid(pid) {
                 signal::send_process(&p, sig, Info::user());
             }

@@ -82,12 +82,14 @@ impl Resident {
         self.control.order(&abi::Order::Start(start))
     }
 
-    /// Sends a signal: target 0 the first process, 1 the foreground group, 2 the whole session.
+    /// Sends a signal: target 0 the first process, 1 the foreground group, 2 the whole session, 3 the process with the
+    /// pid that stands in the job's place.
     fn signal(&self, job: u64, target: u32, signal: u32) -> PyResult<bool> {
         let target = match target {
             0 => abi::Target::Process,
             1 => abi::Target::Foreground,
             2 => abi::Target::Session,
+            3 => abi::Target::Pid,
             _ => return Err(NativeError::new_err("no such target of a signal")),
         };
         Ok(self.control.order(&abi::Order::Signal { job, target, signal }))

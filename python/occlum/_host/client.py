@@ -110,13 +110,14 @@ class Connection:
         return bool(poll.poll(left * 1000 + (0.999 if left else 0)))
 
 
-def ask(entry: registry.Entry, message: Message) -> Message:
-    """A question and its answer."""
+def ask(entry: registry.Entry, message: Message, timeout: float | None = None) -> Message:
+    """A question and its answer. EnclaveLost if that takes too long."""
     connection = Connection(entry)
     try:
         connection.send({"v": VERSION} | message)
-        answer = connection.receive()
-        assert answer is not None
+        answer = connection.receive(timeout)
+        if answer is None:
+            raise EnclaveLost(f"the enclave {entry.name} does not answer", f"`occlum stop --name {entry.name}`")
         return answer
     finally:
         connection.close()

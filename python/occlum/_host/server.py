@@ -25,7 +25,7 @@ from occlum import _native
 from occlum._host.protocol import MAX_DESCRIPTORS, VERSION, Decoder, Message, ProtocolError, encode
 
 STARTED, FAILED, ENDED, STOPPED, CONTINUED, PROCESS_STARTED, PROCESS_ENDED, REPLY, SIGNALLED = range(1, 10)
-PROCESS, FOREGROUND, SESSION = range(3)
+PROCESS, FOREGROUND, SESSION, PID = range(4)
 QUERIES = {"processes": _native.QUERY_PROCESSES, "stats": _native.QUERY_STATS}
 MOST_UNREAD = 4 << 20
 MOST_CLIENTS = 4096
@@ -315,7 +315,7 @@ class Owner:
             raise Refused("a connection asks for one thing")
         requests = {
             "start": self._start,
-            "signal": self._signal_by_number,
+            "signal": self._signal_by_pid,
             "query": self._query,
             "watch": self._watch,
             "stop": self._stop,
@@ -380,11 +380,12 @@ class Owner:
         if job.number in self.jobs:
             self.enclave.signal(job.number, target, number)
 
-    def _signal_by_number(self, client: Client, message: Message) -> None:
-        job = self.jobs.get(_checked(message, "job", int))
-        if job is not None:
-            self._signal(job, message)
-        self._send(client, {"event": "done", "found": job is not None})
+    def _signal_by_pid(self, client: Client, message: Message) -> None:
+        pid, number = _checked(message, "pid", int), _checked(message, "signal", int)
+        if not 1 <= number <= 64 or not 1 < pid < 1 << 31:
+            raise Refused("there is no such signal or process")
+        self.enclave.signal(pid, PID, number)
+        self._send(client, {"event": "done"})
         self._close_soon(client)
 
     def _query(self, client: Client, message: Message) -> None:

@@ -15,7 +15,7 @@ import click
 
 from occlum import _native
 from occlum._host import launch
-from occlum.cli import EXIT_OCCLUM_FAILED, EXIT_TIMED_OUT, fail
+from occlum.cli import EXIT_OCCLUM_FAILED, EXIT_TIMED_OUT, environment_of, fail
 from occlum.cli.options import BIND, DURATION, measured_options
 
 BANNER = "simulation: nothing is protected from this machine (development only; --quiet hides this line)"
@@ -48,18 +48,6 @@ class _TryCommand(click.Command):
             if rest and takes_next and not carries_value:
                 done.append(rest.pop(0))
         return done + rest
-
-
-def _environment(settings: Sequence[str]) -> dict[str, str]:
-    """The caller's environment with the `-e` options applied in order."""
-    env = dict(os.environ)
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not key:
-            raise click.UsageError(f"-e {setting!r} has no name; write NAME=VALUE")
-        if equals:
-            env[key] = value
-    return env
 
 
 @contextlib.contextmanager
@@ -187,7 +175,7 @@ def command(
     options = launch.EnclaveOptions(memory, cpus, max_tasks, pid_max)
     job = launch.Launch(
         argv=[program, *arguments],
-        env=_environment(settings),
+        env=environment_of(settings),
         cwd=os.path.normpath(Path.cwd() / (cwd or ".")),
         binds=binds,
         strace=strace is not None,
