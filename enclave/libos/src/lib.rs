@@ -10,7 +10,8 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
-pub mod code;
+mod cfi;
+mod code;
 pub mod emulate;
 pub mod errno;
 pub mod fs;
