@@ -4,7 +4,7 @@
 //! Invariants: every function here runs under the big kernel lock (BKL); a task blocks only in `sched`, and no
 //! `BklCell` borrow is alive across a block. Nothing here panics on guest or host input.
 //!
-//! Order of knowledge (a module may use those to its right): syscall -> process, signal -> mm, code, loader -> fs ->
+//! Order of knowledge (a module may use those to its right): syscall -> process, signal -> cfi -> mm, code, loader -> fs ->
 //! sched, uaccess, time -> errno.
 #![no_std]
 #![forbid(unsafe_code)]
