@@ -37,8 +37,12 @@ pub const STUBS: Stubs = Stubs {
 const STUBS_LEN: usize = 0x7000;
 /// The status flags and the direction flag.
 pub const FLAGS: u64 = 0x8d5 | 0x400;
+const TF: i64 = 0x100;
+const MAX_STEPS: u64 = 20_000;
 /// A run that is still going on after so many ticks of CPU time is a loop.
-const TICKS: u64 = 4;
+pub const TICKS: u64 = 4;
+/// Pages of lookup table for the code page: 8 bytes for each offset, not quite at a page's start.
+const TABLES: u64 = 9;
 const TICK_US: i64 = 4000;
 
 /// All that a program can see of the CPU. Layout known to the assembly below.
@@ -50,7 +54,7 @@ pub struct State {
     pub fs: u64,
     pub gs: u64,
     pub rip: u64,
-    pad: [u64; 4],
+    pub pad: [u64; 4],
     /// As `fxsave64` stores it, at 192.
     pub fx: [u8; 512],
     /// At 704.
@@ -84,6 +88,11 @@ pub struct Caught {
 
 static mut CAUGHT: Caught = Caught { signal: 0, code: 0, address: 0, rip: 0 };
 static mut TICKED: u64 = 0;
+static mut LIMIT: u64 = TICKS;
+/// Steps still to do one by one, and whether rsp was above this bound on the way.
+static mut STEPS: u64 = 0;
+static mut BOUND: u64 = 0;
+static mut BEYOND: bool = false;
 
 core::arch::global_asm!(
     r#"
@@ -151,7 +160,8 @@ h_leave:
     mov h_host_rsp(%rip), %rsp
     pushfq
     popq h_out + 128(%rip)
-    cld
+    pushq $2
+    popfq
     fxsave64 h_out + 192(%rip)
     .irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
     vmovups %ymm\n, h_out + 704 + 32 * \n(%rip)
@@ -213,9 +223,17 @@ extern "C" fn h_on_signal(signal: i32, info: *const libc::siginfo_t, context: *m
         let rip = g[libc::REG_RIP as usize] as u64;
         let own = rip >= h_enter as *const () as u64 && rip < h_text_end as *const () as u64;
         let generated = (&raw const h_running).read_volatile() == 1 && !own;
+        if signal == libc::SIGTRAP && (*info).si_code == libc::TRAP_TRACE && STEPS > 0 {
+            BEYOND |= generated && g[libc::REG_RSP as usize] as u64 >= BOUND;
+            STEPS -= 1;
+            if STEPS == 0 {
+                g[libc::REG_EFL as usize] &= !TF;
+            }
+            return;
+        }
         if signal == libc::SIGVTALRM {
             TICKED += 1;
-            if !generated || TICKED < TICKS {
+            if !generated || TICKED < LIMIT {
                 return;
             }
         }
@@ -261,6 +279,10 @@ pub struct Machine {
     context: Box<[u64; ctx::SIZE as usize / 8]>,
     /// Initial content of `WINDOWS`.
     pristine: Vec<Vec<u8>>,
+    /// Ticks after which a run is taken for a loop.
+    pub ticks: u64,
+    /// A run was taken for a loop.
+    pub was_slow: bool,
 }
 
 impl Machine {
@@ -271,7 +293,12 @@ impl Machine {
         // Tables: those of the code page are writable, the others are missing chunks.
         let last = table::entry_addr(SLOT, table::Kind::Ret, CODE + PAGE - 1) & !0xfff;
         map(SLOT - (32 << 30), last - (SLOT - (32 << 30)), libc::PROT_NONE, -1);
-        map(last, 9 * u64::from(PAGE), rw, -1);
+        map(last, TABLES * u64::from(PAGE), rw, -1);
+        for at in (last..last + TABLES * u64::from(PAGE)).step_by(8) {
+            let misses = u64::from(STUBS.miss_ret) | u64::from(STUBS.miss_call) << 32;
+            // SAFETY: 1. Just mapped.
+            unsafe { (at as *mut u64).write(misses) };
+        }
         for (at, len) in WINDOWS {
             map(slot(at), u64::from(len), rw, -1);
             map(u64::from(at), u64::from(len), rw, -1);
@@ -286,6 +313,8 @@ impl Machine {
             cache,
             context: Box::new([0; ctx::SIZE as usize / 8]),
             pristine,
+            ticks: TICKS,
+            was_slow: false,
         };
         machine.write_stubs(stubs);
         machine.install();
@@ -363,9 +392,23 @@ impl Machine {
         unsafe {
             CAUGHT.signal = 0;
             TICKED = 0;
+            LIMIT = self.ticks;
             h_enter(s);
             let caught = (&raw const CAUGHT).read_volatile();
+            self.was_slow |= caught.signal == libc::SIGVTALRM;
             ((*(&raw const h_out)).clone(), (caught.signal != 0).then_some(caught))
+        }
+    }
+
+    /// Runs from `s.rip` step by step: does rsp ever reach `bound`?
+    pub fn steps_wild(&mut self, s: &State, bound: u64) -> bool {
+        self.restore();
+        // SAFETY: 1. No run is active. 2. The process has one thread.
+        unsafe {
+            (STEPS, BOUND, BEYOND) = (MAX_STEPS, bound, false);
+            self.run(&State { flags: s.flags | TF as u64, ..s.clone() });
+            STEPS = 0;
+            BEYOND
         }
     }
 

@@ -4,8 +4,8 @@
 //! A translated run has a small LibOS: it links, answers table misses, translates on demand and undoes interrupted
 //! patterns. It comes first; where it left for the LibOS to emulate something, the native run stops at a breakpoint.
 
-use crate::machine::{CACHE, CODE, Caught, END, FLAGS, GUEST_GS, Machine, PAGE, SLOT, STUBS, State, TLS};
-use iced_x86::{Code, Decoder, DecoderOptions, Instruction, OpKind, Register};
+use crate::machine::{CACHE, CODE, Caught, END, FLAGS, GUEST_GS, Machine, PAGE, SLOT, STUBS, State, TICKS, TLS};
+use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 use occlum_sfi_spec::{ctx, reason, table};
 use occlum_sfi_translator::{Config, Env, Fragment, Source, translate, undo};
 use std::collections::HashMap;
@@ -49,15 +49,25 @@ pub enum Known {
     ReturnSlot,
     /// A load through fs or gs that faults leaves the segment's base in its destination (the same).
     SegmentBase,
-    /// Flags that the probe of rsp changed, seen because the instruction that replaces them faults (section 3).
+    /// The probe of rsp: it faults where the program would not have touched its stack, or it changed flags, which is seen
+    /// because the instruction that replaces them faults (section 3).
     Probe,
-    /// The decoder is Intel's: AMD's CPUs refuse 0F 0D with a register, and take 66 before a branch as 16-bit.
+    /// `leave` that faults has moved rsp already (section 4).
+    Leave,
+    /// A string operation cuts rsi and rdi (with 67 rcx, too) to 32 bits even if it repeats no time (section 4).
+    String,
+    /// The decoder is Intel's: AMD's CPUs refuse 0F 0D with a register, take 66 before a branch as 16-bit, and F2 or F3
+    /// before `loope` and `loopne` (reserved prefixes) as a change of the condition.
     Vendor,
 }
 
 /// More exits to the LibOS than this: a loop.
 const MAX_EXITS: usize = 2000;
 const LIMIT: u64 = 1 << 32;
+/// How much longer a run may take if the other side's has ended.
+const PATIENCE: u64 = 60;
+/// si_code of faults without an address.
+const KERNEL: i32 = 0x80;
 
 #[derive(Default)]
 struct Map(HashMap<u32, u32>);
@@ -80,10 +90,6 @@ const CONFIG: Config = Config { stubs: STUBS, max_instructions: 400, prefetch_re
 
 impl Sides {
     pub fn new(machine: Machine) -> Sides {
-        for off in CODE..CODE + PAGE {
-            machine.set_entry(table::Kind::Ret, off, STUBS.miss_ret);
-            machine.set_entry(table::Kind::Call, off, STUBS.miss_call);
-        }
         Sides { machine, map: Map::default(), fragments: Vec::new(), next: CACHE, exits: Vec::new() }
     }
 
@@ -225,11 +231,13 @@ impl Sides {
         End::Fetch(target)
     }
 
+    fn native_start(&self, start: &State) -> State {
+        State { fs: u64::from(TLS), gs: u64::from(GUEST_GS), ..start.clone() }
+    }
+
     /// Runs the code page natively; stops at `stop`.
     fn native(&mut self, start: &State, stop: Option<u32>) -> (State, Option<Caught>) {
-        let mut s = start.clone();
-        s.fs = u64::from(TLS);
-        s.gs = u64::from(GUEST_GS);
+        let s = self.native_start(start);
         let saved = stop.map(|at| (at, self.machine.native_byte(at, 0xcc)));
         let result = self.machine.run(&s);
         if let Some((at, byte)) = saved {
@@ -246,14 +254,38 @@ impl Sides {
             End::Emulate(at) | End::Syscall(at) if (CODE..CODE + PAGE).contains(&at) => Some(at),
             _ => None,
         };
-        let (native, caught) = self.native(start, stop);
-        let result = self.judge(&slot, end, &native, caught, stop);
+        let mut rows = self.fragments.iter().flat_map(|f| &f.rows);
+        let result = if stop.is_some_and(|at| rows.any(|r| r.off < at && at < r.off + u32::from(r.len))) {
+            // A breakpoint would change an instruction that another path runs.
+            Ok(Outcome::Own)
+        } else {
+            let (native, caught) = self.native(start, stop);
+            self.judge(start, &slot, end, &native, caught, stop)
+        };
         self.machine.restore();
         result
     }
 
+    /// `compare`; a side that took too long while the other one ended gets more time.
+    pub fn compare_patiently(&mut self, start: &State) -> Result<Outcome, String> {
+        self.machine.ticks = TICKS;
+        let result = self.compare(start);
+        if !self.machine.was_slow {
+            return result;
+        }
+        self.machine.was_slow = false;
+        match result {
+            Err(_) => {
+                self.machine.ticks = PATIENCE * TICKS;
+                self.compare(start)
+            }
+            good => good,
+        }
+    }
+
     fn judge(
-        &self,
+        &mut self,
+        start: &State,
         slot: &State,
         end: End,
         native: &State,
@@ -282,21 +314,71 @@ impl Sides {
                 return Ok(Outcome::Own);
             }
         }
-        if caught.is_some_and(|c| self.is_vendors(&c)) {
+        if self.is_vendors(caught) {
             return Ok(Outcome::Known(Known::Vendor, end));
         }
         if let Some(outcome) = (what == "flags").then(|| self.flags(slot, native, end)).flatten() {
             return Ok(outcome);
         }
-        let loaded = self.loaded_through_segment(slot, end);
-        let mut other = slot.clone();
-        if let Some(n) = loaded {
-            other.gpr[n] = native.gpr[n];
-            if native_end == Some(end) && self.states(&other, native, end).is_ok() {
-                return Ok(Outcome::Known(Known::SegmentBase, end));
+        if self.probe_faults(slot, end) {
+            return Ok(Outcome::Known(Known::Probe, end));
+        }
+        if native_end == Some(end) {
+            if let Some(known) = self.registers_on_purpose(slot, native, end) {
+                return Ok(Outcome::Known(known, end));
             }
         }
-        Err(what)
+        if self.reaches_below_return() {
+            return Ok(Outcome::Known(Known::ReturnSlot, end));
+        }
+        let start = self.native_start(start);
+        if self.machine.steps_wild(&start, LIMIT) { Ok(Outcome::Wild) } else { Err(what) }
+    }
+
+    /// Is everything equal once one register is set to what it is known to differ in?
+    fn registers_on_purpose(&self, slot: &State, native: &State, end: End) -> Option<Known> {
+        let mut other = slot.clone();
+        let known = if let Some(n) = self.loaded_through_segment(slot, end) {
+            other.gpr[n] = native.gpr[n];
+            Known::SegmentBase
+        } else if self.is_leave(slot, end) {
+            other.gpr[4] = native.gpr[4];
+            Known::Leave
+        } else if self.instructions().iter().any(Instruction::is_string_instruction) {
+            for n in [1, 6, 7] {
+                if slot.gpr[n] == native.gpr[n] & 0xffff_ffff {
+                    other.gpr[n] = native.gpr[n];
+                }
+            }
+            Known::String
+        } else {
+            return None;
+        };
+        self.states(&other, native, end).is_ok().then_some(known)
+    }
+
+    /// A fault of `leave`, with rsp where its pop would be.
+    fn is_leave(&self, slot: &State, end: End) -> bool {
+        let End::Fault(_, pc, _) = end else { return false };
+        let i = decode(self.machine.code(), pc);
+        i.code() == Code::Leaveq && slot.gpr[4] == slot.gpr[5] & 0xffff_ffff
+    }
+
+    /// A fault at rsp itself right behind an instruction that moves it.
+    fn probe_faults(&self, slot: &State, end: End) -> bool {
+        let End::Fault(libc::SIGSEGV, pc, Some((_, at))) = end else { return false };
+        let behind = |i: &Instruction| moves_rsp(i) && (i.ip() as u32 == pc || i.next_ip() as u32 == pc);
+        u64::from(at) == slot.gpr[4] && self.instructions().iter().any(behind)
+    }
+
+    /// `ret n` and an access to the stack, which may reach what `ret n` left there.
+    fn reaches_below_return(&self) -> bool {
+        let all = self.instructions();
+        let stack = |i: &Instruction| {
+            let other = i.code() != Code::Retnq_imm16;
+            matches!(i.memory_base(), Register::RSP | Register::ESP) || i.is_stack_instruction() && other
+        };
+        all.iter().any(|i| i.code() == Code::Retnq_imm16 && i.immediate16() >= 8) && all.iter().any(stack)
     }
 
     /// What excuses a difference of flags.
@@ -304,8 +386,7 @@ impl Sides {
         if self.only_undefined(slot, native) {
             return Some(Outcome::Undefined(end));
         }
-        let adjusts = |i: &Instruction| i.op0_register() == Register::RSP && !i.is_stack_instruction();
-        let probed = matches!(end, End::Fault(..)) && self.instructions().iter().any(adjusts);
+        let probed = matches!(end, End::Fault(..) | End::Emulate(_)) && self.instructions().iter().any(moves_rsp);
         probed.then_some(Outcome::Known(Known::Probe, end))
     }
 
@@ -318,31 +399,43 @@ impl Sides {
             return None;
         }
         let n = i.op0_register().full_register().number();
-        [TLS, GUEST_GS].contains(&(slot.gpr[n] as u32)).then_some(n)
+        (slot.gpr[n] >> 32 == 0).then_some(n)
     }
 
-    /// Does the CPU's maker explain this end?
-    fn is_vendors(&self, c: &Caught) -> bool {
-        let i = decode(self.machine.code(), c.rip as u32);
-        let refused = c.signal == libc::SIGILL && format!("{:?}", i.code()).contains("0F0D");
-        let narrow = c.signal == libc::SIGSEGV && c.rip < 0x1_0000 && self.machine.code().contains(&0x66);
-        refused || narrow
+    /// Does the CPU's maker explain the difference?
+    fn is_vendors(&self, caught: Option<Caught>) -> bool {
+        let refused = caught.is_some_and(|c| {
+            let i = decode(self.machine.code(), c.rip as u32);
+            c.signal == libc::SIGILL && format!("{:?}", i.code()).contains("0F0D")
+        });
+        let narrow = caught.is_some_and(|c| c.signal == libc::SIGSEGV && c.rip < 0x1_0000);
+        let narrow = narrow && self.machine.code().contains(&0x66);
+        refused || narrow || self.instructions().iter().any(|i| self.is_odd_branch(i))
     }
 
-    /// A linear sweep over the sequence.
+    /// A branch behind 66, `loope` or `loopne` behind F2 or F3.
+    fn is_odd_branch(&self, i: &Instruction) -> bool {
+        let bytes = &self.machine.code()[(i.ip() as u32 - CODE) as usize..];
+        let prefix = |b: &&u8| matches!(b, 0x26 | 0x2e | 0x36 | 0x3e | 0x40..=0x4f | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3);
+        let mut prefixes = bytes.iter().take_while(prefix);
+        let odd = |b: &u8| *b == 0x66 || matches!(b, 0xf2 | 0xf3) && i.is_loopcc();
+        i.op0_kind() == OpKind::NearBranch64 && prefixes.any(odd)
+    }
+
+    /// All instructions that were translated.
     fn instructions(&self) -> Vec<Instruction> {
-        Decoder::with_ip(64, self.machine.code(), u64::from(CODE), DecoderOptions::NONE)
-            .iter()
-            .take_while(|i| i.code() != Code::Int3)
-            .collect()
+        let rows = self.fragments.iter().flat_map(|f| &f.rows);
+        let inside = rows.filter(|row| (CODE..CODE + PAGE).contains(&row.off));
+        inside.map(|row| decode(self.machine.code(), row.off)).collect()
     }
 
     /// Equal memory, or what `ret n` leaves behind.
-    fn memory(&self) -> Result<Option<Known>, u32> {
+    fn memory(&self, end: End) -> Result<Option<Known>, u32> {
         let (mut from, mut known) = (0, None);
         while let Some(at) = self.machine.difference(from) {
             let returned = |s: &u32| {
-                self.machine.slot_u64(*s).is_some_and(|v| (u64::from(CODE)..u64::from(CODE + PAGE)).contains(&v))
+                let code = |v: u64| (u64::from(CODE)..u64::from(CODE + PAGE)).contains(&v);
+                self.machine.slot_u64(*s).is_some_and(|v| code(v) || end == End::Fetch(v as u32) && v < LIMIT)
             };
             let slot = (at.saturating_sub(7)..=at).find(returned).filter(|_| self.machine.code().contains(&0xc2));
             from = slot.ok_or(at)? + 8;
@@ -368,7 +461,7 @@ impl Sides {
         if let Some(what) = x87_difference(&slot.fx, &native.fx) {
             return Err(format!("x87 {what}"));
         }
-        let memory = self.memory().map_err(|at| format!("memory at {at:#x}"))?;
+        let memory = self.memory(end).map_err(|at| format!("memory at {at:#x}"))?;
         if (slot.flags ^ native.flags) & FLAGS != 0 {
             return Err("flags".into());
         }
@@ -387,12 +480,28 @@ impl Sides {
         if native.gpr[4] >= LIMIT || c.rip >= LIMIT || c.address >= LIMIT {
             return true;
         }
+        // #SS is a stack address that no pointer may have.
+        if c.signal == libc::SIGBUS && c.code == KERNEL {
+            return true;
+        }
         if !matches!(c.signal, libc::SIGSEGV | libc::SIGBUS) || !(u64::from(CODE)..u64::from(CODE + PAGE)).contains(&c.rip) {
             return false;
         }
         let i = decode(self.machine.code(), c.rip as u32);
-        wild_operand(&i, native)
+        let flow = matches!(
+            i.flow_control(),
+            FlowControl::Return | FlowControl::IndirectBranch | FlowControl::IndirectCall
+        );
+        // #GP of these: a target that no pointer may have.
+        flow && c.code == KERNEL || wild_operand(&i, native)
     }
+}
+
+/// Writes rsp otherwise than by pushing and popping.
+fn moves_rsp(i: &Instruction) -> bool {
+    i.op0_kind() == OpKind::Register
+        && i.op0_register().full_register() == Register::RSP
+        && !i.is_stack_instruction()
 }
 
 fn decode(code: &[u8], pc: u32) -> Instruction {
@@ -445,7 +554,7 @@ fn wild_operand(i: &Instruction, s: &State) -> bool {
             _ => None,
         }
     };
-    if i.mnemonic() == iced_x86::Mnemonic::Call || i.mnemonic() == iced_x86::Mnemonic::Jmp {
+    if i.mnemonic() == Mnemonic::Call || i.mnemonic() == Mnemonic::Jmp {
         let target = (i.op0_kind() == OpKind::Register).then(|| s.gpr[i.op0_register().number()]);
         if target.is_some_and(|t| t >= LIMIT) {
             return true;
