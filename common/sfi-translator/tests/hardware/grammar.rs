@@ -112,7 +112,9 @@ impl Env for Nothing {
 /// Is the instruction left to the LibOS?
 fn is_emulated(bytes: &[u8]) -> bool {
     let config = Config { stubs: STUBS, max_instructions: 1, prefetch_returns: false };
-    let Ok(f) = translate(&config, Source { start: CODE, bytes }, 0x4000_0000, 0, &Nothing) else { return true };
+    let Ok(f) = translate(&config, Source { start: CODE, bytes }, 0x4000_0000, 0, &Nothing) else {
+        return true;
+    };
     f.code.starts_with(&[0x64, 0xc7, 0x04, 0x25, ctx::EXIT as u8]) && f.code.get(12) == Some(&0xe9) && {
         let rel = i32::from_le_bytes(std::array::from_fn(|n| f.code[13 + n]));
         (f.base + 17).wrapping_add_signed(rel) == STUBS.emulate
@@ -229,7 +231,9 @@ impl Known {
 
     /// Forgets what `i` writes.
     fn note(&mut self, i: &Instruction) {
-        let writes = |a: OpAccess| !matches!(a, OpAccess::None | OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess);
+        let writes = |a: OpAccess| {
+            !matches!(a, OpAccess::None | OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess)
+        };
         for used in self.factory.info(i).used_registers() {
             if writes(used.access()) && used.register().is_gpr() {
                 let n = used.register().full_register().number();
@@ -242,7 +246,8 @@ impl Known {
 
     fn writes(&mut self, i: &Instruction, register: Register) -> bool {
         self.factory.info(i).used_registers().iter().any(|u| {
-            u.register().full_register() == register && !matches!(u.access(), OpAccess::Read | OpAccess::CondRead)
+            u.register().full_register() == register
+                && !matches!(u.access(), OpAccess::Read | OpAccess::CondRead)
         })
     }
 }
@@ -264,7 +269,13 @@ fn or_any(r: &mut Random, good: &[usize]) -> usize {
 
 /// ModRM, SIB and displacement of a form; `reg` is the other field.
 fn operand(r: &mut Random, wanted: Form, reg: u8, vsib: bool, at: u32, known: &Known) -> Fields {
-    let mut f = Fields { modrm: (reg & 7) << 3, sib: None, disp: Vec::new(), rxb: reg >> 3 << 2, prefixes: Vec::new() };
+    let mut f = Fields {
+        modrm: (reg & 7) << 3,
+        sib: None,
+        disp: Vec::new(),
+        rxb: reg >> 3 << 2,
+        prefixes: Vec::new(),
+    };
     let disp8 = |r: &mut Random| r.next() as u8;
     let disp32 = |r: &mut Random| {
         let near = r.next() as u32 as i32 % 0x600;
@@ -338,7 +349,17 @@ fn operand(r: &mut Random, wanted: Form, reg: u8, vsib: bool, at: u32, known: &K
             match r.below(8) {
                 0 => {}
                 1 => {
-                    let far = r.pick(&[4088u32, 4095, 4096, 0x4000, 0x3ff8, 0x4008, 0xffff_c000, 0xffff_bff8, 0xffff_f000]);
+                    let far = r.pick(&[
+                        4088u32,
+                        4095,
+                        4096,
+                        0x4000,
+                        0x3ff8,
+                        0x4008,
+                        0xffff_c000,
+                        0xffff_bff8,
+                        0xffff_f000,
+                    ]);
                     f.modrm |= 0x80;
                     f.disp.extend_from_slice(&far.to_le_bytes());
                 }
@@ -493,7 +514,13 @@ fn vex(r: &mut Random, op: &OpCodeInfo, shape: &Shape, f: &Fields) -> Vec<u8> {
 }
 
 /// An encoding of a template in a form, for address `at`; `None` if it did not come out.
-fn encode(r: &mut Random, code: Code, wanted: Form, at: u32, known: &Known) -> Option<(Vec<u8>, Instruction)> {
+fn encode(
+    r: &mut Random,
+    code: Code,
+    wanted: Form,
+    at: u32,
+    known: &Known,
+) -> Option<(Vec<u8>, Instruction)> {
     let op = code.op_code();
     let shape = shape(op);
     let reg = if op.is_group() { op.group_index() as u8 } else { any_register(r, known) as u8 };
@@ -520,7 +547,10 @@ fn encode(r: &mut Random, code: Code, wanted: Form, at: u32, known: &Known) -> O
 fn template(r: &mut Random, code: Code) -> Option<Template> {
     let op = code.op_code();
     let known = Known::new();
-    if !op.mode64() || !op.is_instruction() || !matches!(op.encoding(), EncodingKind::Legacy | EncodingKind::VEX) {
+    if !op.mode64()
+        || !op.is_instruction()
+        || !matches!(op.encoding(), EncodingKind::Legacy | EncodingKind::VEX)
+    {
         return None;
     }
     let (mut forms, mut example) = (Vec::new(), None);
@@ -737,7 +767,9 @@ impl Writer<'_> {
                     let rel = to - (at + 1);
                     self.bytes[*at] = if rel < 0x80 { rel as u8 } else { 0 };
                 }
-                Fixup::Rel32 => self.bytes[*at..at + 4].copy_from_slice(&((to - (at + 4)) as u32).to_le_bytes()),
+                Fixup::Rel32 => {
+                    self.bytes[*at..at + 4].copy_from_slice(&((to - (at + 4)) as u32).to_le_bytes())
+                }
                 Fixup::Absolute => {
                     self.bytes[*at..at + 4].copy_from_slice(&(CODE + to as u32).to_le_bytes());
                 }
