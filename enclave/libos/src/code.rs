@@ -255,7 +255,12 @@ fn translate(
     }
     let first_exit = CACHE.with(|c| c.exits.len()) as u32;
     let prefetch_returns = region.entries.with(|e| e.return_sites > PREFETCH_FROM);
-    let cfg = tr::Config { stubs: rtcode::stubs(), max_instructions: FRAGMENT_MAX, prefetch_returns };
+    let cfg = tr::Config {
+        stubs: rtcode::stubs(),
+        max_instructions: FRAGMENT_MAX,
+        prefetch_returns,
+        returns: rtcode::returns(),
+    };
     let src = tr::Source { start: off, bytes: &bytes };
     let frag = match tr::translate(&cfg, src, base, first_exit, &Known(region)) {
         Ok(f) => f,
