@@ -38,6 +38,10 @@ impl Class {
     pub(crate) fn ends_block(self) -> bool {
         matches!(self, Class::Emulate | Class::Jmp(_) | Class::JmpIndirect | Class::Ret(_))
     }
+
+    pub(crate) fn is_call(self) -> bool {
+        matches!(self, Class::Call(_) | Class::CallIndirect)
+    }
 }
 
 /// CPU features whose instructions reach memory only through their operands.

@@ -138,6 +138,8 @@ pub struct Process {
     pub sid: BklCell<i32>,
     /// Signal dispositions.
     pub actions: BklCell<SigActions>,
+    /// What its signals allow control flow.
+    pub flow: BklCell<occlum_cfi::Flow>,
     /// Signals sent to the process.
     pub pending: BklCell<Pending>,
     /// Woken when a child changes state, or a signal arrives for signalfd-like waits.
