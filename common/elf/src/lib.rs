@@ -198,17 +198,22 @@ fn notes(table: &[ProgramHeader]) -> Vec<Range<u64>> {
 /// Does a note segment hold a note of this name (without its NUL) and type?
 pub fn has_note(bytes: &[u8], name: &[u8], kind: u32) -> bool {
     let mut rest = bytes;
-    while let Some((head, body)) = rest.split_first_chunk::<12>() {
-        let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-        let padded = |n: u32| (n as usize).next_multiple_of(4);
-        let (name_len, desc_len) = (padded(word(0)), padded(word(4)));
-        let found = body.get(..word(0) as usize).and_then(|n| n.strip_suffix(&[0]));
-        if word(8) == kind && found == Some(name) {
+    while let Some((name_len, tail)) = take_word(rest) {
+        let Some((desc_len, tail)) = take_word(tail) else { return false };
+        let Some((found, tail)) = take_word(tail) else { return false };
+        let own = tail.get(..name_len as usize).and_then(|n| n.strip_suffix(&[0]));
+        if found == kind && own == Some(name) {
             return true;
         }
-        rest = name_len.checked_add(desc_len).and_then(|n| body.get(n..)).unwrap_or(&[]);
+        let padded = |n: u32| (n as usize).next_multiple_of(4);
+        let next = padded(name_len).checked_add(padded(desc_len));
+        rest = next.and_then(|n| tail.get(n..)).unwrap_or(&[]);
     }
     false
+}
+
+fn take_word(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    bytes.split_first_chunk::<4>().map(|(word, rest)| (u32::from_le_bytes(*word), rest))
 }
 
 /// The last stack header counts, as in Linux; without one the stack is not executable.
