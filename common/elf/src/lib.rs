@@ -195,14 +195,15 @@ fn notes(table: &[ProgramHeader]) -> Vec<Range<u64>> {
     notes.filter_map(|p| Some(p.offset..p.offset.checked_add(p.filesz)?)).collect()
 }
 
-/// Does a note segment hold a note of this name (without its NUL) and type?
+/// Does a note segment hold a note of this name (without what ends it) and type?
 pub fn has_note(bytes: &[u8], name: &[u8], kind: u32) -> bool {
     let mut rest = bytes;
     while let Some((name_len, tail)) = take_word(rest) {
         let Some((desc_len, tail)) = take_word(tail) else { return false };
         let Some((found, tail)) = take_word(tail) else { return false };
-        let own = tail.get(..name_len as usize).and_then(|n| n.strip_suffix(&[0]));
-        if found == kind && own == Some(name) {
+        // Go counts its padding as part of the name.
+        let own = tail.get(..name_len as usize).and_then(|n| n.strip_prefix(name));
+        if found == kind && own.is_some_and(|rest| !rest.is_empty() && rest.iter().all(|b| *b == 0)) {
             return true;
         }
         let padded = |n: u32| (n as usize).next_multiple_of(4);

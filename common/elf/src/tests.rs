@@ -250,7 +250,7 @@ fn notes_are_found_by_name_and_type() {
         }
         b
     };
-    let both = [note(b"GNU\0", &[7; 5], 5), note(b"Go\0", b"id", 4)].concat();
+    let both = [note(b"GNU\0", &[7; 5], 5), note(b"Go\0\0", b"id", 4)].concat();
     assert!(crate::has_note(&both, b"Go", 4) && crate::has_note(&both, b"GNU", 5));
     assert!(!crate::has_note(&both, b"Go", 5) && !crate::has_note(&both, b"G", 4));
     assert!(!crate::has_note(&both[..both.len() - 8], b"Go", 4), "cut in its name");
