@@ -19,6 +19,7 @@ pub mod loader;
 pub mod mm;
 pub mod process;
 pub mod sched;
+pub mod shadow;
 pub mod signal;
 pub mod stats;
 pub mod strace;

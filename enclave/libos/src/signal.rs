@@ -517,6 +517,7 @@ fn handle(t: &Arc<Task>, sig: i32, info: Info, a: Action) -> Result<()> {
     write_fpstate(t, fp_at)?;
     let uc = ucontext(t, fp_at, mask, info);
     uaccess::write_val(frame, a.restorer)?;
+    crate::shadow::push(frame as u32, a.restorer as u32)?;
     uaccess::write_bytes(frame + 8, &uc)?;
     uaccess::write_bytes(frame + 8 + 304, &info.to_bytes(sig))?;
     t.process.flow.with_mut(|f| f.delivered(frame as u32, FRAME_SIZE as u32, regs.rip(), a.restorer as u32));

@@ -23,8 +23,6 @@ DEFAULT_MAX_TASKS = 1024
 DEFAULT_PID_MAX = 32768
 SMALLEST_MEMORY = 64 << 20
 CFI_LEVELS = ("default", "strict", "shadow-stack")
-# Accepted by name, but no enclave enforces them yet.
-CFI_LEVELS_TO_COME = ("shadow-stack",)
 
 
 @dataclass(frozen=True)
@@ -41,8 +39,6 @@ class EnclaveOptions:
         if self.memory_bytes < SMALLEST_MEMORY:
             smallest = format_size(SMALLEST_MEMORY)
             raise OptionError(f"{self.memory_bytes} bytes of memory are too few", f"give at least {smallest}")
-        if self.cfi in CFI_LEVELS_TO_COME:
-            raise OptionError(f"--cfi={self.cfi} is not built yet", "use --cfi=strict, or leave it out")
         # Whole pages: the enclave accounts in pages.
         whole = -(-self.memory_bytes // PAGE_SIZE) * PAGE_SIZE
         object.__setattr__(self, "memory_bytes", whole)

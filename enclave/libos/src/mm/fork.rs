@@ -41,6 +41,7 @@ impl Mm {
                 self.copy_pages(&child, &vma, run)?;
             }
         }
+        self.copy_shadow(&child)?;
         child.hide_parked()?;
         child.settle_tables();
         Ok(child)

@@ -102,6 +102,7 @@ impl Mm {
             return Ok(());
         }
         self.drop_translations(r.clone());
+        self.forget_shadow(&r);
         self.split(r.start);
         self.split(r.end);
         let gone: Vec<(u64, Vma)> = self.inner.with_mut(|i| {
@@ -280,6 +281,7 @@ impl Mm {
             if self.find(s).is_some_and(|(_, v)| v.private_code) {
                 self.drop_translations(s..e);
             }
+            self.forget_shadow(&(s..e));
             for run in self.runs(s..e, true) {
                 let pages = (run.end - run.start) / PAGE;
                 uncharge(pages);
