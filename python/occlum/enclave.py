@@ -82,6 +82,7 @@ class Enclave:
         memory: str | int = "2G",
         cpus: int = 2,
         max_tasks: int | None = None,
+        cfi: str | None = None,
         binds: Iterable[str] = (),
     ) -> Enclave:
         """Starts an enclave of this machine's programs.
@@ -90,17 +91,22 @@ class Enclave:
             memory: its memory, like "512M" or a number of bytes (measured).
             cpus: host threads that may run in it at once (measured).
             max_tasks: most processes and threads at once (measured).
+            cfi: control-flow integrity: "default", "strict" or "shadow-stack" (measured).
             binds: directories shared with its programs, as `occlum try -v` takes them: "PATH", "HOST:GUEST", and ":ro".
         """
         # What only a start needs.
         from occlum._host import launch, units
 
         memory_bytes = units.parse_size(memory) if isinstance(memory, str) else memory
-        options = {"memory_bytes": memory_bytes, "cpus": cpus}
+        options: dict[str, Any] = {"memory_bytes": memory_bytes, "cpus": cpus}
         if max_tasks is not None:
             options["max_tasks"] = max_tasks
+        if cfi is not None:
+            options["cfi"] = cfi
         if not 1 <= cpus <= 64:
             raise OptionError(f"{cpus} is no number of CPUs", "give 1 to 64")
+        if cfi not in (None, *launch.CFI_LEVELS):
+            raise OptionError(f"{cfi!r} is no level of control-flow integrity", f"give one of {launch.CFI_LEVELS}")
         # For its errors.
         launch.EnclaveOptions(**options)
         shared = [vars(launch.Bind.parse(bind)) for bind in binds]

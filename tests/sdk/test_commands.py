@@ -94,7 +94,7 @@ def test_signals_are_passed_on(number: signal.Signals) -> None:
 
 
 def test_a_terminal_is_the_programs_own() -> None:
-    argv = [OCCLUM, "exec", "-n", NAME, "-it", "bash", "--norc"]
+    argv = [str(OCCLUM), "exec", "-n", NAME, "-it", "bash", "--norc"]
     with Terminal(argv, os.environ | {"PS1": "inside> "}) as terminal:
         terminal.expect("inside> ")
         terminal.send("tty; stty size\r")

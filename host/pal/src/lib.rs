@@ -13,7 +13,7 @@ mod image;
 mod ocall;
 mod sim;
 
-use occlum_enclave_abi::{ConfigPage, LaunchParams};
+use occlum_enclave_abi::{CfiLevel, ConfigPage, LaunchParams};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ pub struct LaunchOptions {
     pub max_tasks: u32,
     /// Largest pid.
     pub pid_max: u32,
+    /// Control-flow integrity.
+    pub cfi: CfiLevel,
 }
 impl LaunchOptions {
     fn config(&self) -> ConfigPage {
@@ -36,6 +38,7 @@ impl LaunchOptions {
             vcpus: self.vcpus,
             max_tasks: self.max_tasks,
             pid_max: self.pid_max,
+            cfi: self.cfi,
         }
     }
 }

@@ -257,7 +257,7 @@ class Job:
 
 def start_owner(
     name: str,
-    options: Mapping[str, int],
+    options: Mapping[str, int | str],
     binds: Sequence[Mapping[str, Any]] = (),
     leased: bool = False,
 ) -> int | None:

@@ -25,6 +25,7 @@ def command(
     cpus: int,
     max_tasks: int,
     pid_max: int,
+    cfi: str,
     binds: Sequence[launch.Bind],
     quiet: bool,
 ) -> None:
@@ -33,7 +34,7 @@ def command(
     It returns when the enclave takes programs: `occlum exec PROGRAM`. They share one writable layer above a read-only
     view of this machine's files, each as it was when first looked at.
     """
-    options = launch.EnclaveOptions(memory, cpus, max_tasks, pid_max)
+    options = launch.EnclaveOptions(memory, cpus, max_tasks, pid_max, cfi)
     if not quiet:
         fail(BANNER)
     start_owner(name, vars(options), [vars(bind) for bind in binds])

@@ -78,6 +78,7 @@ fn first_of_session(
         pgid: BklCell::new(pid),
         sid: BklCell::new(pid),
         actions: BklCell::new(SigActions::default()),
+        flow: BklCell::default(),
         pending: BklCell::new(Pending::default()),
         child_event: Arc::new(WaitQueue::new()),
         exit_status: BklCell::new(None),
@@ -171,9 +172,13 @@ pub fn do_clone(r: &CloneRequest) -> Result<i32> {
     }
     let gate = Arc::new(VforkGate::default());
     child.vfork_done.replace(Some(gate.clone()));
+    let words = crate::shadow::Saved::take(&me);
     sched::make_runnable(&child);
     drop(child);
     gate.queue.wait_uninterruptible(|| (gate.open.get() || me.process.exiting.get().is_some()).then_some(()));
+    if r.flags & cl::CLONE_VM != 0 && r.stack == 0 {
+        words.put_back(&me);
+    }
     Ok(tid)
 }
 
@@ -211,6 +216,7 @@ pub(super) fn clone_process(me: &Arc<Task>, r: &CloneRequest) -> Result<Arc<Task
         pgid: BklCell::new(p.pgid.get()),
         sid: BklCell::new(p.sid.get()),
         actions: BklCell::new(p.actions.with(Clone::clone)),
+        flow: BklCell::new(p.flow.with(Clone::clone)),
         pending: BklCell::new(Pending::default()),
         child_event: Arc::new(WaitQueue::new()),
         exit_status: BklCell::new(None),
