@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 import concurrent.futures
+import contextlib
 import importlib.util
 import os
 import pickle
@@ -39,6 +40,8 @@ __all__ = ["EnclaveExecutor", "RemoteTraceback", "WorkerDied"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
+# How long a worker whose pipes are closed may take to end.
+_LAST_SECONDS = 1.0
 _HEAD = struct.Struct("<Q")
 _executors: weakref.WeakSet[EnclaveExecutor] = weakref.WeakSet()
 
@@ -73,17 +76,13 @@ class _Worker:
     unsent: memoryview = field(default_factory=lambda: memoryview(b""))
     greeted: bool = False
 
-    @property
-    def out(self) -> int:
-        """Where its answers come from."""
-        assert self.process.stdout is not None
-        return self.process.stdout.fileno()
+    ended: bool = False
 
-    @property
-    def tasks(self) -> int:
-        """Where its tasks go."""
+    def __post_init__(self) -> None:
         assert self.process.stdin is not None
-        return self.process.stdin.fileno()
+        assert self.process.stdout is not None
+        # Where its tasks go, and where its answers come from.
+        self.tasks, self.out = self.process.stdin.fileno(), self.process.stdout.fileno()
 
     def next_answer(self) -> bytes | None:
         """A whole frame, if one is there."""
@@ -257,7 +256,7 @@ class EnclaveExecutor(concurrent.futures.Executor):
         worker.unsent = memoryview(left)
 
     def _ready(self, worker: _Worker, mask: int) -> None:
-        if worker.out not in self._workers:
+        if worker.ended:
             return
         if mask & selectors.EVENT_WRITE:
             try:
@@ -273,7 +272,7 @@ class EnclaveExecutor(concurrent.futures.Executor):
             worker.answers += data
             while (answer := worker.next_answer()) is not None:
                 self._answer(worker, answer)
-            if not data:
+            if not data and not worker.ended:
                 self._died(worker)
 
     def _answer(self, worker: _Worker, data: bytes) -> None:
@@ -336,6 +335,7 @@ class EnclaveExecutor(concurrent.futures.Executor):
 
     def _end(self, worker: _Worker) -> None:
         """Closes its pipes, which ends it, and waits for that."""
+        worker.ended = True
         del self._workers[worker.out]
         self._selector.unregister(worker.out)
         if worker.unsent:
@@ -344,10 +344,12 @@ class EnclaveExecutor(concurrent.futures.Executor):
         assert worker.process.stdout is not None
         worker.process.stdin.close()
         worker.process.stdout.close()
-        try:
-            worker.process.wait(timeout=5)
-        except Exception:
-            worker.process.kill()
+        with contextlib.suppress(EnclaveError):
+            try:
+                worker.process.wait(timeout=_LAST_SECONDS)
+            except subprocess.TimeoutExpired:
+                worker.process.kill()
+                worker.process.wait()
 
 
 def _at_exit() -> None:

@@ -1,6 +1,6 @@
 """`Enclave.fs`: the files that the programs of an enclave see.
 
-What is done here is done by programs inside (sh, cat, find, tar), with their rights and their view: this machine's
+What is done here is done by programs inside (cat, dd, find, tar), with their rights and their view: this machine's
 files as they were when first looked at, under what programs changed since. Data goes through pipes that those programs
 hold.
 """
@@ -99,7 +99,7 @@ class FileSystem:
     def write_bytes(self, path: str | os.PathLike[str], data: bytes) -> None:
         """Makes or replaces a file."""
         name = self._path(path)
-        self._run(["sh", "-c", 'cat > "$1"', "sh", name], name, data)
+        self._run(["dd", f"of={name}", "bs=1M", "status=none"], name, data)
 
     def write_text(self, path: str | os.PathLike[str], text: str, encoding: str = "utf-8") -> None:
         """Makes or replaces a text file."""

@@ -225,6 +225,7 @@ class Popen(_Base):
             status = self._job.wait(timeout)
         except EnclaveLost:
             self.returncode = -signal.SIGKILL
+            self._job.close()
             raise
         if status is not None:
             self.returncode = os.waitstatus_to_exitcode(status)

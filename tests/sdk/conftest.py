@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import occlum
+from framework.waiting import wait_until
 
 
 def owners(directory: Path) -> list[int]:
@@ -25,17 +25,6 @@ def owners(directory: Path) -> list[int]:
             except OSError:
                 continue
     return found
-
-
-def wait_until(condition: object, timeout: float = 10.0) -> bool:
-    """Does it become true in time?"""
-    assert callable(condition)
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 @pytest.fixture(scope="package", autouse=True)
