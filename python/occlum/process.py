@@ -39,15 +39,17 @@ _SIGINT_WAIT_S = 0.05
 
 def _own_status() -> tuple[int, int]:
     """umask and ignored signals of this process: what a child would inherit. (Asking for the umask would change it.)"""
-    umask, ignored = 0o022, 0
-    with open("/proc/self/status", "rb") as lines:
-        for line in lines:
-            if line.startswith(b"Umask:"):
-                umask = int(line.split()[1], 8)
-            elif line.startswith(b"SigIgn:"):
-                ignored = int(line.split()[1], 16)
-                break
-    return umask, ignored
+    descriptor = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        text = os.read(descriptor, 1 << 14)
+    finally:
+        os.close(descriptor)
+
+    def number(name: bytes, base: int) -> int:
+        _, _, rest = text.partition(name)
+        return int(rest.split(None, 1)[0], base)
+
+    return number(b"Umask:", 8), number(b"SigIgn:", 16)
 
 
 def _is_open(descriptor: int) -> bool:

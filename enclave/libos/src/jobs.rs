@@ -110,7 +110,8 @@ fn start(order: JobStart) {
     match created {
         Ok(task) => {
             JOBS.with_mut(|j| j.insert(task.process.pid, Job { number, start: Some(order) }));
-            crate::sched::make_runnable(&task);
+            // An idle vCPU or one at a tick: both look into the queue next.
+            crate::sched::make_runnable_here(&task);
         }
         Err(e) => {
             drop(crate::fs::HandedOver::new(&order));

@@ -64,6 +64,13 @@ pub fn make_runnable(task: &Arc<Task>) {
     }
 }
 
+/// The same for a vCPU that will look into the queue itself soon: nobody is woken for it.
+pub fn make_runnable_here(task: &Arc<Task>) {
+    task.state.set(TaskState::Runnable);
+    let now = monotonic_ns();
+    SCHED.with_mut(|s| s.queue.push_back((task.clone(), now)));
+}
+
 /// Wakes one idle vCPU other than this one, if there is any.
 fn wake_idle() {
     let me = occlum_rt::vcpu::current();

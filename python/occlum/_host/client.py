@@ -11,7 +11,6 @@ import json
 import os
 import select
 import socket
-import subprocess
 import sys
 import time
 import weakref
@@ -265,6 +264,9 @@ def start_owner(
 
     A leased one ends when the returned descriptor is closed, by whatever way this process ends.
     """
+    # What a mere client does not need.
+    import subprocess
+
     ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
     lease_read, lease_write = os.pipe2(os.O_CLOEXEC) if leased else (None, None)
     settings = {

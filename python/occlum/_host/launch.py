@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from occlum._host.image import read_image
@@ -75,13 +74,13 @@ class Bind:
         mode = parts.pop() if read_only else "rw"
         if len(parts) not in (1, 2) or not all(parts):
             raise OptionError(f"{text!r} is not a bind mount", "write PATH or HOST:GUEST, then :ro if read-only")
-        host = Path(parts[0]).absolute()
-        guest = parts[1] if len(parts) == 2 else str(host)
-        if not host.exists():
+        host = os.path.join(os.getcwd(), parts[0]).rstrip("/") or "/"
+        guest = parts[1] if len(parts) == 2 else host
+        if not os.path.exists(host):
             raise OptionError(f"{host} does not exist on this machine", "create it, or name another path")
         if not guest.startswith("/"):
             raise OptionError(f"{guest!r} is not an absolute path", "write the whole path inside the enclave")
-        return cls(str(host), guest, mode == "ro")
+        return cls(host, guest, mode == "ro")
 
     def to_native(self) -> tuple[bytes, bytes, bytes]:
         """The extension's form."""

@@ -11,7 +11,6 @@ import fcntl
 import json
 import os
 import re
-import shutil
 import socket
 import stat
 import struct
@@ -106,6 +105,9 @@ class Entry:
 
     def remove(self) -> None:
         """Removes the directory."""
+        # Imports much, and is rarely needed.
+        import shutil
+
         shutil.rmtree(self.path, ignore_errors=True)
 
     def connect(self) -> socket.socket:

@@ -233,15 +233,15 @@ class Owner:
 
     def _read(self, client: Client) -> None:
         try:
-            data, descriptors, flags, _ = socket.recv_fds(client.socket, 1 << 18, MAX_DESCRIPTORS)
+            data, descriptors, flags, _ = socket.recv_fds(
+                client.socket, 1 << 18, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+            )
         except BlockingIOError:
             return
         except OSError:
             self._drop(client)
             return
         client.descriptors += descriptors
-        for descriptor in descriptors:
-            os.set_inheritable(descriptor, False)
         if not data:
             self._drop(client)
             return

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import sys
 from collections.abc import Sequence
 
 import click
@@ -82,8 +81,8 @@ def environment_of(settings: Sequence[str]) -> dict[str, str]:
     return env
 
 
-def main() -> None:
-    """Entry point of the console script."""
+def main() -> int:
+    """Runs the command; its exit status."""
     try:
         status = occlum.main(prog_name="occlum", standalone_mode=False)
     except click.ClickException as error:
@@ -103,4 +102,4 @@ def main() -> None:
         # The reader of our output is gone; keep the interpreter's own flush at exit from failing too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         status = EXIT_OCCLUM_FAILED
-    sys.exit(status if isinstance(status, int) else 0)
+    return status if isinstance(status, int) else 0

@@ -9,7 +9,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import click
 
@@ -82,6 +81,9 @@ def _report_changes(changed: Sequence[bytes], diff: bool, quiet: bool) -> None:
 
 def _keep_directory(path: str) -> str:
     """The absolute path of an empty directory for the changed files, made if it is not there."""
+    # Takes a while to import.
+    from pathlib import Path
+
     directory = Path(path).absolute()
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -177,7 +179,7 @@ def command(
     job = launch.Launch(
         argv=[program, *arguments],
         env=environment_of(settings),
-        cwd=os.path.normpath(Path.cwd() / (cwd or ".")),
+        cwd=os.path.normpath(os.path.join(os.getcwd(), cwd or ".")),
         binds=binds,
         strace=strace is not None,
         stats=stats,

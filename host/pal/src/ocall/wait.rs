@@ -8,7 +8,7 @@ use super::errno;
 use occlum_enclave_abi::HostEvents;
 use std::cell::Cell;
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Event descriptors of an enclave.
 pub struct Waiter {
@@ -16,8 +16,8 @@ pub struct Waiter {
     signal_event: i32,
     epoll: i32,
     signals: AtomicU64,
-    /// vCPUs that will look for signals and orders before they go back to work.
-    sleeping: AtomicU32,
+    /// Bit n: vCPU n will look for signals and orders before it goes back to work.
+    sleeping: AtomicU64,
 }
 
 /// An event descriptor that somebody else owns.
@@ -54,7 +54,7 @@ impl Waiter {
             signal_event: eventfd()?,
             epoll,
             signals: AtomicU64::new(0),
-            sleeping: AtomicU32::new(0),
+            sleeping: AtomicU64::new(0),
         })
     }
 
@@ -73,10 +73,15 @@ impl Waiter {
         }
     }
 
-    /// Makes a vCPU look for orders; false if none sleeps: then it takes a kick.
+    /// Makes one sleeping vCPU look for orders; false if none sleeps: then it takes a kick.
     pub(super) fn notify(&self) -> bool {
-        ring(self.signal_event);
-        self.sleeping.load(Ordering::SeqCst) != 0
+        match self.sleeping.load(Ordering::SeqCst) {
+            0 => false,
+            sleeping => {
+                self.wake(sleeping.trailing_zeros());
+                true
+            }
+        }
     }
 
     pub(super) fn wait(
@@ -106,13 +111,13 @@ impl Waiter {
         let timeout = remaining(deadline);
         let none = std::ptr::null();
         let timeout_ptr = timeout.as_ref().map_or(none, |t| t as *const libc::timespec);
-        // Counted before the look at `ended`, and not counted any more before the look at the orders below.
-        self.sleeping.fetch_add(1, Ordering::SeqCst);
-        if !ended() {
+        // Marked before the look at `ended` and for orders, and not marked any more before the look at the orders below.
+        self.sleeping.fetch_or(1 << (vcpu & 63), Ordering::SeqCst);
+        if !ended() && !has_orders() {
             // SAFETY: 1. `fds` holds 3 pollfds; 2. the timeout is null or points to `timeout`; 3. no signal mask.
             unsafe { libc::ppoll(fds.as_mut_ptr(), 3, timeout_ptr, std::ptr::null()) };
         }
-        self.sleeping.fetch_sub(1, Ordering::SeqCst);
+        self.sleeping.fetch_and(!(1 << (vcpu & 63)), Ordering::SeqCst);
         if fds[0].revents != 0 {
             drain(own);
         }
