@@ -4,7 +4,7 @@
 //! links name entries it has proven; a table page is filled with the miss stubs before any guest thread can see it (R19).
 use crate::asm::label;
 use crate::bkl::BklCell;
-use crate::proven::{Buffers, Published};
+use crate::proven::{self, Buffers, Published};
 use crate::slot::Slot;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -83,23 +83,34 @@ pub enum Refused {
     NoMemory,
 }
 
-/// Behind all that was published: what is proven there must not change, and its bits stay set.
-static PUBLISHED: AtomicU32 = AtomicU32::new(0);
-
 /// Claims the place of a unit.
 ///
 /// # Panics
-/// If it is not aligned, or something was published there.
+/// If it is not aligned, or a unit lies there.
 fn claim(addr: u32, bytes: &[u8]) {
-    let free = addr % 16 == 0 && addr >= PUBLISHED.load(Ordering::Relaxed);
+    let free = addr as usize % proven::LINE == 0 && !proven::is_taken(addr, bytes.len());
     assert!(free, "code would be published over other code");
-    PUBLISHED.store(addr + bytes.len() as u32, Ordering::Relaxed);
+    proven::take(addr, bytes.len());
+}
+
+/// Takes the unit of `len` bytes at `addr` away: nothing is proven of the place any more, and it may be used again. BKL
+/// held.
+///
+/// The caller has seen to it (R21) that no lookup table, no link of another unit and no task's resume address leads there,
+/// and that no vCPU has run guest code there since. `publish` and `Task::set_entry` refuse what is not proven, so a caller
+/// that forgot one gets a panic there and no stale code; for tables and links it has to be right.
+pub fn retire(addr: u32, len: usize) {
+    proven::clear(addr, len);
+    // int3: what leads here all the same stops.
+    let p = cache(addr, len);
+    // SAFETY: the range is cache memory given out by `alloc`, where no Rust object lies.
+    unsafe { core::ptr::write_bytes(p, 0xcc, len) };
 }
 
 /// Puts a unit into the cache if the verifier accepts it. BKL held; nothing jumps there yet.
 ///
 /// # Panics
-/// If `addr` is not 16-aligned, or not behind all that was published before.
+/// If `addr` is not 16-aligned, or a unit that was not retired lies there.
 pub fn publish(addr: u32, bytes: &[u8]) -> Result<(), Refused> {
     let mut buffers = Buffers::new(bytes.len()).ok_or(Refused::NoMemory)?;
     let unit = Unit { base: addr, code: bytes };
@@ -148,6 +159,13 @@ pub fn read(addr: u32, buf: &mut [u8]) {
     let p = cache(addr, buf.len());
     // SAFETY: the range is cache memory given out by `alloc`.
     unsafe { core::ptr::copy_nonoverlapping(p, buf.as_mut_ptr(), buf.len()) };
+}
+
+/// Where the proven branch with its displacement at `site` leads now.
+pub fn link_target(site: u32) -> u32 {
+    let mut rel = [0; 4];
+    read(site, &mut rel);
+    site.wrapping_add(4).wrapping_add(u32::from_le_bytes(rel))
 }
 
 /// Points the 4-byte displacement at `site` to `target`, as one store (R21). False, and nothing done: it is not the

@@ -2,7 +2,8 @@
 //!
 //! Neighbours: `rt::slot` (page rights and copies), `code` (translations of executable vmas), `fs` (file content).
 //! Parts: `vma` (the set), `resident` (the bitmap), `fault` (bringing pages in), `map` (mmap and kin), `shared`
-//! (shared objects), `filemap` (files and their mappings agree), `parked` (pages kept for the next process), `tables` (lookup-table entries), `fork` (the copy),
+//! (shared objects), `filemap` (files and their mappings agree), `parked` (pages kept for the next process), `tables` (lookup-table entries), `guard`
+//! (pages with translated code are not written unseen), `fork` (the copy),
 //! `budget` (pages and slots of the enclave).
 //! Invariants: vmas do not overlap and lie in [MAP_MIN, MAP_MAX); a page that is not resident has no rights at the host
 //! and reads zero when it gets them; every resident private page is charged to the enclave's budget once.
@@ -10,6 +11,7 @@ mod budget;
 mod fault;
 mod filemap;
 mod fork;
+mod guard;
 mod map;
 mod parked;
 mod resident;
@@ -82,8 +84,6 @@ pub struct Mm {
     parked: BklCell<Vec<Parked>>,
     /// Regions whose entries the tables hold now.
     filled: BklCell<Vec<Retained>>,
-    /// Translations were dropped (`take_dropped`).
-    dropped: BklCell<bool>,
 }
 
 fn page_floor(x: u64) -> u64 {
@@ -127,7 +127,6 @@ impl Mm {
             retained: BklCell::new(if same { free.retained } else { Vec::new() }),
             parked: BklCell::new(free.parked),
             filled: BklCell::new(Vec::new()),
-            dropped: BklCell::new(false),
         }))
     }
     /// The program its tables are kept for.

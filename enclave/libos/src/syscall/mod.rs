@@ -48,11 +48,13 @@ enum Left {
 
 /// Runs the task's program until it leaves, and does what it left for.
 fn go_inside(me: &Arc<Task>) -> Left {
-    if me.resolve.get() && !resolve(me) {
+    if !find_way_in(me) {
         return Left::Otherwise;
     }
     crate::sched::leaving_kernel();
-    match enter_guest() {
+    let why = enter_guest();
+    me.rip_known.set(false);
+    match why {
         Exit::Syscall => return syscall(me),
         Exit::Link(index) => follow(me, code::link(&current_mm(), index)),
         Exit::MissRet(target) => follow_miss(me, Kind::Ret, target),
@@ -68,10 +70,27 @@ fn has_work(t: &Arc<Task>) -> bool {
     signal::has_deliverable(t) || t.saved_mask.get().is_some()
 }
 
+/// Sees to it that the resume address is one where the task may go on. False: there is none, a signal is pending.
+fn find_way_in(t: &Arc<Task>) -> bool {
+    loop {
+        code::settle(t);
+        if t.resolve.get() && !resolve(t) {
+            return false;
+        }
+        // To translate may drop other code.
+        if t.code_epoch.get() == code::epoch() {
+            code::end_step(t);
+            return true;
+        }
+    }
+}
+
 /// Finds the translated address of rip. False: it can't be executed, a signal is pending.
 fn resolve(t: &Arc<Task>) -> bool {
     let pc = t.rt.rip();
-    match code::direct(&current_mm(), pc) {
+    let mm = current_mm();
+    let at = if t.must_step.replace(false) { code::step(t, &mm) } else { code::direct(&mm, pc) };
+    match at {
         Ok(at) => {
             t.rt.set_entry(at);
             t.resolve.set(false);
@@ -160,7 +179,7 @@ pub fn kill_for_memory(t: &Arc<Task>) {
 }
 
 /// Brings an interrupted task to its original state; a state that can't be mapped kills the process.
-fn to_original(t: &Arc<Task>, translated: u64) -> bool {
+pub fn to_original(t: &Arc<Task>, translated: u64) -> bool {
     t.resolve.set(true);
     if code::undo(t, translated).is_ok() {
         return true;
@@ -219,7 +238,13 @@ fn page_fault(t: &Arc<Task>, e: &Exception) {
     let access = if e.error_code & 2 != 0 { Access::Write } else { Access::Read };
     match mm.handle_fault(off, access) {
         // The access is tried again: resume is the interrupted address.
-        Ok(()) => go_on_inside(t, e.rip),
+        Ok(()) => {
+            go_on_inside(t, e.rip);
+            // If the write was to the code that makes it, that code is gone. Translated as usual it would be
+            // write-protected again.
+            code::settle(t);
+            t.must_step.set(t.resolve.get());
+        }
         Err(FaultError::HeapFull) if !out_of_memory(t) => go_on_inside(t, e.rip),
         Err(f) => {
             if to_original(t, e.rip) {
