@@ -9,7 +9,7 @@
 mod cache;
 mod stale;
 
-pub use cache::{epoch, usage};
+pub use cache::{epoch, report};
 pub use stale::{Step, end_step, settle, undo};
 
 use crate::errno::Errno;
@@ -449,11 +449,12 @@ impl Region {
             }
             self.pages.with_mut(|p| {
                 for page in pages_of(&source) {
-                    if let Some(list) = p.get_mut(&page) {
-                        list.retain(|b| *b != base);
+                    let Some(list) = p.get_mut(&page) else { continue };
+                    list.retain(|b| *b != base);
+                    if list.is_empty() {
+                        p.remove(&page);
                     }
                 }
-                p.retain(|_, list| !list.is_empty());
             });
         }
     }

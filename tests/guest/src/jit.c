@@ -328,13 +328,13 @@ static void cross_thread(byte *x, byte *w, int n) {
 CASE(threads_rwx) {
     byte *p = map_anonymous(PAGE, RWX, MAP_PRIVATE);
     memset(p, 0x90, 3);
-    cross_thread(p, p, 200);
+    cross_thread(p, p, 100);
 }
 CASE(threads_dual) {
     int fd = memory_file(PAGE);
     byte *w = map_file(fd, PAGE, RW), *x = map_file(fd, PAGE, RX);
     memset(w, 0x90, 3);
-    cross_thread(x, w, 200);
+    cross_thread(x, w, 100);
 }
 
 /* A thread that never leaves its loop: when the loop's page is changed, replaced or unmapped, it must notice. */
@@ -443,4 +443,44 @@ CASE(fork_inside) {
     int status;
     CHECK(waitpid(child, &status, 0) == child && WEXITSTATUS(status) == 2);
     CHECK(call(p + 64) == 1);
+}
+
+/* Not cases: `program churn N` replaces N functions by others, `program hoard N` keeps N pages of functions. Both make
+ * more translations than a process may keep; the test looks at the figures. */
+static void churn(int rounds) {
+    byte *p = map_anonymous(64 * PAGE, RWX, MAP_PRIVATE), *helper = p + 63 * PAGE;
+    put(helper, 7);
+    for (int i = 0; i < rounds; i++) {
+        byte *at = p + PAGE * (i % 60), *end = at;
+        for (int k = 0; k < 8; k++)
+            end = put_branch(end, 0xe8, helper);
+        put(end, i);
+        if (call(at) != i)
+            exit(1);
+    }
+}
+static void hoard(int pages) {
+    byte *p = map_anonymous((size_t)pages * PAGE, RWX, MAP_PRIVATE);
+    for (int i = 0; i < 4 * pages; i++) {
+        byte *at = p + PAGE / 4 * (size_t)i, *end = at;
+        while (end < at + PAGE / 4 - 16) {
+            memcpy(end, "\x48\x8b\x0c\x24", 4); /* mov (%rsp),%rcx */
+            end += 4;
+        }
+        put(end, i);
+        if (call(at) != i || call(p) != 0 || call(p + PAGE / 4 * (size_t)(i / 2)) != i / 2)
+            exit(1);
+    }
+}
+__attribute__((constructor)) static void run_if_asked(int argc, char **argv) {
+    if (argc != 3)
+        return;
+    if (!strcmp(argv[1], "churn"))
+        churn(atoi(argv[2]));
+    else if (!strcmp(argv[1], "hoard"))
+        hoard(atoi(argv[2]));
+    else
+        return;
+    puts("done");
+    exit(0);
 }

@@ -75,6 +75,13 @@ struct Bump {
     end: u32,
 }
 
+/// A slot's private code: where it goes on, and how many pieces it has.
+#[derive(Default)]
+struct Private {
+    bump: Bump,
+    pieces: usize,
+}
+
 /// A piece with private code: the slot, and the fragments that are not reclaimed.
 struct Piece {
     slot: u32,
@@ -94,7 +101,7 @@ struct Cache {
     numbers: Vec<u32>,
     free_numbers: Vec<u32>,
     shared: Bump,
-    private: BTreeMap<u32, Bump>,
+    private: BTreeMap<u32, Private>,
     pieces: BTreeMap<u32, Piece>,
     free_pieces: Vec<u32>,
     limbo: VecDeque<Dropped>,
@@ -178,7 +185,7 @@ fn private_room(slot: u32, whole: bool) -> Option<Bump> {
     if CACHE.with(|c| c.limbo_bytes > LIMBO_BYTES) {
         reclaim();
     }
-    let now = CACHE.with(|c| c.private.get(&slot).copied()).unwrap_or_default();
+    let now = CACHE.with_mut(|c| c.private.entry(slot).or_default().bump);
     let need = if whole { FRAGMENT_BYTES_MAX } else { 64 };
     if (now.end - now.next) as usize >= need {
         return Some(now);
@@ -186,25 +193,28 @@ fn private_room(slot: u32, whole: bool) -> Option<Bump> {
     let base = private_piece(slot)?;
     let bump = Bump { next: base, end: base + PRIVATE_PIECE as u32 };
     CACHE.with_mut(|c| {
-        let last = c.private.insert(slot, bump);
         c.pieces.insert(base, Piece { slot, fragments: 0 });
+        let p = c.private.entry(slot).or_default();
+        p.pieces += 1;
+        p.bump = bump;
         // All that was in the piece before may be reclaimed already.
-        if let Some(last) = last.filter(|b| b.end != 0) {
-            c.release_if_empty(last.end - PRIVATE_PIECE as u32);
+        if now.end != 0 {
+            c.release_if_empty(now.end - PRIVATE_PIECE as u32);
         }
     });
     Some(bump)
 }
 
-/// Pieces of the slot, or of all.
-fn pieces(slot: Option<u32>) -> usize {
-    CACHE.with(|c| c.pieces.values().filter(|p| slot.is_none_or(|s| s == p.slot)).count())
+/// Pieces of the slot.
+fn pieces(slot: u32) -> usize {
+    CACHE.with(|c| c.private.get(&slot).map_or(0, |p| p.pieces))
 }
 
 fn private_piece(slot: u32) -> Option<u32> {
-    if pieces(Some(slot)) >= PIECES_HARD || pieces(None) >= PIECES_ALL {
+    let full = || pieces(slot) >= PIECES_HARD || CACHE.with(|c| c.pieces.len()) >= PIECES_ALL;
+    if full() {
         reclaim();
-        if pieces(Some(slot)) >= PIECES_HARD || pieces(None) >= PIECES_ALL {
+        if full() {
             return None;
         }
     }
@@ -213,7 +223,7 @@ fn private_piece(slot: u32) -> Option<u32> {
 
 /// Has the slot so much private code that it is better dropped?
 pub(super) fn is_over_quota(slot: u32) -> bool {
-    pieces(Some(slot)) >= PIECES_SOFT
+    pieces(slot) >= PIECES_SOFT
 }
 
 /// Notes a fragment that was published in `room`.
@@ -228,9 +238,9 @@ pub(super) fn place(room: Room, frag: tr::Fragment, origin: Origin) {
         match origin.slot {
             None => c.shared.next = next,
             Some(slot) => {
-                let Some(bump) = c.private.get_mut(&slot) else { return };
-                bump.next = next;
-                let piece = bump.end - PRIVATE_PIECE as u32;
+                let Some(p) = c.private.get_mut(&slot) else { return };
+                p.bump.next = next;
+                let piece = p.bump.end - PRIVATE_PIECE as u32;
                 if let Some(p) = c.pieces.get_mut(&piece) {
                     p.fragments += 1;
                 }
@@ -270,15 +280,15 @@ impl Cache {
     }
 
     fn release_if_empty(&mut self, piece: u32) {
-        let Some(p) = self.pieces.get(&piece).filter(|p| p.fragments == 0) else { return };
-        let current = self.private.get_mut(&p.slot).filter(|b| b.end == piece + PRIVATE_PIECE as u32);
-        match current {
-            Some(bump) => bump.next = piece,
-            None => {
-                self.pieces.remove(&piece);
-                self.free_pieces.push(piece);
-            }
+        let Some(slot) = self.pieces.get(&piece).filter(|p| p.fragments == 0).map(|p| p.slot) else { return };
+        let Some(p) = self.private.get_mut(&slot) else { return };
+        if p.bump.end == piece + PRIVATE_PIECE as u32 {
+            p.bump.next = piece;
+            return;
         }
+        p.pieces -= 1;
+        self.pieces.remove(&piece);
+        self.free_pieces.push(piece);
     }
 }
 
@@ -438,7 +448,7 @@ pub(super) fn undo(pc: u32) -> Option<tr::Undo> {
     })
 }
 
-/// Bytes of dropped fragments that are not reclaimed, and pieces of private code.
-pub fn usage() -> (usize, usize) {
-    (CACHE.with(|c| c.limbo_bytes), pieces(None))
+/// Most bytes of the cache that were ever in use.
+pub fn report() {
+    crate::stats::add("code_cache_bytes", rtcode::used());
 }
