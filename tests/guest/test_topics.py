@@ -14,8 +14,10 @@ from framework import cc, native, same
 
 SOURCES = Path(__file__).parent / "src"
 TOPICS = (
-    "process exec pipes signals faults threads memory jumps times polling files insns many hostile"  # one source each
-).split()
+    (
+        "process exec pipes signals faults frames threads memory jit jumps times polling files insns many hostile"  # one each
+    ).split()
+)
 CASES = [
     (topic, case)
     for topic in TOPICS

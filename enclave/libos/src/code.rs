@@ -100,7 +100,8 @@ struct Regions {
     shared_ids: BTreeSet<u64>,
     shared: BTreeMap<RegionKey, Arc<Region>>,
 }
-static REGIONS: BklCell<Regions> = BklCell::new(Regions { last: 0, shared_ids: BTreeSet::new(), shared: BTreeMap::new() });
+static REGIONS: BklCell<Regions> =
+    BklCell::new(Regions { last: 0, shared_ids: BTreeSet::new(), shared: BTreeMap::new() });
 
 /// Why an address can't be executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -279,8 +280,11 @@ fn publish(
     if crate::mm::admit_last().is_err() {
         return Err(CodeError::Fault(FaultError::HeapFull));
     }
-    let cfg =
-        tr::Config { stubs: rtcode::stubs(), max_instructions, prefetch_returns: return_sites > PREFETCH_FROM };
+    let cfg = tr::Config {
+        stubs: rtcode::stubs(),
+        max_instructions,
+        prefetch_returns: return_sites > PREFETCH_FROM,
+    };
     let (mut room, mut frag);
     let mut whole = false;
     loop {
@@ -441,7 +445,8 @@ impl Region {
     pub fn drop_pages(&self, r: Range<u64>) {
         let Some(slot) = self.slot else { return };
         let hit = (r.start / PAGE) as u32..r.end.div_ceil(PAGE) as u32;
-        let bases: Vec<u32> = self.pages.with(|p| p.range(hit).flat_map(|(_, b)| b.iter().copied()).collect());
+        let bases: Vec<u32> =
+            self.pages.with(|p| p.range(hit).flat_map(|(_, b)| b.iter().copied()).collect());
         for (base, source, entries) in cache::drop_fragments(slot, bases) {
             self.entries.with_mut(|e| entries.iter().for_each(|(off, at)| e.remove(*off, *at)));
             for (off, _) in entries {

@@ -63,14 +63,19 @@ pub fn used() -> u64 {
     u64::from(NEXT.load(Ordering::Relaxed)) - elrange::CODE_BASE
 }
 
+/// Was all of [addr, addr + len) given out by `alloc`?
+fn is_given_out(addr: u32, len: usize) -> bool {
+    let end = u64::from(addr) + len as u64;
+    let given = elrange::CODE_BASE..=u64::from(NEXT.load(Ordering::Relaxed));
+    given.contains(&u64::from(addr)) && given.contains(&end)
+}
+
 /// The pointer to [addr, addr + len) of the cache.
 ///
 /// # Panics
 /// If that was not given out by `alloc`.
 fn cache(addr: u32, len: usize) -> *mut u8 {
-    let end = u64::from(addr) + len as u64;
-    let given = elrange::CODE_BASE..=u64::from(NEXT.load(Ordering::Relaxed));
-    assert!(given.contains(&u64::from(addr)) && given.contains(&end), "not in the code cache");
+    assert!(is_given_out(addr, len), "not in the code cache");
     with_exposed_provenance_mut(addr as usize)
 }
 
@@ -327,6 +332,15 @@ fn committed(slot: Slot) -> Vec<u64> {
         });
         chunks.collect()
     })
+}
+
+/// Is the instruction at a translated address the lookup in a table (R19)?
+pub fn is_lookup(rip: u64) -> bool {
+    const LOOKUP: [u8; 5] = [0x65, 0x46, 0x8b, 0x1c, 0xdd];
+    let mut bytes = [0; LOOKUP.len()];
+    let Some(at) = u32::try_from(rip).ok().filter(|at| is_given_out(*at, bytes.len())) else { return false };
+    read(at, &mut bytes);
+    bytes == LOOKUP
 }
 
 /// Which entry of the slot's table an address belongs to.

@@ -356,7 +356,7 @@ pub(super) fn drop_fragments(slot: Slot, bases: Vec<u32>) -> Vec<Remains> {
             let Some(p) = c.fragments.get_mut(&base).filter(|p| !p.dropped) else { continue };
             let range = base..base + p.len;
             gone.push((base, p.origin.source.clone(), core::mem::take(&mut p.entries)));
-            c.to_limbo(base);
+            c.put_away(base);
             let Some(p) = c.fragments.get_mut(&base) else { continue };
             for exit in core::mem::take(&mut p.linked_from) {
                 if !unlink(c, exit, range.clone()) {
@@ -371,7 +371,7 @@ pub(super) fn drop_fragments(slot: Slot, bases: Vec<u32>) -> Vec<Remains> {
 
 /// Drops a private fragment that one task alone knew, and has left.
 pub(super) fn drop_lone(base: u32) {
-    CACHE.with_mut(|c| c.to_limbo(base));
+    CACHE.with_mut(|c| c.put_away(base));
 }
 
 /// Reuses the memory of dropped fragments where no task can be any more: each has entered its program since, or is in
@@ -400,7 +400,7 @@ pub(super) fn reclaim() {
 }
 
 impl Cache {
-    fn to_limbo(&mut self, base: u32) {
+    fn put_away(&mut self, base: u32) {
         let Some(p) = self.fragments.get_mut(&base).filter(|p| !p.dropped) else { return };
         p.dropped = true;
         self.limbo_bytes += p.len as usize;

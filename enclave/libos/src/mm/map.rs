@@ -275,9 +275,8 @@ impl Mm {
                 continue;
             }
             // What was written is gone, and the code made of it.
-            match self.find(s).and_then(|(_, v)| v.region).filter(|r| !r.is_shared()) {
-                Some(region) => region.drop_pages(s..e),
-                None => {}
+            if let Some(region) = self.find(s).and_then(|(_, v)| v.region).filter(|r| !r.is_shared()) {
+                region.drop_pages(s..e);
             }
             for run in self.runs(s..e, true) {
                 let pages = (run.end - run.start) / PAGE;

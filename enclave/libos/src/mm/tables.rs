@@ -3,8 +3,8 @@
 //! Invariants: while a guest runs, every entry lies in a range of `filled`, and entries in a vma's range belong to that
 //! vma's region or to none: a place that is not mapped, or mapped otherwise, leads to nothing the last process left.
 //! Entries of regions that are one process's own never outlive it.
-use super::vma::overlapping_mut;
 use super::Mm;
+use super::vma::overlapping_mut;
 use crate::code::Region;
 use alloc::sync::Arc;
 use alloc::vec::Vec;

@@ -254,10 +254,11 @@ fn page_fault(t: &Arc<Task>, e: &Exception) {
     }
 }
 
-/// A fault outside the slot: a lookup in a table chunk without entries (R19), else a general fault.
+/// A fault outside the slot: a lookup in a table chunk without entries (R19), else an access near its ends.
 fn outside_fault(t: &Arc<Task>, e: &Exception) {
     let mm = current_mm();
-    if let Some((_, off)) = occlum_rt::code::is_table_addr(mm.slot(), e.fault_addr) {
+    let entry = occlum_rt::code::is_table_addr(mm.slot(), e.fault_addr);
+    if let Some((_, off)) = entry.filter(|_| occlum_rt::code::is_lookup(e.rip)) {
         // Commit the chunk if code is there, and look up again: the miss stub does the rest.
         if mm.find(u64::from(off)).is_some_and(|(_, v)| v.prot & occlum_linux_abi::mmap::PROT_EXEC != 0) {
             if !occlum_rt::code::table_commit(mm.slot(), off) {
@@ -271,9 +272,11 @@ fn outside_fault(t: &Arc<Task>, e: &Exception) {
         }
         return;
     }
+    // An access by rsp just below or above the slot. What is negative to the program is the kernel's on Linux, and the
+    // CPU says of that that it is there.
     if to_original(t, e.rip) {
-        let info = Info { code: 0x80, payload: [0, 0, u64::from(e.error_code), 13] };
-        signal::force(t, SIGSEGV as i32, info);
+        let there = e.fault_rel >> 63;
+        memory_signal(t, e.fault_rel, FaultError::NotMapped, u64::from(e.error_code & 2) | 4 | there);
     }
 }
 
