@@ -15,7 +15,7 @@ from framework import cc, native, same
 SOURCES = Path(__file__).parent / "src"
 TOPICS = (
     (
-        "process exec pipes signals faults frames threads memory jit jumps times polling files insns many hostile"  # one each
+        "process exec pipes signals faults frames threads memory jit races jumps times polling files insns many hostile"  # one each
     ).split()
 )
 CASES = [
