@@ -12,6 +12,7 @@ mod stale;
 pub use cache::{epoch, report};
 pub use stale::{Step, end_step, settle, undo};
 
+use crate::cfi;
 use crate::errno::Errno;
 use crate::mm::{Access, Backing, FaultError, Mm, PAGE, Vma};
 use crate::process::Task;
@@ -52,12 +53,22 @@ struct Index {
     start: u32,
     pages: Vec<Vec<(u32, u32)>>,
     return_sites: usize,
+    /// Where calls that were translated return to, by page: also those without an entry.
+    returns: BTreeMap<u32, Vec<u16>>,
+    /// Executable offsets that translated instructions made.
+    taken: BTreeSet<u32>,
 }
 
 impl Index {
     fn new(start: u64, end: u64) -> Index {
         let pages = (end - (start & !4095)).div_ceil(4096) as usize;
-        Index { start: start as u32 & !4095, pages: vec![Vec::new(); pages], return_sites: 0 }
+        Index {
+            start: start as u32 & !4095,
+            pages: vec![Vec::new(); pages],
+            return_sites: 0,
+            returns: BTreeMap::new(),
+            taken: BTreeSet::new(),
+        }
     }
 
     fn page(&self, off: u32) -> usize {
@@ -80,6 +91,18 @@ impl Index {
         if let Err(n) = page.binary_search_by_key(&off, |(o, _)| *o) {
             page.insert(n, (off, at));
         }
+    }
+
+    fn insert_return(&mut self, off: u32) {
+        let page = self.returns.entry(off / 4096).or_default();
+        let at = (off % 4096) as u16;
+        if let Err(n) = page.binary_search(&at) {
+            page.insert(n, at);
+        }
+    }
+
+    fn returns_to(&self, off: u32) -> bool {
+        self.returns.get(&(off / 4096)).is_some_and(|p| p.binary_search(&((off % 4096) as u16)).is_ok())
     }
 
     /// Forgets an entry, if it is the one at `at`.
@@ -112,6 +135,8 @@ pub enum CodeError {
     Full,
     /// The verifier does not accept the translation, for this reason.
     Refused(&'static str),
+    /// Control-flow integrity does not let a branch of this kind go there.
+    Forbidden(Kind),
 }
 
 /// Is the region one that every process with the same file mapping shares?
@@ -253,7 +278,7 @@ fn translate(
     let src = tr::Source { start: off, bytes: &bytes };
     let (base, frag) = publish(region.slot, src, &Known(region), FRAGMENT_MAX, region.return_sites())?;
     let origin = region.origin(off..off.saturating_add(frag.source_len));
-    region.add(base, &frag, &origin.source);
+    region.add(mm, base, &frag, &origin.source);
     let entries = frag.entries.clone();
     cache::place(base, frag, origin);
     link_known(region, base.base, &entries);
@@ -284,6 +309,7 @@ fn publish(
         stubs: rtcode::stubs(),
         max_instructions,
         prefetch_returns: return_sites > PREFETCH_FROM,
+        returns: rtcode::returns(),
     };
     let (mut room, mut frag);
     let mut whole = false;
@@ -369,11 +395,65 @@ pub fn link(mm: &Mm, exit: u32) -> core::result::Result<(u32, u32), (u32, CodeEr
     Ok((target, at))
 }
 
-/// A lookup-table miss: fills the entry and returns where to go on.
-pub fn miss(mm: &Mm, kind: Kind, target: u32) -> core::result::Result<u32, CodeError> {
+/// A lookup-table miss of a task: if the branch is allowed, fills the entry and returns where to go on.
+pub fn miss(t: &Task, mm: &Arc<Mm>, kind: Kind, target: u32) -> core::result::Result<u32, CodeError> {
+    let place = place(mm, target)?;
+    let allowed = cfi::check(t, kind, &place).ok_or(CodeError::Forbidden(kind))?;
     let (at, _) = entry(mm, target)?;
-    set_entry(mm, kind, target, at);
+    if allowed == cfi::Allowed::Always {
+        set_entry(mm, kind, target, at);
+    }
     Ok(at)
+}
+
+/// What is known of an offset.
+pub fn place(mm: &Arc<Mm>, off: u32) -> core::result::Result<Place, CodeError> {
+    let (start, vma) = executable(mm, off)?;
+    let region = region_of(mm, start, &vma);
+    Ok(Place { mm: mm.clone(), off, start, vma, region })
+}
+
+/// An executable offset, with what is known of the code there.
+pub struct Place {
+    /// Memory.
+    pub mm: Arc<Mm>,
+    /// The offset.
+    pub off: u32,
+    /// Translations of the mapping it is in.
+    pub region: Arc<Region>,
+    start: u64,
+    vma: Vma,
+}
+
+impl Place {
+    /// Was the code written, or its mapping split? Then what was known of it before is lost.
+    pub fn code_changed(&self) -> bool {
+        self.vma.private_code || !matches!(self.vma.backing, Backing::File(..))
+    }
+
+    /// Do the bytes before it decode as a call?
+    pub fn is_behind_call(&self) -> bool {
+        occlum_cfi::ends_with_call(&self.bytes_before(occlum_cfi::LONGEST_CALL))
+    }
+
+    /// The byte before it.
+    pub fn byte_before(&self) -> Option<u8> {
+        self.bytes_before(1).last().copied()
+    }
+
+    /// Up to `n` bytes of the mapping that lie before it; none if they cannot be read.
+    fn bytes_before(&self, n: usize) -> Vec<u8> {
+        let n = (u64::from(self.off) - self.start).min(n as u64) as u32;
+        let mut bytes = source(&self.mm, (self.start, &self.vma), self.off - n, None).unwrap_or_default();
+        bytes.truncate(n as usize);
+        if bytes.len() < n as usize { Vec::new() } else { bytes }
+    }
+}
+
+/// Did an instruction that was translated in some mapping of `mm` make this address?
+pub fn is_taken(mm: &Mm, off: u32) -> bool {
+    let mut regions = mm.vmas().filter_map(|(_, v)| v.region);
+    regions.any(|r| r.entries.with(|e| e.taken.contains(&off)))
 }
 
 /// Sets a table entry. If the host has no memory for it, each lookup misses, no more.
@@ -396,6 +476,10 @@ impl Region {
         Arc::new(Region { id: Region::number(), start, slot, entries, pages: BklCell::new(BTreeMap::new()) })
     }
 
+    /// Has a call been translated that returns to this offset?
+    pub fn returns_to(&self, off: u32) -> bool {
+        self.entries.with(|e| e.returns_to(off))
+    }
     /// Its number.
     pub fn id(&self) -> u64 {
         self.id
@@ -425,12 +509,16 @@ impl Region {
         cache::Origin { region: self.id, start: self.start, slot: self.slot.map(Slot::index), source }
     }
 
-    fn add(&self, room: cache::Room, frag: &tr::Fragment, source: &Range<u32>) {
+    fn add(&self, mm: &Mm, room: cache::Room, frag: &tr::Fragment, source: &Range<u32>) {
         self.entries.with_mut(|e| {
             for n in &frag.entries {
                 e.insert(n.off, n.at);
                 e.return_sites += usize::from(n.kind == tr::EntryKind::ReturnSite);
             }
+            for off in &frag.returns {
+                e.insert_return(*off);
+            }
+            e.taken.extend(frag.taken.iter().copied().filter(|off| mm.is_executable(u64::from(*off))));
         });
         if !self.is_shared() {
             self.pages.with_mut(|p| {

@@ -10,10 +10,10 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::arch::asm;
 use core::ptr::with_exposed_provenance_mut;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use occlum_enclave_abi::Ocall;
 use occlum_sfi_spec::table::{Kind, STRIDE, entry_addr};
-use occlum_sfi_spec::{Stubs, domain, elrange};
+use occlum_sfi_spec::{Returns, Stubs, domain, elrange};
 use occlum_sfi_verifier::{Proven, Unit, Violation, check_patch, check_table_entry, verify};
 
 /// Offsets covered by one table chunk: a page of code, 32 KiB of table.
@@ -28,7 +28,8 @@ type Bitmap = Vec<Option<Box<[u64; GROUP / 64]>>>;
 
 static TABLES: BklCell<Vec<Bitmap>> = BklCell::new(Vec::new());
 /// The first line stays empty: a patch looks at the two bytes before its displacement.
-static NEXT: AtomicU32 = AtomicU32::new(elrange::CODE_BASE as u32 + 16);
+const FIRST: u32 = elrange::CODE_BASE as u32 + 16;
+static NEXT: AtomicU32 = AtomicU32::new(FIRST);
 
 /// Addresses of the stubs.
 pub fn stubs() -> Stubs {
@@ -39,6 +40,23 @@ pub fn stubs() -> Stubs {
         miss_call: label::stub_miss_call() as u32,
         emulate: label::stub_emulate() as u32,
     }
+}
+
+/// Set once, before any code is published.
+static SHADOW: AtomicBool = AtomicBool::new(false);
+
+/// How translated code checks returns: what every unit is verified for.
+pub fn returns() -> Returns {
+    if SHADOW.load(Ordering::Relaxed) { Returns::Shadow } else { Returns::Table }
+}
+
+/// Sets that, for all code of the enclave.
+///
+/// # Panics
+/// If code was published before.
+pub fn set_returns(returns: Returns) {
+    assert!(NEXT.load(Ordering::Relaxed) == FIRST, "code was published for another kind of returns");
+    SHADOW.store(returns == Returns::Shadow, Ordering::Relaxed);
 }
 
 /// Is this an address of the image's code? (For crash reports.)
@@ -119,7 +137,7 @@ pub fn retire(addr: u32, len: usize) {
 pub fn publish(addr: u32, bytes: &[u8]) -> Result<(), Refused> {
     let mut buffers = Buffers::new(bytes.len()).ok_or(Refused::NoMemory)?;
     let unit = Unit { base: addr, code: bytes };
-    verify(&stubs(), unit, &Published, &mut buffers.maps()).map_err(Refused::Violation)?;
+    verify(&stubs(), returns(), unit, &Published, &mut buffers.maps()).map_err(Refused::Violation)?;
     if !buffers.reserve(addr) {
         return Err(Refused::NoMemory);
     }

@@ -7,6 +7,7 @@ use super::cache;
 use crate::errno::{Errno, Result};
 use crate::process::Task;
 use alloc::sync::Arc;
+use occlum_sfi_translator as tr;
 
 /// Makes a task that is not in its program go on where it may: where its translated code is gone, at its original state.
 pub fn settle(t: &Arc<Task>) {
@@ -64,6 +65,17 @@ pub fn undo(task: &Task, translated: u64) -> Result<u32> {
     if undo.rsp_delta != 0 {
         task.rt.set_gpr(4, task.rt.gpr(4).wrapping_add_signed(i64::from(undo.rsp_delta)));
     }
+    undo_shadow(task, undo.shadow);
     task.rt.set_rip(undo.pc);
     Ok(undo.pc)
+}
+
+/// The shadow word that an interrupted call wrote goes, that which a return consumed is live again; rsp is undone.
+fn undo_shadow(task: &Task, what: tr::ShadowWord) {
+    let (slot, rsp) = (task.rt.slot(), task.rt.gpr(4) as u32);
+    match what {
+        tr::ShadowWord::Kept => {}
+        tr::ShadowWord::Pushed => _ = occlum_rt::shadow::store(slot, rsp.wrapping_sub(8), 0),
+        tr::ShadowWord::Consumed => occlum_rt::shadow::revive(slot, rsp),
+    }
 }
