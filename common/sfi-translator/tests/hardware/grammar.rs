@@ -91,6 +91,8 @@ pub struct Template {
 
 pub struct Grammar {
     templates: Vec<Template>,
+    /// Every template with every form.
+    combinations: Vec<(usize, Form)>,
 }
 
 /// Start registers that hold addresses of data, and small numbers; the others hold anything.
@@ -112,7 +114,9 @@ impl Env for Nothing {
 /// Is the instruction left to the LibOS?
 fn is_emulated(bytes: &[u8]) -> bool {
     let config = Config { stubs: STUBS, max_instructions: 1, prefetch_returns: false };
-    let Ok(f) = translate(&config, Source { start: CODE, bytes }, 0x4000_0000, 0, &Nothing) else { return true };
+    let Ok(f) = translate(&config, Source { start: CODE, bytes }, 0x4000_0000, 0, &Nothing) else {
+        return true;
+    };
     f.code.starts_with(&[0x64, 0xc7, 0x04, 0x25, ctx::EXIT as u8]) && f.code.get(12) == Some(&0xe9) && {
         let rel = i32::from_le_bytes(std::array::from_fn(|n| f.code[13 + n]));
         (f.base + 17).wrapping_add_signed(rel) == STUBS.emulate
@@ -229,7 +233,9 @@ impl Known {
 
     /// Forgets what `i` writes.
     fn note(&mut self, i: &Instruction) {
-        let writes = |a: OpAccess| !matches!(a, OpAccess::None | OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess);
+        let writes = |a: OpAccess| {
+            !matches!(a, OpAccess::None | OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess)
+        };
         for used in self.factory.info(i).used_registers() {
             if writes(used.access()) && used.register().is_gpr() {
                 let n = used.register().full_register().number();
@@ -242,7 +248,8 @@ impl Known {
 
     fn writes(&mut self, i: &Instruction, register: Register) -> bool {
         self.factory.info(i).used_registers().iter().any(|u| {
-            u.register().full_register() == register && !matches!(u.access(), OpAccess::Read | OpAccess::CondRead)
+            u.register().full_register() == register
+                && !matches!(u.access(), OpAccess::Read | OpAccess::CondRead)
         })
     }
 }
@@ -264,7 +271,13 @@ fn or_any(r: &mut Random, good: &[usize]) -> usize {
 
 /// ModRM, SIB and displacement of a form; `reg` is the other field.
 fn operand(r: &mut Random, wanted: Form, reg: u8, vsib: bool, at: u32, known: &Known) -> Fields {
-    let mut f = Fields { modrm: (reg & 7) << 3, sib: None, disp: Vec::new(), rxb: reg >> 3 << 2, prefixes: Vec::new() };
+    let mut f = Fields {
+        modrm: (reg & 7) << 3,
+        sib: None,
+        disp: Vec::new(),
+        rxb: reg >> 3 << 2,
+        prefixes: Vec::new(),
+    };
     let disp8 = |r: &mut Random| r.next() as u8;
     let disp32 = |r: &mut Random| {
         let near = r.next() as u32 as i32 % 0x600;
@@ -338,7 +351,17 @@ fn operand(r: &mut Random, wanted: Form, reg: u8, vsib: bool, at: u32, known: &K
             match r.below(8) {
                 0 => {}
                 1 => {
-                    let far = r.pick(&[4088u32, 4095, 4096, 0x4000, 0x3ff8, 0x4008, 0xffff_c000, 0xffff_bff8, 0xffff_f000]);
+                    let far = r.pick(&[
+                        4088u32,
+                        4095,
+                        4096,
+                        0x4000,
+                        0x3ff8,
+                        0x4008,
+                        0xffff_c000,
+                        0xffff_bff8,
+                        0xffff_f000,
+                    ]);
                     f.modrm |= 0x80;
                     f.disp.extend_from_slice(&far.to_le_bytes());
                 }
@@ -493,7 +516,13 @@ fn vex(r: &mut Random, op: &OpCodeInfo, shape: &Shape, f: &Fields) -> Vec<u8> {
 }
 
 /// An encoding of a template in a form, for address `at`; `None` if it did not come out.
-fn encode(r: &mut Random, code: Code, wanted: Form, at: u32, known: &Known) -> Option<(Vec<u8>, Instruction)> {
+fn encode(
+    r: &mut Random,
+    code: Code,
+    wanted: Form,
+    at: u32,
+    known: &Known,
+) -> Option<(Vec<u8>, Instruction)> {
     let op = code.op_code();
     let shape = shape(op);
     let reg = if op.is_group() { op.group_index() as u8 } else { any_register(r, known) as u8 };
@@ -520,7 +549,10 @@ fn encode(r: &mut Random, code: Code, wanted: Form, at: u32, known: &Known) -> O
 fn template(r: &mut Random, code: Code) -> Option<Template> {
     let op = code.op_code();
     let known = Known::new();
-    if !op.mode64() || !op.is_instruction() || !matches!(op.encoding(), EncodingKind::Legacy | EncodingKind::VEX) {
+    if !op.mode64()
+        || !op.is_instruction()
+        || !matches!(op.encoding(), EncodingKind::Legacy | EncodingKind::VEX)
+    {
         return None;
     }
     let (mut forms, mut example) = (Vec::new(), None);
@@ -593,6 +625,29 @@ impl Writer<'_> {
         CODE + self.bytes.len() as u32
     }
 
+    /// The instruction that a sequence begins with: each template and form in turn, so that all get their share.
+    fn first(&mut self, combination: u64) {
+        let (n, wanted) =
+            self.grammar.combinations[(combination % self.grammar.combinations.len() as u64) as usize];
+        let code = self.grammar.templates[n].code;
+        for _ in 0..200 {
+            let Some((bytes, i)) = encode(self.r, code, wanted, self.at(), &self.known) else { continue };
+            if form(&i, &bytes) == wanted {
+                self.place(n, &bytes, &i);
+                return;
+            }
+        }
+        self.plain(None);
+    }
+
+    fn place(&mut self, n: usize, bytes: &[u8], i: &Instruction) {
+        if self.straight {
+            self.counted.push((n, form(i, bytes), self.at()));
+        }
+        self.known.note(i);
+        self.bytes.extend_from_slice(bytes);
+    }
+
     /// An instruction of some template.
     fn plain(&mut self, keep: Option<Register>) {
         for _ in 0..20 {
@@ -603,11 +658,7 @@ impl Writer<'_> {
             if keep.is_some_and(|k| self.known.writes(&i, k)) {
                 continue;
             }
-            if self.straight {
-                self.counted.push((n, form(&i, &bytes), self.at()));
-            }
-            self.known.note(&i);
-            self.bytes.extend_from_slice(&bytes);
+            self.place(n, &bytes, &i);
             return;
         }
         self.bytes.push(0x90);
@@ -737,7 +788,9 @@ impl Writer<'_> {
                     let rel = to - (at + 1);
                     self.bytes[*at] = if rel < 0x80 { rel as u8 } else { 0 };
                 }
-                Fixup::Rel32 => self.bytes[*at..at + 4].copy_from_slice(&((to - (at + 4)) as u32).to_le_bytes()),
+                Fixup::Rel32 => {
+                    self.bytes[*at..at + 4].copy_from_slice(&((to - (at + 4)) as u32).to_le_bytes())
+                }
                 Fixup::Absolute => {
                     self.bytes[*at..at + 4].copy_from_slice(&(CODE + to as u32).to_le_bytes());
                 }
@@ -750,17 +803,21 @@ impl Writer<'_> {
 impl Grammar {
     pub fn new() -> Grammar {
         let mut r = Random(1);
-        Grammar { templates: Code::values().filter_map(|c| template(&mut r, c)).collect() }
+        let templates: Vec<Template> = Code::values().filter_map(|c| template(&mut r, c)).collect();
+        let combinations =
+            templates.iter().enumerate().flat_map(|(n, t)| t.forms.iter().map(move |&f| (n, f))).collect();
+        Grammar { templates, combinations }
     }
 
     pub fn templates(&self) -> &[Template] {
         &self.templates
     }
 
-    /// By the rules, or with some bytes changed, or bytes at random.
-    pub fn sequence(&self, r: &mut Random) -> Sequence {
+    /// By the rules, or with some bytes changed, or bytes at random. `turn`: the sequence's number, which decides how most
+    /// of them begin.
+    pub fn sequence(&self, r: &mut Random, turn: u64) -> Sequence {
         let kind = r.below(20);
-        let mut s = if kind == 0 { soup(r) } else { self.orderly(r) };
+        let mut s = if kind == 0 { soup(r) } else { self.orderly(r, turn) };
         if kind == 1 {
             for _ in 0..1 + r.below(3) {
                 let at = r.below(s.bytes.len());
@@ -769,10 +826,10 @@ impl Grammar {
             s.counted.clear();
         }
         let random = (0..s.bytes.len()).any(|n| is_random(&decode(&s.bytes[n..], CODE)));
-        if random { self.sequence(r) } else { s }
+        if random { self.sequence(r, turn) } else { s }
     }
 
-    fn orderly(&self, r: &mut Random) -> Sequence {
+    fn orderly(&self, r: &mut Random, turn: u64) -> Sequence {
         let length = 1 + r.below(12);
         let mut w = Writer {
             r,
@@ -785,9 +842,10 @@ impl Grammar {
             fixups: Vec::new(),
             length,
         };
-        for _ in 0..length {
+        for n in 0..length {
             w.starts.push(w.bytes.len());
             match w.r.below(64) {
+                _ if n == 0 => w.first(turn),
                 0 => {
                     let leaving = w.r.pick(LEAVING);
                     w.straight = false;

@@ -63,16 +63,7 @@ pub struct State {
 
 impl State {
     pub fn new() -> State {
-        State {
-            gpr: [0; 16],
-            flags: 0,
-            fs: 0,
-            gs: 0,
-            rip: 0,
-            pad: [0; 4],
-            fx: [0; 512],
-            ymm: [[0; 4]; 16],
-        }
+        State { gpr: [0; 16], flags: 0, fs: 0, gs: 0, rip: 0, pad: [0; 4], fx: [0; 512], ymm: [[0; 4]; 16] }
     }
 }
 

@@ -4,7 +4,9 @@
 //! A translated run has a small LibOS: it links, answers table misses, translates on demand and undoes interrupted
 //! patterns. It comes first; where it left for the LibOS to emulate something, the native run stops at a breakpoint.
 
-use crate::machine::{CACHE, CODE, Caught, END, FLAGS, GUEST_GS, Machine, PAGE, SLOT, STUBS, State, TICKS, TLS};
+use crate::machine::{
+    CACHE, CODE, Caught, END, FLAGS, GUEST_GS, Machine, PAGE, SLOT, STUBS, State, TICKS, TLS,
+};
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 use occlum_sfi_spec::{ctx, reason, table};
 use occlum_sfi_translator::{Config, Env, Fragment, Source, translate, undo};
@@ -386,7 +388,8 @@ impl Sides {
         if self.only_undefined(slot, native) {
             return Some(Outcome::Undefined(end));
         }
-        let probed = matches!(end, End::Fault(..) | End::Emulate(_)) && self.instructions().iter().any(moves_rsp);
+        let probed =
+            matches!(end, End::Fault(..) | End::Emulate(_)) && self.instructions().iter().any(moves_rsp);
         probed.then_some(Outcome::Known(Known::Probe, end))
     }
 
@@ -416,7 +419,8 @@ impl Sides {
     /// A branch behind 66, `loope` or `loopne` behind F2 or F3.
     fn is_odd_branch(&self, i: &Instruction) -> bool {
         let bytes = &self.machine.code()[(i.ip() as u32 - CODE) as usize..];
-        let prefix = |b: &&u8| matches!(b, 0x26 | 0x2e | 0x36 | 0x3e | 0x40..=0x4f | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3);
+        let prefix =
+            |b: &&u8| matches!(b, 0x26 | 0x2e | 0x36 | 0x3e | 0x40..=0x4f | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3);
         let mut prefixes = bytes.iter().take_while(prefix);
         let odd = |b: &u8| *b == 0x66 || matches!(b, 0xf2 | 0xf3) && i.is_loopcc();
         i.op0_kind() == OpKind::NearBranch64 && prefixes.any(odd)
@@ -437,7 +441,8 @@ impl Sides {
                 let code = |v: u64| (u64::from(CODE)..u64::from(CODE + PAGE)).contains(&v);
                 self.machine.slot_u64(*s).is_some_and(|v| code(v) || end == End::Fetch(v as u32) && v < LIMIT)
             };
-            let slot = (at.saturating_sub(7)..=at).find(returned).filter(|_| self.machine.code().contains(&0xc2));
+            let slot =
+                (at.saturating_sub(7)..=at).find(returned).filter(|_| self.machine.code().contains(&0xc2));
             from = slot.ok_or(at)? + 8;
             known = Some(Known::ReturnSlot);
         }
@@ -470,7 +475,8 @@ impl Sides {
 
     /// Flags that the last instruction to write them leaves undefined; asked only if some differ.
     fn only_undefined(&self, slot: &State, native: &State) -> bool {
-        let undefined = self.instructions().iter().fold(0, |all, i| all | u64::from(crate::flags::undefined(i)));
+        let undefined =
+            self.instructions().iter().fold(0, |all, i| all | u64::from(crate::flags::undefined(i)));
         (slot.flags ^ native.flags) & FLAGS & !undefined == 0
     }
 
@@ -484,7 +490,9 @@ impl Sides {
         if c.signal == libc::SIGBUS && c.code == KERNEL {
             return true;
         }
-        if !matches!(c.signal, libc::SIGSEGV | libc::SIGBUS) || !(u64::from(CODE)..u64::from(CODE + PAGE)).contains(&c.rip) {
+        if !matches!(c.signal, libc::SIGSEGV | libc::SIGBUS)
+            || !(u64::from(CODE)..u64::from(CODE + PAGE)).contains(&c.rip)
+        {
             return false;
         }
         let i = decode(self.machine.code(), c.rip as u32);
