@@ -6,8 +6,11 @@
 mod common;
 mod slow;
 
-use common::{Accepted, BASE, PROVEN, Random, STUBS, check, code_sections, setting, snippets, sweep};
+use common::{
+    Accepted, BASE, PROVEN, RETURNS, Random, STUBS, check_with, code_sections, setting, snippets, sweep,
+};
 use iced_x86::{Decoder, DecoderOptions};
+use occlum_sfi_spec::Returns;
 use occlum_sfi_verifier::is_set;
 use slow::unit::{Places, check_unit};
 use std::collections::BTreeMap;
@@ -16,13 +19,14 @@ use std::time::{Duration, Instant};
 const ROUNDS: u64 = 400_000;
 
 /// Accepted units: all of `pass/`, and fragments of a library.
-fn originals() -> Vec<Vec<u8>> {
+fn originals(returns: Returns) -> Vec<Vec<u8>> {
     // All lie at BASE afterwards: jumps to absolute addresses then lead nowhere, unless moved along.
-    let mut units: Vec<Vec<u8>> = snippets("pass").iter().map(|s| rebase(s.base, &s.code)).collect();
+    let own = snippets("pass").into_iter().filter(|s| check_with(returns, s.base, &s.code).is_ok());
+    let mut units: Vec<Vec<u8>> = own.map(|s| rebase(s.base, &s.code)).collect();
     let count = units.len();
     let file = std::fs::read("/lib/x86_64-linux-gnu/libm.so.6").unwrap();
     for (start, section) in code_sections(&file) {
-        sweep(start, &section, |f| {
+        sweep(returns, start, &section, |f| {
             if f.code.len() < 1500 && units.len() < 40 * count {
                 units.push(f.code.clone());
             }
@@ -169,15 +173,17 @@ impl Places for Accepted {
     }
 }
 
-fn second_opinion(code: &[u8], proven: &Accepted) -> Result<(), String> {
-    check_unit(BASE, code, &STUBS, proven)
+fn second_opinion(returns: Returns, code: &[u8], proven: &Accepted) -> Result<(), String> {
+    check_unit(returns, BASE, code, &STUBS, proven)
 }
 
 #[test]
 fn originals_are_harmless() {
-    for code in originals() {
-        let proven = check(BASE, &code).unwrap_or_else(|v| panic!("{v:x?} of {code:02x?}"));
-        second_opinion(&code, &proven).unwrap();
+    for returns in RETURNS {
+        for code in originals(returns) {
+            let proven = check_with(returns, BASE, &code).unwrap_or_else(|v| panic!("{v:x?} of {code:02x?}"));
+            second_opinion(returns, &code, &proven).unwrap();
+        }
     }
 }
 
@@ -186,17 +192,19 @@ fn accepted_mutants_are_harmless() {
     let rounds = setting("OCCLUM_TEST_ROUNDS").unwrap_or(ROUNDS);
     let end = setting("OCCLUM_TEST_SECONDS").map(|s| Instant::now() + Duration::from_secs(s));
     let mut random = Random::new();
-    let originals = originals();
+    let originals = RETURNS.map(originals);
     let mut tally = Tally::default();
     while tally.mutants < rounds && end.is_none_or(|e| Instant::now() < e) {
+        let which = random.below(RETURNS.len());
+        let (returns, originals) = (RETURNS[which], &originals[which]);
         let original = &originals[random.below(originals.len())];
         let mut code = original.clone();
         for _ in 0..1 + random.below(3) {
-            let change = mutate(&mut random, &mut code, &originals);
+            let change = mutate(&mut random, &mut code, originals);
             *tally.changes.entry(format!("change-{change:?}")).or_default() += 1;
         }
         tally.mutants += 1;
-        let proven = match check(BASE, &code) {
+        let proven = match check_with(returns, BASE, &code) {
             Ok(proven) => proven,
             Err(v) => {
                 tally.mix(&code, u64::from(v.at) << 8 | v.check as u64);
@@ -207,8 +215,8 @@ fn accepted_mutants_are_harmless() {
         tally.mix(&code, u64::MAX);
         tally.accepted += 1;
         tally.changed += u64::from(&code != original);
-        if let Err(what) = second_opinion(&code, &proven) {
-            panic!("accepted, but {what}\n{code:02x?}\nfrom {original:02x?}");
+        if let Err(what) = second_opinion(returns, &code, &proven) {
+            panic!("{returns:?}: accepted, but {what}\n{code:02x?}\nfrom {original:02x?}");
         }
     }
     tally.report();

@@ -11,7 +11,7 @@ use iced_x86::{
     Code, Decoder, DecoderOptions, EncodingKind, FlowControl, Instruction, InstructionInfoFactory,
     MandatoryPrefix, Mnemonic, OpAccess, OpCodeInfo, OpCodeTableKind, OpKind, Register,
 };
-use occlum_sfi_spec::ctx;
+use occlum_sfi_spec::{Returns, ctx};
 use occlum_sfi_translator::{Config, Env, Source, translate};
 
 /// SplitMix64.
@@ -113,7 +113,8 @@ impl Env for Nothing {
 
 /// Is the instruction left to the LibOS?
 fn is_emulated(bytes: &[u8]) -> bool {
-    let config = Config { stubs: STUBS, max_instructions: 1, prefetch_returns: false };
+    let config =
+        Config { stubs: STUBS, max_instructions: 1, prefetch_returns: false, returns: Returns::Table };
     let Ok(f) = translate(&config, Source { start: CODE, bytes }, 0x4000_0000, 0, &Nothing) else {
         return true;
     };
