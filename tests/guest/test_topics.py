@@ -14,7 +14,7 @@ from framework import cc, native, same
 
 SOURCES = Path(__file__).parent / "src"
 TOPICS = (
-    "process exec pipes signals faults threads memory jumps times polling files insns many hostile"  # one source each
+    "process exec pipes signals faults threads memory jumps times polling files insns many net hostile"  # one source each
 ).split()
 CASES = [
     (topic, case)

@@ -5,9 +5,14 @@
 //! sequence number would say no more than the descriptor does. `wait` empties it only when it is about to return, and
 //! whoever returns looks for work again.
 use super::errno;
-use occlum_enclave_abi::HostEvents;
+use occlum_enclave_abi::{HostEvents, MAX_EVENTS};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Marks the data of a socket's events; below it stands the enclave's token. Other data is a descriptor.
+const SOCKET: u64 = 1 << 63;
+
+const NO_EVENT: libc::epoll_event = libc::epoll_event { events: 0, u64: 0 };
 
 /// Event descriptors of an enclave.
 pub struct Waiter {
@@ -15,6 +20,8 @@ pub struct Waiter {
     signal_event: i32,
     epoll: i32,
     signals: AtomicU64,
+    /// Was a socket ever registered?
+    sockets: AtomicBool,
 }
 
 fn eventfd() -> std::io::Result<i32> {
@@ -41,7 +48,13 @@ impl Waiter {
         if epoll < 0 {
             return Err(std::io::Error::last_os_error());
         }
-        Ok(Waiter { wake: wake?, signal_event: eventfd()?, epoll, signals: AtomicU64::new(0) })
+        Ok(Waiter {
+            wake: wake?,
+            signal_event: eventfd()?,
+            epoll,
+            signals: AtomicU64::new(0),
+            sockets: AtomicBool::new(false),
+        })
     }
 
     pub(super) fn wake(&self, vcpu: u32) {
@@ -61,7 +74,7 @@ impl Waiter {
 
     pub(super) fn wait(&self, vcpu: u32, deadline: u64, out: &mut [u8], ended: impl Fn() -> bool) -> i64 {
         // A wait without room for events is a nap of `deadline` ns and takes none.
-        if out.len() < size_of::<HostEvents>() {
+        if out.len() < HostEvents::FULL {
             match deadline {
                 0 => std::thread::yield_now(),
                 ns => std::thread::sleep(std::time::Duration::from_nanos(ns.min(1_000_000))),
@@ -71,6 +84,11 @@ impl Waiter {
         let Some(own) = self.wake.get(vcpu as usize).copied() else {
             return -i64::from(libc::EINVAL);
         };
+        // Under load there is news already, and one call takes it.
+        let look = deadline == 0 || self.sockets.load(Ordering::Relaxed);
+        let none = (0, [NO_EVENT; MAX_EVENTS]);
+        let mut found = if look { self.take_ready() } else { none };
+        let deadline = if found.0 > 0 { 0 } else { deadline };
         let mut fds = [own, self.signal_event, self.epoll].map(|fd| libc::pollfd {
             fd,
             events: libc::POLLIN,
@@ -79,7 +97,8 @@ impl Waiter {
         let timeout = remaining(deadline);
         let none = std::ptr::null();
         let timeout_ptr = timeout.as_ref().map_or(none, |t| t as *const libc::timespec);
-        if !ended() {
+        let skip = found.0 > 0 || deadline == 0 && self.quiet();
+        if !skip && !ended() {
             // SAFETY: 1. `fds` holds 3 pollfds; 2. the timeout is null or points to `timeout`; 3. no signal mask.
             unsafe { libc::ppoll(fds.as_mut_ptr(), 3, timeout_ptr, std::ptr::null()) };
         }
@@ -89,21 +108,37 @@ impl Waiter {
         if fds[1].revents != 0 {
             drain(self.signal_event);
         }
-        let events = HostEvents {
-            signals: self.signals.swap(0, Ordering::SeqCst),
-            ready: u64::from(fds[2].revents != 0 && self.take_ready()),
-        };
-        let words = [events.signals, events.ready];
-        for (chunk, w) in out.chunks_exact_mut(8).zip(words) {
-            chunk.copy_from_slice(&w.to_le_bytes());
+        if fds[2].revents != 0 {
+            found = self.take_ready();
         }
+        let (n, events) = found;
+        report(out, self.signals.swap(0, Ordering::SeqCst), &events[..n]);
         0
     }
+    /// Is there surely no signal?
+    fn quiet(&self) -> bool {
+        self.signals.load(Ordering::SeqCst) == 0
+    }
 
-    fn take_ready(&self) -> bool {
-        let mut ev = [libc::epoll_event { events: 0, u64: 0 }; 16];
-        // SAFETY: 1. `ev` holds 16 events.
-        unsafe { libc::epoll_wait(self.epoll, ev.as_mut_ptr(), 16, 0) > 0 }
+    /// What became ready, and how much.
+    fn take_ready(&self) -> (usize, [libc::epoll_event; MAX_EVENTS]) {
+        let mut ev = [NO_EVENT; MAX_EVENTS];
+        // SAFETY: 1. `ev` holds MAX_EVENTS events.
+        let n = unsafe { libc::epoll_wait(self.epoll, ev.as_mut_ptr(), MAX_EVENTS as i32, 0) };
+        (usize::try_from(n).unwrap_or(0), ev)
+    }
+    /// Registers a socket for good, edge-triggered: its events come with this token.
+    pub(super) fn register(&self, fd: i32, token: u64) -> i64 {
+        self.sockets.store(true, Ordering::Relaxed);
+        let events = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
+        let mut ev = libc::epoll_event { events: events as u32, u64: SOCKET | token & 0xffff_ffff };
+        // SAFETY: 1. `ev` is one event.
+        super::check(i64::from(unsafe { libc::epoll_ctl(self.epoll, libc::EPOLL_CTL_ADD, fd, &mut ev) }))
+    }
+    /// Ends that.
+    pub(super) fn forget(&self, fd: i32) {
+        // SAFETY: 1. DEL ignores the event.
+        unsafe { libc::epoll_ctl(self.epoll, libc::EPOLL_CTL_DEL, fd, std::ptr::null_mut()) };
     }
 
     /// The events ready now; if none is, one-shot interest for `wait`.
@@ -137,6 +172,17 @@ impl Drop for Waiter {
             // SAFETY: 1. the descriptor is ours and is not used after this.
             unsafe { libc::close(*fd) };
         }
+    }
+}
+
+/// Writes `HostEvents` and the events of sockets.
+fn report(out: &mut [u8], signals: u64, events: &[libc::epoll_event]) {
+    let sockets = events.iter().filter(|e| e.u64 & SOCKET != 0);
+    let words =
+        [signals, u64::from(events.iter().any(|e| e.u64 & SOCKET == 0)), sockets.clone().count() as u64];
+    let packed = sockets.map(|e| (e.u64 & 0xffff_ffff) | u64::from(e.events) << 32);
+    for (chunk, w) in out.chunks_exact_mut(8).zip(words.into_iter().chain(packed)) {
+        chunk.copy_from_slice(&w.to_le_bytes());
     }
 }
 
@@ -253,7 +299,7 @@ mod tests {
 
     /// One vCPU's idle loop: takes jobs until it has `all`. A sleep without a wake-up while there is work ends the test.
     fn consume(waiter: &Waiter, shared: &Mutex<Shared>, all: u32, pause: impl Fn(u32)) {
-        let (mut taken, mut out) = (0, [0u8; size_of::<HostEvents>()]);
+        let (mut taken, mut out) = (0, [0u8; HostEvents::FULL]);
         while taken < all {
             {
                 let mut s = shared.lock().unwrap();
@@ -329,7 +375,7 @@ mod tests {
     #[test]
     fn a_wake_before_the_wait_ends_it() {
         let waiter = Waiter::new(2).unwrap();
-        let mut out = [0u8; size_of::<HostEvents>()];
+        let mut out = [0u8; HostEvents::FULL];
         waiter.wake(1);
         let start = now(libc::CLOCK_MONOTONIC);
         waiter.wait(1, start + 20_000_000_000, &mut out, || false);
