@@ -195,10 +195,16 @@ impl Remote {
         Self::adopt(call(Ocall::NetConnect, &args, &input, &mut []), slot)
     }
     /// Opens a published port; `None` if it is not published.
-    pub fn listen(kind: Kind, port: u16, backlog: usize, changed: &Arc<Notify>) -> Option<Self> {
+    pub fn listen(kind: Kind, port: u16, backlog: usize, changed: &Arc<Notify>) -> Result<Option<Self>> {
         let slot = Slot::new(changed.clone());
         let args = [kind as u64, u64::from(port), u64::from(slot.token), backlog as u64];
-        Self::adopt(call(Ocall::NetListen, &args, &[], &mut []), slot).ok()
+        match Self::adopt(call(Ocall::NetListen, &args, &[], &mut []), slot) {
+            Ok(r) => Ok(Some(r)),
+            Err(ENOENT) => Ok(None),
+            // Somebody on the host was faster.
+            Err(EADDRINUSE) => Err(EADDRINUSE),
+            Err(_) => Err(EIO),
+        }
     }
     /// A connection from outside: the socket and its peer.
     pub fn accept(&self, family4: bool, changed: &Arc<Notify>) -> Result<(Self, Endpoint)> {

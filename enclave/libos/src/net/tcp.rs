@@ -636,8 +636,13 @@ impl Socket for TcpSocket {
         });
         // Only what is bound to all addresses, or to one that others can reach, is meant for others.
         if fresh && !at.ip.is_loopback() {
-            let remote = Remote::listen(Kind::Stream, at.port, limit, &self.changed);
-            self.state.with_mut(|s| s.remote = remote.map(Arc::new));
+            match Remote::listen(Kind::Stream, at.port, limit, &self.changed) {
+                Ok(remote) => self.state.with_mut(|s| s.remote = remote.map(Arc::new)),
+                Err(e) => {
+                    self.disconnect();
+                    return Err(e);
+                }
+            }
         }
         self.changed.notify();
         Ok(())

@@ -110,7 +110,7 @@ impl UdpSocket {
         let at = Endpoint { port: binding.port(), ..at };
         self.state.with_mut(|s| (s.binding, s.local) = (Some(binding), Some(at)));
         if !at.ip.is_loopback() {
-            let published = Remote::listen(Kind::Datagram, at.port, 0, &self.changed);
+            let published = Remote::listen(Kind::Datagram, at.port, 0, &self.changed)?;
             self.state.with_mut(|s| s.published = published.map(Arc::new));
         }
         Ok(())

@@ -464,7 +464,11 @@ fn bind(ip: IpAddr, port: u16, datagram: bool) -> std::io::Result<OwnedFd> {
             libc::setsockopt(raw_fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, (&raw const on).cast(), 4);
         }
         libc::setsockopt(raw_fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, (&raw const off).cast(), 4);
-        libc::bind(raw_fd, (&raw const raw).cast(), len)
+        match libc::bind(raw_fd, (&raw const raw).cast(), len) {
+            // Listening for a moment tells whether anybody else does; then the port refuses until a program inside wants it.
+            0 if !datagram => libc::listen(raw_fd, 1).min(libc::shutdown(raw_fd, libc::SHUT_RD)),
+            r => r,
+        }
     };
     if r < 0 { Err(std::io::Error::last_os_error()) } else { Ok(fd) }
 }

@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// Marks the data of a socket's events; below it stands the enclave's token. Other data is a descriptor.
 const SOCKET: u64 = 1 << 63;
 
+/// How long the sockets go unwatched at most while the vCPU that watches them is busy.
+const RELIEF_NS: i64 = 500_000;
 const NO_EVENT: libc::epoll_event = libc::epoll_event { events: 0, u64: 0 };
 
 /// Event descriptors of an enclave.
@@ -22,6 +24,11 @@ pub struct Waiter {
     signals: AtomicU64,
     /// Was a socket ever registered?
     sockets: AtomicBool,
+    /// Does a sleeping vCPU watch the sockets?
+    watched: AtomicBool,
+    /// Timer that lets another one watch them, and whether it runs.
+    relief: i32,
+    relief_called: AtomicBool,
 }
 
 fn eventfd() -> std::io::Result<i32> {
@@ -48,12 +55,21 @@ impl Waiter {
         if epoll < 0 {
             return Err(std::io::Error::last_os_error());
         }
+        // SAFETY: 1. timerfd_create has no memory arguments.
+        let relief =
+            unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC) };
+        if relief < 0 {
+            return Err(std::io::Error::last_os_error());
+        }
         Ok(Waiter {
             wake: wake?,
             signal_event: eventfd()?,
             epoll,
             signals: AtomicU64::new(0),
             sockets: AtomicBool::new(false),
+            watched: AtomicBool::new(false),
+            relief,
+            relief_called: AtomicBool::new(false),
         })
     }
 
@@ -88,32 +104,60 @@ impl Waiter {
         let look = deadline == 0 || self.sockets.load(Ordering::Relaxed);
         let none = (0, [NO_EVENT; MAX_EVENTS]);
         let mut found = if look { self.take_ready() } else { none };
-        let deadline = if found.0 > 0 { 0 } else { deadline };
-        let mut fds = [own, self.signal_event, self.epoll].map(|fd| libc::pollfd {
-            fd,
-            events: libc::POLLIN,
-            revents: 0,
-        });
-        let timeout = remaining(deadline);
-        let none = std::ptr::null();
-        let timeout_ptr = timeout.as_ref().map_or(none, |t| t as *const libc::timespec);
         let skip = found.0 > 0 || deadline == 0 && self.quiet();
-        if !skip && !ended() {
-            // SAFETY: 1. `fds` holds 3 pollfds; 2. the timeout is null or points to `timeout`; 3. no signal mask.
-            unsafe { libc::ppoll(fds.as_mut_ptr(), 3, timeout_ptr, std::ptr::null()) };
-        }
-        if fds[0].revents != 0 {
-            drain(own);
-        }
-        if fds[1].revents != 0 {
-            drain(self.signal_event);
-        }
-        if fds[2].revents != 0 {
+        if !skip && !ended() && self.sleep(own, deadline) {
             found = self.take_ready();
         }
         let (n, events) = found;
         report(out, self.signals.swap(0, Ordering::SeqCst), &events[..n]);
         0
+    }
+    /// Sleeps until a wake of `own`, a signal, news of descriptors or the deadline. Is there news of descriptors?
+    ///
+    /// Once there are sockets, only one vCPU sleeps on them: waking all of them for each event would have them contend for
+    /// it. When that one is away, a timer lets the others look after a moment.
+    fn sleep(&self, own: i32, deadline: u64) -> bool {
+        loop {
+            let shared = self.sockets.load(Ordering::Relaxed);
+            let watches = !shared || !self.watched.swap(true, Ordering::SeqCst);
+            let third = if watches { self.epoll } else { self.relief };
+            let mut fds = [own, self.signal_event, third].map(|fd| libc::pollfd {
+                fd,
+                events: libc::POLLIN,
+                revents: 0,
+            });
+            let timeout = remaining(deadline);
+            let none = std::ptr::null();
+            let timeout_ptr = timeout.as_ref().map_or(none, |t| t as *const libc::timespec);
+            // SAFETY: 1. `fds` holds 3 pollfds; 2. the timeout is null or points to `timeout`; 3. no signal mask.
+            let n = unsafe { libc::ppoll(fds.as_mut_ptr(), 3, timeout_ptr, std::ptr::null()) };
+            if shared && watches {
+                self.watched.store(false, Ordering::SeqCst);
+                self.call_relief();
+            }
+            let [mine, signal, rest] = fds.map(|f| n > 0 && f.revents != 0);
+            if mine {
+                drain(own);
+            }
+            if signal {
+                drain(self.signal_event);
+            }
+            if watches || mine || signal || !rest {
+                return rest && watches;
+            }
+            self.relief_called.store(false, Ordering::SeqCst);
+            drain(self.relief);
+        }
+    }
+    /// Lets another vCPU look at the sockets if this one does not come back soon.
+    fn call_relief(&self) {
+        if !self.relief_called.swap(true, Ordering::SeqCst) {
+            let none = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+            let soon = libc::timespec { tv_sec: 0, tv_nsec: RELIEF_NS };
+            let spec = libc::itimerspec { it_interval: none, it_value: soon };
+            // SAFETY: 1. `spec` is one itimerspec.
+            unsafe { libc::timerfd_settime(self.relief, 0, &spec, std::ptr::null_mut()) };
+        }
     }
     /// Is there surely no signal?
     fn quiet(&self) -> bool {
@@ -168,7 +212,7 @@ impl Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        for fd in self.wake.iter().chain([&self.signal_event, &self.epoll]) {
+        for fd in self.wake.iter().chain([&self.signal_event, &self.epoll, &self.relief]) {
             // SAFETY: 1. the descriptor is ours and is not used after this.
             unsafe { libc::close(*fd) };
         }
