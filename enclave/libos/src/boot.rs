@@ -24,6 +24,7 @@ fn init(boot: BootInfo) {
     let Some(params) = LaunchParams::decode(&boot.launch) else {
         fail(125, "the launch parameters are malformed");
     };
+    crate::cfi::init(boot.config.cfi);
     crate::time::init();
     process::init(boot.config.pid_max, boot.config.max_tasks);
     FLAGS.set(params.flags);

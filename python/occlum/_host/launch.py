@@ -24,6 +24,7 @@ DEFAULT_CPUS = 2
 DEFAULT_MAX_TASKS = 1024
 DEFAULT_PID_MAX = 32768
 SMALLEST_MEMORY = 64 << 20
+CFI_LEVELS = ("default", "strict", "shadow-stack")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class EnclaveOptions:
     cpus: int = DEFAULT_CPUS
     max_tasks: int = DEFAULT_MAX_TASKS
     pid_max: int = DEFAULT_PID_MAX
+    cfi: str = CFI_LEVELS[0]
 
     def __post_init__(self) -> None:
         if self.memory_bytes < SMALLEST_MEMORY:
@@ -46,7 +48,11 @@ class EnclaveOptions:
     def to_native(self) -> _native.LaunchOptions:
         """The extension's form."""
         return _native.LaunchOptions(
-            memory_bytes=self.memory_bytes, vcpus=self.cpus, max_tasks=self.max_tasks, pid_max=self.pid_max
+            memory_bytes=self.memory_bytes,
+            vcpus=self.cpus,
+            max_tasks=self.max_tasks,
+            pid_max=self.pid_max,
+            cfi=self.cfi,
         )
 
 

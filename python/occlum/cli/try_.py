@@ -182,6 +182,7 @@ def command(
     cpus: int,
     max_tasks: int,
     pid_max: int,
+    cfi: str,
     binds: Sequence[launch.Bind],
     published: Sequence[launch.Publish],
     network: str,
@@ -202,7 +203,7 @@ def command(
     """
     if keep is not None:
         keep = _keep_directory(keep)
-    options = launch.EnclaveOptions(memory, cpus, max_tasks, pid_max)
+    options = launch.EnclaveOptions(memory, cpus, max_tasks, pid_max, cfi)
     job = launch.Launch(
         argv=[program, *arguments],
         env=_environment(settings),

@@ -45,6 +45,7 @@ pub fn new_init(files: Arc<FileTable>, fs: Arc<FsContext>, cred: Cred) -> Result
         pgid: BklCell::new(pid),
         sid: BklCell::new(pid),
         actions: BklCell::new(SigActions::default()),
+        flow: BklCell::default(),
         pending: BklCell::new(Pending::default()),
         child_event: Arc::new(WaitQueue::new()),
         exit_status: BklCell::new(None),
@@ -140,9 +141,13 @@ pub fn do_clone(r: &CloneRequest) -> Result<i32> {
     }
     let gate = Arc::new(VforkGate::default());
     child.vfork_done.replace(Some(gate.clone()));
+    let words = crate::shadow::Saved::take(&me);
     sched::make_runnable(&child);
     drop(child);
     gate.queue.wait_uninterruptible(|| (gate.open.get() || me.process.exiting.get().is_some()).then_some(()));
+    if r.flags & cl::CLONE_VM != 0 && r.stack == 0 {
+        words.put_back(&me);
+    }
     Ok(tid)
 }
 
@@ -180,6 +185,7 @@ pub(super) fn clone_process(me: &Arc<Task>, r: &CloneRequest) -> Result<Arc<Task
         pgid: BklCell::new(p.pgid.get()),
         sid: BklCell::new(p.sid.get()),
         actions: BklCell::new(p.actions.with(Clone::clone)),
+        flow: BklCell::new(p.flow.with(Clone::clone)),
         pending: BklCell::new(Pending::default()),
         child_event: Arc::new(WaitQueue::new()),
         exit_status: BklCell::new(None),
