@@ -1,6 +1,9 @@
 /* TCP and UDP between programs of one machine: the calls, their errors, their options. */
 #include "guest.h"
 #include <arpa/inet.h>
+#include <ifaddrs.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -751,5 +754,106 @@ CASE(interfaces) {
     CHECK(ioctl(s, SIOCGIFCONF, &c) == 0 && c.ifc_len >= (int)sizeof *list && strcmp(list[0].ifr_name, "lo") == 0);
     CHECK_ERRNO(ioctl(s, SIOCGIFCONF, 8), EFAULT);
     CHECK(if_nametoindex("lo") == 1);
+    puts("done");
+}
+
+CASE(addresses) {
+    struct ifaddrs *list;
+    CHECK(getifaddrs(&list) == 0);
+    for (struct ifaddrs *i = list; i; i = i->ifa_next) {
+        char text[64] = "";
+        if (!i->ifa_addr || strcmp(i->ifa_name, "lo") != 0)
+            continue;
+        if (i->ifa_addr->sa_family == AF_INET)
+            inet_ntop(AF_INET, &((struct sockaddr_in *)i->ifa_addr)->sin_addr, text, sizeof text);
+        if (i->ifa_addr->sa_family == AF_INET6)
+            inet_ntop(AF_INET6, &((struct sockaddr_in6 *)i->ifa_addr)->sin6_addr, text, sizeof text);
+        printf("%s %d %s\n", i->ifa_name, i->ifa_addr->sa_family, text);
+    }
+    freeifaddrs(list);
+}
+
+CASE(netlink) {
+    int s = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    struct sockaddr_nl a = {.nl_family = AF_NETLINK};
+    socklen_t n = sizeof a;
+    CHECK(s >= 0 && bind(s, ADDR(a)) == 0);
+    CHECK(getsockname(s, (void *)&a, &n) == 0 && n == sizeof a && a.nl_pid != 0);
+    struct { struct nlmsghdr h; struct rtgenmsg g; } q = {{sizeof q, RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, 77, 0}, {0}};
+    struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
+    CHECK(sendto(s, &q, sizeof q, 0, ADDR(kernel)) == sizeof q);
+    char b[65536];
+    int done = 0, links = 0;
+    while (!done) {
+        ssize_t got = recv(s, b, sizeof b, 0);
+        CHECK(got > 0);
+        if (got <= 0)
+            break;
+        for (struct nlmsghdr *h = (void *)b; NLMSG_OK(h, got); h = NLMSG_NEXT(h, got)) {
+            CHECK(h->nlmsg_seq == 77);
+            done |= h->nlmsg_type == NLMSG_DONE;
+            links += h->nlmsg_type == RTM_NEWLINK;
+        }
+    }
+    CHECK(links >= 1);
+    CHECK_ERRNO(recv(s, b, sizeof b, MSG_DONTWAIT), EAGAIN);
+    q.h.nlmsg_type = RTM_NEWROUTE, q.h.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
+    CHECK(send(s, &q, 7, 0) == 7 || errno == EINVAL);
+    CHECK_ERRNO(listen(s, 1), EOPNOTSUPP);
+    CHECK_ERRNO(socket(AF_NETLINK, SOCK_STREAM, 0), ESOCKTNOSUPPORT);
+    puts("done");
+}
+
+CASE(proc_net) {
+    int l = listener(1), u = socket(AF_INET6, SOCK_DGRAM, 0), found = 0;
+    struct sockaddr_in6 any = at6("::1", 0);
+    CHECK(bind(u, ADDR(any)) == 0);
+    static const char *const files[] = {"/proc/net/tcp", "/proc/net/udp6"};
+    for (int i = 0; i < 2; i++) {
+        char line[512], want[32];
+        snprintf(want, sizeof want, ":%04X ", port_of(i ? u : l));
+        FILE *f = fopen(files[i], "r");
+        CHECK(f && fgets(line, sizeof line, f) && strstr(line, "local_address"));
+        while (f && fgets(line, sizeof line, f))
+            found += strstr(line, want) != NULL && (i || strstr(line, " 0A "));
+        fclose(f);
+    }
+    CHECK(found == 2);
+    static const char *const others[] = {"/proc/net/tcp6", "/proc/net/udp", "/proc/net/unix", "/proc/net/dev"};
+    for (int i = 0; i < 4; i++)
+        CHECK(access(others[i], R_OK) == 0);
+    puts("done");
+}
+
+CASE(local_packets) {
+    int p[2];
+    char b[16];
+    CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, p) == 0);
+    CHECK(write(p[0], "one", 3) == 3 && write(p[0], "two22", 5) == 5);
+    CHECK(read(p[1], b, 2) == 2 && read(p[1], b, 16) == 5);
+    struct iovec v = {b, 2};
+    struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1};
+    write(p[0], "three", 5);
+    CHECK(recvmsg(p[1], &m, 0) == 2 && (m.msg_flags & MSG_TRUNC));
+    close(p[0]);
+    CHECK(read(p[1], b, 16) == 0);
+    CHECK_ERRNO(send(p[1], "x", 1, MSG_NOSIGNAL), EPIPE);
+    int s = socket(AF_UNIX, SOCK_DGRAM, 0), t = socket(AF_UNIX, SOCK_DGRAM, 0), on = 1;
+    struct sockaddr_un a = {.sun_family = AF_UNIX}, from;
+    CHECK(bind(s, (void *)&a, sizeof(sa_family_t)) == 0);
+    socklen_t n = sizeof a;
+    CHECK(getsockname(s, (void *)&a, &n) == 0 && n == sizeof(sa_family_t) + 6 && a.sun_path[0] == 0);
+    CHECK(setsockopt(s, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) == 0);
+    CHECK(sendto(t, "hi", 2, 0, (void *)&a, n) == 2);
+    union { char b[CMSG_SPACE(sizeof(struct ucred))]; struct cmsghdr h; } c;
+    v.iov_len = 16;
+    m = (struct msghdr){.msg_iov = &v, .msg_iovlen = 1, .msg_name = &from, .msg_namelen = sizeof from, .msg_control = &c, .msg_controllen = sizeof c};
+    CHECK(recvmsg(s, &m, 0) == 2 && m.msg_controllen == sizeof c && c.h.cmsg_type == SCM_CREDENTIALS);
+    CHECK(((struct ucred *)CMSG_DATA(&c.h))->pid == getpid());
+    CHECK_ERRNO(connect(t, (void *)&a, 1), EINVAL);
+    CHECK(connect(t, (void *)&a, n) == 0 && send(t, "x", 1, 0) == 1);
+    close(s);
+    CHECK_ERRNO(send(t, "x", 1, 0), ECONNREFUSED);
+    CHECK_ERRNO(setsockopt(t, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on), EOPNOTSUPP);
     puts("done");
 }

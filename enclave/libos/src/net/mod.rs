@@ -1,17 +1,19 @@
 //! Sockets: local ones (AF_UNIX), the internet families, and the little of netlink that programs ask for.
 //!
-//! Order of knowledge (a module may use those below it): `syscall` -> `tcp`, `udp`, `unix`, `netlink` -> `ports`,
-//! `options`, `host` -> `addr`. Traffic between programs of the enclave never leaves it: `ports` knows who listens where,
+//! Order of knowledge (a module may use those below it): `syscall`, `text` (/proc/net) -> `tcp`, `udp`, `unix`, `netlink` -> `ports`,
+//! `options`, `interfaces` -> `host` -> `addr`. Traffic between programs of the enclave never leaves it: `ports` knows who listens where,
 //! and only what is meant for elsewhere, or comes from a published port, goes through the host (`host`).
 //! Invariants: as in `crate::fs`: no cell is borrowed while a task waits or user memory is touched (except the byte
 //! rings); what the host returns is checked in `host`.
 pub mod addr;
 pub mod host;
 pub mod interfaces;
+pub mod netlink;
 pub mod options;
 pub mod ports;
 pub mod syscall;
 pub mod tcp;
+pub mod text;
 pub mod udp;
 pub mod unix;
 

@@ -2,7 +2,7 @@
 //!
 //! Blocking lives here: a socket says `EAGAIN`, and the call waits on the socket's queue as long as O_NONBLOCK,
 //! MSG_DONTWAIT and the time-outs let it.
-use super::addr::{self, AF_INET, AF_INET6, AF_UNIX};
+use super::addr::{self, AF_INET, AF_INET6, AF_NETLINK, AF_UNIX};
 use super::options::{SO_ACCEPTCONN, SO_DOMAIN, SO_ERROR, SO_PROTOCOL, SO_TYPE, SOL_SOCKET};
 use super::tcp::TcpSocket;
 use super::udp::UdpSocket;
@@ -95,6 +95,12 @@ fn make(family: u64, kind: u64, protocol: u64) -> Result<(Arc<dyn File>, u32)> {
     let (family, kind, protocol) = (int(family), int(kind) & !flags, int(protocol));
     if kind & !0xf != 0 {
         return Err(EINVAL);
+    }
+    if family == u32::from(AF_NETLINK) {
+        return match kind {
+            SOCK_RAW | SOCK_DGRAM => Ok((super::netlink::make(kind, protocol)?, flags)),
+            _ => Err(ESOCKTNOSUPPORT),
+        };
     }
     let of_family = || MAKERS.iter().filter(|m| u32::from(m.0) == family);
     if of_family().next().is_none() {

@@ -70,12 +70,19 @@ pub struct UnixSocket {
     common: Common,
     state: BklCell<State>,
     changed: Notify,
+    id: u64,
 }
 
+static ALL: BklCell<BTreeMap<u64, Weak<UnixSocket>>> = BklCell::new(BTreeMap::new());
+/// Every socket, for /proc/net.
+pub fn all() -> Vec<Arc<UnixSocket>> {
+    ALL.with(|a| a.values().filter_map(Weak::upgrade).collect())
+}
 static ABSTRACT: BklCell<BTreeMap<Vec<u8>, Weak<UnixSocket>>> = BklCell::new(BTreeMap::new());
 
 impl Drop for UnixSocket {
     fn drop(&mut self) {
+        ALL.with_mut(|a| a.remove(&self.id));
         let s = self.state.take();
         if let Some(p) = s.peer.and_then(|p| p.upgrade()) {
             p.peer_ended();
@@ -119,13 +126,28 @@ fn bury(files: Vec<Arc<OpenFile>>) {
 impl UnixSocket {
     /// An unconnected socket.
     pub fn new(kind: Kind) -> Arc<Self> {
-        Arc::new_cyclic(|me| Self {
+        let id = crate::fs::inode::next_id();
+        let socket = Arc::new_cyclic(|me| Self {
             kind,
             me: me.clone(),
             common: Common::default(),
             state: BklCell::new(State::default()),
             changed: Notify::new(),
-        })
+            id,
+        });
+        ALL.with_mut(|a| a.insert(id, Arc::downgrade(&socket)));
+        socket
+    }
+    /// Type, flags, state, id and name: a row of /proc/net/unix.
+    pub fn row(&self) -> (u32, u32, u32, u64, String) {
+        const ACCEPTS: u32 = 1 << 16;
+        let (name, connected) = self.state.with(|s| (s.addr.clone(), s.connected));
+        let shown = name.map_or(String::new(), |n| {
+            let text: Vec<u8> = n.iter().map(|c| if *c == 0 { b'@' } else { *c }).collect();
+            alloc::format!(" {}", String::from_utf8_lossy(&text))
+        });
+        let flags = if self.is_listening() { ACCEPTS } else { 0 };
+        (self.class().kind, flags, if connected { 3 } else { 1 }, self.id, shown)
     }
     /// Two connected ones.
     pub fn pair(kind: Kind) -> (Arc<Self>, Arc<Self>) {
