@@ -13,9 +13,8 @@ import pytest
 from framework import cc, native, same
 
 SOURCES = Path(__file__).parent / "src"
-TOPICS = (
-    "process exec pipes signals faults threads memory jumps times polling files insns many hostile"  # one source each
-).split()
+# One source each.
+TOPICS = "process exec pipes signals faults threads memory jumps times polling files insns many net hostile".split()
 CASES = [
     (topic, case)
     for topic in TOPICS
