@@ -17,6 +17,7 @@ __all__ = [
     "Violation",
     "measure",
     "run",
+    "syscalls",
     "verify_file",
 ]
 
@@ -112,3 +113,4 @@ class Verified:
     def violation(self) -> Violation | None: ...
 
 def verify_file(path: str | PathLike[str]) -> Verified: ...
+def syscalls() -> list[tuple[int, str, str, str]]: ...

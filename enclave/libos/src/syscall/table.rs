@@ -1,5 +1,5 @@
-//! THE system-call table: number, name, argument types, handler, how far supported. Dispatch, `--strace` and the
-//! generated documentation read it; a call that is not here is ENOSYS and counted.
+//! THE system-call table: number, name, argument types, handler. Dispatch and `--strace` read it; a call that is not here
+//! is ENOSYS and counted. How far each call is supported stands beside its number in `occlum_linux_abi::nr`.
 use super::{futex, memory, misc, proc, signals, time, timers};
 use crate::errno::Result;
 use crate::fs::syscall as fs;
@@ -101,7 +101,7 @@ macro_rules! table {
     (@own own) => { true };
 }
 
-const LAST: usize = 462;
+const LAST: usize = nr::LIMIT as usize - 1;
 
 /// Index into `ROWS` by number, built at compile time; `u16::MAX`: none.
 static INDEX: [u16; LAST + 1] = {
@@ -112,6 +112,16 @@ static INDEX: [u16; LAST + 1] = {
         i += 1;
     }
     index
+};
+
+// What `nr` says of support is true: a call has a handler if and only if it is not `none` there.
+const _: () = {
+    assert!(ROWS.len() == nr::HANDLED);
+    let mut i = 0;
+    while i < ROWS.len() {
+        assert!(!matches!(nr::support(ROWS[i].nr), None | Some(nr::Support::None(_))));
+        i += 1;
+    }
 };
 
 /// The row of a number.
