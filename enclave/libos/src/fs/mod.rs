@@ -1,7 +1,7 @@
 //! The file side of the LibOS: VFS, file systems, descriptors, pipes, terminals, polling, local sockets.
 //!
 //! Order of knowledge (a module may use those below it): `syscall` -> `poll`, `epoll`, `unix`, `event`,
-//! `pipe`, `stream`, `tty`, `dev` -> `file`, `table`, `path`, `dentry` -> `memfs`, `bind`, `proc` -> `pages`,
+//! `pipe`, `stream`, `pty`, `tty`, `ldisc`, `dev` -> `file`, `table`, `path`, `dentry` -> `memfs`, `bind`, `proc` -> `pages`,
 //! `host`. Invariants: everything runs under the BKL; no cell is borrowed while a task waits or while user
 //! memory is touched (except a pipe's ring: a user-memory fault never comes back to a pipe); what the host
 //! returns is checked in `host`.
@@ -19,6 +19,7 @@ pub mod file;
 pub mod host;
 pub mod inode;
 mod keep;
+pub mod ldisc;
 pub mod locks;
 pub mod memfs;
 pub mod mount;
@@ -29,6 +30,7 @@ pub mod pipe;
 pub mod poll;
 mod prelude;
 pub mod proc;
+pub mod pty;
 pub mod stream;
 pub mod sys;
 pub mod syscall;
