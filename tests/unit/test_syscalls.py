@@ -30,6 +30,7 @@ LIBRARY = {
     "rt_sigqueueinfo": r"sigqueue",
     "rt_sigreturn": r"SYS_rt_sigreturn|rt_sigreturn",
     "rt_sigsuspend": r"sigsuspend",
+    "signalfd4": r"signalfd",
     "rt_sigtimedwait": r"sigtimedwait|sigwaitinfo",
     "wait4": r"waitpid|wait4",
 }

@@ -70,6 +70,10 @@ pub trait File: Send + Sync + 'static {
     fn stat(&self) -> Option<Result<Stat>> {
         None
     }
+    /// Further lines of /proc/PID/fdinfo.
+    fn info(&self) -> String {
+        String::new()
+    }
     /// The open flags changed (F_SETFL).
     fn set_flags(&self, _flags: u32) {}
 }
