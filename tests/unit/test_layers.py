@@ -22,15 +22,16 @@ ALLOWED: dict[str, set[str]] = {
     "occlum-sgx-arch": set(),
     "occlum-elf": {"occlum-linux-abi"},
     "occlum-sfi-spec": set(),
+    "occlum-cfi": set(),
     "occlum-sfi-translator": {"occlum-sfi-spec"},
     "occlum-sfi-verifier": {"occlum-sfi-spec"},
 }
 COMMON = set(ALLOWED)
 ALLOWED |= {
-    "occlum-rt": COMMON - {"occlum-sfi-translator"},
+    "occlum-rt": COMMON - {"occlum-sfi-translator", "occlum-cfi"},
     "occlum-libos": COMMON | {"occlum-rt"},
     "occlum-blob": {"occlum-rt", "occlum-libos"},
-    "occlum-pal": COMMON - {"occlum-sfi-translator", "occlum-sfi-verifier"},
+    "occlum-pal": COMMON - {"occlum-sfi-translator", "occlum-sfi-verifier", "occlum-cfi"},
     "occlum-native": COMMON | {"occlum-pal"},
 }
 # Beside these only integration tests (a `tests` folder): those of the translator execute what it emits.

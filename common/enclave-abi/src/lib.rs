@@ -203,6 +203,36 @@ impl HostStat {
     }
 }
 
+/// How narrow control flow is (`docs/cfi.md`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u32)]
+pub enum CfiLevel {
+    /// Returns go behind calls, indirect calls and jumps to instruction boundaries.
+    #[default]
+    Default = 0,
+    /// Indirect calls and jumps go only to what the program's files or code name as a target.
+    Strict = 1,
+    /// Returns go where the call was.
+    ShadowStack = 2,
+}
+impl CfiLevel {
+    /// All of them with the names that options and logs use.
+    pub const NAMES: [(Self, &str); 3] =
+        [(Self::Default, "default"), (Self::Strict, "strict"), (Self::ShadowStack, "shadow-stack")];
+    /// The level with this number.
+    pub fn from_u32(n: u32) -> Option<Self> {
+        Self::NAMES.iter().map(|(level, _)| *level).find(|level| *level as u32 == n)
+    }
+    /// The level with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(_, known)| *known == name).map(|(level, _)| *level)
+    }
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(level, _)| *level == self).map_or("", |(_, name)| name)
+    }
+}
+
 /// The measured configuration page: everything that MRENCLAVE must cover besides the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConfigPage {
@@ -214,6 +244,8 @@ pub struct ConfigPage {
     pub max_tasks: u32,
     /// Largest pid before wrapping.
     pub pid_max: u32,
+    /// Control-flow integrity.
+    pub cfi: CfiLevel,
 }
 impl ConfigPage {
     /// First bytes of the page.
@@ -226,9 +258,10 @@ impl ConfigPage {
         p[16..20].copy_from_slice(&self.vcpus.to_le_bytes());
         p[20..24].copy_from_slice(&self.max_tasks.to_le_bytes());
         p[24..28].copy_from_slice(&self.pid_max.to_le_bytes());
+        p[28..32].copy_from_slice(&(self.cfi as u32).to_le_bytes());
         p
     }
-    /// Reads the page; `None` if the magic is wrong.
+    /// Reads the page; `None` if the magic or a field with names is wrong.
     pub fn from_page(p: &[u8; 4096]) -> Option<Self> {
         if p[..8] != Self::MAGIC {
             return None;
@@ -239,6 +272,7 @@ impl ConfigPage {
             vcpus: u32_at(16),
             max_tasks: u32_at(20),
             pid_max: u32_at(24),
+            cfi: CfiLevel::from_u32(u32_at(28))?,
         })
     }
 }

@@ -268,6 +268,7 @@ impl<'a> Emitter<'a> {
             }
             Class::JmpIndirect => self.indirect(item, false),
             Class::CallIndirect => self.indirect(item, true),
+            Class::Ret(0) if crate::flow::is_jump(self.extent, n, &mut self.factory) => self.ret_jump(),
             Class::Ret(drop) => self.ret(item.off, drop),
             Class::String => self.string(item),
             Class::Lea => self.lea(n, item),
@@ -598,6 +599,8 @@ impl<'a> Emitter<'a> {
             code: self.asm.code,
             entries: self.entries,
             exits,
+            returns: crate::flow::returns(self.extent),
+            taken: crate::flow::taken(self.extent),
             rows: self.rows,
             source_len: end.wrapping_sub(self.src.start),
         }

@@ -61,9 +61,7 @@ pub(crate) fn find(cfg: &Config, src: Source<'_>, env: &dyn Env) -> Result<Exten
         let mut ends = true;
         if let Some(instr) = decoded {
             let class = classify(&instr);
-            let return_site = items
-                .last()
-                .is_some_and(|p| p.next() == pc && matches!(p.class, Class::Call(_) | Class::CallIndirect));
+            let return_site = items.last().is_some_and(|p| p.next() == pc && p.class.is_call());
             items.push(Item { instr, class, off: pc, leader: false, return_site });
             if let Class::Jmp(t) | Class::Jcc(t) | Class::Loop(t) = class {
                 targets.push(t);

@@ -3,7 +3,7 @@
 //! Neighbours: `enclave/libos` calls `translate` on a code-cache miss and `undo` at every interruption; the numbers both
 //! sides need stand in `sfi-spec`. Nothing here touches memory of a guest or of the code cache.
 //! Modules: `extent` finds the instructions of a fragment, `classify` says what each one is, `parts` takes encodings
-//! apart, `asm` writes fixed instructions, `emit` writes a fragment, `pattern` its multi-instruction forms, `undo` reads
+//! apart, `flow` says what control-flow integrity has to know, `asm` writes fixed instructions, `emit` writes a fragment, `pattern` its multi-instruction forms, `undo` reads
 //! them back.
 //! Invariants: hostile input gives an `EMULATE` exit or an `Error`, never a panic; every emitted instruction belongs to a
 //! `Row`, and from any instruction boundary of it `undo` finds an original program counter.
@@ -16,6 +16,7 @@ mod asm;
 mod classify;
 mod emit;
 mod extent;
+mod flow;
 mod parts;
 mod pattern;
 mod undo;
@@ -115,6 +116,10 @@ pub struct Fragment {
     pub entries: Vec<Entry>,
     /// Branches to be linked.
     pub exits: Vec<ExitSite>,
+    /// Offsets behind its calls.
+    pub returns: Vec<u32>,
+    /// Constants of it that may be addresses of code, in ascending order.
+    pub taken: Vec<u32>,
     /// Map for `undo`, in order of `start`.
     pub rows: Vec<Row>,
     /// Original bytes from the start offset up to the last instruction's end.

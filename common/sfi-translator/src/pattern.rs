@@ -205,6 +205,18 @@ impl Emitter<'_> {
         self.dirty = 0;
     }
 
+    /// A `ret` that is a jump (`flow::is_jump`): through the call table.
+    pub(crate) fn ret_jump(&mut self) {
+        self.free(R11);
+        self.asm.bytes(&[0x44, 0x8b, 0x1c, 0x24]); // mov (%rsp), %r11d
+        self.asm.store(R11, ctx::TARGET);
+        self.asm.not_r11();
+        self.asm.table_load(table::Kind::Call);
+        self.asm.lea_rsp(8);
+        self.asm.jmp_r11();
+        self.dirty = 0;
+    }
+
     // ---- stack frames ----
 
     /// `leave`: before the pop commits, the new rsp and the old rbp are the same number.

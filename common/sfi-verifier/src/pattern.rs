@@ -117,6 +117,7 @@ const IN_REGISTER: &Rows = &[
     ("indirect jump or call", &[SPILL_R11, MAYBE | LOAD_SEGMENT, MAYBE | LEA32, LOAD_R11D, STORE_TARGET,
         MAYBE | PUSH_IMM, MAYBE | PREFETCH, NOT_R11, CALL_TABLE, JUMP_R11]),
     ("return", &[SPILL_R11, RETURN_LOAD, MAYBE | RETURN_STORE, NOT_R11, RETURN_TABLE, RETURN_LEA, JUMP_R11]),
+    ("return as a jump", &[SPILL_R11, RETURN_LOAD, STORE_TARGET, NOT_R11, CALL_TABLE, RETURN_LEA, JUMP_R11]),
 ];
 
 /// Where it is at home and the register is scratch.
@@ -134,6 +135,7 @@ const AT_HOME: &Rows = &[
     ("the same through a segment", &[LOAD_SEGMENT, MAYBE | LEA32, LOAD_R11D, STORE_TARGET, MAYBE | PUSH_IMM,
         MAYBE | PREFETCH, NOT_R11, CALL_TABLE, JUMP_R11]),
     ("return", &[RETURN_LOAD, MAYBE | RETURN_STORE, NOT_R11, RETURN_TABLE, RETURN_LEA, JUMP_R11]),
+    ("return as a jump", &[RETURN_LOAD, STORE_TARGET, NOT_R11, CALL_TABLE, RETURN_LEA, JUMP_R11]),
 ];
 
 /// An instruction that a pattern has with these very bytes.

@@ -100,6 +100,7 @@ const OPTIONAL: &[(&str, usize)] = &[
     ("call of a segment operand, with a prefetch", 5),
     ("call of a segment operand, with a prefetch", 6),
     ("ret n", 2),
+    ("ret as a jump", 5),
     ("leave at home", 3),
     ("stos with a 32-bit count at home", 1),
     ("segment operand with base and index at home", 1),
@@ -108,6 +109,7 @@ const OPTIONAL: &[(&str, usize)] = &[
     ("call of a slot operand at home", 3),
     ("jmp of a segment operand at home", 1),
     ("ret n at home", 1),
+    ("ret as a jump at home", 4),
 ];
 
 /// Steps behind which the pattern is over, so that what follows is not part of it.

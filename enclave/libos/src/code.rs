@@ -4,6 +4,7 @@
 //! verifier's seam), `mm` says which bytes are executable. Invariants: a region's translations depend only on (file
 //! identity and version, file offset, guest offset), so every process that maps the same shares them (R26); regions of
 //! memory that was ever writable belong to one process. Direct links stay inside a region.
+use crate::cfi;
 use crate::errno::{Errno, Result};
 use crate::mm::{Access, Backing, FaultError, Mm, Vma};
 use crate::process::Task;
@@ -43,12 +44,22 @@ struct Index {
     start: u32,
     pages: Vec<Vec<(u32, u32)>>,
     return_sites: usize,
+    /// Where calls that were translated return to, by page: also those without an entry.
+    returns: BTreeMap<u32, Vec<u16>>,
+    /// Executable offsets that translated instructions made.
+    taken: BTreeSet<u32>,
 }
 
 impl Index {
     fn new(start: u64, end: u64) -> Index {
         let pages = (end - (start & !4095)).div_ceil(4096) as usize;
-        Index { start: start as u32 & !4095, pages: vec![Vec::new(); pages], return_sites: 0 }
+        Index {
+            start: start as u32 & !4095,
+            pages: vec![Vec::new(); pages],
+            return_sites: 0,
+            returns: BTreeMap::new(),
+            taken: BTreeSet::new(),
+        }
     }
 
     fn page(&self, off: u32) -> usize {
@@ -71,6 +82,18 @@ impl Index {
         if let Err(n) = page.binary_search_by_key(&off, |(o, _)| *o) {
             page.insert(n, (off, at));
         }
+    }
+
+    fn insert_return(&mut self, off: u32) {
+        let page = self.returns.entry(off / 4096).or_default();
+        let at = (off % 4096) as u16;
+        if let Err(n) = page.binary_search(&at) {
+            page.insert(n, at);
+        }
+    }
+
+    fn returns_to(&self, off: u32) -> bool {
+        self.returns.get(&(off / 4096)).is_some_and(|p| p.binary_search(&((off % 4096) as u16)).is_ok())
     }
 }
 
@@ -116,6 +139,8 @@ pub enum CodeError {
     Full,
     /// The verifier does not accept the translation, for this reason.
     Refused(&'static str),
+    /// Control-flow integrity does not let a branch of this kind go there.
+    Forbidden(Kind),
 }
 
 /// Is the region one that every process with the same file mapping shares?
@@ -279,6 +304,10 @@ fn translate(
             e.insert(n.off, n.at);
             e.return_sites += usize::from(n.kind == tr::EntryKind::ReturnSite);
         }
+        for off in &frag.returns {
+            e.insert_return(*off);
+        }
+        e.taken.extend(frag.taken.iter().copied().filter(|off| mm.is_executable(u64::from(*off))));
     });
     CACHE.with_mut(|c| {
         for x in &frag.exits {
@@ -336,11 +365,59 @@ pub fn link(mm: &Mm, index: u32) -> core::result::Result<(u32, u32), (u32, CodeE
     Ok((target, at))
 }
 
-/// A lookup-table miss: fills the entry and returns where to go on.
-pub fn miss(mm: &Mm, kind: Kind, target: u32) -> core::result::Result<u32, CodeError> {
+/// A lookup-table miss of a task: if the branch is allowed, fills the entry and returns where to go on.
+pub fn miss(t: &Task, mm: &Arc<Mm>, kind: Kind, target: u32) -> core::result::Result<u32, CodeError> {
+    let (start, vma, region) = locate(mm, target)?;
+    let place = Place { mm: mm.clone(), off: target, start, vma, region };
+    let allowed = cfi::check(t, kind, &place).ok_or(CodeError::Forbidden(kind))?;
     let (at, _) = entry(mm, target)?;
-    set_entry(mm, kind, target, at);
+    if allowed == cfi::Allowed::Always {
+        set_entry(mm, kind, target, at);
+    }
     Ok(at)
+}
+
+/// An executable offset, with what is known of the code there.
+pub struct Place {
+    /// Memory.
+    pub mm: Arc<Mm>,
+    /// The offset.
+    pub off: u32,
+    /// Translations of the mapping it is in.
+    pub region: Arc<Region>,
+    start: u64,
+    vma: Vma,
+}
+
+impl Place {
+    /// Was the code written, or its mapping split? Then what was known of it before is lost.
+    pub fn code_changed(&self) -> bool {
+        self.vma.private_code || !matches!(self.vma.backing, Backing::File(..))
+    }
+
+    /// Do the bytes before it decode as a call?
+    pub fn is_behind_call(&self) -> bool {
+        occlum_cfi::ends_with_call(&self.bytes_before(occlum_cfi::LONGEST_CALL))
+    }
+
+    /// The byte before it.
+    pub fn byte_before(&self) -> Option<u8> {
+        self.bytes_before(1).last().copied()
+    }
+
+    /// Up to `n` bytes of the mapping that lie before it; none if they cannot be read.
+    fn bytes_before(&self, n: usize) -> Vec<u8> {
+        let n = (u64::from(self.off) - self.start).min(n as u64) as u32;
+        let mut bytes = source(&self.mm, self.start, &self.vma, self.off - n).unwrap_or_default();
+        bytes.truncate(n as usize);
+        if bytes.len() < n as usize { Vec::new() } else { bytes }
+    }
+}
+
+/// Did an instruction that was translated in some mapping of `mm` make this address?
+pub fn is_taken(mm: &Mm, off: u32) -> bool {
+    let mut regions = mm.vmas().filter_map(|(_, v)| v.region);
+    regions.any(|r| r.entries.with(|e| e.taken.contains(&off)))
 }
 
 /// Sets a table entry. If the host has no memory for it, each lookup misses, no more.
@@ -382,6 +459,10 @@ pub fn undo(task: &Task, translated: u64) -> Result<u32> {
 }
 
 impl Region {
+    /// Has a call been translated that returns to this offset?
+    pub fn returns_to(&self, off: u32) -> bool {
+        self.entries.with(|e| e.returns_to(off))
+    }
     /// Its number.
     pub fn id(&self) -> u64 {
         self.id

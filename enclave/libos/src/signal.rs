@@ -549,6 +549,7 @@ fn handle(t: &Arc<Task>, sig: i32, info: Info, a: Action) -> Result<()> {
     uaccess::write_val(frame, a.restorer)?;
     uaccess::write_bytes(frame + 8, &uc)?;
     uaccess::write_bytes(frame + 8 + 304, &info.to_bytes(sig))?;
+    t.process.flow.with_mut(|f| f.delivered(frame as u32, FRAME_SIZE as u32, regs.rip(), a.restorer as u32));
     regs.set_gpr(4, frame);
     regs.set_gpr(7, sig as u64);
     regs.set_gpr(6, frame + 8 + 304);
@@ -608,12 +609,19 @@ fn ucontext(t: &Task, fp_at: u64, mask: u64, info: Info) -> [u8; 304] {
 /// Hardware numbers in the order of sigcontext.
 const GREGS: [usize; 16] = [8, 9, 10, 11, 12, 13, 14, 15, 7, 6, 5, 3, 2, 0, 1, 4];
 
-/// rt_sigreturn: restores the state that the frame at rsp holds. EFAULT ends in SIGSEGV.
+/// rt_sigreturn: restores the state that the frame at rsp holds. EFAULT ends in SIGSEGV; so does a frame that was not
+/// delivered, with a signal of its own.
 pub fn sigreturn(t: &Arc<Task>) -> Result<()> {
     let uc_at = t.rt.gpr(4);
     let mut b = [0u8; 304];
     uaccess::read_bytes(uc_at, &mut b)?;
     let word = |at: usize| u64::from_le_bytes(core::array::from_fn(|i| b[at + i]));
+    let rip = word(40 + 8 * 16) as u32;
+    let frame = uc_at.wrapping_sub(8) as u32;
+    if !t.process.flow.with_mut(|f| f.returned(frame, rip)) {
+        crate::cfi::no_frame(t, rip);
+        return Ok(());
+    }
     let fp_at = word(40 + 8 * 23);
     if fp_at != 0 {
         let mut x = [0u8; XSAVE_SIZE as usize];
@@ -626,7 +634,7 @@ pub fn sigreturn(t: &Arc<Task>) -> Result<()> {
     for (i, n) in GREGS.iter().enumerate() {
         t.rt.set_gpr(*n, word(40 + 8 * i));
     }
-    t.rt.set_rip(word(40 + 8 * 16) as u32);
+    t.rt.set_rip(rip);
     t.rt.set_rflags(word(40 + 8 * 17));
     t.mask.set(word(296) & !UNBLOCKABLE);
     t.altstack.set((word(16), word(32), word(24) as u32 & 2));

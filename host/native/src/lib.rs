@@ -28,14 +28,19 @@ struct LaunchOptions {
     vcpus: u32,
     max_tasks: u32,
     pid_max: u32,
+    /// One of `CFI_LEVELS`.
+    cfi: String,
 }
 
 #[pymethods]
 impl LaunchOptions {
     #[new]
-    #[pyo3(signature = (*, memory_bytes, vcpus, max_tasks, pid_max))]
-    fn new(memory_bytes: u64, vcpus: u32, max_tasks: u32, pid_max: u32) -> Self {
-        Self { memory_bytes, vcpus, max_tasks, pid_max }
+    #[pyo3(signature = (*, memory_bytes, vcpus, max_tasks, pid_max, cfi="default".into()))]
+    fn new(memory_bytes: u64, vcpus: u32, max_tasks: u32, pid_max: u32, cfi: String) -> PyResult<Self> {
+        let known = abi::CfiLevel::from_name(&cfi).is_some();
+        known
+            .then_some(Self { memory_bytes, vcpus, max_tasks, pid_max, cfi })
+            .ok_or_else(|| NativeError::new_err("cfi: no such level: give default, strict or shadow-stack"))
     }
 }
 
@@ -46,6 +51,7 @@ impl LaunchOptions {
             vcpus: self.vcpus,
             max_tasks: self.max_tasks,
             pid_max: self.pid_max,
+            cfi: abi::CfiLevel::from_name(&self.cfi).unwrap_or_default(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! One run under a hostile host: `hostile IMAGE CLASS SEED SECONDS [-b DIRECTORY]... PROGRAM [ARG...]`. The last line on
 //! standard error says what was changed and how it ended; `tools/hostile_host.py` judges it.
-use occlum_enclave_abi::{FLAG_REPORT_CHANGES, FLAG_STATS, LaunchParams};
+use occlum_enclave_abi::{CfiLevel, FLAG_REPORT_CHANGES, FLAG_STATS, LaunchParams};
 use occlum_pal::hostile::{self, Class, Plan};
 use occlum_pal::{ExitStatus, LaunchOptions, RunOptions};
 use std::os::unix::ffi::OsStringExt;
@@ -32,7 +32,13 @@ fn main() {
         flags: FLAG_STATS | FLAG_REPORT_CHANGES,
         ..LaunchParams::default()
     };
-    let o = LaunchOptions { memory_bytes: 256 << 20, vcpus: VCPUS, max_tasks: 256, pid_max: 1000 };
+    let o = LaunchOptions {
+        memory_bytes: 256 << 20,
+        vcpus: VCPUS,
+        max_tasks: 256,
+        pid_max: 1000,
+        cfi: CfiLevel::Default,
+    };
     hostile::terminate_after(std::time::Duration::from_secs(seconds));
     let timeout = Some(std::time::Duration::from_secs(seconds + 3));
     hostile::install(Plan { class, seed });

@@ -1,13 +1,19 @@
 //! Runs a program in the simulated enclave without Python, for work on the runtime itself:
-//! `run IMAGE [-m MIB] [-c VCPUS] [--strace] [--stats] PROGRAM [ARG...]`.
-use occlum_enclave_abi::{FLAG_STATS, FLAG_STRACE, FLAG_TTY0, LaunchParams};
+//! `run IMAGE [-m MIB] [-c VCPUS] [--cfi LEVEL] [--strace] [--stats] PROGRAM [ARG...]`.
+use occlum_enclave_abi::{CfiLevel, FLAG_STATS, FLAG_STRACE, FLAG_TTY0, LaunchParams};
 use occlum_pal::{ExitStatus, LaunchOptions, RunOptions};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 fn main() {
     let mut args = std::env::args_os().skip(1).peekable();
     let image = std::fs::read(args.next().expect("usage: run IMAGE PROGRAM [ARG...]")).expect("the image");
-    let mut o = LaunchOptions { memory_bytes: 2 << 30, vcpus: 2, max_tasks: 4096, pid_max: 32768 };
+    let mut o = LaunchOptions {
+        memory_bytes: 2 << 30,
+        vcpus: 2,
+        max_tasks: 4096,
+        pid_max: 32768,
+        cfi: CfiLevel::Default,
+    };
     let mut flags = 0;
     if std::io::IsTerminal::is_terminal(&std::io::stdin()) {
         flags |= FLAG_TTY0 * 7;
@@ -16,6 +22,10 @@ fn main() {
         match a.as_bytes() {
             b"-m" => o.memory_bytes = args.next().unwrap().to_str().unwrap().parse::<u64>().unwrap() << 20,
             b"-c" => o.vcpus = args.next().unwrap().to_str().unwrap().parse().unwrap(),
+            b"--cfi" => {
+                let name = args.next().and_then(|a| a.into_string().ok()).expect("a level behind --cfi");
+                o.cfi = CfiLevel::from_name(&name).expect("a level: default, strict or shadow-stack");
+            }
             b"--strace" => flags |= FLAG_STRACE,
             b"--stats" => flags |= FLAG_STATS,
             other => panic!("unknown option {}", String::from_utf8_lossy(other)),

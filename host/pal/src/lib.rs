@@ -12,7 +12,7 @@ mod image;
 mod ocall;
 mod sim;
 
-use occlum_enclave_abi::{ConfigPage, LaunchParams};
+use occlum_enclave_abi::{CfiLevel, ConfigPage, LaunchParams};
 use std::time::Duration;
 
 /// What is measured besides the image.
@@ -26,6 +26,8 @@ pub struct LaunchOptions {
     pub max_tasks: u32,
     /// Largest pid.
     pub pid_max: u32,
+    /// Control-flow integrity.
+    pub cfi: CfiLevel,
 }
 impl LaunchOptions {
     fn config(&self) -> ConfigPage {
@@ -34,6 +36,7 @@ impl LaunchOptions {
             vcpus: self.vcpus,
             max_tasks: self.max_tasks,
             pid_max: self.pid_max,
+            cfi: self.cfi,
         }
     }
 }

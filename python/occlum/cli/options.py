@@ -75,6 +75,14 @@ _MEASURED = (
         show_default=True,
         help="Process ids start again below this number (measured).",
     ),
+    click.option(
+        "--cfi",
+        type=click.Choice(launch.CFI_LEVELS),
+        default=launch.CFI_LEVELS[0],
+        metavar="LEVEL",
+        show_default=True,
+        help="Control-flow integrity: default, strict or shadow-stack (measured).",
+    ),
 )
 
 

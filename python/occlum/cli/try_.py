@@ -166,6 +166,7 @@ def command(
     cpus: int,
     max_tasks: int,
     pid_max: int,
+    cfi: str,
     binds: Sequence[launch.Bind],
     timeout: float | None,
     strace: str | None,
@@ -184,7 +185,7 @@ def command(
     """
     if keep is not None:
         keep = _keep_directory(keep)
-    options = launch.EnclaveOptions(memory, cpus, max_tasks, pid_max)
+    options = launch.EnclaveOptions(memory, cpus, max_tasks, pid_max, cfi)
     job = launch.Launch(
         argv=[program, *arguments],
         env=_environment(settings),

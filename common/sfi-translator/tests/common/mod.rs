@@ -285,7 +285,7 @@ fn step(i: &Instruction, dirty: Option<u64>, before: Option<&Instruction>) -> Op
         let by = (i.memory_displacement64() as i64).unsigned_abs();
         return dirty.map(|d| d + by).filter(|&d| d <= 33 << 10).map(Some);
     }
-    if matches!(i.mnemonic(), M::Push | M::Pop | M::Pushf | M::Pushfq) {
+    if matches!(i.mnemonic(), M::Push | M::Pop) {
         return dirty.filter(|&d| d <= 33 << 10).map(|_| Some(0));
     }
     let mut info = InstructionInfoFactory::new();

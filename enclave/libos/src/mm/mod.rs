@@ -172,6 +172,11 @@ impl Mm {
         self.inner.with(|i| find(&i.vmas, off).map(|(s, v)| (s, v.clone())))
     }
 
+    /// Does an executable vma contain `off`?
+    pub fn is_executable(&self, off: u64) -> bool {
+        self.inner.with(|i| find(&i.vmas, off).is_some_and(|(_, v)| v.prot & mf::PROT_EXEC != 0))
+    }
+
     fn protect(&self, r: Range<u64>, host_rights: u32, populate: bool, drop_content: bool) -> Result<()> {
         self.slot
             .protect(r.start, r.end - r.start, host_rights, populate, drop_content)

@@ -43,6 +43,14 @@ pub enum Backing {
 }
 
 impl Backing {
+    /// Offset of its first byte in the file or object.
+    pub fn offset(&self) -> u64 {
+        match self {
+            Backing::Anon => 0,
+            Backing::File(_, off) | Backing::Shared(_, off) => *off,
+        }
+    }
+
     /// The file behind it.
     pub fn file(&self) -> Option<&MapFile> {
         match self {

@@ -110,7 +110,7 @@ fn go_on_inside(t: &Arc<Task>, translated: u64) {
 }
 
 fn follow_miss(t: &Arc<Task>, kind: Kind, target: u32) {
-    match code::miss(&current_mm(), kind, target) {
+    match code::miss(t, &current_mm(), kind, target) {
         Ok(at) => go_on(t, target, at),
         Err(e) => {
             t.rt.set_rip(target);
@@ -136,6 +136,7 @@ fn fetch_fault(t: &Arc<Task>, pc: u32, e: CodeError) {
             crate::stats::add("refused", 1);
             signal::force(t, SIGILL as i32, Info { code: 2, payload: [u64::from(pc), 0, 0, 6] });
         }
+        CodeError::Forbidden(kind) => crate::cfi::violation(t, kind, pc),
         CodeError::Fault(f) => memory_signal(t, u64::from(pc), f, 0x14),
     }
 }
