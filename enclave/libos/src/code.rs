@@ -131,6 +131,10 @@ static REGIONS: BklCell<Regions> =
 pub enum CodeError {
     /// Not mapped, not executable, past the end of the file: as a fetch fault.
     Fault(FaultError),
+    /// The same for the part of an instruction that lies at this offset.
+    Part(u32, FaultError),
+    /// The mapping ends within the instruction, which may go on in the next: `step`.
+    Cut,
     /// The code cache is full.
     Full,
     /// The verifier does not accept the translation, for this reason.
@@ -315,8 +319,10 @@ fn publish(
     let mut whole = false;
     loop {
         room = cache::room(slot.map(Slot::index), whole).ok_or(CodeError::Full)?;
-        frag = tr::translate(&cfg, src, room.base, room.first_exit(), env)
-            .map_err(|_| CodeError::Fault(FaultError::NotMapped))?;
+        frag = tr::translate(&cfg, src, room.base, room.first_exit(), env).map_err(|e| match e {
+            tr::Error::Truncated => CodeError::Cut,
+            tr::Error::BadAddress => CodeError::Fault(FaultError::NotMapped),
+        })?;
         if frag.code.len() <= room.len {
             break;
         }
@@ -355,20 +361,41 @@ fn link_known(region: &Region, base: u32, entries: &[tr::Entry]) {
     }
 }
 
-/// Lets the task execute the one instruction at its rip from a fragment of its own, whose pages stay writable: it is
-/// about to change code that would be translated, and write-protected, again before it could.
+/// Lets the task execute the one instruction at its rip from a fragment of its own, which serves once and guards nothing:
+/// one that is about to change code that it belongs to, which would be write-protected again before it could; or one that
+/// lies in two mappings, whose translations come and go apart.
 pub fn step(task: &Task, mm: &Mm) -> core::result::Result<u32, CodeError> {
     let off = task.rt.rip();
-    let (start, vma) = executable(mm, off)?;
-    let bytes = source(mm, (start, &vma), off, None)?;
+    let (bytes, end) = instruction_bytes(mm, off);
     let src = tr::Source { start: off, bytes: &bytes };
-    let (room, frag) = publish(Some(mm.slot()), src, &Nothing, 1, 0)?;
-    let region = Region::number();
+    let (room, frag) = publish(Some(mm.slot()), src, &Nothing, 1, 0).map_err(|e| match (e, end) {
+        (CodeError::Cut, Some(why)) => CodeError::Part(off.wrapping_add(bytes.len() as u32), why),
+        (e, _) => e,
+    })?;
     let source = off..off.saturating_add(frag.source_len);
-    let origin = cache::Origin { region, start: 0, slot: Some(mm.slot().index()), source };
-    cache::place(room, frag, origin);
+    let slot = Some(mm.slot().index());
+    cache::place(room, frag, cache::Origin { region: Region::number(), start: 0, slot, source });
     drop(task.step.replace(Some(stale::Step(room.base))));
     Ok(room.base)
+}
+
+/// The executable bytes at `off`, as many as an instruction may have, in whatever mappings; why there are no more.
+fn instruction_bytes(mm: &Mm, off: u32) -> (Vec<u8>, Option<FaultError>) {
+    const LONGEST: u64 = 15;
+    let (mut at, last) = (u64::from(off), u64::from(off) + LONGEST);
+    let mut bytes = Vec::new();
+    while at < last {
+        let mut part = vec![0; (last.min((at & !(PAGE - 1)) + PAGE) - at) as usize];
+        if let Err(e) = mm.handle_fault(at as u32, Access::Exec) {
+            return (bytes, Some(e));
+        }
+        if mm.slot().read(at, &mut part).is_err() {
+            return (bytes, Some(FaultError::Denied));
+        }
+        at += part.len() as u64;
+        bytes.extend(part);
+    }
+    (bytes, None)
 }
 
 struct Nothing;

@@ -242,6 +242,31 @@ CASE(other_process) {
     CHECK(waitpid(child, &status, 0) == child && status == 0);
 }
 
+/* An instruction that lies in two mappings. */
+static volatile long fault_at;
+static void on_fault_at(int sig, siginfo_t *info, void *context) {
+    fault_at = (long)info->si_addr;
+    siglongjmp(back, sig);
+}
+CASE(in_two_mappings) {
+    struct sigaction a = {.sa_sigaction = on_fault_at, .sa_flags = SA_SIGINFO};
+    sigaction(SIGSEGV, &a, NULL);
+    byte *p = map_anonymous(3 * PAGE, RWX, MAP_PRIVATE), *at = p + PAGE - 3;
+    CHECK(mprotect(p, PAGE, RX) == 0 && mprotect(p, PAGE, RWX) == 0);
+    for (int i = 0; i < 50; i++) {
+        put(at, i << 16 | 9);
+        CHECK(guarded_call(at) == (i << 16 | 9) && guarded_call(at) == (i << 16 | 9));
+        CHECK(mprotect(p + PAGE, PAGE, i & 1 ? RW : PROT_NONE) == 0);
+        CHECK(guarded_call(at) == -SIGSEGV && fault_at == (long)p + PAGE);
+        CHECK(mprotect(p + PAGE, PAGE, RW) == 0);
+        p[PAGE] = 0x55; /* a byte of the number */
+        CHECK(mprotect(p + PAGE, PAGE, RX) == 0);
+        CHECK(guarded_call(at) == (0x55 << 16 | 9));
+        CHECK(mprotect(p + PAGE, PAGE, RWX) == 0);
+    }
+    CHECK(munmap(p + PAGE, PAGE) == 0 && guarded_call(at) == -SIGSEGV && fault_at == (long)p + PAGE);
+}
+
 /* Code that rewrites itself: each round changes the number that the next instruction loads. */
 CASE(itself) {
     byte *p = map_anonymous(PAGE, RWX, MAP_PRIVATE), *at = p;

@@ -5,6 +5,7 @@
 pub mod futex;
 pub mod memory;
 pub mod misc;
+pub mod pidfd;
 pub mod proc;
 pub mod signals;
 pub mod table;
@@ -156,6 +157,8 @@ fn fetch_fault(t: &Arc<Task>, pc: u32, e: CodeError) {
         }
         CodeError::Forbidden(kind) => crate::cfi::violation(t, kind, pc),
         CodeError::Fault(f) => memory_signal(t, u64::from(pc), f, 0x14),
+        CodeError::Part(at, f) => memory_signal(t, u64::from(at), f, 0x14),
+        CodeError::Cut => t.must_step.set(true),
     }
 }
 
