@@ -34,7 +34,7 @@ pub enum End {
 pub enum Outcome {
     /// Both sides agree.
     Same(End),
-    /// The native side used an address above 4 GiB, which differs by design (`docs/sfi.md`, section 6).
+    /// The native side used or made of rsp an address above 4 GiB, which differs by design (`docs/sfi.md`, section 6).
     Wild,
     /// The native side reached memory of this test below 4 GiB.
     Own,
@@ -335,7 +335,8 @@ impl Sides {
             return Ok(Outcome::Known(Known::ReturnSlot, end));
         }
         let start = self.native_start(start);
-        if self.machine.steps_wild(&start, LIMIT) { Ok(Outcome::Wild) } else { Err(what) }
+        let watched = self.sums_with_rsp();
+        if self.machine.steps_wild(&start, LIMIT, &watched) { Ok(Outcome::Wild) } else { Err(what) }
     }
 
     /// Is everything equal once one register is set to what it is known to differ in?
@@ -404,6 +405,15 @@ impl Sides {
         }
         let n = i.op0_register().full_register().number();
         (slot.gpr[n] >> 32 == 0).then_some(n)
+    }
+
+    /// Behind each 64-bit `lea` of rsp the register it writes: above 4 GiB by design it differs (section 4).
+    fn sums_with_rsp(&self) -> Vec<(u64, usize)> {
+        let all = self.instructions();
+        let sums = all.iter().filter(|i| {
+            i.mnemonic() == Mnemonic::Lea && i.memory_base() == Register::RSP && i.op0_register().is_gpr64()
+        });
+        sums.map(|i| (i.next_ip(), i.op0_register().number())).collect()
     }
 
     /// Does the CPU's maker explain the difference?
