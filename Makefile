@@ -81,7 +81,7 @@ security: ## Runs the hostile guests and the hostile files.
 	@$(call timed,$(if $(wildcard tests/security/test_*.py),$(PYTEST) tests/security,echo "no tests yet"))
 
 # Campaigns run for an hour and write a record; `make translator-fuzz CAMPAIGN_OPTIONS="--shards 2"`.
-.PHONY: $(CAMPAIGNS) replay
+.PHONY: $(CAMPAIGNS) replay mutation
 translator-fuzz: CAMPAIGN = translator
 translator-fuzz: ## Long: random sequences of instructions on hardware and translated.
 verifier-fuzz: CAMPAIGN = verifier
@@ -94,6 +94,13 @@ $(CAMPAIGNS):
 	@mkdir -p docs/records
 	@$(call timed,$(PYTHON) tools/campaign.py run $(CAMPAIGN) --record docs/records/$$(date +%F)-$(CAMPAIGN).md \
 	  $(CAMPAIGN_OPTIONS))
+
+# Checks are taken out one at a time: the tests have to notice.
+mutation: setup build ## Long: removes checks of the verifier and of the LibOS's boundary; writes docs/records.
+	@$(call timed,cargo test --quiet -p occlum-sfi-verifier --features mutate --test mutation && \
+	  for subject in verifier boundary; do \
+	    $(PYTHON) tools/mutate.py $$subject --record docs/records/$$(date +%F)-mutation-$$subject.md $(MUTATION_OPTIONS); \
+	  done)
 
 replay: ## Repeats a shard of a recorded campaign: make replay RECORD=docs/records/X.md [SHARD=N].
 	@$(call timed,$(PYTHON) tools/campaign.py replay $(RECORD) --shard $(or $(SHARD),0))
