@@ -6,8 +6,8 @@
                                  hostile guests and `tests/security/src/pointers.c`
 
 Works on a copy of the tree in a temporary directory, on what is committed or not. Survivors are printed and, with
-`--record`, listed on a page of docs/records, to be argued away (`EQUIVALENT` below) or to get a test. The verifier takes
-an hour or two, the boundary as well; `--only`, `--every` and `--seconds` make it less, and the record says so.
+`--record`, listed on a page of docs/records, to be argued away (`EQUIVALENT` below) or to get a test. Either takes an
+hour or two; `--only`, `--every` and `--seconds` make it less, and the record says so.
 """
 
 from __future__ import annotations
