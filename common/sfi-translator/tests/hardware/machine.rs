@@ -8,7 +8,8 @@
 
 #![allow(unsafe_code, reason = "maps memory at fixed addresses and jumps to generated code")]
 
-use occlum_sfi_spec::{Stubs, ctx, domain, elrange, table};
+use crate::shared::STUBS;
+use occlum_sfi_spec::{ctx, domain, elrange, table};
 
 /// Guest code; data follows directly, so that rip-relative operands reach it.
 pub const CODE: u32 = 0x0010_0000;
@@ -27,13 +28,6 @@ pub const END: u32 = 0x2000_6000;
 pub const SLOT: u64 = domain::base(0);
 pub const CACHE: u32 = elrange::CODE_BASE as u32;
 const CACHE_LEN: usize = 256 << 10;
-pub const STUBS: Stubs = Stubs {
-    syscall: 0x2000_1000,
-    link: 0x2000_2000,
-    miss_ret: 0x2000_3000,
-    miss_call: 0x2000_4000,
-    emulate: 0x2000_5000,
-};
 const STUBS_LEN: usize = 0x7000;
 /// The status flags and the direction flag.
 pub const FLAGS: u64 = 0x8d5 | 0x400;

@@ -4,12 +4,11 @@
 //! A translated run has a small LibOS: it links, answers table misses, translates on demand and undoes interrupted
 //! patterns. It comes first; where it left for the LibOS to emulate something, the native run stops at a breakpoint.
 
-use crate::machine::{
-    CACHE, CODE, Caught, END, FLAGS, GUEST_GS, Machine, PAGE, SLOT, STUBS, State, TICKS, TLS,
-};
+use crate::machine::{CACHE, CODE, Caught, END, FLAGS, GUEST_GS, Machine, PAGE, SLOT, State, TICKS, TLS};
+use crate::shared::{STUBS, config};
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
-use occlum_sfi_spec::{Returns, ctx, reason, table};
-use occlum_sfi_translator::{Config, Env, Fragment, Source, translate, undo};
+use occlum_sfi_spec::{ctx, reason, table};
+use occlum_sfi_translator::{Env, Fragment, Source, translate, undo};
 use std::collections::HashMap;
 
 /// How a run ended, the same for both sides.
@@ -88,9 +87,6 @@ pub struct Sides {
     exits: Vec<(u32, u32)>,
 }
 
-const CONFIG: Config =
-    Config { stubs: STUBS, max_instructions: 400, prefetch_returns: true, returns: Returns::Table };
-
 impl Sides {
     pub fn new(machine: Machine) -> Sides {
         Sides { machine, map: Map::default(), fragments: Vec::new(), next: CACHE, exits: Vec::new() }
@@ -117,7 +113,7 @@ impl Sides {
             return None;
         }
         let source = Source { start: pc, bytes: &self.machine.code()[(pc - CODE) as usize..] };
-        let f = translate(&CONFIG, source, self.next, self.exits.len() as u32, &self.map).ok()?;
+        let f = translate(&config(), source, self.next, self.exits.len() as u32, &self.map).ok()?;
         self.machine.write_cache(f.base, &f.code);
         self.next = (f.base + f.code.len() as u32 + 15) & !15;
         for e in &f.entries {
