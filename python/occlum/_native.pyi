@@ -5,6 +5,8 @@ from os import PathLike
 from typing import Literal, final
 
 __all__ = [
+    "FLAG_NET_HOST",
+    "FLAG_NET_NONE",
     "FLAG_REPORT_CHANGES",
     "FLAG_RESIDENT",
     "FLAG_STATS",
@@ -22,6 +24,7 @@ __all__ = [
     "Violation",
     "measure",
     "run",
+    "syscalls",
     "verify_file",
 ]
 
@@ -33,6 +36,8 @@ FLAG_RESIDENT: int
 JOB_NO_TERMINAL: int
 QUERY_PROCESSES: int
 QUERY_STATS: int
+FLAG_NET_NONE: int
+FLAG_NET_HOST: int
 
 class NativeError(RuntimeError): ...
 
@@ -90,6 +95,7 @@ def run(
     *,
     strace_fd: int | None = None,
     timeout_s: float | None = None,
+    publish: Sequence[tuple[str, int, int, bool]] = (),
 ) -> Outcome: ...
 
 @final
@@ -154,3 +160,4 @@ class Verified:
     def violation(self) -> Violation | None: ...
 
 def verify_file(path: str | PathLike[str]) -> Verified: ...
+def syscalls() -> list[tuple[int, str, str, str]]: ...

@@ -19,6 +19,7 @@ pub fn lines() -> Vec<u8> {
 
 /// Hands every counter to the host.
 pub fn report() {
+    crate::code::report();
     add("heap_bytes", occlum_rt::mem::heap_used());
     COUNTERS.with(|c| {
         for (name, value) in c {

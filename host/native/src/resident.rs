@@ -36,7 +36,8 @@ impl Resident {
         let control = Control::new().map_err(native_error)?;
         let (options, params, of_run) = (options.to_pal(), params.0.clone(), control.clone());
         let body = move || {
-            let run = pal::RunOptions { params, strace_fd, timeout: None, control: Some(of_run.clone()) };
+            let control = Some(of_run.clone());
+            let run = pal::RunOptions { params, strace_fd, timeout: None, publish: Vec::new(), control };
             let result = pal::run(&image, &options, &run);
             of_run.end();
             result

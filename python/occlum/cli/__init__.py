@@ -32,6 +32,7 @@ COMMANDS = {
     "stop": ("stop", "Stop a running enclave."),
     "top": ("top", "Watch the processes of a running enclave."),
     "print": ("print_", "Print facts about the enclave, such as its measurement."),
+    "syscalls": ("syscalls", "Print which system calls are supported, and how far."),
     "try": ("try_", "Run a program of this machine in a fresh enclave."),
     "verify": ("verify", "Check that programs can be confined, without running them."),
     "version": ("version", "Print the version."),

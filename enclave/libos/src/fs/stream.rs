@@ -219,7 +219,8 @@ pub fn open_given(given: Given) -> Option<Arc<OpenFile>> {
         let special = super::dev::open(super::dev::NULL, d.inode(), O_RDWR).ok();
         return Some(OpenFile::new(d, special, O_RDWR));
     }
-    let node = tty.as_ref().and_then(|t| super::dev::terminal_node(t.index()));
+    let path = tty.as_ref().map(|t| alloc::format!("/dev/pts/{}", t.index()));
+    let node = path.and_then(|p| super::mount::lookup_path(p.as_bytes()));
     let stream = Arc::new(HostStream { host, kind, tty });
     if let Some(d) = node {
         return Some(OpenFile::new(d, Some(stream), mode));
