@@ -132,9 +132,13 @@ impl Waiter {
         let none = (0, [NO_EVENT; MAX_EVENTS]);
         let mut found = if look { self.take_ready() } else { none };
         let skip = found.0 > 0 || deadline == 0 && self.quiet();
-        if !skip && !ended() && self.sleep(own, deadline) {
+        // Marked before the look at `ended` and for orders, and not marked any more before the look at the orders below.
+        let mark = 1 << (vcpu & 63);
+        self.sleeping.fetch_or(mark, Ordering::SeqCst);
+        if !skip && !ended() && !has_orders() && self.sleep(own, deadline) {
             found = self.take_ready();
         }
+        self.sleeping.fetch_and(!mark, Ordering::SeqCst);
         let (n, events) = found;
         let signals = self.signals.swap(0, Ordering::SeqCst);
         report(out, signals, has_orders(), &events[..n]);
