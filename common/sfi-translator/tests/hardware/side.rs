@@ -259,10 +259,23 @@ impl Sides {
             Ok(Outcome::Own)
         } else {
             let (native, caught) = self.native(start, stop);
-            self.judge(start, &slot, end, &native, caught, stop)
+            let result = self.judge(start, &slot, end, &native, caught, stop);
+            match stop.filter(|at| result.is_err() && u64::from(*at) != start.rip) {
+                Some(at) => self.compare_stepping(start, at),
+                None => result,
+            }
         };
         self.machine.restore();
         result
+    }
+
+    /// The same without a breakpoint, which the sequence could see as data.
+    fn compare_stepping(&mut self, start: &State, stop: u32) -> Result<Outcome, String> {
+        self.machine.restore();
+        self.reset();
+        let (slot, end) = self.translated(start);
+        let (native, caught) = self.machine.run_to(&self.native_start(start), stop);
+        self.judge(start, &slot, end, &native, caught, Some(stop))
     }
 
     /// `compare`; a side that took too long while the other one ended gets more time.
