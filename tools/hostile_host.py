@@ -200,6 +200,11 @@ def build() -> Path:
     return programs.example("hostile", "hostile")
 
 
+def prepare() -> None:
+    """Builds what runs need."""
+    programs.image(), build()
+
+
 @cache
 def fields() -> list[str]:
     """Every `class:OCALL` there is."""
@@ -209,7 +214,7 @@ def fields() -> list[str]:
 
 def shard(seed: int, number: int, rounds: int) -> Shard:
     """One class of results of one OCALL, for a campaign."""
-    programs.image()
+    prepare()
     name = fields()[number % len(fields())]
     tally, end = Tally(), time.monotonic() + SHARD_S
     with tempfile.TemporaryDirectory() as folder:
