@@ -98,7 +98,12 @@ def test_published_port(rng: random.Random) -> None:
     port = free_port()
     data = rng.randbytes(3 << 20)
     with running(python(ECHO, "7000"), ["-p", f"{port}:7000"]), connect(port) as client:
-        sender = threading.Thread(target=lambda: (client.sendall(data), client.shutdown(socket.SHUT_WR)))
+
+        def send() -> None:
+            client.sendall(data)
+            client.shutdown(socket.SHUT_WR)
+
+        sender = threading.Thread(target=send)
         sender.start()
         got = b"".join(iter(lambda: client.recv(1 << 16), b""))
         sender.join()
@@ -346,7 +351,7 @@ def test_python_http_server(tmp_path: Path, rng: random.Random) -> None:
     data = rng.randbytes(300_000)
     (tmp_path / "file").write_bytes(data)
     port = free_port()
-    command = [PYTHON, "-m", "http.server", "--directory", tmp_path, "7000"]
+    command = [PYTHON, "-m", "http.server", "--directory", str(tmp_path), "7000"]
     with running(command, ["-p", f"{port}:7000"]):
         connect(port).close()
         curl = ["curl", "-sS", f"http://127.0.0.1:{port}/file"]
