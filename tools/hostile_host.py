@@ -9,10 +9,12 @@ another, and the host's side may not crash.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -26,7 +28,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGE = ROOT / "build" / "enclave" / "occlum-libos.elf"
-STALE = ROOT / "tests" / "security" / "src" / "stale.c"
+SOURCES = ROOT / "tests" / "security" / "src"
 CLASSES = ("length", "descriptor", "errno", "time", "event", "metadata", "duplicate", "reorder")
 # After this time the host sends SIGTERM, and 3 s later it ends the enclave. If the program has not ended by then,
 # whoever waits for the host or runs the program is not to blame.
@@ -39,7 +41,7 @@ BLAMELESS = {"Wait", "guest"}
 NOBODY = 65534
 SECRET = "the-other-process's-secret"
 # Pipes, files of the host and of the enclave, directories, sleep; processes with a secret, and others that must not see
-# it: `stale` looks in fresh memory.
+# it: `stale` looks in fresh memory. `network` talks to itself through the host's sockets, by the published PORT.
 WORKLOAD = f"""
 yes "{SECRET}" | head -c 300000 | tail -c 3 >/dev/null
 cat letters | tail -c 70000
@@ -49,6 +51,7 @@ mkdir shared/dir; ln -s ../file shared/dir/link; mv shared/dir shared/moved; ls 
 dd if=letters of=shared/copy bs=3000 2>/dev/null; truncate -s 5 shared/copy; df shared >/dev/null
 cp letters /tmp/private; find /etc -name 'host*' | wc -l
 ./stale
+./network PORT
 sleep 0.02 & sleep 0.01; wait; rm -r shared/moved shared/file shared/copy
 """
 LAST_LINE = re.compile(r"^hostile: changed (\S*) ended (.*)$", re.MULTILINE)
@@ -104,6 +107,17 @@ def names_an_ocall(errors: str, changed: Counter[str]) -> bool:
     return any(re.search(rf"^occlum: .*\b{name}\b", errors, re.MULTILINE) for name in changed)
 
 
+def free_port() -> int:
+    """A port of this machine that nobody uses, for TCP or UDP."""
+    while True:
+        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+            tcp.bind(("127.0.0.1", 0))
+            port = int(tcp.getsockname()[1])
+            with contextlib.suppress(OSError):
+                udp.bind(("127.0.0.1", port))
+                return port
+
+
 class Bench:
     """Copies of what a run needs, where an unprivileged user can use them."""
 
@@ -114,8 +128,10 @@ class Bench:
         self.image = Path(shutil.copy(IMAGE, folder / "image.elf"))
         self.image.chmod(0o644)
         self.letters = b"A" * 200_000
-        self.stale = folder / "stale"
-        subprocess.run(["gcc", "-O2", "-w", "-static", STALE, "-o", self.stale], check=True)
+        self.programs = [folder / name for name in ("stale", "network")]
+        for program in self.programs:
+            source = SOURCES / f"{program.name}.c"
+            subprocess.run(["gcc", "-O2", "-w", "-static", source, "-o", program], check=True)
 
     def run(self, name: str, seed: int) -> Judged:
         """One run of a class with one seed, again if it was only slow."""
@@ -131,13 +147,15 @@ class Bench:
             shared = here / "shared"
             shared.mkdir()
             (here / "letters").write_bytes(self.letters)
-            (here / "stale").hardlink_to(self.stale)
+            for program in self.programs:
+                (here / program.name).hardlink_to(program)
             here.chmod(0o755)
             shared.chmod(0o777)
             return judge(self._start(here, name, seed, patience))
 
     def _start(self, here: Path, name: str, seed: int, patience: int) -> subprocess.CompletedProcess[bytes] | None:
-        script = f"cd {here}\n{WORKLOAD}"
+        port = free_port()
+        script = f"cd {here}\n{WORKLOAD.replace('PORT', str(port))}"
         command = [
             str(self.runner),
             str(self.image),
@@ -146,6 +164,8 @@ class Bench:
             str(LIMIT_S * patience),
             "-b",
             str(here / "shared"),
+            "-p",
+            str(port),
         ]
         user = NOBODY if os.getuid() == 0 else None
         try:
@@ -220,9 +240,9 @@ def note(tallies: dict[str, Tally], name: str, seed: int, judged: Judged) -> Non
 HEAD = """# Hostile host campaign
 
 `make hostile-host` of {date}, revision {revision}, first seed {seed}, {minutes:.0f} minutes.
-Each run is one enclave with a script of pipes, files, directories and processes; results of its OCALLs are changed
-before the enclave sees them. A problem is a panic or crash of the LibOS, a hang of its own, a crash of the host's
-side, an end that does not name the OCALL, or data of one process in another one's output.
+Each run is one enclave with a script of pipes, files, directories, processes and sockets; results of its OCALLs are
+changed before the enclave sees them. A problem is a panic or crash of the LibOS, a hang of its own, a crash of the
+host's side, an end that does not name the OCALL, or data of one process in another one's output.
 
 | field class | runs | results changed | of OCALLs | how the runs ended | problems |
 |---|---|---|---|---|---|
