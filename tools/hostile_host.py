@@ -43,6 +43,7 @@ SECRET = "the-other-process's-secret"
 # Pipes, files of the host and of the enclave, directories, sleep; processes with a secret, and others that must not see
 # it: `stale` looks in fresh memory. `network` talks to itself through the host's sockets, by the published PORT.
 WORKLOAD = f"""
+./network PORT &
 yes "{SECRET}" | head -c 300000 | tail -c 3 >/dev/null
 cat letters | tail -c 70000
 read line; echo "$line" | tr a-z A-Z
@@ -51,7 +52,6 @@ mkdir shared/dir; ln -s ../file shared/dir/link; mv shared/dir shared/moved; ls 
 dd if=letters of=shared/copy bs=3000 2>/dev/null; truncate -s 5 shared/copy; df shared >/dev/null
 cp letters /tmp/private; find /etc -name 'host*' | wc -l
 ./stale
-./network PORT
 sleep 0.02 & sleep 0.01; wait; rm -r shared/moved shared/file shared/copy
 """
 LAST_LINE = re.compile(r"^hostile: changed (\S*) ended (.*)$", re.MULTILINE)
