@@ -19,6 +19,7 @@ __all__ = [
     "Violation",
     "measure",
     "run",
+    "syscalls",
     "verify_file",
 ]
 
@@ -121,3 +122,4 @@ class Verified:
     def violation(self) -> Violation | None: ...
 
 def verify_file(path: str | PathLike[str]) -> Verified: ...
+def syscalls() -> list[tuple[int, str, str, str]]: ...

@@ -13,8 +13,10 @@ import pytest
 from framework import cc, native, same
 
 SOURCES = Path(__file__).parent / "src"
-# One source each.
-TOPICS = "process exec pipes signals faults threads memory jumps times polling files insns many net hostile".split()
+TOPICS = (
+    # One source each.
+    "process exec pipes signals faults threads memory jumps times polling files ptys handles insns many net hostile"
+).split()
 CASES = [
     (topic, case)
     for topic in TOPICS

@@ -1,10 +1,11 @@
-//! `occlum._native`: the Python face of `host/pal` and of the verifier (`verify`). Conversions only, no policy.
+//! `occlum._native`: the Python face of `host/pal`, of the verifier (`verify`) and of the list of system calls. Conversions only, no policy.
 //!
 //! Neighbours: `host/pal` below, `python/occlum` above (its `_native.pyi` describes this module; keep the two equal).
 //! Invariants: the GIL is released while an enclave runs; every error becomes `NativeError` with pal's own message; no
 //! hand-written `unsafe` (what PyO3's macros expand to is the one named exception in ARCHITECTURE.md).
 
 use occlum_enclave_abi as abi;
+use occlum_linux_abi::nr;
 use occlum_pal as pal;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -207,11 +208,18 @@ fn verify_file(py: Python<'_>, path: PathBuf) -> PyResult<Verified> {
     })
 }
 
+/// The system calls of Linux: number, name, "full", "partial" or "none", and the note that belongs to it.
+#[pyfunction]
+fn syscalls() -> Vec<(u32, &'static str, &'static str, &'static str)> {
+    nr::CALLS.iter().map(|c| (c.nr, c.name, c.support.level(), c.support.note())).collect()
+}
+
 #[pymodule]
 mod _native {
     #[pymodule_export]
     use super::{
-        LaunchOptions, LaunchParams, NativeError, Outcome, Verified, Violation, measure, run, verify_file,
+        LaunchOptions, LaunchParams, NativeError, Outcome, Verified, Violation, measure, run, syscalls,
+        verify_file,
     };
 
     #[pymodule_export]

@@ -11,7 +11,7 @@ use iced_x86::{
     Code, Decoder, DecoderOptions, EncodingKind, FlowControl, Instruction, InstructionInfoFactory,
     MandatoryPrefix, Mnemonic, OpAccess, OpCodeInfo, OpCodeTableKind, OpKind, Register,
 };
-use occlum_sfi_spec::ctx;
+use occlum_sfi_spec::{Returns, ctx};
 use occlum_sfi_translator::{Config, Env, Source, translate};
 
 /// SplitMix64.
@@ -91,6 +91,8 @@ pub struct Template {
 
 pub struct Grammar {
     templates: Vec<Template>,
+    /// Every template with every form.
+    combinations: Vec<(usize, Form)>,
 }
 
 /// Start registers that hold addresses of data, and small numbers; the others hold anything.
@@ -111,7 +113,8 @@ impl Env for Nothing {
 
 /// Is the instruction left to the LibOS?
 fn is_emulated(bytes: &[u8]) -> bool {
-    let config = Config { stubs: STUBS, max_instructions: 1, prefetch_returns: false };
+    let config =
+        Config { stubs: STUBS, max_instructions: 1, prefetch_returns: false, returns: Returns::Table };
     let Ok(f) = translate(&config, Source { start: CODE, bytes }, 0x4000_0000, 0, &Nothing) else {
         return true;
     };
@@ -623,6 +626,29 @@ impl Writer<'_> {
         CODE + self.bytes.len() as u32
     }
 
+    /// The instruction that a sequence begins with: each template and form in turn, so that all get their share.
+    fn first(&mut self, combination: u64) {
+        let (n, wanted) =
+            self.grammar.combinations[(combination % self.grammar.combinations.len() as u64) as usize];
+        let code = self.grammar.templates[n].code;
+        for _ in 0..200 {
+            let Some((bytes, i)) = encode(self.r, code, wanted, self.at(), &self.known) else { continue };
+            if form(&i, &bytes) == wanted {
+                self.place(n, &bytes, &i);
+                return;
+            }
+        }
+        self.plain(None);
+    }
+
+    fn place(&mut self, n: usize, bytes: &[u8], i: &Instruction) {
+        if self.straight {
+            self.counted.push((n, form(i, bytes), self.at()));
+        }
+        self.known.note(i);
+        self.bytes.extend_from_slice(bytes);
+    }
+
     /// An instruction of some template.
     fn plain(&mut self, keep: Option<Register>) {
         for _ in 0..20 {
@@ -633,11 +659,7 @@ impl Writer<'_> {
             if keep.is_some_and(|k| self.known.writes(&i, k)) {
                 continue;
             }
-            if self.straight {
-                self.counted.push((n, form(&i, &bytes), self.at()));
-            }
-            self.known.note(&i);
-            self.bytes.extend_from_slice(&bytes);
+            self.place(n, &bytes, &i);
             return;
         }
         self.bytes.push(0x90);
@@ -782,17 +804,21 @@ impl Writer<'_> {
 impl Grammar {
     pub fn new() -> Grammar {
         let mut r = Random(1);
-        Grammar { templates: Code::values().filter_map(|c| template(&mut r, c)).collect() }
+        let templates: Vec<Template> = Code::values().filter_map(|c| template(&mut r, c)).collect();
+        let combinations =
+            templates.iter().enumerate().flat_map(|(n, t)| t.forms.iter().map(move |&f| (n, f))).collect();
+        Grammar { templates, combinations }
     }
 
     pub fn templates(&self) -> &[Template] {
         &self.templates
     }
 
-    /// By the rules, or with some bytes changed, or bytes at random.
-    pub fn sequence(&self, r: &mut Random) -> Sequence {
+    /// By the rules, or with some bytes changed, or bytes at random. `turn`: the sequence's number, which decides how most
+    /// of them begin.
+    pub fn sequence(&self, r: &mut Random, turn: u64) -> Sequence {
         let kind = r.below(20);
-        let mut s = if kind == 0 { soup(r) } else { self.orderly(r) };
+        let mut s = if kind == 0 { soup(r) } else { self.orderly(r, turn) };
         if kind == 1 {
             for _ in 0..1 + r.below(3) {
                 let at = r.below(s.bytes.len());
@@ -801,10 +827,10 @@ impl Grammar {
             s.counted.clear();
         }
         let random = (0..s.bytes.len()).any(|n| is_random(&decode(&s.bytes[n..], CODE)));
-        if random { self.sequence(r) } else { s }
+        if random { self.sequence(r, turn) } else { s }
     }
 
-    fn orderly(&self, r: &mut Random) -> Sequence {
+    fn orderly(&self, r: &mut Random, turn: u64) -> Sequence {
         let length = 1 + r.below(12);
         let mut w = Writer {
             r,
@@ -817,9 +843,10 @@ impl Grammar {
             fixups: Vec::new(),
             length,
         };
-        for _ in 0..length {
+        for n in 0..length {
             w.starts.push(w.bytes.len());
             match w.r.below(64) {
+                _ if n == 0 => w.first(turn),
                 0 => {
                     let leaving = w.r.pick(LEAVING);
                     w.straight = false;

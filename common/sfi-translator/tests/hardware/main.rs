@@ -1,7 +1,7 @@
 //! Translated code does what the hardware does: sequences made by grammar and at random run natively and translated from
 //! equal states in scratch processes; registers, flags, vectors, x87, memory, faults and their addresses agree.
 //!
-//! `OCCLUM_TEST_SEED`, `OCCLUM_TEST_SHARD` and `OCCLUM_TEST_ROUNDS` repeat a shard of a campaign (`tools/campaign.py`);
+//! `OCCLUM_TEST_SEED`, `OCCLUM_TEST_SHARD` and `OCCLUM_TEST_ROUNDS` repeat a shard of a campaign (`tools/campaign.py`, `make replay`);
 //! `OCCLUM_TEST_SECONDS` ends earlier; `OCCLUM_TEST_ONE` runs one sequence of the shard only. Each sequence depends on
 //! seed, shard and its number alone, so a shard's digest can be reproduced.
 //! Modules: `grammar` makes sequences, `machine` enters them, `side` compares, `flags` knows undefined flags.
@@ -107,7 +107,8 @@ fn mix(digest: &mut u64, word: u64) {
 /// Where execution was last known to be: instructions before it were reached.
 fn reached(outcome: Outcome) -> u32 {
     match outcome {
-        Outcome::Same(End::Done) | Outcome::Undefined(End::Done) => u32::MAX,
+        // A fetch that fails is the work of a branch, and behind branches nothing is counted.
+        Outcome::Same(End::Done | End::Fetch(_)) | Outcome::Undefined(End::Done) => u32::MAX,
         Outcome::Same(End::Fault(_, pc, _)) => pc,
         Outcome::Same(End::Emulate(pc) | End::Syscall(pc)) => pc,
         _ => 0,
@@ -191,7 +192,7 @@ impl Shard {
             }
             report.at = n;
             let mut r = self.random(n);
-            let sequence = grammar.sequence(&mut r);
+            let sequence = grammar.sequence(&mut r, self.number * self.rounds + n);
             let start = start_state(&mut r);
             sides.machine.write_code(&sequence.bytes);
             match sides.compare_patiently(&start) {
@@ -304,7 +305,7 @@ fn print_report(grammar: &Grammar, shard: &Shard, report: &Report, time: Duratio
     }
     let rate = report.done as f64 / time.as_secs_f64();
     println!(
-        "shard {} seed {} rounds {} problems {} digest {:016x} ({rate:.0}/s)",
+        "shard {} seed {} done {} problems {} digest {:016x} ({rate:.0}/s)",
         shard.number, shard.seed, report.done, report.problems, report.digest
     );
 }

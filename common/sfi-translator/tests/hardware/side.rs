@@ -8,7 +8,7 @@ use crate::machine::{
     CACHE, CODE, Caught, END, FLAGS, GUEST_GS, Machine, PAGE, SLOT, STUBS, State, TICKS, TLS,
 };
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
-use occlum_sfi_spec::{ctx, reason, table};
+use occlum_sfi_spec::{Returns, ctx, reason, table};
 use occlum_sfi_translator::{Config, Env, Fragment, Source, translate, undo};
 use std::collections::HashMap;
 
@@ -88,7 +88,8 @@ pub struct Sides {
     exits: Vec<(u32, u32)>,
 }
 
-const CONFIG: Config = Config { stubs: STUBS, max_instructions: 400, prefetch_returns: true };
+const CONFIG: Config =
+    Config { stubs: STUBS, max_instructions: 400, prefetch_returns: true, returns: Returns::Table };
 
 impl Sides {
     pub fn new(machine: Machine) -> Sides {

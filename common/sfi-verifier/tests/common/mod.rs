@@ -234,17 +234,23 @@ fn section(file: &[u8], wanted: &str) -> Vec<u8> {
     content((0..count).map(|n| table + n * size).find(named).unwrap()).to_vec()
 }
 
-/// xorshift; the seed is printed and can be given in OCCLUM_TEST_SEED.
+/// A number from the environment.
+pub fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|v| v.parse().unwrap_or_else(|_| panic!("{name} is no number")))
+}
+
+/// xorshift; the seed is printed and can be given in OCCLUM_TEST_SEED, with OCCLUM_TEST_SHARD for a part of a campaign.
 pub struct Random(u64);
 
 impl Random {
     pub fn new() -> Random {
-        let given = std::env::var("OCCLUM_TEST_SEED").ok().and_then(|s| s.parse().ok());
-        let seed = given.unwrap_or_else(|| {
-            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64 | 1
+        let seed = setting("OCCLUM_TEST_SEED").unwrap_or_else(|| {
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64
         });
-        println!("OCCLUM_TEST_SEED={seed}");
-        Random(seed)
+        let shard = setting("OCCLUM_TEST_SHARD").unwrap_or(0);
+        println!("OCCLUM_TEST_SEED={seed} OCCLUM_TEST_SHARD={shard}");
+        let mixed = (seed ^ shard.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        Random(mixed ^ mixed >> 32 | 1)
     }
 
     pub fn next(&mut self) -> u64 {

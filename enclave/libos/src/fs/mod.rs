@@ -1,7 +1,7 @@
 //! The file side of the LibOS: VFS, file systems, descriptors, pipes, terminals, polling.
 //!
 //! Order of knowledge (a module may use those below it): `syscall` -> `poll`, `epoll`, `event`,
-//! `pipe`, `stream`, `tty`, `dev` -> `file`, `table`, `path`, `dentry` -> `memfs`, `bind`, `proc` -> `pages`,
+//! `pipe`, `stream`, `pty`, `tty`, `ldisc`, `dev` -> `file`, `table`, `path`, `dentry` -> `memfs`, `bind`, `proc` -> `pages`,
 //! `host`. Invariants: everything runs under the BKL; no cell is borrowed while a task waits or while user
 //! memory is touched (except a pipe's ring: a user-memory fault never comes back to a pipe); what the host
 //! returns is checked in `host`.
@@ -19,16 +19,20 @@ pub mod file;
 pub mod host;
 pub mod inode;
 mod keep;
+pub mod ldisc;
 pub mod locks;
 pub mod memfs;
 pub mod mount;
 pub mod ops;
 pub mod pages;
 pub mod path;
+pub mod pidfd;
 pub mod pipe;
 pub mod poll;
 pub(crate) mod prelude;
 pub mod proc;
+pub mod pty;
+pub mod signalfd;
 pub mod stream;
 pub mod sys;
 pub mod syscall;

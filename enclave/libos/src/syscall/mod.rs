@@ -5,6 +5,7 @@
 pub mod futex;
 pub mod memory;
 pub mod misc;
+pub mod pidfd;
 pub mod proc;
 pub mod signals;
 pub mod table;
