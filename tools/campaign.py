@@ -47,6 +47,8 @@ class Campaign:
     text: str
     # Seed, shard, rounds.
     run: Callable[[int, int, int], Shard]
+    # Builds what the shards need, once, before they run at the same time.
+    prepare: Callable[[], object]
     rounds: int
     shards: int
 
@@ -106,6 +108,7 @@ operand forms. Only instructions before the first branch of a sequence count. Th
 they ended.
 """,
         translator,
+        lambda: test_program("occlum-sfi-translator", "hardware"),
         200_000,
         100,
     ),
@@ -118,11 +121,12 @@ were changed, *refused-*: by which check. The digest covers the mutants and the 
 the machine.
 """,
         verifier,
+        lambda: test_program("occlum-sfi-verifier", "fuzz"),
         1_000_000,
         100,
     ),
-    "syscalls": Campaign(syscall_fuzz.TITLE, syscall_fuzz.TEXT, syscall_fuzz.shard, 100_000, 100),
-    "hostile-host": Campaign(hostile_host.TITLE, hostile_host.TEXT, hostile_host.shard, 6000, 98),
+    "syscalls": Campaign(syscall_fuzz.TITLE, syscall_fuzz.TEXT, syscall_fuzz.shard, syscall_fuzz.prepare, 102_000, 100),
+    "hostile-host": Campaign(hostile_host.TITLE, hostile_host.TEXT, hostile_host.shard, hostile_host.prepare, 6000, 98),
 }
 
 
@@ -183,6 +187,8 @@ def run(options: argparse.Namespace) -> int:
     done = Record(options.campaign, tested, options.seed, rounds, record.machine(), date, 0)
     print(f"{options.campaign}: seed {options.seed}, commit {tested}", flush=True)
     numbers = range(options.first, options.first + (options.shards or campaign.shards))
+
+    campaign.prepare()
 
     def one(number: int) -> Shard | None:
         late = options.seconds is not None and time.monotonic() - begin > options.seconds
