@@ -372,6 +372,11 @@ pub fn step(task: &Task, mm: &Mm) -> core::result::Result<u32, CodeError> {
         (CodeError::Cut, Some(why)) => CodeError::Part(off.wrapping_add(bytes.len() as u32), why),
         (e, _) => e,
     })?;
+    for to in &frag.returns {
+        if let Ok((start, vma)) = executable(mm, *to) {
+            region_of(mm, start, &vma).entries.with_mut(|e| e.insert_return(*to));
+        }
+    }
     let source = off..off.saturating_add(frag.source_len);
     let slot = Some(mm.slot().index());
     cache::place(room, frag, cache::Origin { region: Region::number(), start: 0, slot, source });
