@@ -458,6 +458,11 @@ impl Place {
         self.vma.private_code || !matches!(self.vma.backing, Backing::File(..))
     }
 
+    /// Is it in memory without a file, as the code that programs make?
+    pub fn is_generated(&self) -> bool {
+        matches!(self.vma.backing, Backing::Anon)
+    }
+
     /// Do the bytes before it decode as a call?
     pub fn is_behind_call(&self) -> bool {
         occlum_cfi::ends_with_call(&self.bytes_before(occlum_cfi::LONGEST_CALL))
