@@ -47,6 +47,8 @@ class Campaign:
     text: str
     # Seed, shard, rounds.
     run: Callable[[int, int, int], Shard]
+    # Builds what the shards need, once, before they run at the same time.
+    prepare: Callable[[], object]
     rounds: int
     shards: int
 
@@ -74,9 +76,9 @@ def run_test(package: str, name: str, test: str, settings: tuple[int, int, int])
     last = DONE.search(done.stdout)
     shard = Shard(settings[1], int(last[1]) if last else 0, last[3] if last else "0", counts=counts)
     if done.returncode != 0 or last is None:
-        tail = (done.stdout + done.stderr)[-1500:]
-        shard.problems.append(f"status {done.returncode}: " + " / ".join(tail.splitlines()[:12]))
-        print(tail, file=sys.stderr)
+        found = re.findall(r"^(?:sequence \d+: |accepted, but |.*died at ).*", done.stdout + done.stderr, re.MULTILINE)
+        shard.problems.extend(found or [f"status {done.returncode}"])
+        print((done.stdout + done.stderr)[-1500:] if not found else "\n".join(found), file=sys.stderr)
     return shard
 
 
@@ -106,6 +108,7 @@ operand forms. Only instructions before the first branch of a sequence count. Th
 they ended.
 """,
         translator,
+        lambda: test_program("occlum-sfi-translator", "hardware"),
         200_000,
         100,
     ),
@@ -118,11 +121,12 @@ were changed, *refused-*: by which check. The digest covers the mutants and the 
 the machine.
 """,
         verifier,
+        lambda: test_program("occlum-sfi-verifier", "fuzz"),
         1_000_000,
         100,
     ),
-    "syscalls": Campaign(syscall_fuzz.TITLE, syscall_fuzz.TEXT, syscall_fuzz.shard, 100_000, 100),
-    "hostile-host": Campaign(hostile_host.TITLE, hostile_host.TEXT, hostile_host.shard, 6000, 98),
+    "syscalls": Campaign(syscall_fuzz.TITLE, syscall_fuzz.TEXT, syscall_fuzz.shard, syscall_fuzz.prepare, 102_000, 100),
+    "hostile-host": Campaign(hostile_host.TITLE, hostile_host.TEXT, hostile_host.shard, hostile_host.prepare, 6000, 98),
 }
 
 
@@ -183,6 +187,8 @@ def run(options: argparse.Namespace) -> int:
     done = Record(options.campaign, tested, options.seed, rounds, record.machine(), date, 0)
     print(f"{options.campaign}: seed {options.seed}, commit {tested}", flush=True)
     numbers = range(options.first, options.first + (options.shards or campaign.shards))
+
+    campaign.prepare()
 
     def one(number: int) -> Shard | None:
         late = options.seconds is not None and time.monotonic() - begin > options.seconds

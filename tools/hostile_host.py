@@ -144,11 +144,11 @@ def free_port() -> int:
 class Bench:
     """Copies of what a run needs, where an unprivileged user can use them."""
 
-    def __init__(self, folder: Path, runner: Path) -> None:
+    def __init__(self, folder: Path, runner: Path, image: Path = programs.IMAGE) -> None:
         self.folder = folder
         folder.chmod(0o755)
         self.runner = Path(shutil.copy(runner, folder / "hostile"))
-        self.image = Path(shutil.copy(programs.IMAGE, folder / "image.elf"))
+        self.image = Path(shutil.copy(image, folder / "image.elf"))
         self.image.chmod(0o644)
         self.letters = b"A" * 200_000
         for name in PROGRAMS:
@@ -217,6 +217,11 @@ def build() -> Path:
     return programs.example("hostile", "hostile")
 
 
+def prepare() -> None:
+    """Builds what runs need."""
+    programs.image(), build()
+
+
 @cache
 def fields() -> list[str]:
     """Every `class:OCALL` there is."""
@@ -226,7 +231,7 @@ def fields() -> list[str]:
 
 def shard(seed: int, number: int, rounds: int) -> Shard:
     """One class of results of one OCALL, for a campaign."""
-    programs.image()
+    prepare()
     name = fields()[number % len(fields())]
     tally, end = Tally(), time.monotonic() + SHARD_S
     with tempfile.TemporaryDirectory() as folder:

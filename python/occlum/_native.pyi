@@ -86,7 +86,7 @@ def run(
     *,
     strace_fd: int | None = None,
     timeout_s: float | None = None,
-    publish: Sequence[tuple[str, int, int, bool]] = (),
+    publish: Sequence[tuple[str, int, int, bool]] = ...,
 ) -> Outcome: ...
 
 @final
