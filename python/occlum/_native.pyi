@@ -13,8 +13,10 @@ __all__ = [
     "LaunchParams",
     "NativeError",
     "Outcome",
+    "Targets",
     "Verified",
     "Violation",
+    "count_targets",
     "measure",
     "run",
     "verify_file",
@@ -116,3 +118,16 @@ class Verified:
     def violation(self) -> Violation | None: ...
 
 def verify_file(path: str | PathLike[str]) -> Verified: ...
+
+@final
+class Targets:
+    @property
+    def boundaries(self) -> int: ...
+    @property
+    def returns(self) -> int: ...
+    @property
+    def branches(self) -> int: ...
+    @property
+    def strict_branches(self) -> int: ...
+
+def count_targets(path: str | PathLike[str]) -> Targets | None: ...

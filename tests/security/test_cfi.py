@@ -10,7 +10,7 @@ import pytest
 from framework import cc, compiler, enclave, native, same
 
 SOURCES = Path(__file__).parent / "src"
-LEVELS = ("default",)
+LEVELS = ("default", "strict")
 RAN = 7
 STOPPED = 128 + 11
 # Hijack -> the levels that stop it.

@@ -6,7 +6,7 @@
 //! memory that was ever writable belong to one process. Direct links stay inside a region.
 use crate::cfi;
 use crate::errno::{Errno, Result};
-use crate::mm::{Access, Backing, FaultError, Mm, Vma};
+use crate::mm::{Access, Backing, FaultError, MapFile, Mm, Vma};
 use crate::process::Task;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -48,6 +48,10 @@ struct Index {
     returns: BTreeMap<u32, Vec<u16>>,
     /// Executable offsets that translated instructions made.
     taken: BTreeSet<u32>,
+    /// Labels to which its code adds an index before it jumps there.
+    spreads: BTreeSet<u32>,
+    /// Where its jump tables lead; only at the level that asks.
+    tabled: BTreeSet<u32>,
 }
 
 impl Index {
@@ -59,6 +63,8 @@ impl Index {
             return_sites: 0,
             returns: BTreeMap::new(),
             taken: BTreeSet::new(),
+            tabled: BTreeSet::new(),
+            spreads: BTreeSet::new(),
         }
     }
 
@@ -299,7 +305,10 @@ fn translate(
     }
     crate::stats::add("fragments", 1);
     crate::stats::add("translated_bytes", frag.code.len() as u64);
+    let tabled = cfi::jump_tables(start, vma, &frag.taken);
     region.entries.with_mut(|e| {
+        e.tabled.extend(tabled);
+        e.spreads.extend(&frag.spreads);
         for n in &frag.entries {
             e.insert(n.off, n.at);
             e.return_sites += usize::from(n.kind == tr::EntryKind::ReturnSite);
@@ -319,8 +328,11 @@ fn translate(
     for e in &frag.entries {
         match e.kind {
             tr::EntryKind::ReturnSite => set_entry(mm, Kind::Ret, e.off, e.at),
-            tr::EntryKind::Start => _ = rtcode::table_set(mm.slot(), Kind::Call, e.off, e.at),
-            tr::EntryKind::Internal => {}
+            // A branch may go there anyway, unless the level asks each time.
+            tr::EntryKind::Start if !cfi::is_strict() => {
+                rtcode::table_set(mm.slot(), Kind::Call, e.off, e.at);
+            }
+            tr::EntryKind::Start | tr::EntryKind::Internal => {}
         }
     }
     mm.protect_translated(start, vma);
@@ -367,9 +379,8 @@ pub fn link(mm: &Mm, index: u32) -> core::result::Result<(u32, u32), (u32, CodeE
 
 /// A lookup-table miss of a task: if the branch is allowed, fills the entry and returns where to go on.
 pub fn miss(t: &Task, mm: &Arc<Mm>, kind: Kind, target: u32) -> core::result::Result<u32, CodeError> {
-    let (start, vma, region) = locate(mm, target)?;
-    let place = Place { mm: mm.clone(), off: target, start, vma, region };
-    let allowed = cfi::check(t, kind, &place).ok_or(CodeError::Forbidden(kind))?;
+    let place = place(mm, target)?;
+    let allowed = cfi::check(t, kind, &place)?.ok_or(CodeError::Forbidden(kind))?;
     let (at, _) = entry(mm, target)?;
     if allowed == cfi::Allowed::Always {
         set_entry(mm, kind, target, at);
@@ -390,6 +401,21 @@ pub struct Place {
 }
 
 impl Place {
+    /// The file and the offset there, of code that shows it as it is.
+    pub fn in_file(&self) -> Option<(&MapFile, u64)> {
+        match &self.vma.backing {
+            Backing::File(f, off) if !self.vma.private_code => {
+                Some((f, off + (u64::from(self.off) - self.start)))
+            }
+            _ => None,
+        }
+    }
+
+    /// The bytes there.
+    pub fn bytes<const N: usize>(&self) -> Option<[u8; N]> {
+        source(&self.mm, self.start, &self.vma, self.off).ok()?.first_chunk().copied()
+    }
+
     /// Was the code written, or its mapping split? Then what was known of it before is lost.
     pub fn code_changed(&self) -> bool {
         self.vma.private_code || !matches!(self.vma.backing, Backing::File(..))
@@ -398,6 +424,18 @@ impl Place {
     /// Do the bytes before it decode as a call?
     pub fn is_behind_call(&self) -> bool {
         occlum_cfi::ends_with_call(&self.bytes_before(occlum_cfi::LONGEST_CALL))
+    }
+
+    /// Is it one of the steps behind a label that code adds an index to before it jumps?
+    pub fn is_step_behind_label(&self) -> bool {
+        const STEPS_BYTES: u32 = 1000;
+        let lowest = self.off.saturating_sub(STEPS_BYTES);
+        let labels: Vec<u32> =
+            self.region.entries.with(|e| e.spreads.range(lowest..=self.off).copied().collect());
+        labels.into_iter().filter(|label| u64::from(*label) >= self.start).any(|label| {
+            let bytes = source(&self.mm, self.start, &self.vma, label).unwrap_or_default();
+            occlum_cfi::decodes_to(&bytes, (self.off - label) as usize)
+        })
     }
 
     /// The byte before it.
@@ -412,6 +450,12 @@ impl Place {
         bytes.truncate(n as usize);
         if bytes.len() < n as usize { Vec::new() } else { bytes }
     }
+}
+
+/// The place of an executable offset.
+pub fn place(mm: &Arc<Mm>, off: u32) -> core::result::Result<Place, CodeError> {
+    let (start, vma, region) = locate(mm, off)?;
+    Ok(Place { mm: mm.clone(), off, start, vma, region })
 }
 
 /// Did an instruction that was translated in some mapping of `mm` make this address?
@@ -459,6 +503,10 @@ pub fn undo(task: &Task, translated: u64) -> Result<u32> {
 }
 
 impl Region {
+    /// Does a jump table of it lead to this offset?
+    pub fn has_in_table(&self, off: u32) -> bool {
+        self.entries.with(|e| e.tabled.contains(&off))
+    }
     /// Has a call been translated that returns to this offset?
     pub fn returns_to(&self, off: u32) -> bool {
         self.entries.with(|e| e.returns_to(off))
