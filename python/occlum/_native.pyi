@@ -5,6 +5,8 @@ from os import PathLike
 from typing import Literal, final
 
 __all__ = [
+    "FLAG_NET_HOST",
+    "FLAG_NET_NONE",
     "FLAG_REPORT_CHANGES",
     "FLAG_STATS",
     "FLAG_STRACE",
@@ -19,6 +21,7 @@ __all__ = [
     "count_targets",
     "measure",
     "run",
+    "syscalls",
     "verify_file",
 ]
 
@@ -26,6 +29,8 @@ FLAG_STRACE: int
 FLAG_STATS: int
 FLAG_REPORT_CHANGES: int
 FLAG_TTY0: int
+FLAG_NET_NONE: int
+FLAG_NET_HOST: int
 
 class NativeError(RuntimeError): ...
 
@@ -83,6 +88,7 @@ def run(
     *,
     strace_fd: int | None = None,
     timeout_s: float | None = None,
+    publish: Sequence[tuple[str, int, int, bool]] = (),
 ) -> Outcome: ...
 
 @final
@@ -131,3 +137,4 @@ class Targets:
     def strict_branches(self) -> int: ...
 
 def count_targets(path: str | PathLike[str]) -> Targets | None: ...
+def syscalls() -> list[tuple[int, str, str, str]]: ...

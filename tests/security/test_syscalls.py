@@ -8,7 +8,7 @@ SLICE_S = 15
 
 
 def test_hostile_calls_harm_nobody_else(seed: int) -> None:
-    assert syscall_fuzz.run(syscall_fuzz.build(), seed, SLICE_S) == ""
+    assert syscall_fuzz.run(seed, SLICE_S) == ""
 
 
 def test_all_implemented_calls_are_fuzzed() -> None:

@@ -133,7 +133,7 @@ REFUSED = SimpleNamespace(
 )
 
 
-def refusing(path: str) -> verify.Result:
+def refusing(path: str, **_: bool) -> verify.Result:
     """A verifier that refuses every file but PROGRAM."""
     if path == str(PROGRAM):
         return verify.Result(path, _native.verify_file(path))

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{BASE, Nothing, check, check_stack, config};
+use common::{BASE, Nothing, check, check_stack, configs};
 use iced_x86::{Decoder, DecoderOptions};
 use occlum_sfi_translator::{Source, translate, undo};
 
@@ -77,7 +77,8 @@ fn hostile_bytes_stay_confined() {
     for round in 0..rounds {
         let bytes = soup(&mut r);
         let start = if r.below(8) == 0 { 0x7fff_ff80 } else { r.next() as u32 & 0x7fff_ffff };
-        let Ok(f) = translate(&config(), Source { start, bytes: &bytes }, BASE, 7, &Nothing) else {
+        let cfg = configs()[round % 2];
+        let Ok(f) = translate(&cfg, Source { start, bytes: &bytes }, BASE, 7, &Nothing) else {
             continue;
         };
         for result in [check(&f), check_stack(&f)] {

@@ -17,6 +17,7 @@ use occlum_cfi::{Facts, File, Resumed};
 use occlum_enclave_abi::CfiLevel;
 use occlum_linux_abi::signo::SIGSEGV;
 use occlum_rt::bkl::BklCell;
+use occlum_sfi_spec::Returns;
 use occlum_sfi_spec::table::Kind;
 
 static LEVEL: BklCell<CfiLevel> = BklCell::new(CfiLevel::Default);
@@ -30,10 +31,11 @@ const CP_RET: u64 = 1;
 const CP_IRET: u64 = 2;
 const CP_ENDBR: u64 = 3;
 
-/// Takes the measured level. False: this LibOS does not enforce it.
-pub fn init(level: CfiLevel) -> bool {
+/// Takes the measured level, before any code is translated.
+pub fn init(level: CfiLevel) {
     LEVEL.set(level);
-    level != CfiLevel::ShadowStack
+    let shadow = level == CfiLevel::ShadowStack;
+    occlum_rt::code::set_returns(if shadow { Returns::Shadow } else { Returns::Table });
 }
 
 /// What a branch that is allowed leaves behind.
@@ -48,6 +50,8 @@ pub enum Allowed {
 /// May a branch of this kind go to `place`, which is executable?
 pub fn check(t: &Task, kind: Kind, place: &Place) -> Result<Option<Allowed>, CodeError> {
     match kind {
+        // The return was compared with its shadow word.
+        Kind::Ret if LEVEL.get() == CfiLevel::ShadowStack => Ok(Some(Allowed::Always)),
         Kind::Ret => check_return(t, place),
         Kind::Call => check_branch(place),
     }
@@ -204,6 +208,23 @@ pub fn may_resume(t: &Arc<Task>, frame: u32, rip: u32) -> bool {
     false
 }
 
+/// May a return that has no shadow word go to `place`? The first on a stack may, and one that a signal put off.
+pub fn is_first_return(t: &Task, place: &Place) -> bool {
+    matches!(is_return_made_by_hand(place), Ok(true)) || t.process.flow.with_mut(|f| f.pay(place.off))
+}
+
+/// May it, by the rules of the level `default`?
+pub fn check_unshadowed(t: &Task, place: &Place) -> bool {
+    matches!(check_return(t, place), Ok(Some(_)))
+}
+
+/// A return whose shadow word says otherwise: SIGSEGV, with rip at the `ret` as on Linux.
+pub fn shadow_violation(t: &Arc<Task>, target: u32) {
+    crate::stats::add("cfi_returns", 1);
+    report(t, "return", target, "the call that it returns from came from elsewhere");
+    raise(t, CP_RET);
+}
+
 /// The branch is not allowed: SIGSEGV as Linux gives it for a control protection fault, with rip at the target.
 pub fn violation(t: &Arc<Task>, kind: Kind, target: u32) {
     let (what, why, error) = match kind {
@@ -229,7 +250,8 @@ fn report(t: &Arc<Task>, what: &str, target: u32, why: &str) {
     let level = LEVEL.get();
     let advice = match level {
         CfiLevel::Strict => "; if the program is right, run it with --cfi=default",
-        _ => "; if the program is right, this is a bug of occlum",
+        CfiLevel::ShadowStack => "; if the program moves its stacks by itself, run it with --cfi=default",
+        CfiLevel::Default => "; if the program is right, this is a bug of occlum",
     };
     let text = format!(
         "occlum: pid {}: {what} to {target:#x}{} refused by --cfi={}: {why}{advice}\n",

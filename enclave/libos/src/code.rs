@@ -286,7 +286,12 @@ fn translate(
     }
     let first_exit = CACHE.with(|c| c.exits.len()) as u32;
     let prefetch_returns = region.entries.with(|e| e.return_sites > PREFETCH_FROM);
-    let cfg = tr::Config { stubs: rtcode::stubs(), max_instructions: FRAGMENT_MAX, prefetch_returns };
+    let cfg = tr::Config {
+        stubs: rtcode::stubs(),
+        max_instructions: FRAGMENT_MAX,
+        prefetch_returns,
+        returns: rtcode::returns(),
+    };
     let src = tr::Source { start: off, bytes: &bytes };
     let frag = match tr::translate(&cfg, src, base, first_exit, &Known(region)) {
         Ok(f) => f,
@@ -388,6 +393,12 @@ pub fn miss(t: &Task, mm: &Arc<Mm>, kind: Kind, target: u32) -> core::result::Re
     Ok(at)
 }
 
+/// What is known of an offset.
+pub fn place(mm: &Arc<Mm>, off: u32) -> core::result::Result<Place, CodeError> {
+    let (start, vma, region) = locate(mm, off)?;
+    Ok(Place { mm: mm.clone(), off, start, vma, region })
+}
+
 /// An executable offset, with what is known of the code there.
 pub struct Place {
     /// Memory.
@@ -452,12 +463,6 @@ impl Place {
     }
 }
 
-/// The place of an executable offset.
-pub fn place(mm: &Arc<Mm>, off: u32) -> core::result::Result<Place, CodeError> {
-    let (start, vma, region) = locate(mm, off)?;
-    Ok(Place { mm: mm.clone(), off, start, vma, region })
-}
-
 /// Did an instruction that was translated in some mapping of `mm` make this address?
 pub fn is_taken(mm: &Mm, off: u32) -> bool {
     let mut regions = mm.vmas().filter_map(|(_, v)| v.region);
@@ -498,8 +503,19 @@ pub fn undo(task: &Task, translated: u64) -> Result<u32> {
     if undo.rsp_delta != 0 {
         task.rt.set_gpr(4, task.rt.gpr(4).wrapping_add_signed(i64::from(undo.rsp_delta)));
     }
+    undo_shadow(task, undo.shadow);
     task.rt.set_rip(undo.pc);
     Ok(undo.pc)
+}
+
+/// The shadow word that an interrupted call wrote goes, that which a return consumed is live again; rsp is undone.
+fn undo_shadow(task: &Task, what: tr::ShadowWord) {
+    let (slot, rsp) = (task.rt.slot(), task.rt.gpr(4) as u32);
+    match what {
+        tr::ShadowWord::Kept => {}
+        tr::ShadowWord::Pushed => _ = occlum_rt::shadow::store(slot, rsp.wrapping_sub(8), 0),
+        tr::ShadowWord::Consumed => occlum_rt::shadow::revive(slot, rsp),
+    }
 }
 
 impl Region {

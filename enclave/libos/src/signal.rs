@@ -11,6 +11,7 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use occlum_linux_abi::signo::*;
+use occlum_rt::bkl::BklCell;
 
 /// AT_MINSIGSTKSZ: frame, fpstate with AVX, alignment.
 pub const MIN_SIGSTKSZ: u64 = 2048;
@@ -234,6 +235,30 @@ pub fn queue_to_task(t: &Arc<Task>, sig: i32, info: Info) -> bool {
     taken
 }
 
+/// Signals sent so far, to anyone: signalfd's edges.
+pub fn sent() -> u64 {
+    SENT.get()
+}
+static SENT: BklCell<u64> = BklCell::new(0);
+
+/// Signals that are pending for the caller.
+pub fn pending_now() -> u64 {
+    let me = current();
+    me.pending.with(Pending::set) | me.process.pending.with(Pending::set)
+}
+/// Takes a signal of `set` that is pending for the caller.
+pub fn take_pending(set: u64) -> Option<(i32, Info)> {
+    let me = current();
+    let set = set & !UNBLOCKABLE;
+    loop {
+        let (sig, info) =
+            me.pending.with_mut(|q| q.take(set)).or_else(|| me.process.pending.with_mut(|q| q.take(set)))?;
+        if let Some(info) = crate::timers::on_delivery(&me.process, info) {
+            return Some((sig, info));
+        }
+    }
+}
+
 /// Wakes who will take a signal sent to the process.
 fn wake_taker(p: &Arc<Process>, sig: i32) {
     let tasks = p.tasks.with(Clone::clone);
@@ -259,6 +284,7 @@ pub fn send_task(t: &Arc<Task>, sig: i32, info: Info) {
 
 /// Effects of sending itself: stops and continues cancel each other, kill and continue wake. False: nobody cares.
 fn prepare_send(p: &Arc<Process>, sig: i32) -> bool {
+    SENT.with_mut(|n| *n = n.wrapping_add(1));
     if sig == SIGCONT as i32 || sig == SIGKILL as i32 {
         p.pending.with_mut(|q| q.remove(STOPS));
         for t in p.tasks.with(Clone::clone) {
@@ -306,6 +332,10 @@ pub fn send_to_current(sig: i32) {
     send_task(&current(), sig, Info::user());
 }
 
+/// EPERM unless the caller may send `sig` to `p`.
+pub fn check_may_send(p: &Process, sig: i32) -> Result<()> {
+    if may_send(p, sig) { Ok(()) } else { Err(Errno::EPERM) }
+}
 /// May the caller send to `p`? Root, or equal uids, or SIGCONT in the session.
 fn may_send(p: &Process, sig: i32) -> bool {
     let me = process::current_process();
@@ -517,6 +547,7 @@ fn handle(t: &Arc<Task>, sig: i32, info: Info, a: Action) -> Result<()> {
     write_fpstate(t, fp_at)?;
     let uc = ucontext(t, fp_at, mask, info);
     uaccess::write_val(frame, a.restorer)?;
+    crate::shadow::push(frame as u32, a.restorer as u32)?;
     uaccess::write_bytes(frame + 8, &uc)?;
     uaccess::write_bytes(frame + 8 + 304, &info.to_bytes(sig))?;
     t.process.flow.with_mut(|f| f.delivered(frame as u32, FRAME_SIZE as u32, regs.rip(), a.restorer as u32));
@@ -613,18 +644,9 @@ pub fn sigreturn(t: &Arc<Task>) -> Result<()> {
 
 /// sigtimedwait: takes a pending signal of `set`, waiting for one.
 pub fn wait_for(set: u64, deadline: Option<u64>) -> Result<(i32, Info)> {
-    let me = current();
-    let set = set & !UNBLOCKABLE;
-    let mut take = || loop {
-        let (sig, info) =
-            me.pending.with_mut(|q| q.take(set)).or_else(|| me.process.pending.with_mut(|q| q.take(set)))?;
-        if let Some(info) = crate::timers::on_delivery(&me.process, info) {
-            return Some((sig, info));
-        }
-    };
     static NOBODY: WaitQueue = WaitQueue::new();
     // Signals of `set` are blocked as a rule; unblock them for the wait so that senders wake this task.
-    match NOBODY.wait_until(deadline, &mut take) {
+    match NOBODY.wait_until(deadline, || take_pending(set)) {
         Err(Errno::ETIMEDOUT) => Err(Errno::EAGAIN),
         r => r,
     }

@@ -10,10 +10,10 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::arch::asm;
 use core::ptr::with_exposed_provenance_mut;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use occlum_enclave_abi::Ocall;
 use occlum_sfi_spec::table::{Kind, STRIDE, entry_addr};
-use occlum_sfi_spec::{Stubs, domain, elrange};
+use occlum_sfi_spec::{Returns, Stubs, domain, elrange};
 use occlum_sfi_verifier::{Proven, Unit, Violation, check_patch, check_table_entry, verify};
 
 /// Offsets covered by one table chunk: a page of code, 32 KiB of table.
@@ -39,6 +39,23 @@ pub fn stubs() -> Stubs {
         miss_call: label::stub_miss_call() as u32,
         emulate: label::stub_emulate() as u32,
     }
+}
+
+/// Set once, before any code is published.
+static SHADOW: AtomicBool = AtomicBool::new(false);
+
+/// How translated code checks returns: what every unit is verified for.
+pub fn returns() -> Returns {
+    if SHADOW.load(Ordering::Relaxed) { Returns::Shadow } else { Returns::Table }
+}
+
+/// Sets that, for all code of the enclave.
+///
+/// # Panics
+/// If code was published before.
+pub fn set_returns(returns: Returns) {
+    assert!(PUBLISHED.load(Ordering::Relaxed) == 0, "code was published for another kind of returns");
+    SHADOW.store(returns == Returns::Shadow, Ordering::Relaxed);
 }
 
 /// Is this an address of the image's code? (For crash reports.)
@@ -103,7 +120,7 @@ fn claim(addr: u32, bytes: &[u8]) {
 pub fn publish(addr: u32, bytes: &[u8]) -> Result<(), Refused> {
     let mut buffers = Buffers::new(bytes.len()).ok_or(Refused::NoMemory)?;
     let unit = Unit { base: addr, code: bytes };
-    verify(&stubs(), unit, &Published, &mut buffers.maps()).map_err(Refused::Violation)?;
+    verify(&stubs(), returns(), unit, &Published, &mut buffers.maps()).map_err(Refused::Violation)?;
     if !buffers.reserve(addr) {
         return Err(Refused::NoMemory);
     }

@@ -1,10 +1,11 @@
-//! `occlum._native`: the Python face of `host/pal` and of the verifier (`verify`). Conversions only, no policy.
+//! `occlum._native`: the Python face of `host/pal`, of the verifier (`verify`) and of the list of system calls. Conversions only, no policy.
 //!
 //! Neighbours: `host/pal` below, `python/occlum` above (its `_native.pyi` describes this module; keep the two equal).
 //! Invariants: the GIL is released while an enclave runs; every error becomes `NativeError` with pal's own message; no
 //! hand-written `unsafe` (what PyO3's macros expand to is the one named exception in ARCHITECTURE.md).
 
 use occlum_enclave_abi as abi;
+use occlum_linux_abi::nr;
 use occlum_pal as pal;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -130,7 +131,7 @@ fn measure<'py>(py: Python<'py>, image: &[u8], options: &LaunchOptions) -> PyRes
 
 /// Loads the image, runs the program to its end, tears the enclave down.
 #[pyfunction]
-#[pyo3(signature = (image, options, params, *, strace_fd=None, timeout_s=None))]
+#[pyo3(signature = (image, options, params, *, strace_fd=None, timeout_s=None, publish=Vec::new()))]
 fn run(
     py: Python<'_>,
     image: &[u8],
@@ -138,13 +139,18 @@ fn run(
     params: &LaunchParams,
     strace_fd: Option<i32>,
     timeout_s: Option<f64>,
+    publish: Vec<(String, u16, u16, bool)>,
 ) -> PyResult<Outcome> {
     let options = options.to_pal();
     let timeout = timeout_s
         .map(Duration::try_from_secs_f64)
         .transpose()
         .map_err(|error| NativeError::new_err(format!("time-out: {error}")))?;
-    let run = pal::RunOptions { params: params.0.clone(), strace_fd, timeout };
+    let publish = publish
+        .into_iter()
+        .map(|(host, port, inside, datagram)| pal::Publish { host, port, inside, datagram })
+        .collect();
+    let run = pal::RunOptions { params: params.0.clone(), strace_fd, timeout, publish };
     let outcome = py.detach(|| pal::run(image, &options, &run)).map_err(native_error)?;
     Ok(Outcome::from_pal(py, outcome))
 }
@@ -226,12 +232,18 @@ fn count_targets(py: Python<'_>, path: PathBuf) -> PyResult<Option<Targets>> {
     }))
 }
 
+/// The system calls of Linux: number, name, "full", "partial" or "none", and the note that belongs to it.
+#[pyfunction]
+fn syscalls() -> Vec<(u32, &'static str, &'static str, &'static str)> {
+    nr::CALLS.iter().map(|c| (c.nr, c.name, c.support.level(), c.support.note())).collect()
+}
+
 #[pymodule]
 mod _native {
     #[pymodule_export]
     use super::{
         LaunchOptions, LaunchParams, NativeError, Outcome, Targets, Verified, Violation, count_targets,
-        measure, run, verify_file,
+        measure, run, syscalls, verify_file,
     };
 
     #[pymodule_export]
@@ -242,4 +254,8 @@ mod _native {
     const FLAG_REPORT_CHANGES: u32 = super::abi::FLAG_REPORT_CHANGES;
     #[pymodule_export]
     const FLAG_TTY0: u32 = super::abi::FLAG_TTY0;
+    #[pymodule_export]
+    const FLAG_NET_NONE: u32 = super::abi::FLAG_NET_NONE;
+    #[pymodule_export]
+    const FLAG_NET_HOST: u32 = super::abi::FLAG_NET_HOST;
 }

@@ -31,9 +31,9 @@ struct attack {
 #define ATTACK(family, id, aim, how, snippet)                                                                             \
     static const struct attack attack_##id __attribute__((used, section("attacks"), aligned(8))) = {family, #id, aim, how, \
                                                                                                   snippet};
-/* A function in assembly, called through `run`. */
+/* A function in assembly, called through `run`; `id_end` is behind it. */
 #define SNIPPET(id, text)                                                                                                  \
-    __asm__(".pushsection .text\n" #id ": " text "\n ret\n .popsection\n");                                                \
+    __asm__(".pushsection .text\n" #id ": " text "\n ret\n" #id "_end:\n .popsection\n");                                  \
     extern void id(void) __asm__(#id);
 /* An attack in C. */
 #define IN_C(family, id, aim)                                                                                              \

@@ -83,7 +83,7 @@ static void on_fault(int sig, siginfo_t *info, void *context) {
                                     REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
     ucontext_t *uc = context;
     greg_t *g = uc->uc_mcontext.gregs;
-    if (!running || raw2(SYS_gettid, 0, 0) != main_thread)
+    if (!running || fault || raw2(SYS_gettid, 0, 0) != main_thread) /* fault: the way back faults, for ever */
         _exit(OTHER_FAULT);
     own_bases();
     report->faults++;

@@ -6,7 +6,7 @@
 pub mod machine;
 
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, OpKind, Register};
-use occlum_sfi_spec::{Stubs, ctx, table};
+use occlum_sfi_spec::{Returns, Stubs, ctx, table};
 use occlum_sfi_translator::{Config, Env, Fragment, Row};
 use std::collections::BTreeMap;
 
@@ -20,7 +20,12 @@ pub const STUBS: Stubs = Stubs {
 pub const BASE: u32 = 0x4000_0000;
 
 pub const fn config() -> Config {
-    Config { stubs: STUBS, max_instructions: 400, prefetch_returns: true }
+    Config { stubs: STUBS, max_instructions: 400, prefetch_returns: true, returns: Returns::Table }
+}
+
+/// With the plain returns and with the shadow stack.
+pub const fn configs() -> [Config; 2] {
+    [config(), Config { returns: Returns::Shadow, ..config() }]
 }
 
 /// A code map that knows nothing.
@@ -78,8 +83,9 @@ pub fn check(f: &Fragment) -> Result<(), String> {
         let at = d.position();
         let i = d.decode();
         let bytes = &f.code[at..at + i.len()];
-        if i.is_invalid() || !allowed(&i, bytes) || is_dangerous(&i) || !has_good_pointers(&i, bytes, &before)
-        {
+        let trap = bytes == [0x0f, 0x0b] && before.code() == Code::Jrcxz_rel8_64;
+        let good = allowed(&i, bytes) && !is_dangerous(&i) && has_good_pointers(&i, bytes, &before);
+        if i.is_invalid() || !good && !trap {
             return Err(format!("{:#x}: {i} [{bytes:02x?}]", i.ip()));
         }
         before = i;
@@ -210,10 +216,20 @@ fn allowed_memory(i: &Instruction, bytes: &[u8]) -> bool {
         let slot = i.memory_displacement64() as u32;
         return i.memory_base() == Register::None && i.memory_index() == Register::None && slot < ctx::SIZE;
     }
+    if is_shadow_access(bytes) {
+        return true;
+    }
     i.memory_base() == Register::RSP
         && i.memory_index() == Register::None
         && (i.memory_displacement64() as i64).abs() <= 16 << 10
         && i.segment_prefix() == Register::None
+}
+
+/// The three accesses to shadow words.
+fn is_shadow_access(bytes: &[u8]) -> bool {
+    bytes == [0x48, 0x8b, 0x0c, 0x0c]
+        || bytes == [0xc7, 0x44, 0x0c, 4, 0, 0, 0, 0]
+        || bytes.starts_with(&[0x4a, 0xc7, 0x04, 0x1c])
 }
 
 /// Mnemonics of the original instructions that `f` leaves to the emulate stub.
@@ -263,7 +279,10 @@ fn step(i: &Instruction, dirty: Option<u64>, before: Option<&Instruction>) -> Op
     use iced_x86::{InstructionInfoFactory, Mnemonic as M, OpAccess};
     let rsp = |n: u32| i.op_kind(n) == OpKind::Register && i.op_register(n).full_register() == Register::RSP;
     if i.flow_control() != iced_x86::FlowControl::Next {
-        // `ret`: the access at 0(%rsp) came first, then the lea; the indirect jump may follow.
+        // `ret`: the access at 0(%rsp) came first, then the lea; the indirect jump may follow. Its trap goes nowhere.
+        if i.mnemonic() == M::Ud2 {
+            return (dirty == Some(0)).then_some(dirty);
+        }
         return (dirty == Some(0) || i.op0_register() == Register::R11 && dirty.is_some()).then_some(Some(0));
     }
     if i.mnemonic() == M::Lea {
@@ -285,7 +304,7 @@ fn step(i: &Instruction, dirty: Option<u64>, before: Option<&Instruction>) -> Op
         let by = (i.memory_displacement64() as i64).unsigned_abs();
         return dirty.map(|d| d + by).filter(|&d| d <= 33 << 10).map(Some);
     }
-    if matches!(i.mnemonic(), M::Push | M::Pop | M::Pushf | M::Pushfq) {
+    if matches!(i.mnemonic(), M::Push | M::Pop) {
         return dirty.filter(|&d| d <= 33 << 10).map(|_| Some(0));
     }
     let mut info = InstructionInfoFactory::new();

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
-use occlum_sfi_spec::Stubs;
+use occlum_sfi_spec::{Returns, Stubs};
 use occlum_sfi_translator::{Config, Env, Fragment, Source, translate};
 use occlum_sfi_verifier::{Maps, Proven, Unit, Violation, is_set, map_len, verify};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,6 +15,7 @@ pub const STUBS: Stubs = Stubs {
     emulate: 0x2000_5000,
 };
 pub const BASE: u32 = 0x4000_0000;
+pub const RETURNS: [Returns; 2] = [Returns::Table, Returns::Shadow];
 /// The one address outside a unit that counts as proven.
 pub const PROVEN: u32 = 0x4100_0000;
 
@@ -39,7 +40,7 @@ impl Env for Nothing {
 }
 
 pub const fn config() -> Config {
-    Config { stubs: STUBS, max_instructions: 400, prefetch_returns: true }
+    Config { stubs: STUBS, max_instructions: 400, prefetch_returns: true, returns: Returns::Table }
 }
 
 /// What is proven of a unit.
@@ -50,10 +51,14 @@ pub struct Accepted {
 }
 
 pub fn check(base: u32, code: &[u8]) -> Result<Accepted, Violation> {
+    check_with(Returns::Table, base, code)
+}
+
+pub fn check_with(returns: Returns, base: u32, code: &[u8]) -> Result<Accepted, Violation> {
     let mut boundaries = vec![0; map_len(code.len())];
     let (mut targets, mut entries) = (boundaries.clone(), boundaries.clone());
     let mut maps = Maps { boundaries: &mut boundaries, entries: &mut entries, targets: &mut targets };
-    verify(&STUBS, Unit { base, code }, &Known, &mut maps)?;
+    verify(&STUBS, returns, Unit { base, code }, &Known, &mut maps)?;
     Ok(Accepted { boundaries, entries })
 }
 
@@ -87,11 +92,12 @@ pub fn code_sections(file: &[u8]) -> Vec<(u32, Vec<u8>)> {
 }
 
 /// Every fragment of a linear sweep over `bytes`.
-pub fn sweep(start: u32, bytes: &[u8], mut visit: impl FnMut(&Fragment)) {
+pub fn sweep(returns: Returns, start: u32, bytes: &[u8], mut visit: impl FnMut(&Fragment)) {
+    let config = Config { returns, ..config() };
     let mut at = 0;
     while at < bytes.len() {
         let source = Source { start: start + at as u32, bytes: &bytes[at..] };
-        let Ok(f) = translate(&config(), source, BASE, 0, &Nothing) else {
+        let Ok(f) = translate(&config, source, BASE, 0, &Nothing) else {
             assert!(bytes.len() - at < 16, "no fragment at {:#x}", source.start);
             return;
         };
@@ -115,6 +121,16 @@ impl Snippet {
     /// First word of the title.
     pub fn word(&self) -> &str {
         self.title.split(' ').next().unwrap()
+    }
+
+    /// What it is to be verified for.
+    pub fn returns(&self) -> Returns {
+        if self.file.ends_with("shadow") { Returns::Shadow } else { Returns::Table }
+    }
+
+    /// Verifies it, or `code` in its place.
+    pub fn check(&self, code: &[u8]) -> Result<Accepted, Violation> {
+        check_with(self.returns(), self.base, code)
     }
 }
 
@@ -218,17 +234,23 @@ fn section(file: &[u8], wanted: &str) -> Vec<u8> {
     content((0..count).map(|n| table + n * size).find(named).unwrap()).to_vec()
 }
 
-/// xorshift; the seed is printed and can be given in OCCLUM_TEST_SEED.
+/// A number from the environment.
+pub fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|v| v.parse().unwrap_or_else(|_| panic!("{name} is no number")))
+}
+
+/// xorshift; the seed is printed and can be given in OCCLUM_TEST_SEED, with OCCLUM_TEST_SHARD for a part of a campaign.
 pub struct Random(u64);
 
 impl Random {
     pub fn new() -> Random {
-        let given = std::env::var("OCCLUM_TEST_SEED").ok().and_then(|s| s.parse().ok());
-        let seed = given.unwrap_or_else(|| {
-            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64 | 1
+        let seed = setting("OCCLUM_TEST_SEED").unwrap_or_else(|| {
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64
         });
-        println!("OCCLUM_TEST_SEED={seed}");
-        Random(seed)
+        let shard = setting("OCCLUM_TEST_SHARD").unwrap_or(0);
+        println!("OCCLUM_TEST_SEED={seed} OCCLUM_TEST_SHARD={shard}");
+        let mixed = (seed ^ shard.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        Random(mixed ^ mixed >> 32 | 1)
     }
 
     pub fn next(&mut self) -> u64 {

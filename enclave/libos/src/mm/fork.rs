@@ -22,6 +22,8 @@ impl Mm {
             child.inner.with_mut(|i| i.vmas.insert(start, forked(&v)));
         }
         child.set_layout(self.layout());
+        // The copy is of one moment: threads that ran on meanwhile would tear it (R29).
+        occlum_rt::vcpu::stop_others(self.slot);
         for (start, vma) in self.vmas() {
             child.settle_parked(start, &vma, false)?;
             if vma.is_shared() {
@@ -39,6 +41,7 @@ impl Mm {
                 self.copy_pages(&child, &vma, run)?;
             }
         }
+        self.copy_shadow(&child)?;
         child.hide_parked()?;
         child.settle_tables();
         Ok(child)

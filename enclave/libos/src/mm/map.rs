@@ -19,6 +19,8 @@ const MAP_COST: u64 = 1 << 10;
 const MAP_COUNT_MAX: usize = 65530;
 /// Anonymous mappings up to this size go below 2 GiB.
 pub(super) const LOW_MAX: u64 = 64 << 20;
+/// Reservations without rights up to this size go below 2 GiB, too: compilers take room for their code so (the JVM 240 MiB).
+const RESERVED_LOW_MAX: u64 = 256 << 20;
 /// Libraries lie below this and position-independent programs above it: a prefetch reaches the table entries of both
 /// (`sfi_spec::table::PREFETCH_MAX`).
 pub const CODE_TOP: u64 = 192 << 20;
@@ -88,7 +90,8 @@ impl Mm {
             }
             // Small anonymous memory goes low too: a JIT may make it executable later.
             let parts = [low, high];
-            let order = if file || len <= LOW_MAX { [0, 1] } else { [1, 0] };
+            let low_max = if prot == 0 { RESERVED_LOW_MAX } else { LOW_MAX };
+            let order = if file || len <= low_max { [0, 1] } else { [1, 0] };
             order.into_iter().find_map(|n| i.search[n].find(&i.vmas, parts[n].clone(), len))
         })
     }
@@ -99,6 +102,7 @@ impl Mm {
             return Ok(());
         }
         self.drop_translations(r.clone());
+        self.forget_shadow(&r);
         self.split(r.start);
         self.split(r.end);
         let gone: Vec<(u64, Vma)> = self.inner.with_mut(|i| {
@@ -277,6 +281,7 @@ impl Mm {
             if self.find(s).is_some_and(|(_, v)| v.private_code) {
                 self.drop_translations(s..e);
             }
+            self.forget_shadow(&(s..e));
             for run in self.runs(s..e, true) {
                 let pages = (run.end - run.start) / PAGE;
                 uncharge(pages);

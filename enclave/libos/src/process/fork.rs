@@ -97,6 +97,8 @@ pub struct CloneRequest {
     pub child_tid: u64,
     /// CLONE_SETTLS.
     pub tls: u64,
+    /// CLONE_PIDFD: where its descriptor goes.
+    pub pidfd: u64,
 }
 
 /// About what a process with its descriptors and mappings takes of the heap, at first.
@@ -118,6 +120,12 @@ fn check_clone(r: &CloneRequest) -> Result<()> {
         | cl::CLONE_NEWPID
         | cl::CLONE_NEWNET
         | cl::CLONE_NEWCGROUP;
+    if has(cl::CLONE_PIDFD) && f & (cl::CLONE_THREAD | cl::CLONE_DETACHED) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if has(cl::CLONE_CLEAR_SIGHAND) && has(cl::CLONE_SIGHAND) {
+        return Err(Errno::EINVAL);
+    }
     if f & NAMESPACES != 0 {
         return Err(Errno::EPERM);
     }
@@ -141,9 +149,13 @@ pub fn do_clone(r: &CloneRequest) -> Result<i32> {
     }
     let gate = Arc::new(VforkGate::default());
     child.vfork_done.replace(Some(gate.clone()));
+    let words = crate::shadow::Saved::take(&me);
     sched::make_runnable(&child);
     drop(child);
     gate.queue.wait_uninterruptible(|| (gate.open.get() || me.process.exiting.get().is_some()).then_some(()));
+    if r.flags & cl::CLONE_VM != 0 && r.stack == 0 {
+        words.put_back(&me);
+    }
     Ok(tid)
 }
 
@@ -241,7 +253,18 @@ pub(super) fn init_child(me: &Arc<Task>, child: &Arc<Task>, r: &CloneRequest) ->
     if r.flags & (cl::CLONE_VM | cl::CLONE_VFORK) != cl::CLONE_VM {
         child.altstack.set(me.altstack.get());
     }
+    if r.flags & cl::CLONE_CLEAR_SIGHAND != 0 {
+        child.process.actions.with_mut(SigActions::reset_for_exec);
+    }
     let tid = child.tid as u32;
+    if r.flags & cl::CLONE_PIDFD != 0 {
+        let files = me.process.files();
+        let fd = files.add(crate::fs::pidfd::open(&child.process, 0), true)?;
+        if let Err(e) = crate::uaccess::write_val(r.pidfd, fd) {
+            let _ = files.close(fd);
+            return Err(e);
+        }
+    }
     if r.flags & cl::CLONE_PARENT_SETTID != 0 {
         crate::uaccess::write_val(r.parent_tid, tid)?;
     }

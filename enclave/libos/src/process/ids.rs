@@ -94,6 +94,7 @@ pub(super) fn new_task(process: &Arc<Process>, tid: i32) -> Result<Arc<Task>> {
         robust_list: BklCell::new(0),
         resolve: BklCell::new(true),
         rip_known: BklCell::new(true),
+        idle_flags: BklCell::new(0),
         comm: BklCell::new([0; 16]),
         vfork_done: BklCell::new(None),
         cpu_ns: BklCell::new(0),

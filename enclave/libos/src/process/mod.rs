@@ -71,6 +71,8 @@ pub struct Task {
     pub resolve: BklCell<bool>,
     /// The context's rip is the original pc that belongs to the resume address.
     pub rip_known: BklCell<bool>,
+    /// The flags AC and ID as the program set them (`emulate`).
+    pub idle_flags: BklCell<u64>,
     /// Thread name.
     pub comm: BklCell<[u8; 16]>,
     /// Woken when a vfork child lets go of its parent's memory.

@@ -5,6 +5,7 @@
 pub mod futex;
 pub mod memory;
 pub mod misc;
+pub mod pidfd;
 pub mod proc;
 pub mod signals;
 pub mod table;
@@ -185,6 +186,9 @@ fn exception(t: &Arc<Task>, e: &Exception) {
     if !to_original(t, e.rip) {
         return;
     }
+    if e.vector == 6 && crate::shadow::is_on() && crate::emulate::is_return(t.rt.rip()) {
+        return crate::shadow::mismatch(t);
+    }
     let pc = u64::from(t.rt.rip());
     let (sig, code) = match e.vector {
         0 => (SIGFPE, 1),
@@ -233,6 +237,12 @@ fn page_fault(t: &Arc<Task>, e: &Exception) {
 /// A fault outside the slot: a lookup in a table chunk without entries (R19), else a general fault.
 fn outside_fault(t: &Arc<Task>, e: &Exception) {
     let mm = current_mm();
+    if let Some(at) = occlum_rt::shadow::offset(mm.slot(), e.fault_addr) {
+        return match mm.commit_shadow(at) {
+            Ok(()) => go_on_inside(t, e.rip),
+            Err(_) => kill_for_memory(t),
+        };
+    }
     if let Some((_, off)) = occlum_rt::code::is_table_addr(mm.slot(), e.fault_addr) {
         // Commit the chunk if code is there, and look up again: the miss stub does the rest.
         if mm.find(u64::from(off)).is_some_and(|(_, v)| v.prot & occlum_linux_abi::mmap::PROT_EXEC != 0) {
@@ -257,7 +267,12 @@ fn outside_fault(t: &Arc<Task>, e: &Exception) {
 /// pushed or popped, as on hardware. (The pattern has stored a call's return address before it looked the target up.)
 fn land_on(t: &Arc<Task>, off: u32) {
     match crate::emulate::branch_rsp_delta(t.rt.rip()) {
-        Ok(delta) => t.rt.set_gpr(4, t.rt.gpr(4).wrapping_add_signed(i64::from(delta)) & 0xffff_ffff),
+        Ok((delta, next)) => {
+            t.rt.set_gpr(4, t.rt.gpr(4).wrapping_add_signed(i64::from(delta)) & 0xffff_ffff);
+            if delta < 0 && crate::shadow::push(t.rt.gpr(4) as u32, next).is_err() {
+                return kill_for_memory(t);
+            }
+        }
         Err(_) => return kill_for_memory(t),
     }
     t.rt.set_rip(off);
