@@ -74,9 +74,9 @@ def run_test(package: str, name: str, test: str, settings: tuple[int, int, int])
     last = DONE.search(done.stdout)
     shard = Shard(settings[1], int(last[1]) if last else 0, last[3] if last else "0", counts=counts)
     if done.returncode != 0 or last is None:
-        tail = (done.stdout + done.stderr)[-1500:]
-        shard.problems.append(f"status {done.returncode}: " + " / ".join(tail.splitlines()[:12]))
-        print(tail, file=sys.stderr)
+        found = re.findall(r"^(?:sequence \d+: |accepted, but |.*died at ).*", done.stdout + done.stderr, re.MULTILINE)
+        shard.problems.extend(found or [f"status {done.returncode}"])
+        print((done.stdout + done.stderr)[-1500:] if not found else "\n".join(found), file=sys.stderr)
     return shard
 
 

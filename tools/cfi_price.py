@@ -55,20 +55,22 @@ def main() -> None:
     rng = random.Random(options.seed)
     bench.WORK.mkdir(parents=True, exist_ok=True)
     names = {"root": str(bench.ROOT), **bench.make_inputs(rng)}
-    print("| job | " + " | ".join(levels[1:]) + " |\n|---|" + "---|" * len(levels[1:]))
-    for job in bench.read_jobs(options.jobs):
-        if job.group != "cpu" or job.name in OMIT:
-            continue
-        argv = [re.sub(r"{(\w+)}", lambda m: names[m[1]], word) for word in job.argv]
-        ratios: dict[str, list[float]] = {level: [] for level in levels[1:]}
-        for _ in range(options.rounds):
+    jobs = [job for job in bench.read_jobs(options.jobs) if job.group == "cpu" and job.name not in OMIT]
+    ratios: dict[tuple[str, str], list[float]] = {(job.name, level): [] for job in jobs for level in levels[1:]}
+    for done in range(1, options.rounds + 1):
+        for job in jobs:
+            argv = [re.sub(r"{(\w+)}", lambda m: names[m[1]], word) for word in job.argv]
             order = rng.sample(levels, len(levels))
             times = {level: cpu_seconds([*launcher(level, others), *argv]) for level in order}
-            for level in ratios:
-                ratios[level].append(times[level] / times["default"])
-        cells = (f"{statistics.median(r):.3f} ({min(r):.2f}-{max(r):.2f})" for r in ratios.values())
-        print(f"| {job.name} | " + " | ".join(cells) + " |", flush=True)
-    print(f"\n{options.rounds} rounds, seed {options.seed}, load {os.getloadavg()[0]:.1f}")
+            for level in levels[1:]:
+                ratios[job.name, level].append(times[level] / times["default"])
+        # After every round: a run that is cut short has its figures, too.
+        print(f"\n{done} rounds, seed {options.seed}, load {os.getloadavg()[0]:.1f}\n")
+        print("| job | " + " | ".join(levels[1:]) + " |\n|---|" + "---|" * len(levels[1:]))
+        for job in jobs:
+            cells = (ratios[job.name, level] for level in levels[1:])
+            figures = (f"{statistics.median(r):.3f} ({min(r):.2f}-{max(r):.2f})" for r in cells)
+            print(f"| {job.name} | " + " | ".join(figures) + " |", flush=True)
 
 
 if __name__ == "__main__":

@@ -130,11 +130,11 @@ def names_an_ocall(errors: str, changed: Counter[str]) -> bool:
 class Bench:
     """Copies of what a run needs, where an unprivileged user can use them."""
 
-    def __init__(self, folder: Path, runner: Path) -> None:
+    def __init__(self, folder: Path, runner: Path, image: Path = programs.IMAGE) -> None:
         self.folder = folder
         folder.chmod(0o755)
         self.runner = Path(shutil.copy(runner, folder / "hostile"))
-        self.image = Path(shutil.copy(programs.IMAGE, folder / "image.elf"))
+        self.image = Path(shutil.copy(image, folder / "image.elf"))
         self.image.chmod(0o644)
         self.letters = b"A" * 200_000
         for name in PROGRAMS:

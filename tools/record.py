@@ -63,6 +63,13 @@ def commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
+def commit_seed() -> int:
+    """For slices of campaigns: another one with each commit, the same for everybody who tests it."""
+    command = ["git", "rev-parse", "--short=8", "HEAD"]
+    head = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    return int(head, 16) if head else 1
+
+
 def machine() -> str:
     """The CPU, and what the kernel calls itself."""
     cpu = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)

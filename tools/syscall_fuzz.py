@@ -62,12 +62,12 @@ def build() -> Path:
     return program
 
 
-def fuzz(seed: int, seconds: float, calls: int) -> tuple[str, str]:
+def fuzz(seed: int, seconds: float, calls: int, image: Path | None = None) -> tuple[str, str]:
     """One enclave, until that time is over or that many calls were made: what is wrong (or nothing), and its output."""
     arguments = [str(seed), f"{seconds * 1000:.0f}", str(calls), *map(str, implemented())]
     try:
         done = subprocess.run(
-            [programs.example("run"), programs.image(), "-m", "1024", build(), *arguments],
+            [programs.example("run"), image or programs.image(), "-m", "1024", build(), *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -38,8 +38,8 @@
 //!   as the complement of the site. With `Returns::Table`, nothing touches them.
 //!
 //! r11 is at home, in its spill slot, when a unit is entered, and its register may hold a real address. So a unit that
-//! begins with the reload of r11 has the program's r11 in the register, is entered from outside only at such reloads, and
-//! saves it before a pattern uses it; any other unit names r11 only in patterns that fill it before they read it (V7).
+//! begins with the reload of r11 has the program's r11 in the register, is entered from outside only at such reloads and at
+//! exits, which do not look at it, and saves it before a pattern uses it; any other unit names r11 only in patterns that fill it before they read it (V7).
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -249,7 +249,7 @@ impl Pass<'_> {
         let inside = self.matcher.goes_on(&token, bytes);
         if !inside && self.moved == 0 {
             set(maps.boundaries, at);
-            if !self.in_register || bytes.starts_with(&FETCH) {
+            if !self.in_register || bytes.starts_with(&FETCH) || bytes.starts_with(&EXIT) {
                 set(maps.entries, at);
             }
         }
@@ -299,6 +299,10 @@ impl Pass<'_> {
 
 /// What begins a unit that has r11 in its register, and each of its entries: `mov %fs:SPILL(r11),%r11`.
 const FETCH: [u8; 9] = [0x64, 0x4c, 0x8b, 0x1c, 0x25, ctx::spill(11) as u8, 0, 0, 0];
+
+/// What an exit begins with, whatever the number: `movl $imm,%fs:EXIT`. It reads no register, and its stub takes the
+/// program's r11 from its home: an entry in every unit, so that a link can be taken back to it.
+const EXIT: [u8; 8] = [0x64, 0xc7, 0x04, 0x25, ctx::EXIT as u8, 0, 0, 0];
 
 /// V14: may `entry` stand in a lookup table?
 pub fn check_table_entry(entry: u32, proven: &dyn Proven) -> Result<(), Violation> {

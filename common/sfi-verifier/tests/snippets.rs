@@ -196,9 +196,27 @@ fn boundaries_are_the_clean_starts_outside_patterns() {
         let expected: Vec<usize> = own.map(|k| all[k].0).collect();
         let set = |map: &[u8]| -> Vec<usize> { (0..s.code.len()).filter(|&n| is_set(map, n)).collect() };
         assert_eq!(set(&accepted.boundaries), expected, "{}", s.title);
-        let entries = if first == 1 { vec![0] } else { expected };
+        let exit = |at: &usize| s.code[*at..].starts_with(&[0x64, 0xc7]);
+        let in_register = |at: &usize| *at == 0 || exit(at);
+        let entries = if first == 1 { expected.into_iter().filter(in_register).collect() } else { expected };
         assert_eq!(set(&accepted.entries), entries, "{}", s.title);
     }
+}
+
+/// An exit reads no register: it is an entry in a unit that has r11 in its register, too, so that links can be taken back.
+#[test]
+fn exits_are_entries_of_every_unit() {
+    const FETCH: [u8; 9] = [0x64, 0x4c, 0x8b, 0x1c, 0x25, 0x98, 0, 0, 0];
+    let mut code = FETCH.to_vec();
+    code.extend([0x49, 0xff, 0xc3, 0x90]); // inc %r11 ; nop
+    let exit = code.len();
+    code.extend([0x64, 0xc7, 0x04, 0x25, 0xc8, 0, 0, 0, 1, 0, 0, 0, 0xe9]);
+    let rel = STUBS.link.wrapping_sub(BASE + code.len() as u32 + 4);
+    code.extend(rel.to_le_bytes());
+    let accepted = check(BASE, &code).unwrap();
+    let set = |map: &[u8]| -> Vec<usize> { (0..code.len()).filter(|&n| is_set(map, n)).collect() };
+    assert_eq!(set(&accepted.entries), [0, exit]);
+    assert_eq!(set(&accepted.boundaries), [0, 9, 12, exit]);
 }
 
 #[test]

@@ -58,6 +58,8 @@ pub struct Exception {
     pub fault_off: Option<u32>,
     /// For #PF: the address.
     pub fault_addr: u64,
+    /// For #PF: what the program takes for the address, whether it lies in the slot or not.
+    pub fault_rel: u64,
     /// Translated address.
     pub rip: u64,
 }
@@ -472,6 +474,7 @@ fn aex_exit(c: Ctx, v: &Vcpu) -> Exit {
         error_code: f.code,
         fault_off: (f.vector == PAGE_FAULT && off < domain::SIZE).then_some(off as u32),
         fault_addr: f.addr,
+        fault_rel: off,
         rip: f.rip,
     })
 }

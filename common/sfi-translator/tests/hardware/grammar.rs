@@ -6,39 +6,14 @@
 //! (long displacements, idle prefixes, high byte registers) occur; iced-x86 only says what they turned out to be.
 //! Invariant: everything follows from the generator's seed.
 
-use crate::machine::{CODE, DATA, DATA_LEN, END, GUEST_GS, PAGE, STUBS, TLS};
+use crate::machine::{CODE, DATA, DATA_LEN, END, GUEST_GS, PAGE, TLS};
+use crate::shared::{BASE, Nothing, Random, STUBS, config};
 use iced_x86::{
     Code, Decoder, DecoderOptions, EncodingKind, FlowControl, Instruction, InstructionInfoFactory,
     MandatoryPrefix, Mnemonic, OpAccess, OpCodeInfo, OpCodeTableKind, OpKind, Register,
 };
-use occlum_sfi_spec::{Returns, ctx};
-use occlum_sfi_translator::{Config, Env, Source, translate};
-
-/// SplitMix64.
-#[derive(Clone)]
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, n: usize) -> usize {
-        ((self.next() >> 32) * n as u64 >> 32) as usize
-    }
-
-    pub fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-
-    pub fn pick<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len())]
-    }
-}
+use occlum_sfi_spec::ctx;
+use occlum_sfi_translator::{Config, Source, translate};
 
 /// Where an instruction's operand is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -103,19 +78,10 @@ pub const SMALL_VECTORS: [usize; 4] = [8, 9, 10, 11];
 /// Registers that results may go to without spoiling addresses.
 const FREE: [usize; 4] = [0, 2, 8, 11];
 
-struct Nothing;
-
-impl Env for Nothing {
-    fn lookup(&self, _off: u32) -> Option<u32> {
-        None
-    }
-}
-
 /// Is the instruction left to the LibOS?
 fn is_emulated(bytes: &[u8]) -> bool {
-    let config =
-        Config { stubs: STUBS, max_instructions: 1, prefetch_returns: false, returns: Returns::Table };
-    let Ok(f) = translate(&config, Source { start: CODE, bytes }, 0x4000_0000, 0, &Nothing) else {
+    let config = Config { max_instructions: 1, ..config() };
+    let Ok(f) = translate(&config, Source { start: CODE, bytes }, BASE, 0, &Nothing) else {
         return true;
     };
     f.code.starts_with(&[0x64, 0xc7, 0x04, 0x25, ctx::EXIT as u8]) && f.code.get(12) == Some(&0xe9) && {

@@ -2,19 +2,16 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
-use occlum_sfi_spec::{Returns, Stubs};
-use occlum_sfi_translator::{Config, Env, Fragment, Source, translate};
+#[path = "../../../sfi-translator/tests/common/shared.rs"]
+mod shared;
+
+pub use shared::*;
+
+use occlum_sfi_spec::Returns;
+use occlum_sfi_translator::{Config, Fragment, Source, translate};
 use occlum_sfi_verifier::{Maps, Proven, Unit, Violation, is_set, map_len, verify};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-pub const STUBS: Stubs = Stubs {
-    syscall: 0x2000_1000,
-    link: 0x2000_2000,
-    miss_ret: 0x2000_3000,
-    miss_call: 0x2000_4000,
-    emulate: 0x2000_5000,
-};
-pub const BASE: u32 = 0x4000_0000;
 pub const RETURNS: [Returns; 2] = [Returns::Table, Returns::Shadow];
 /// The one address outside a unit that counts as proven.
 pub const PROVEN: u32 = 0x4100_0000;
@@ -29,18 +26,6 @@ impl Proven for Known {
     fn is_boundary(&self, addr: u32) -> bool {
         self.is_entry(addr)
     }
-}
-
-pub struct Nothing;
-
-impl Env for Nothing {
-    fn lookup(&self, _off: u32) -> Option<u32> {
-        None
-    }
-}
-
-pub const fn config() -> Config {
-    Config { stubs: STUBS, max_instructions: 400, prefetch_returns: true, returns: Returns::Table }
 }
 
 /// What is proven of a unit.
@@ -72,23 +57,6 @@ pub fn assert_entries(f: &Fragment, accepted: &Accepted) {
         let start = site - if f.code[site - 1] == 0xe9 { 1 } else { 2 };
         assert!(is_set(&accepted.boundaries, start), "exit {:#x} cannot be patched", e.patch_at);
     }
-}
-
-fn number(file: &[u8], at: usize, n: usize) -> usize {
-    file[at..at + n].iter().rev().fold(0u64, |v, &b| v << 8 | u64::from(b)) as usize
-}
-
-/// (offset, bytes) of every executable section of an ELF file.
-pub fn code_sections(file: &[u8]) -> Vec<(u32, Vec<u8>)> {
-    let (table, size, count) = (number(file, 0x28, 8), number(file, 0x3a, 2), number(file, 0x3c, 2));
-    (0..count)
-        .map(|n| table + n * size)
-        .filter(|&h| number(file, h + 4, 4) == 1 && number(file, h + 8, 8) & 4 != 0)
-        .map(|h| {
-            let at = number(file, h + 24, 8);
-            (number(file, h + 16, 8) as u32, file[at..at + number(file, h + 32, 8)].to_vec())
-        })
-        .collect()
 }
 
 /// Every fragment of a linear sweep over `bytes`.
@@ -224,43 +192,5 @@ fn assemble(name: &str, source: &str) -> Vec<u8> {
 
 /// Content of a section by name.
 fn section(file: &[u8], wanted: &str) -> Vec<u8> {
-    let (table, size, count) = (number(file, 0x28, 8), number(file, 0x3a, 2), number(file, 0x3c, 2));
-    let content = |h: usize| {
-        let at = number(file, h + 24, 8);
-        &file[at..at + number(file, h + 32, 8)]
-    };
-    let names = content(table + number(file, 0x3e, 2) * size);
-    let named = |h: &usize| names[number(file, *h, 4)..].starts_with(format!("{wanted}\0").as_bytes());
-    content((0..count).map(|n| table + n * size).find(named).unwrap()).to_vec()
-}
-
-/// A number from the environment.
-pub fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|v| v.parse().unwrap_or_else(|_| panic!("{name} is no number")))
-}
-
-/// xorshift; the seed is printed and can be given in OCCLUM_TEST_SEED, with OCCLUM_TEST_SHARD for a part of a campaign.
-pub struct Random(u64);
-
-impl Random {
-    pub fn new() -> Random {
-        let seed = setting("OCCLUM_TEST_SEED").unwrap_or_else(|| {
-            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64
-        });
-        let shard = setting("OCCLUM_TEST_SHARD").unwrap_or(0);
-        println!("OCCLUM_TEST_SEED={seed} OCCLUM_TEST_SHARD={shard}");
-        let mixed = (seed ^ shard.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xd6e8_feb8_6659_fd93);
-        Random(mixed ^ mixed >> 32 | 1)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    pub fn below(&mut self, n: usize) -> usize {
-        (self.next() >> 11) as usize % n
-    }
+    sections(file).into_iter().find(|s| s.name == wanted).unwrap().content
 }

@@ -2,7 +2,8 @@
 //!
 //! Neighbours: `rt::slot` (page rights and copies), `code` (translations of executable vmas), `fs` (file content).
 //! Parts: `vma` (the set), `resident` (the bitmap), `fault` (bringing pages in), `map` (mmap and kin), `shared`
-//! (shared objects), `shadow` (shadow words), `filemap` (files and their mappings agree), `parked` (pages kept for the next process), `tables` (lookup-table entries), `fork` (the copy),
+//! (shared objects), `shadow` (shadow words), `filemap` (files and their mappings agree), `parked` (pages kept for the next process), `tables` (lookup-table entries), `guard`
+//! (pages with translated code are not written unseen), `fork` (the copy),
 //! `budget` (pages and slots of the enclave).
 //! Invariants: vmas do not overlap and lie in [MAP_MIN, MAP_MAX); a page that is not resident has no rights at the host
 //! and reads zero when it gets them; every resident private page is charged to the enclave's budget once.
@@ -10,6 +11,7 @@ mod budget;
 mod fault;
 mod filemap;
 mod fork;
+mod guard;
 mod map;
 mod parked;
 mod resident;
@@ -87,8 +89,6 @@ pub struct Mm {
     filled: BklCell<Vec<Retained>>,
     /// Chunks of shadow words that are there.
     shadow: BklCell<BTreeSet<u64>>,
-    /// Translations were dropped (`take_dropped`).
-    dropped: BklCell<bool>,
 }
 
 fn page_floor(x: u64) -> u64 {
@@ -133,7 +133,6 @@ impl Mm {
             parked: BklCell::new(free.parked),
             filled: BklCell::new(Vec::new()),
             shadow: BklCell::new(BTreeSet::new()),
-            dropped: BklCell::new(false),
         }))
     }
     /// The program its tables are kept for.
