@@ -101,9 +101,6 @@ PROGRAMS = {
 }
 
 
-# What does not work yet, with what is missing. A listed case that passes fails the run.
-
-
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_programs_of_debian_run(name: str, level: str) -> None:
