@@ -107,7 +107,7 @@ class Publish:
             host, _, rest = rest.partition(":")
         try:
             if host:
-                # Rarely needed.
+                # Not needed by other starts, which are to be quick.
                 import ipaddress
 
                 ipaddress.ip_address(host)
