@@ -159,8 +159,14 @@ pub struct Tty {
     pub job: Job,
 }
 
-/// Those that are there, each with what keeps it: its session has it, or it stays.
-static TTYS: BklCell<Vec<(Weak<Tty>, Option<Arc<Tty>>)>> = BklCell::new(Vec::new());
+/// A terminal's place among those that are there.
+struct Place {
+    tty: Weak<Tty>,
+    /// Keeps it while a session has it.
+    held: Option<Arc<Tty>>,
+}
+
+static TTYS: BklCell<Vec<Place>> = BklCell::new(Vec::new());
 static CONSOLE: BklCell<Option<Arc<Tty>>> = BklCell::new(None);
 
 /// The terminal that the enclave was started with, if the host gave it one.
@@ -173,7 +179,7 @@ pub fn create_console(host: &Arc<HostFd>) -> Arc<Tty> {
         return t;
     }
     let t = Arc::new(Tty { host: host.clone(), index: 0, job: Job::new(1) });
-    TTYS.with_mut(|all| all.push((Arc::downgrade(&t), None)));
+    TTYS.with_mut(|all| all.push(Place { tty: Arc::downgrade(&t), held: None }));
     CONSOLE.set(Some(t.clone()));
     t
 }
@@ -182,8 +188,8 @@ pub fn create(host: &Arc<HostFd>, sid: i32) -> Result<Arc<Tty>> {
     let index = pty::free_index()?;
     let t = Arc::new(Tty { host: host.clone(), index, job: Job::new(sid) });
     TTYS.with_mut(|all| {
-        all.retain(|(t, _)| t.strong_count() > 0);
-        all.push((Arc::downgrade(&t), (sid != 0).then(|| t.clone())));
+        all.retain(|p| p.tty.strong_count() > 0);
+        all.push(Place { tty: Arc::downgrade(&t), held: (sid != 0).then(|| t.clone()) });
     });
     Ok(t)
 }
@@ -192,7 +198,7 @@ pub fn by_index(index: u32) -> Option<Arc<Tty>> {
     find(|t| t.index == index)
 }
 fn find(wanted: impl Fn(&Tty) -> bool) -> Option<Arc<Tty>> {
-    TTYS.with(|all| all.iter().filter_map(|(t, _)| t.upgrade()).find(|t| wanted(t)))
+    TTYS.with(|all| all.iter().filter_map(|p| p.tty.upgrade()).find(|t| wanted(t)))
 }
 fn host_of_session(sid: i32) -> Option<Arc<Tty>> {
     if sid > 0 { find(|t| t.job.session() == sid) } else { None }
@@ -237,11 +243,8 @@ fn free_terminal(sid: i32, resume: bool) {
     if let Some(t) = host_of_session(sid) {
         // The host's terminal ends as one that is no pseudo-terminal.
         t.job.end(true);
-        let gone = |all: &mut Vec<(Weak<Tty>, Option<Arc<Tty>>)>| {
-            let place = all.iter_mut().find(|(w, _)| core::ptr::eq(w.as_ptr(), Arc::as_ptr(&t)));
-            place.and_then(|(_, held)| held.take())
-        };
-        drop(TTYS.with_mut(gone));
+        let place = |p: &&mut Place| core::ptr::eq(p.tty.as_ptr(), Arc::as_ptr(&t));
+        drop(TTYS.with_mut(|all| all.iter_mut().find(place).and_then(|p| p.held.take())));
     }
     if let Some(p) = pty::of_session(sid) {
         p.job.end(resume);

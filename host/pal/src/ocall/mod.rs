@@ -55,7 +55,6 @@ impl Host {
     pub fn new(
         vcpus: u32,
         strace_fd: Option<i32>,
-        control: Option<Arc<Control>>,
         mem: Box<dyn Memory>,
         kick: Box<dyn Fn(u32) + Send + Sync>,
         stop: fn(i32),
@@ -76,8 +75,13 @@ impl Host {
             terminals: stream::Terminals::default(),
             ocalls: AtomicU64::new(0),
             files: files::Files::default(),
-            control,
+            control: None,
         })
+    }
+
+    /// The same for a resident enclave: its orders come from there.
+    pub fn controlled(self, control: Option<Arc<Control>>) -> Host {
+        Host { control, ..self }
     }
 
     /// How it ended, once it did.

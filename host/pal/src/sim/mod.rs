@@ -62,7 +62,6 @@ pub(crate) fn run(file: &[u8], config: &ConfigPage, r: &RunOptions) -> Result<Ru
     let host = Host::new(
         config.vcpus,
         r.strace_fd,
-        r.control.clone(),
         Box::new(elrange.clone()),
         Box::new(move |v| kicker.kick(v)),
         signals::stop_process,
@@ -70,7 +69,7 @@ pub(crate) fn run(file: &[u8], config: &ConfigPage, r: &RunOptions) -> Result<Ru
         publish(&r.publish)?,
     )
     .map_err(|error| PalError::System { what: "event descriptors", error })?;
-    let host = Arc::new(host);
+    let host = Arc::new(host.controlled(r.control.clone()));
     let launch = r.params.encode();
     // Declared before the threads' guard: the stacks outlive the handlers.
     let _altstacks = entry::Altstacks::reserve()?;
