@@ -109,6 +109,15 @@ def test_programs_of_debian_run(name: str, level: str) -> None:
     assert b"refused" not in result.stderr
 
 
+@pytest.mark.parametrize("level", ["default", "strict"])
+def test_functions_that_a_jit_compiler_gives_up_go_on(level: str) -> None:
+    script = "function f(x) { return x.a + 1 } let s = 0; for (let i = 0; i < 1e6; i++) s += f({a: i}) % 7;"
+    script += "console.log(s, f({b: 1, a: 'x'}))"
+    result = same([compiler("node"), "-e", script], options=["--cfi", level], timeout=120)
+    assert result.returncode == 0
+    assert b"refused" not in result.stderr
+
+
 @pytest.mark.parametrize("level", LEVELS)
 def test_compilers_and_exceptions_run(level: str, tmp_path: Path) -> None:
     source = Path(__file__).parents[1] / "guest" / "src" / "exceptions.cc"

@@ -277,16 +277,19 @@ impl Facts {
         all
     }
 
-    /// Does the place look like a target that a runtime's own tables name? `before`, `first`: the byte before
-    /// it and its own.
-    /// Go's `recover` goes on at the call behind a function's `ret`. V8 finds its builtins, which no unwinder's table
-    /// describes, by distances; they are aligned, with traps between.
+    /// Does the place look like a target that a runtime's own tables name? `before`, `first`: the byte before it and its
+    /// own. Go's `recover` goes on at the call behind a function's `ret`.
     pub fn is_of_a_runtime(&self, file: &dyn File, vaddr: u64, before: u8, first: u8) -> bool {
         const RET: u8 = 0xc3;
         const CALL: u8 = 0xe8;
+        self.is_go && (before, first) == (RET, CALL) || self.is_builtin(file, vaddr, before)
+    }
+
+    /// Does it look like a builtin of V8? It finds these by distances, and puts them into frames that it rebuilds. No
+    /// unwinder's table describes them; they are aligned, with traps between.
+    pub fn is_builtin(&self, file: &dyn File, vaddr: u64, before: u8) -> bool {
         const TRAP: u8 = 0xcc;
-        self.is_go && (before, first) == (RET, CALL)
-            || before == TRAP && vaddr & 31 == 0 && !pads::is_described(file, &self.headers, vaddr)
+        before == TRAP && vaddr & 31 == 0 && !pads::is_described(file, &self.headers, vaddr)
     }
 
     /// The targets of the jump table at `table` whose 4-byte entries are distances from `base`: as many as lead to code.

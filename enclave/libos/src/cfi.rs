@@ -73,15 +73,17 @@ fn check_return(t: &Task, place: &Place) -> Result<Option<Allowed>, CodeError> {
 
 /// A return address that code has put on a stack without a call: where a coroutine ends (`makecontext`, Boost.Context),
 /// or one behind a nop that stands for the call (Go's `goexit`). Its address was taken by an instruction, and no other
-/// file can name it.
+/// file can name it. Or a builtin that V8 goes on in when it has given a function up.
 fn is_return_made_by_hand(place: &Place) -> Result<bool, CodeError> {
     const NOP: u8 = 0x90;
     let off = place.off;
-    if place.byte_before() == Some(NOP) && code::is_taken(&place.mm, off - 1) {
+    let before = place.byte_before().unwrap_or(0);
+    if before == NOP && code::is_taken(&place.mm, off - 1) {
         return Ok(true);
     }
     if !code::is_taken(&place.mm, off) {
-        return Ok(false);
+        let builtin = with_facts(place, |facts, file, vaddr| facts.is_builtin(file, vaddr, before))?;
+        return Ok(builtin == Some(true));
     }
     let exported = with_facts(place, |facts, _, vaddr| facts.is_exported(vaddr))?;
     Ok(exported != Some(true))
