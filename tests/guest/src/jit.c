@@ -353,13 +353,13 @@ static void cross_thread(byte *x, byte *w, int n) {
 CASE(threads_rwx) {
     byte *p = map_anonymous(PAGE, RWX, MAP_PRIVATE);
     memset(p, 0x90, 3);
-    cross_thread(p, p, 100);
+    cross_thread(p, p, 50);
 }
 CASE(threads_dual) {
     int fd = memory_file(PAGE);
     byte *w = map_file(fd, PAGE, RW), *x = map_file(fd, PAGE, RX);
     memset(w, 0x90, 3);
-    cross_thread(x, w, 100);
+    cross_thread(x, w, 50);
 }
 
 /* A thread that never leaves its loop: when the loop's page is changed, replaced or unmapped, it must notice. */
