@@ -347,6 +347,26 @@ def test_a_busy_enclave_hears_the_network() -> None:
         assert time.monotonic() - start < 10
 
 
+def test_who_never_waits_hears_too() -> None:
+    """Zero time-outs only, with one vCPU."""
+    port = free_port()
+    text = """
+import select, socket
+listener = socket.create_server(("", 7000))
+listener.setblocking(False)
+poll = select.epoll()
+poll.register(listener, select.EPOLLIN)
+while not poll.poll(0): pass
+connection, _ = listener.accept()
+connection.setblocking(False)
+while not select.select([connection], [], [], 0)[0]: pass
+connection.sendall(connection.recv(100))
+"""
+    with running(python(text), ["-p", f"{port}:7000", "--cpus", "1"]), connect(port) as client:
+        client.sendall(b"spin")
+        assert client.recv(100) == b"spin"
+
+
 def test_python_http_server(tmp_path: Path, rng: random.Random) -> None:
     data = rng.randbytes(300_000)
     (tmp_path / "file").write_bytes(data)

@@ -39,7 +39,7 @@ PROGRAMS = {
         "print(subprocess.run(['echo', 'child'], capture_output=True).stdout)",
     ],
 }
-TOPICS = "process exec pipes signals faults threads memory jumps times polling files insns many".split()
+TOPICS = "process exec pipes signals faults threads memory jumps polling files insns many".split()
 
 
 def attacker() -> Path:

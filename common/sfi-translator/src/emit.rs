@@ -624,6 +624,7 @@ impl<'a> Emitter<'a> {
             exits,
             returns: crate::flow::returns(self.extent),
             taken: crate::flow::taken(self.extent),
+            spreads: crate::flow::spreads(self.extent, &mut self.factory),
             rows: self.rows,
             source_len: end.wrapping_sub(self.src.start),
         }

@@ -44,7 +44,8 @@ pub fn take_return(t: &Arc<Task>, drop: u16) {
         Ok(to) => to as u32,
         Err(_) => return cfi::shadow_violation(t, 0),
     };
-    if !is_allowed(t, &mm, rsp, to) {
+    // Where nothing can run, it is a fault there, as on any machine.
+    if code::place(&mm, to).is_ok() && !is_allowed(t, &mm, rsp, to) {
         return cfi::shadow_violation(t, to);
     }
     t.rt.set_gpr(4, u64::from(rsp.wrapping_add(8).wrapping_add(u32::from(drop))));

@@ -154,10 +154,15 @@ impl UdpSocket {
             return Ok(r);
         }
         let connected = self.state.with(|s| s.peer);
-        let v4 = to.ip.as_v4().is_some();
         let target = connected.unwrap_or(Endpoint::new(to.ip, 0));
-        let r = Remote::connect(Kind::Datagram, v4, &target, &self.common.for_host(), &self.changed)?;
-        let r = Arc::new(r);
+        let options = self.common.for_host();
+        let open = |v4| Remote::connect(Kind::Datagram, v4, &target, &options, &self.changed);
+        let r = match open(self.family4()) {
+            // A host without IPv6 still has IPv4.
+            Err(EAFNOSUPPORT) if to.ip.as_v4().is_some() => open(true),
+            r => r,
+        };
+        let r = Arc::new(r?);
         self.state.with_mut(|s| s.outward = Some(r.clone()));
         Ok(r)
     }
