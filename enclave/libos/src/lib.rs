@@ -15,6 +15,7 @@ mod code;
 pub mod emulate;
 pub mod errno;
 pub mod fs;
+mod jobs;
 pub mod loader;
 pub mod mm;
 pub mod net;
