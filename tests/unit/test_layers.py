@@ -24,6 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "occlum-sfi-spec": set(),
     "occlum-sfi-translator": {"occlum-sfi-spec"},
     "occlum-sfi-verifier": {"occlum-sfi-spec"},
+    "occlum-sealed-disk": set(),
 }
 COMMON = set(ALLOWED)
 ALLOWED |= {
