@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 const KEY: Key<'static> = Key::Root(&[7; 32]);
+/// Blocks of a device; the smallest that take the workload are nearly full at times, so places are soon used again.
 const BLOCKS: usize = 768;
+const BLOCKS_MIN: usize = 460;
 
 /// Content of logical blocks by the seed of their bytes; 0 is a hole.
 type Model = BTreeMap<u32, u64>;
@@ -69,7 +71,7 @@ fn mutate(disk: &mut Disk<Recorder>, model: &mut Model, rng: &mut Rng) {
 
 /// Runs a random workload; the device with all its steps, and the commits.
 fn workload(rng: &mut Rng, commits: usize) -> (Recorder, Vec<Commit>) {
-    let device = Recorder::new(BLOCKS);
+    let device = Recorder::new(BLOCKS_MIN + rng.below((BLOCKS - BLOCKS_MIN) as u64) as usize);
     let count = device.count.clone();
     let now = || count.load(Ordering::Relaxed) as usize;
     let options = options(rng);
@@ -142,7 +144,7 @@ fn crashes_lose_nothing_committed() {
     let mut done = 0;
     while done < points {
         let (device, commits) = workload(&mut rng, 60);
-        let mut crashes = Crashes::new(&device.steps, BLOCKS);
+        let mut crashes = Crashes::new(&device.steps, device.now.bytes.len() / BLOCK);
         while crashes.at() < device.steps.len() && done < points {
             crashes.advance(crashes.at() + 1);
             check_crash(crashes.whole(), crashes.at(), &commits, &mut rng);
@@ -185,6 +187,7 @@ fn tamper(device: &mut MemDevice, older: &[MemDevice], other: &MemDevice, rng: &
             "old root"
         }
         6 => {
+            let to = to % other.bytes.len();
             device.bytes[at..at + BLOCK].copy_from_slice(&other.bytes[to..to + BLOCK]);
             "block of another store"
         }
@@ -200,7 +203,7 @@ fn tamper(device: &mut MemDevice, older: &[MemDevice], other: &MemDevice, rng: &
 /// A store closed cleanly, its mark, and older states of it.
 fn history(rng: &mut Rng) -> (Vec<MemDevice>, Model, OneMark) {
     let (device, commits) = workload(rng, 40);
-    let mut crashes = Crashes::new(&device.steps, BLOCKS);
+    let mut crashes = Crashes::new(&device.steps, device.now.bytes.len() / BLOCK);
     let mut states = Vec::new();
     for commit in commits.iter().step_by(5) {
         crashes.advance(commit.done);
@@ -268,7 +271,7 @@ fn every_block_in_use_matters() {
     let mut disk = Disk::open(latest.clone(), KEY, &mut rng, None, Options::default()).expect("open");
     let used = disk.scrub(&mut |part| panic!("{part}")).expect("scrub");
     let mut damaged = 0;
-    for block in 2..BLOCKS {
+    for block in 2..latest.bytes.len() / BLOCK {
         let mut device = latest.clone();
         device.bytes[block * BLOCK + rng.below(BLOCK as u64) as usize] ^= 1;
         let options = Options { read_only: true, ..Options::default() };
