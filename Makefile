@@ -30,7 +30,7 @@ finish() { status=$$?; awk -v s=$$start -v e=$$(date +%s.%N) -v c=$$status \
 trap finish EXIT; $(1)
 endef
 
-.PHONY: help run test quick bench hostile-host syscall-fuzz clean format $(STAGES)
+.PHONY: help run test quick bench hostile-host syscall-fuzz sealed-campaign clean format $(STAGES)
 
 help: ## Lists the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -85,6 +85,10 @@ hostile-host: setup build ## Long: a host that lies about every OCALL's results;
 
 syscall-fuzz: setup build ## Long: hostile system calls beside a neighbour who must not notice.
 	@$(call timed,$(BIN)/python tools/syscall_fuzz.py $(CAMPAIGN_OPTIONS))
+
+sealed-campaign: ## Long: crashes, tampering and fsx on sealed storage; writes docs/records.
+	@mkdir -p docs/records
+	@$(call timed,$(PYTHON) tools/sealed_campaign.py --record docs/records/$$(date +%F)-sealed-storage.md $(CAMPAIGN_OPTIONS))
 
 bench: setup build ## Measures against native Linux; results in build/bench.
 	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/python -m pip install --quiet 'matplotlib>=3.8,<4'

@@ -12,6 +12,7 @@ use pyo3::types::PyBytes;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod sealed;
 mod verify;
 
 pyo3::create_exception!(_native, NativeError, PyRuntimeError, "The enclave could not be measured or run.");
@@ -198,6 +199,8 @@ fn verify_file(py: Python<'_>, path: PathBuf) -> PyResult<Verified> {
 
 #[pymodule]
 mod _native {
+    #[pymodule_export]
+    use super::sealed::{SealedFs, SealedStat};
     #[pymodule_export]
     use super::{
         LaunchOptions, LaunchParams, NativeError, Outcome, Verified, Violation, measure, run, verify_file,

@@ -20,6 +20,7 @@ EXIT_INTERRUPTED = 130
 
 # Command name -> (module under occlum.cli, one-line help). The help is here so that `occlum --help` imports nothing.
 COMMANDS = {
+    "fs": ("fs", "Look into sealed stores and change them."),
     "print": ("print_", "Print facts about the enclave, such as its measurement."),
     "try": ("try_", "Run a program of this machine in a fresh enclave."),
     "verify": ("verify", "Check that programs can be confined, without running them."),
