@@ -75,7 +75,7 @@ def test_an_independent_reader_agrees(tmp_path: Path, key_file: Path, form: str)
     assert read_independently(file, key) == made | {"/late": b"late", "/late-dir": None}
 
 
-def test_stores_without_key_are_reproducible(tmp_path: Path) -> None:
+def test_a_store_without_key_is_pinned_by_its_root(tmp_path: Path) -> None:
     with Store.create(tmp_path / "a", MEGABYTE, None) as store:
         store.mkdir("/x")
     one = (tmp_path / "a").read_bytes()

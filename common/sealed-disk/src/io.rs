@@ -62,18 +62,25 @@ impl<D: BlockDevice> Io<D> {
         Self { device, guard, stage_at: 0, stage: Vec::new(), failed: false, written: 0, read: 0, flushes: 0 }
     }
 
-    /// Reads blocks as they are on the device.
+    /// Reads blocks as they are on the device, or will be once what was gathered is there.
     pub(crate) fn read_raw(&mut self, block: u64, buf: &mut [u8]) -> Result<(), Error> {
         let end = block.saturating_add((buf.len() / BLOCK) as u64);
-        let stage_end = self.stage_at.saturating_add((self.stage.len() / BLOCK) as u64);
-        if block < stage_end && self.stage_at < end {
-            self.push()?;
-        }
         if end > self.device.blocks() {
             return Err(Error::Truncated { expected: end, found: self.device.blocks() });
         }
         self.read = self.read.saturating_add((buf.len() / BLOCK) as u64);
-        Ok(self.device.read(block, buf)?)
+        self.device.read(block, buf)?;
+        let stage_end = self.stage_at.saturating_add((self.stage.len() / BLOCK) as u64);
+        let staged = block.max(self.stage_at)..end.min(stage_end);
+        if !staged.is_empty() {
+            let bytes = |n: u64| n as usize * BLOCK;
+            let from = bytes(staged.start - self.stage_at)..bytes(staged.end - self.stage_at);
+            let to = bytes(staged.start - block)..bytes(staged.end - block);
+            if let (Some(to), Some(from)) = (buf.get_mut(to), self.stage.get(from)) {
+                to.copy_from_slice(from);
+            }
+        }
+        Ok(())
     }
 
     /// Reads and opens one block.

@@ -204,10 +204,22 @@ impl<D: BlockDevice> Fs<D> {
                 other => other?,
             }
             let pos = off + done as u64;
+            self.page_in(ino, pos)?;
+            self.page_in(ino, pos + piece.len() as u64)?;
             self.change(|fs| fs.write_piece(ino, pos, piece, now))?;
             done += piece.len();
         }
         Ok(done)
+    }
+    /// Reads the page around `off`, if a change that begins or ends there needs what it has: a page that cannot be
+    /// read is then this file's trouble, not that of an operation half done.
+    fn page_in(&mut self, ino: u64, off: u64) -> Result<()> {
+        let at = (off / PAGE) as u32;
+        if off % PAGE == 0 || off >= self.attr(ino)?.size.next_multiple_of(PAGE) || self.pages.has((ino, at))
+        {
+            return Ok(());
+        }
+        self.fill(ino, at, 1, 1)
     }
     fn write_piece(&mut self, ino: u64, off: u64, data: &[u8], now: i64) -> Result<()> {
         let mut done = 0;
@@ -260,6 +272,7 @@ impl<D: BlockDevice> Fs<D> {
             return Err(Error::IsDirectory);
         }
         self.admit_small();
+        self.page_in(ino, size)?;
         self.change(|fs| {
             let old = fs.attr(ino)?.size;
             if size < old {
@@ -303,6 +316,8 @@ impl<D: BlockDevice> Fs<D> {
         let size = self.attr(ino)?.size;
         let end = off.checked_add(len).ok_or(Error::TooLarge)?.min(size.next_multiple_of(PAGE));
         self.admit_small();
+        self.page_in(ino, off)?;
+        self.page_in(ino, end)?;
         self.change(|fs| {
             let (first, last) = (off.div_ceil(PAGE), end / PAGE);
             if first > last || off >= end {

@@ -15,6 +15,22 @@ const BLOCKS: usize = 2048;
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |v| v.parse().expect("a number"))
 }
+/// How long and how much: a campaign's amount if it is given, else as much as a few seconds allow.
+struct Slice {
+    amount: u64,
+    end: Option<std::time::Instant>,
+}
+impl Slice {
+    fn of(name: &str) -> Self {
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        let campaign = std::env::var(name).is_ok();
+        Self { amount: number(name, u64::MAX), end: (!campaign).then_some(end) }
+    }
+    /// Goes on after `done`; the first is always done.
+    fn more(&self, done: u64) -> bool {
+        done == 0 || done < self.amount && self.end.is_none_or(|end| std::time::Instant::now() < end)
+    }
+}
 fn seed() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("time").as_nanos();
     let seed = number("OCCLUM_TEST_SEED", now as u64);
@@ -358,7 +374,9 @@ fn assert_sound<D: BlockDevice>(fs: &mut Fs<D>, what: &str) {
 #[test]
 fn random_operations_agree_with_the_model() {
     let mut rng = Rng(seed());
-    for _ in 0..number("OCCLUM_MODEL_ROUNDS", 4) {
+    let (slice, mut done) = (Slice::of("OCCLUM_MODEL_ROUNDS"), 0);
+    while slice.more(done) {
+        done += 1;
         let (mut fs, mut model) = (format(MemDevice::new(3 * BLOCKS), &mut rng), Model::new());
         for now in 0..1500 {
             operate(&mut fs, &mut model, &mut rng, now);
@@ -381,13 +399,14 @@ fn random_operations_agree_with_the_model() {
 
 #[test]
 fn fsx() {
-    let ops = number("OCCLUM_FSX_OPS", 6000);
+    let (slice, mut ops) = (Slice::of("OCCLUM_FSX_OPS"), 0);
     let mut rng = Rng(seed());
     let mut fs = format(MemDevice::new(3 * BLOCKS), &mut rng);
     let ino = fs.create(ROOT, b"file", Mode::REGULAR | 0o644, 0, Owner::default()).expect("create");
     let mut data = Vec::new();
-    for now in 0..ops as i64 {
-        edit(&mut fs, ino, &mut data, &mut rng, now);
+    while slice.more(ops) {
+        ops += 1;
+        edit(&mut fs, ino, &mut data, &mut rng, ops as i64);
         match rng.below(200) {
             0 => fs.commit().expect("commit"),
             1 => fs = mount(fs.unmount().expect("unmount"), &mut rng).expect("mount"),
@@ -404,10 +423,10 @@ fn fsx() {
 
 #[test]
 fn a_crash_leaves_a_moment_between_operations() {
-    let points = number("OCCLUM_CRASH_POINTS", 150);
+    let slice = Slice::of("OCCLUM_CRASH_POINTS");
     let mut rng = Rng(seed());
     let mut done = 0;
-    while done < points {
+    while slice.more(done) {
         let device = Recorder::new(BLOCKS);
         let count = device.count.clone();
         let steps = || count.load(Ordering::Relaxed) as usize;
@@ -426,7 +445,7 @@ fn a_crash_leaves_a_moment_between_operations() {
         let device = fs.abandon().abandon();
         let mut crashes = Crashes::new(&device.steps, BLOCKS);
         let stride = 1 + device.steps.len() / 60;
-        while crashes.at() < device.steps.len() && done < points {
+        while crashes.at() < device.steps.len() && slice.more(done) {
             crashes.advance(crashes.at() + 1 + rng.below(stride as u64) as usize);
             let at = crashes.at();
             let Some((_, first)) = synced.iter().rev().find(|(step, _)| *step <= at) else { continue };
@@ -495,7 +514,7 @@ fn a_full_store_says_so_and_recovers() {
 
 #[test]
 fn directories_of_many_entries() {
-    let count = number("OCCLUM_DIRECTORY_ENTRIES", 20_000);
+    let count = number("OCCLUM_DIRECTORY_ENTRIES", 10_000);
     let mut rng = Rng(seed());
     let disk =
         Disk::format(MemDevice::new(16 * BLOCKS), KEY, &mut rng, None, Options::default()).expect("format");
@@ -532,8 +551,9 @@ fn damage_is_found_by_name() {
         inodes.push(ino);
     }
     let good = fs.unmount().expect("unmount");
-    let mut found = 0;
-    for _ in 0..number("OCCLUM_MUTATIONS", 300) {
+    let (slice, mut done, mut found) = (Slice::of("OCCLUM_MUTATIONS"), 0, 0);
+    while slice.more(done) || found == 0 {
+        done += 1;
         let mut device = good.clone();
         let bit = rng.below(8 * device.bytes.len() as u64) as usize;
         device.bytes[bit / 8] ^= 1 << (bit % 8);
@@ -555,5 +575,44 @@ fn damage_is_found_by_name() {
             assert!(findings.iter().any(|f| f.path == bad[0]), "{bad:?} in {findings:?}");
         }
     }
-    assert!(found > 0);
+    println!("mutations: {done}");
+}
+
+#[test]
+fn a_full_host_delays_but_loses_nothing() {
+    let mut rng = Rng(seed());
+    for _ in 0..6 {
+        let device = Recorder::new(BLOCKS);
+        let failing = device.failing.clone();
+        let (mut fs, mut files) = (format(device, &mut rng), BTreeMap::new());
+        for i in 0..60_i64 {
+            failing.store(u64::from(rng.one_in(3)), Ordering::Relaxed);
+            let name = format!("f{i}").into_bytes();
+            let data = vec![i as u8; rng.below(20_000) as usize];
+            let made = fs.create(ROOT, &name, Mode::REGULAR | 0o600, 0, Owner::default());
+            let written = made.and_then(|ino| fs.write(ino, 0, &data, i));
+            if rng.one_in(3) {
+                let _ = fs.commit();
+            }
+            failing.store(0, Ordering::Relaxed);
+            match written {
+                Ok(n) => assert_eq!(n, data.len()),
+                Err(error) => assert_eq!(
+                    error,
+                    Error::Disk(occlum_sealed_disk::Error::Device(occlum_sealed_disk::DeviceError::NoSpace))
+                ),
+            }
+            if written.is_ok() {
+                files.insert(name, data);
+            }
+        }
+        fs.commit().expect("there is room again");
+        let mut fs = mount(fs.abandon().abandon(), &mut rng).expect("mount");
+        for (name, data) in files {
+            let ino = fs.lookup(ROOT, &name).expect("lookup");
+            let attr = fs.attr(ino).expect("attr");
+            assert!(read_all(&mut fs, ino, &attr).expect("read") == data);
+        }
+        assert_sound(&mut fs, "after the host was full");
+    }
 }
