@@ -175,7 +175,7 @@ class SealedTree:
 
     def hash(self, name: bytes) -> int:
         mask = (1 << 64) - 1
-        h = self.seed ^ 0xCBF29CE484222325
+        h: int = self.seed ^ 0xCBF29CE484222325
         for byte in name:
             h = (h ^ byte) * 0x100000001B3 & mask
         rotated = (self.seed << 17 | self.seed >> 47) & mask

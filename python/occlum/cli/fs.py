@@ -20,19 +20,13 @@ _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Size(click.ParamType):
-    """Bytes, with an optional K, M, G or T."""
-
-    name = "size"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Bytes of a text such as 512M."""
-        text = str(value).upper()
-        unit = _UNITS.get(text[-1:], 1)
-        digits = text[:-1] if unit > 1 else text
-        if not digits.isdecimal():
-            self.fail(f"{value!r} is not a size; try 512M or 2G", param, ctx)
-        return int(digits) * unit
+def parse_size(ctx: click.Context, param: click.Parameter, value: str) -> int:  # noqa: ARG001
+    """Bytes of a text such as 512M."""
+    unit = _UNITS.get(value[-1:].upper(), 1)
+    digits = value[:-1] if unit > 1 else value
+    if not digits.isdecimal() or len(digits) > 18:
+        raise click.BadParameter(f"{value!r} is not a size; try 512M or 2G")
+    return int(digits) * unit
 
 
 class FsGroup(click.Group):
@@ -53,7 +47,7 @@ def _end(message: str) -> NoReturn:
     sys.exit(EXIT_OCCLUM_FAILED)
 
 
-@click.group(cls=FsGroup)
+@click.group("fs", cls=FsGroup)
 def command() -> None:
     """Look into sealed stores and change them.
 
@@ -83,7 +77,7 @@ def gen_key(file: Path) -> None:
 
 @command.command()
 @_store
-@click.option("--size", type=Size(), required=True, help="Size of the store, such as 512M.")
+@click.option("--size", metavar="SIZE", callback=parse_size, required=True, help="Size of the store, such as 512M.")
 @click.option("--from", "source", type=click.Path(exists=True, path_type=Path), help="Directory to copy into it.")
 def mkfs(store: Path, key: Path | None, size: int, source: Path | None) -> None:
     """Make an empty store, or one with the content of a directory."""
@@ -177,7 +171,7 @@ def stat_command(store: Path, key: Path | None, as_json: bool) -> None:
 
 @command.command()
 @_store
-@click.option("--size", type=Size(), required=True, help="New size of the store.")
+@click.option("--size", metavar="SIZE", callback=parse_size, required=True, help="New size of the store.")
 def grow(store: Path, key: Path | None, size: int) -> None:
     """Make a store larger."""
     with _open(store, key, read_only=False) as opened:
