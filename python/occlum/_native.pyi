@@ -5,20 +5,30 @@ from os import PathLike
 from typing import Literal, final
 
 __all__ = [
+    "FLAG_NET_HOST",
+    "FLAG_NET_NONE",
     "FLAG_REPORT_CHANGES",
+    "FLAG_RESIDENT",
     "FLAG_STATS",
     "FLAG_STRACE",
     "FLAG_TTY0",
+    "JOB_NO_TERMINAL",
     "LaunchOptions",
     "LaunchParams",
     "NativeError",
     "Outcome",
     "SealedFs",
     "SealedStat",
+    "Targets",
+    "QUERY_PROCESSES",
+    "QUERY_STATS",
+    "Resident",
     "Verified",
     "Violation",
+    "count_targets",
     "measure",
     "run",
+    "syscalls",
     "verify_file",
 ]
 
@@ -26,12 +36,20 @@ FLAG_STRACE: int
 FLAG_STATS: int
 FLAG_REPORT_CHANGES: int
 FLAG_TTY0: int
+FLAG_RESIDENT: int
+JOB_NO_TERMINAL: int
+QUERY_PROCESSES: int
+QUERY_STATS: int
+FLAG_NET_NONE: int
+FLAG_NET_HOST: int
 
 class NativeError(RuntimeError): ...
 
 @final
 class LaunchOptions:
-    def __new__(cls, *, memory_bytes: int, vcpus: int, max_tasks: int, pid_max: int) -> LaunchOptions: ...
+    def __new__(
+        cls, *, memory_bytes: int, vcpus: int, max_tasks: int, pid_max: int, cfi: str = ...
+    ) -> LaunchOptions: ...
     @property
     def memory_bytes(self) -> int: ...
     @property
@@ -40,6 +58,8 @@ class LaunchOptions:
     def max_tasks(self) -> int: ...
     @property
     def pid_max(self) -> int: ...
+    @property
+    def cfi(self) -> str: ...
 
 @final
 class LaunchParams:
@@ -79,7 +99,37 @@ def run(
     *,
     strace_fd: int | None = None,
     timeout_s: float | None = None,
+    publish: Sequence[tuple[str, int, int, bool]] = ...,
 ) -> Outcome: ...
+
+@final
+class Resident:
+    def __new__(
+        cls, image: bytes, options: LaunchOptions, params: LaunchParams, *, strace_fd: int | None = None
+    ) -> Resident: ...
+    def fileno(self) -> int: ...
+    def start(
+        self,
+        *,
+        job: int,
+        program: bytes,
+        argv: Sequence[bytes],
+        envp: Sequence[bytes],
+        cwd: bytes,
+        uid: int,
+        gid: int,
+        groups: Sequence[int],
+        ignored: int,
+        umask: int,
+        flags: int,
+        files: Sequence[tuple[int, int, int, bool]],
+    ) -> bool: ...
+    def signal(self, job: int, target: int, signal: int) -> bool: ...
+    def query(self, id: int, what: int) -> bool: ...
+    def watch(self, on: bool) -> bool: ...
+    def end(self) -> bool: ...
+    def next_event(self) -> tuple[int, int, int, int, bytes] | None: ...
+    def join(self) -> Outcome: ...
 
 @final
 class Violation:
@@ -114,6 +164,20 @@ class Verified:
     def violation(self) -> Violation | None: ...
 
 def verify_file(path: str | PathLike[str]) -> Verified: ...
+
+@final
+class Targets:
+    @property
+    def boundaries(self) -> int: ...
+    @property
+    def returns(self) -> int: ...
+    @property
+    def branches(self) -> int: ...
+    @property
+    def strict_branches(self) -> int: ...
+
+def count_targets(path: str | PathLike[str]) -> Targets | None: ...
+def syscalls() -> list[tuple[int, str, str, str]]: ...
 
 @final
 class SealedStat:

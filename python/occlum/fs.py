@@ -1,260 +1,183 @@
-"""Sealed stores on the host: files in a store that its key opens.
+"""`Enclave.fs`: the files that the programs of an enclave see.
 
-`Store` puts paths, a lock against two writers and Python's ways around `_native.SealedFs`. The format is described in
-docs/sealed-format.md; `occlum fs` is the command line of this module.
+What is done here is done by programs inside (cat, dd, find, tar), with their rights and their view: this machine's
+files as they were when first looked at, under what programs changed since. Data goes through pipes that those programs
+hold.
 """
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
+import errno
 import os
-import secrets
-import stat as stat_
-from collections.abc import Callable, Iterator
+import stat
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, NamedTuple, ParamSpec, Self, TypeVar
+from typing import IO, TYPE_CHECKING, Any
 
-from occlum import _native
-from occlum.errors import OcclumError
+from occlum.errors import CalledProcessError
 
-BLOCK = 4096
-KEY_BYTES = 32
-_CHUNK = 1 << 20
-P = ParamSpec("P")
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from occlum.enclave import Enclave
 
+__all__ = ["Entry", "FileSystem"]
 
-class StoreError(OcclumError):
-    """A store could not be opened, read or changed."""
-
-
-class Finding(NamedTuple):
-    """One thing that a check found."""
-
-    path: str
-    what: str
+_PIPE, _DEVNULL = -1, -3
+# The C locale's messages of the programs that are run here, as errors.
+_ERRORS = {
+    os.strerror(number): number
+    for number in (
+        *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+        *(errno.ENOTEMPTY, errno.ENOSPC, errno.EROFS, errno.ELOOP, errno.ENAMETOOLONG),
+    )
+}
+_KINDS = {"f": stat.S_IFREG, "d": stat.S_IFDIR, "l": stat.S_IFLNK, "p": stat.S_IFIFO, "s": stat.S_IFSOCK}
 
 
-class Check(NamedTuple):
-    """What a check did and found."""
+@dataclass(frozen=True)
+class Entry:
+    """An entry of a directory."""
 
-    findings: list[Finding]
-    inodes: int
-    blocks: int
+    name: str
+    mode: int
+    size: int
+    mtime: float
 
+    def is_dir(self) -> bool:
+        """Is it a directory?"""
+        return stat.S_ISDIR(self.mode)
 
-class Figures(NamedTuple):
-    """Figures of a store, in blocks of 4 KiB."""
+    def is_file(self) -> bool:
+        """Is it a regular file?"""
+        return stat.S_ISREG(self.mode)
 
-    blocks: int
-    free: int
-    files: int
-    generation: int
-    root: bytes
-
-
-def generate_key(path: Path) -> None:
-    """Writes a new image key to a file of its own that only its owner can read."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "wb") as file:
-        file.write(secrets.token_hex(KEY_BYTES).encode() + b"\n")
+    def is_symlink(self) -> bool:
+        """Is it a symbolic link?"""
+        return stat.S_ISLNK(self.mode)
 
 
-def read_key(path: Path) -> bytes:
-    """Reads an image key: 64 hexadecimal digits."""
-    try:
-        key = bytes.fromhex(path.read_text().strip())
-    except (OSError, ValueError) as error:
-        raise StoreError(f"cannot read the key {path}: {error}") from error
-    if len(key) != KEY_BYTES:
-        raise StoreError(f"{path} is not an image key: it has {len(key)} bytes instead of {KEY_BYTES}")
-    return key
+def _error(message: bytes, path: str) -> OSError:
+    """What a program's message says, as Python would."""
+    text = message.decode(errors="replace").strip()
+    for words, number in _ERRORS.items():
+        if words in text:
+            return OSError(number, words, path)
+    return OSError(errno.EIO, text or "the program inside failed", path)
 
 
-def _bytes(path: str | PurePosixPath) -> bytes:
-    return os.fsencode(str(path))
+class FileSystem:
+    """Reads, writes, lists and copies. Paths are absolute, or relative to `/`."""
 
-
-class Store:
-    """A store in a host file; close it, or use it in a `with` statement."""
-
-    def __init__(
-        self,
-        file: Path,
-        key: bytes | None,
-        *,
-        format: bool = False,
-        read_only: bool = False,
-        insecure_marks: Path | None = None,
-    ) -> None:
-        self._lock = _locked(file, shared=read_only)
-        self._read_only = read_only
-        try:
-            self._fs = _native.SealedFs(file, key, format=format, read_only=read_only, insecure_marks=insecure_marks)
-        except _native.NativeError as error:
-            self._lock.close()
-            raise StoreError(f"{file}: {error}") from error
-
-    @classmethod
-    def create(cls, file: Path, size: int, key: bytes | None) -> Self:
-        """Makes a file of `size` bytes, with its blocks reserved, and an empty store in it."""
-        try:
-            with file.open("xb") as new:
-                os.posix_fallocate(new.fileno(), 0, size // BLOCK * BLOCK)
-            return cls(file, key, format=True)
-        except FileExistsError as error:
-            raise StoreError(f"{file} exists already") from error
-        except (OSError, StoreError, OverflowError) as error:
-            file.unlink(missing_ok=True)
-            raise StoreError(f"cannot make {file}: {error}") from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        self.close(commit=kind is None)
-
-    def close(self, *, commit: bool = True) -> None:
-        """Commits and closes; without `commit`, what the last one left stays."""
-        try:
-            self._call(self._fs.close, commit and not self._read_only)
-        finally:
-            self._lock.close()
+    def __init__(self, enclave: Enclave) -> None:
+        self._enclave = enclave
 
     @staticmethod
-    def _call(method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return method(*args, **kwargs)
-        except _native.NativeError as error:
-            raise StoreError(str(error)) from error
+    def _path(path: str | os.PathLike[str]) -> str:
+        return str(PurePosixPath("/") / os.fspath(path))
 
-    def stat(self, path: str) -> _native.SealedStat:
-        """Attributes; links are not followed."""
-        return self._at(path, self._fs.stat, _bytes(path))
+    def _run(self, argv: list[str], path: str, input: bytes | None = None) -> bytes:
+        given: dict[str, Any] = {"stdin": _DEVNULL} if input is None else {"input": input}
+        env = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+        run: Callable[..., Any] = self._enclave.run
+        done = run(argv, stdout=_PIPE, stderr=_PIPE, cwd="/", env=env, check=False, **given)
+        if done.returncode:
+            raise _error(done.stderr, path)
+        output: bytes = done.stdout
+        return output
+
+    def read_bytes(self, path: str | os.PathLike[str]) -> bytes:
+        """The content of a file."""
+        name = self._path(path)
+        return self._run(["cat", "--", name], name)
+
+    def read_text(self, path: str | os.PathLike[str], encoding: str = "utf-8") -> str:
+        """The content of a text file."""
+        return self.read_bytes(path).decode(encoding)
+
+    def write_bytes(self, path: str | os.PathLike[str], data: bytes) -> None:
+        """Makes or replaces a file."""
+        name = self._path(path)
+        self._run(["dd", f"of={name}", "bs=1M", "status=none"], name, data)
+
+    def write_text(self, path: str | os.PathLike[str], text: str, encoding: str = "utf-8") -> None:
+        """Makes or replaces a text file."""
+        self.write_bytes(path, text.encode(encoding))
+
+    def list(self, path: str | os.PathLike[str] = "/") -> list[Entry]:
+        """The entries of a directory, by name."""
+        name = self._path(path)
+        shown = "%y %m %s %T@ %f\\0"
+        data = self._run(["find", name + "/", "-mindepth", "1", "-maxdepth", "1", "-printf", shown], name)
+        return sorted((self._entry(line) for line in data.split(b"\0") if line), key=lambda entry: entry.name)
 
     @staticmethod
-    def _at(path: str, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return method(*args, **kwargs)
-        except _native.NativeError as error:
-            raise StoreError(f"{path}: {error}") from error
+    def _entry(line: bytes) -> Entry:
+        kind, mode, size, mtime, name = line.split(b" ", 4)
+        bits = _KINDS.get(kind.decode(), 0) | int(mode, 8)
+        return Entry(os.fsdecode(name), bits, int(size), float(mtime))
 
-    def listdir(self, path: str) -> list[str]:
-        """Names in a directory, sorted."""
-        return sorted(os.fsdecode(name) for name in self._at(path, self._fs.listdir, _bytes(path)))
+    def exists(self, path: str | os.PathLike[str]) -> bool:
+        """Is there something?"""
+        return self._enclave.call(["test", "-e", self._path(path)], cwd="/") == 0
 
-    def readlink(self, path: str) -> str:
-        """Text of a symbolic link."""
-        return os.fsdecode(self._at(path, self._fs.readlink, _bytes(path)))
+    def mkdir(self, path: str | os.PathLike[str]) -> None:
+        """Makes a directory, with those that lead to it."""
+        name = self._path(path)
+        self._run(["mkdir", "-p", "--", name], name)
 
-    def chunks(self, path: str) -> Iterator[bytes]:
-        """The content of a file, piece by piece."""
-        if not stat_.S_ISREG(self.stat(path).mode):
-            raise StoreError(f"{path}: not a regular file")
-        offset = 0
-        while chunk := self._at(path, self._fs.read, _bytes(path), offset, _CHUNK):
-            yield chunk
-            offset += len(chunk)
+    def remove(self, path: str | os.PathLike[str]) -> None:
+        """Removes a file, or a directory with everything in it."""
+        name = self._path(path)
+        self._run(["rm", "-r", "--", name], name)
 
-    def read_bytes(self, path: str) -> bytes:
-        """All content of a file."""
-        return b"".join(self.chunks(path))
+    def copy_in(self, source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+        """Copies a file or a directory of this machine to `target` inside."""
+        here, name = Path(source), self._path(target)
+        if not here.exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(source))
+        parent, base = os.path.split(name)
+        self.mkdir(parent)
+        command = ["tar", "-x", "--no-same-owner", "-f", "-", "-C", parent]
+        with self._enclave.Popen(command, stdin=_PIPE, stderr=_PIPE, cwd="/") as process:
+            assert process.stdin is not None
+            assert process.stderr is not None
+            try:
+                with process.stdin as stream, tarfile.open(fileobj=stream, mode="w|") as archive:
+                    archive.add(here, arcname=base)
+            except BrokenPipeError:
+                pass
+            message = process.stderr.read()
+        if process.returncode:
+            raise _error(message, name)
 
-    def write_from(self, path: str, source: BinaryIO, mode: int = 0o644) -> None:
-        """Makes or replaces a file by what `source` has."""
-        name = _bytes(path)
-        try:
-            self._fs.truncate(name, 0)
-        except _native.NativeError:
-            self._at(path, self._fs.create, name, stat_.S_IFREG | mode, 0, 0)
-        offset = 0
-        while chunk := source.read(_CHUNK):
-            self._at(path, self._fs.write, name, offset, chunk)
-            offset += len(chunk)
+    def copy_out(self, source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+        """Copies a file or a directory inside to `target` on this machine, which must not exist yet."""
+        name, there = self._path(source), Path(target)
+        if there.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+        parent, base = os.path.split(name)
+        command = ["tar", "-c", "-f", "-", "-C", parent, "--", base]
+        with self._enclave.Popen(command, stdout=_PIPE, stderr=_PIPE, cwd="/") as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            # What tar says about it is better.
+            with contextlib.suppress(tarfile.ReadError):
+                self._unpack(process.stdout, base, there)
+            message = process.stderr.read()
+        if process.returncode:
+            raise _error(message, name)
 
-    def mkdir(self, path: str, mode: int = 0o755) -> None:
-        """Makes a directory."""
-        self._at(path, self._fs.create, _bytes(path), stat_.S_IFDIR | mode, 0, 0)
-
-    def remove(self, path: str) -> None:
-        """Removes a file or an empty directory."""
-        self._at(path, self._fs.remove, _bytes(path))
-
-    def is_dir(self, path: str) -> bool:
-        """Is there a directory of this name?"""
-        try:
-            return stat_.S_ISDIR(self._fs.stat(_bytes(path)).mode)
-        except _native.NativeError:
-            return False
-
-    def copy_in(self, source: Path, path: str) -> None:
-        """Copies a host's file, link or directory with all that is in it."""
-        status = source.lstat()
-        if stat_.S_ISLNK(status.st_mode):
-            self._at(path, self._fs.symlink, _bytes(path), os.fsencode(source.readlink()))
-            return
-        if stat_.S_ISDIR(status.st_mode):
-            if not self.is_dir(path):
-                self.mkdir(path)
-            for child in sorted(source.iterdir()):
-                self.copy_in(child, str(PurePosixPath(path) / child.name))
-        elif stat_.S_ISREG(status.st_mode):
-            with source.open("rb") as file:
-                self.write_from(path, file)
-        else:
-            raise StoreError(f"{source}: neither a file nor a link nor a directory")
-        self._at(path, self._fs.set_attr, _bytes(path), stat_.S_IMODE(status.st_mode), status.st_mtime_ns)
-
-    def copy_out(self, path: str, target: Path) -> None:
-        """Copies a file, link or directory with all that is in it to the host."""
-        status = self.stat(path)
-        if stat_.S_ISDIR(status.mode):
-            target.mkdir(exist_ok=True)
-            for name in self.listdir(path):
-                if name in (".", "..") or "/" in name:
-                    raise StoreError(f"{path}: an entry with a name that cannot be")
-                self.copy_out(str(PurePosixPath(path) / name), target / name)
-        elif stat_.S_ISLNK(status.mode):
-            target.symlink_to(self.readlink(path))
-        else:
-            # Never through a link that an earlier entry of the store has made.
-            descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-            with open(descriptor, "wb") as file:
-                for chunk in self.chunks(path):
-                    file.write(chunk)
-                os.fchmod(file.fileno(), status.mode & 0o777)
-
-    def sync(self) -> None:
-        """Makes everything durable."""
-        self._call(self._fs.sync)
-
-    def grow(self, blocks: int) -> None:
-        """Takes in what the host's file has gained."""
-        self._call(self._fs.grow, blocks)
-
-    def rotate(self, key: bytes) -> None:
-        """From now on another key opens the store."""
-        self._call(self._fs.rotate, key)
-
-    def check(self) -> Check:
-        """Reads everything; says what is wrong, and with which file."""
-        findings, inodes, blocks = self._call(self._fs.check)
-        return Check([Finding(os.fsdecode(path), what) for path, what in findings], inodes, blocks)
-
-    def figures(self) -> Figures:
-        """Figures of the store."""
-        return Figures(*self._call(self._fs.figures))
-
-
-def _locked(file: Path, *, shared: bool) -> BinaryIO:
-    """Opens a store's file and takes the lock that keeps a second writer out."""
-    try:
-        handle = file.open("rb")
-    except OSError as error:
-        raise StoreError(f"cannot open {file}: {error.strerror}") from error
-    try:
-        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        handle.close()
-        raise StoreError(f"{file} is in use by another process") from error
-    return handle
+    @staticmethod
+    def _unpack(stream: IO[bytes], base: str, there: Path) -> None:
+        """Unpacks what comes from inside, which is not trusted: nothing but below `there`, no devices, no links out."""
+        with tarfile.open(fileobj=stream, mode="r|") as archive:
+            for member in archive:
+                if member.name == base:
+                    member.name = there.name
+                elif member.name.startswith(base + "/"):
+                    member.name = there.name + member.name[len(base) :]
+                else:
+                    raise CalledProcessError(1, ["tar"])
+                archive.extract(member, there.parent, filter="data")

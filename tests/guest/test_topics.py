@@ -14,7 +14,9 @@ from framework import cc, native, same
 
 SOURCES = Path(__file__).parent / "src"
 TOPICS = (
-    "process exec pipes signals faults threads memory jumps times polling files insns many hostile"  # one source each
+    # One source each.
+    "process exec pipes signals faults frames threads memory jit races jumps times polling files ptys handles insns many"
+    " net hostile"
 ).split()
 CASES = [
     (topic, case)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from occlum._host.image import read_image
 
 def options(**changes: int) -> _native.LaunchOptions:
     """Small valid options."""
-    given = {"memory_bytes": 256 << 20, "vcpus": 1, "max_tasks": 64, "pid_max": 1000} | changes
+    given: dict[str, Any] = {"memory_bytes": 256 << 20, "vcpus": 1, "max_tasks": 64, "pid_max": 1000} | changes
     return _native.LaunchOptions(**given)
 
 

@@ -7,6 +7,9 @@
 extern crate alloc;
 use alloc::vec::Vec;
 
+mod job;
+pub use job::*;
+
 /// Bytes of the untrusted OCALL buffer of each TCS. Layout: `OcallFrame` first, then data from `OCALL_DATA`.
 pub const OCALL_BUF_SIZE: usize = (1 << 20) + 4096;
 /// Offset of the data area in the OCALL buffer; inputs are copied there, outputs overwrite it.
@@ -109,9 +112,60 @@ ocalls! {
     /// args: stop signal. The foreground job of the terminal, with the first process, has stopped: the host stops too, so
     /// that the user's shell has the terminal, and returns when it is continued (at once if it cannot stop).
     Stop = 25,
+    /// A socket that leads out of the enclave, non-blocking. args: kind (1 stream, 2 datagram), family (4 or 6), token of its
+    /// events. in: `NetAddr` to connect to (a datagram socket with port 0 stays unconnected), then `NetOption`s. Returns a
+    /// descriptor; the connection of a stream is under way.
+    NetConnect = 40,
+    /// Opens a published port. args: kind, port inside, token of its events, backlog. Returns a descriptor (a listener, or
+    /// a datagram socket), or -ENOENT if that port is not published. Closing it makes the host refuse again.
+    NetListen = 41,
+    /// args: listener, token of the new socket's events. out: `NetAddr` of the peer, `NetAddr` of this end. Returns a
+    /// descriptor.
+    NetAccept = 42,
+    /// args: fd, flags (`NET_TO`: in starts with the `NetAddr` to send to; `NET_MORE`). in: bytes. Returns bytes taken.
+    NetSend = 43,
+    /// args: fd, flags (`NET_PEEK`; `NET_FROM`: out starts with the `NetAddr` of the sender and the message's full length as
+    /// u32). out: bytes. Returns bytes of out.
+    NetRecv = 44,
+    /// args: fd, 0 read, 1 write, 2 both.
+    NetShutdown = 45,
+    /// args: fd, 0 this end, 1 the peer. out: `NetAddr`.
+    NetName = 46,
+    /// args: fd, level, name. out: value. Returns its length.
+    NetGetOption = 47,
+    /// args: fd. in: `NetOption`s; those not on the host's list are refused.
+    NetSetOption = 48,
+    /// out: the host's network interfaces: `NetInterface` head, then so many `NetAddr`s (scope: prefix length), each.
+    /// Returns bytes used.
+    NetInterfaces = 49,
+    /// args: fd. Returns the events (`POLL*`) that are there now.
+    NetReady = 50,
+    /// args: offset. out: that part of the next order (`Order`; offset 0 goes on to the next one). Returns the whole
+    /// order's length; 0 when there is none.
+    NextOrder = 60,
+    /// args: `JobEvent`, then its arguments. in: as it says.
+    JobEvent = 61,
 }
 
-/// What `Wait` returns in the data area.
+/// `NetSend`: the input starts with an address.
+pub const NET_TO: u64 = 1;
+/// `NetSend`: more follows at once (MSG_MORE).
+pub const NET_MORE: u64 = 2;
+/// `NetRecv`: leave the bytes there.
+pub const NET_PEEK: u64 = 1;
+/// `NetRecv`: the output starts with the sender and the full length.
+pub const NET_FROM: u64 = 2;
+/// Bytes of a wire `NetAddr`: 16 of address (IPv4 as IPv4-mapped), u16 port, u16 zero, u32 scope; little-endian.
+pub const NET_ADDR: usize = 24;
+/// Bytes of a wire `NetOption`: u32 level, u32 name, i32 value, u32 zero.
+pub const NET_OPTION: usize = 16;
+/// Bytes of a wire `NetInterface`: u32 index, u32 flags, u32 MTU, u16 name length, u16 number of addresses, 8 bytes of
+/// hardware address, 16 of name.
+pub const NET_INTERFACE: usize = 40;
+/// Most readiness events that one `Wait` reports.
+pub const MAX_EVENTS: usize = 64;
+
+/// What `Wait` returns in the data area, followed by `count` events of sockets: u32 token, u32 events (`POLL*`) each.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HostEvents {
@@ -119,6 +173,14 @@ pub struct HostEvents {
     pub signals: u64,
     /// 1 if a polled descriptor became ready.
     pub ready: u64,
+    /// How many events of sockets follow; at most `MAX_EVENTS`.
+    pub count: u64,
+    /// 1 if there are orders to fetch.
+    pub orders: u64,
+}
+impl HostEvents {
+    /// Bytes of the data area with all events.
+    pub const FULL: usize = size_of::<HostEvents>() + 8 * MAX_EVENTS;
 }
 
 /// Host `stat`, fixed layout.
@@ -203,6 +265,36 @@ impl HostStat {
     }
 }
 
+/// How narrow control flow is (`docs/cfi.md`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u32)]
+pub enum CfiLevel {
+    /// Returns go behind calls, indirect calls and jumps to instruction boundaries.
+    #[default]
+    Default = 0,
+    /// Indirect calls and jumps go only to what the program's files or code name as a target.
+    Strict = 1,
+    /// Returns go where the call was.
+    ShadowStack = 2,
+}
+impl CfiLevel {
+    /// All of them with the names that options and logs use.
+    pub const NAMES: [(Self, &str); 3] =
+        [(Self::Default, "default"), (Self::Strict, "strict"), (Self::ShadowStack, "shadow-stack")];
+    /// The level with this number.
+    pub fn from_u32(n: u32) -> Option<Self> {
+        Self::NAMES.iter().map(|(level, _)| *level).find(|level| *level as u32 == n)
+    }
+    /// The level with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(_, known)| *known == name).map(|(level, _)| *level)
+    }
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(level, _)| *level == self).map_or("", |(_, name)| name)
+    }
+}
+
 /// The measured configuration page: everything that MRENCLAVE must cover besides the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConfigPage {
@@ -214,6 +306,8 @@ pub struct ConfigPage {
     pub max_tasks: u32,
     /// Largest pid before wrapping.
     pub pid_max: u32,
+    /// Control-flow integrity.
+    pub cfi: CfiLevel,
 }
 impl ConfigPage {
     /// First bytes of the page.
@@ -226,9 +320,10 @@ impl ConfigPage {
         p[16..20].copy_from_slice(&self.vcpus.to_le_bytes());
         p[20..24].copy_from_slice(&self.max_tasks.to_le_bytes());
         p[24..28].copy_from_slice(&self.pid_max.to_le_bytes());
+        p[28..32].copy_from_slice(&(self.cfi as u32).to_le_bytes());
         p
     }
-    /// Reads the page; `None` if the magic is wrong.
+    /// Reads the page; `None` if the magic or a field with names is wrong.
     pub fn from_page(p: &[u8; 4096]) -> Option<Self> {
         if p[..8] != Self::MAGIC {
             return None;
@@ -239,6 +334,7 @@ impl ConfigPage {
             vcpus: u32_at(16),
             max_tasks: u32_at(20),
             pid_max: u32_at(24),
+            cfi: CfiLevel::from_u32(u32_at(28))?,
         })
     }
 }
@@ -264,7 +360,8 @@ pub struct LaunchParams {
     pub gid: u32,
     /// Host directory that the changed files are saved in at exit; empty: they are discarded.
     pub keep: Vec<u8>,
-    /// bit 0 strace, bit 1 stats, bit 2 report changed files, bits 3-5: host fd 0,1,2 is a terminal.
+    /// bit 0 strace, bit 1 stats, bit 2 report changed files, bits 3-5: host fd 0,1,2 is a terminal,
+    /// 6-7: network, bit 8 resident.
     pub flags: u32,
 }
 /// `LaunchParams::flags`: trace system calls.
@@ -273,17 +370,19 @@ pub const FLAG_STRACE: u32 = 1;
 pub const FLAG_STATS: u32 = 2;
 /// `LaunchParams::flags`: report the changed files at exit.
 pub const FLAG_REPORT_CHANGES: u32 = 4;
+/// `LaunchParams::flags`: no first program; the enclave lives until `Order::End` and runs what orders ask for.
+pub const FLAG_RESIDENT: u32 = 256;
 /// `LaunchParams::flags`: descriptor n is a terminal: `FLAG_TTY0 << n`.
 pub const FLAG_TTY0: u32 = 8;
+/// `LaunchParams::flags`: the enclave has no network but its own.
+pub const FLAG_NET_NONE: u32 = 64;
+/// `LaunchParams::flags`: what listens on the host's own addresses can be reached.
+pub const FLAG_NET_HOST: u32 = 128;
 
 impl LaunchParams {
     /// Wire form: a sequence of u32-length-prefixed byte strings and u32 counts, in field order.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        let put = |out: &mut Vec<u8>, b: &[u8]| {
-            out.extend_from_slice(&(b.len() as u32).to_le_bytes());
-            out.extend_from_slice(b);
-        };
         put(&mut out, &self.program);
         for list in [&self.argv, &self.envp] {
             out.extend_from_slice(&(list.len() as u32).to_le_bytes());
@@ -334,6 +433,11 @@ impl LaunchParams {
     }
 }
 
+fn put(out: &mut Vec<u8>, b: &[u8]) {
+    out.extend_from_slice(&(b.len() as u32).to_le_bytes());
+    out.extend_from_slice(b);
+}
+
 struct Reader<'a> {
     bytes: &'a [u8],
 }
@@ -342,6 +446,11 @@ impl Reader<'_> {
         let (head, rest) = self.bytes.split_first_chunk::<4>()?;
         self.bytes = rest;
         Some(u32::from_le_bytes(*head))
+    }
+    fn u64(&mut self) -> Option<u64> {
+        let (head, rest) = self.bytes.split_first_chunk::<8>()?;
+        self.bytes = rest;
+        Some(u64::from_le_bytes(*head))
     }
     fn bytes(&mut self) -> Option<Vec<u8>> {
         let n = self.u32()? as usize;

@@ -38,6 +38,10 @@ impl Class {
     pub(crate) fn ends_block(self) -> bool {
         matches!(self, Class::Emulate | Class::Jmp(_) | Class::JmpIndirect | Class::Ret(_))
     }
+
+    pub(crate) fn is_call(self) -> bool {
+        matches!(self, Class::Call(_) | Class::CallIndirect)
+    }
 }
 
 /// CPU features whose instructions reach memory only through their operands.
@@ -120,6 +124,8 @@ fn is_denied(m: Mnemonic) -> bool {
             | M::Popf
             | M::Popfd
             | M::Popfq
+            | M::Pushf
+            | M::Pushfq
             | M::Ud0
             | M::Ud1
             | M::Ud2
@@ -158,7 +164,7 @@ pub(crate) fn is_prefetch(m: Mnemonic) -> bool {
 /// Instructions whose implicit access to the stack confines rsp (R2).
 pub(crate) fn is_stack_access(m: Mnemonic) -> bool {
     use Mnemonic as M;
-    matches!(m, M::Push | M::Pop | M::Pushf | M::Pushfq)
+    matches!(m, M::Push | M::Pop)
 }
 
 /// x87: with an unmasked exception a store may leave memory alone and raise the fault later, or never (`fnclex`).

@@ -12,7 +12,7 @@ use crate::{Config, Entry, EntryKind, Env, ExitSite, Fragment, Row, Source};
 use alloc::vec;
 use alloc::vec::Vec;
 use iced_x86::{ConditionCode, Instruction, InstructionInfoFactory, Mnemonic, OpKind, Register, RflagsBits};
-use occlum_sfi_spec::{ctx, table};
+use occlum_sfi_spec::{Returns, ctx, table};
 
 /// Largest displacement of an unprefixed rsp operand (R2).
 const MAX_STACK_DISP: i64 = 16 << 10;
@@ -254,6 +254,9 @@ impl<'a> Emitter<'a> {
             _ => {}
         }
         self.begin_row(item.off, i.len());
+        if matches!(item.class, Class::Call(_)) && self.has_shadow() {
+            self.at_home();
+        }
         match item.class {
             Class::Nop => {}
             Class::Emulate => self.emulate(item.off),
@@ -264,10 +267,12 @@ impl<'a> Emitter<'a> {
             Class::Loop(t) => self.loop_branch(n, item, t, long),
             Class::Call(t) => {
                 self.push_return(item.next());
+                self.give_back_after_call(t);
                 self.branch(n, None, t, long);
             }
             Class::JmpIndirect => self.indirect(item, false),
             Class::CallIndirect => self.indirect(item, true),
+            Class::Ret(0) if crate::flow::is_jump(self.extent, n, &mut self.factory) => self.ret_jump(),
             Class::Ret(drop) => self.ret(item.off, drop),
             Class::String => self.string(item),
             Class::Lea => self.lea(n, item),
@@ -290,6 +295,9 @@ impl<'a> Emitter<'a> {
     pub(crate) fn parts(&self, item: &Item) -> Option<Parts> {
         let i = &item.instr;
         let mut p = Parts::parse(self.source(item))?;
+        if i.mnemonic() == Mnemonic::Pause && p.rex & 1 != 0 {
+            return None; // iced-x86 says pause, CPUs exchange r8 and rax
+        }
         let repeats =
             i.has_rep_prefix() || i.has_repne_prefix() || i.has_xacquire_prefix() || i.has_xrelease_prefix();
         if repeats && item.class != Class::String {
@@ -477,14 +485,30 @@ impl<'a> Emitter<'a> {
         }
     }
 
-    /// The push of a call; the table entry that the callee's `ret` will load may be far from the caches.
+    /// The push of a call, with its shadow word (r11 is free, and lost); the table entry that the callee's `ret` will
+    /// load may be far from the caches.
     pub(crate) fn push_return(&mut self, site: u32) {
         self.asm.push_imm(site);
         self.dirty = 0;
+        if self.has_shadow() {
+            self.asm.load(R11, ctx::SHADOW);
+            self.asm.shadow_store(site);
+        }
         if self.cfg.prefetch_returns
             && let Some(disp) = table::ret_entry_disp(site)
         {
             self.asm.prefetch_gs(disp);
+        }
+    }
+
+    pub(crate) fn has_shadow(&self) -> bool {
+        self.cfg.returns == Returns::Shadow
+    }
+
+    /// A call inside the fragment: its target expects r11 in the register. (It is at home as well, like before any call.)
+    fn give_back_after_call(&mut self, target: u32) {
+        if self.has_shadow() && self.r11 != Home::Slot && self.extent.leader_at(target).is_some() {
+            self.asm.reload(R11);
         }
     }
 
@@ -598,6 +622,9 @@ impl<'a> Emitter<'a> {
             code: self.asm.code,
             entries: self.entries,
             exits,
+            returns: crate::flow::returns(self.extent),
+            taken: crate::flow::taken(self.extent),
+            spreads: crate::flow::spreads(self.extent, &mut self.factory),
             rows: self.rows,
             source_len: end.wrapping_sub(self.src.start),
         }

@@ -61,9 +61,7 @@ pub(crate) fn find(cfg: &Config, src: Source<'_>, env: &dyn Env) -> Result<Exten
         let mut ends = true;
         if let Some(instr) = decoded {
             let class = classify(&instr);
-            let return_site = items
-                .last()
-                .is_some_and(|p| p.next() == pc && matches!(p.class, Class::Call(_) | Class::CallIndirect));
+            let return_site = items.last().is_some_and(|p| p.next() == pc && p.class.is_call());
             items.push(Item { instr, class, off: pc, leader: false, return_site });
             if let Class::Jmp(t) | Class::Jcc(t) | Class::Loop(t) = class {
                 targets.push(t);
@@ -83,6 +81,17 @@ pub(crate) fn find(cfg: &Config, src: Source<'_>, env: &dyn Env) -> Result<Exten
     }
     mark_leaders(&mut items, targets);
     Ok(Extent { items })
+}
+
+/// All instructions of `src` one after the other, whether or not control gets there.
+pub(crate) fn linear(src: Source<'_>) -> Extent {
+    let mut items = Vec::new();
+    let mut pc = src.start;
+    while let Some(instr) = decode(src, pc) {
+        items.push(Item { instr, class: classify(&instr), off: pc, leader: false, return_site: false });
+        pc = pc.wrapping_add(instr.len() as u32);
+    }
+    Extent { items }
 }
 
 /// The nearest branch target behind a block's end at `pc`. `known`: `pc` itself is translated already.

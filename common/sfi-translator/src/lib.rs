@@ -3,7 +3,7 @@
 //! Neighbours: `enclave/libos` calls `translate` on a code-cache miss and `undo` at every interruption; the numbers both
 //! sides need stand in `sfi-spec`. Nothing here touches memory of a guest or of the code cache.
 //! Modules: `extent` finds the instructions of a fragment, `classify` says what each one is, `parts` takes encodings
-//! apart, `asm` writes fixed instructions, `emit` writes a fragment, `pattern` its multi-instruction forms, `undo` reads
+//! apart, `flow` says what control-flow integrity has to know, `asm` writes fixed instructions, `emit` writes a fragment, `pattern` its multi-instruction forms, `undo` reads
 //! them back.
 //! Invariants: hostile input gives an `EMULATE` exit or an `Error`, never a panic; every emitted instruction belongs to a
 //! `Row`, and from any instruction boundary of it `undo` finds an original program counter.
@@ -16,6 +16,7 @@ mod asm;
 mod classify;
 mod emit;
 mod extent;
+mod flow;
 mod parts;
 mod pattern;
 mod undo;
@@ -23,6 +24,7 @@ mod undo;
 use alloc::vec::Vec;
 use occlum_sfi_spec as sfi_spec;
 
+pub use flow::{Survey, survey};
 pub use undo::undo;
 
 /// Executable guest bytes.
@@ -49,6 +51,8 @@ pub struct Config {
     pub max_instructions: usize,
     /// Calls fetch the table entry of their return site into the cache: for code whose tables outgrow it.
     pub prefetch_returns: bool,
+    /// How returns are checked.
+    pub returns: sfi_spec::Returns,
 }
 
 /// Why an entry exists.
@@ -115,6 +119,12 @@ pub struct Fragment {
     pub entries: Vec<Entry>,
     /// Branches to be linked.
     pub exits: Vec<ExitSite>,
+    /// Offsets behind its calls.
+    pub returns: Vec<u32>,
+    /// Constants of it that may be addresses of code, in ascending order.
+    pub taken: Vec<u32>,
+    /// Addresses to which its code adds an index, and then jumps.
+    pub spreads: Vec<u32>,
     /// Map for `undo`, in order of `start`.
     pub rows: Vec<Row>,
     /// Original bytes from the start offset up to the last instruction's end.
@@ -128,6 +138,18 @@ pub enum Error {
     Truncated,
     /// `start` or `base` lies outside the range the rules allow.
     BadAddress,
+}
+
+/// What an interrupted pattern did to the shadow word of its return address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ShadowWord {
+    /// Nothing.
+    #[default]
+    Kept,
+    /// Written, by a call: goes away with the push.
+    Pushed,
+    /// Consumed, by a return: is live again.
+    Consumed,
 }
 
 /// How to get from an interrupted place in translated code to an original state.
@@ -144,6 +166,8 @@ pub struct Undo {
     pub rsp_delta: i32,
     /// rcx holds a translated address and becomes this: what `syscall`, which is in its way, leaves there.
     pub rcx: Option<u32>,
+    /// The shadow word of the original stack top (`Consumed`), or of the word below it (`Pushed`).
+    pub shadow: ShadowWord,
 }
 
 /// Translates the code at `src.start` for placement at `base` (16-aligned, below 2 GiB).

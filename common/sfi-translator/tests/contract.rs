@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{BASE, Nothing, STUBS, config};
+use common::{BASE, Nothing, STUBS, config, emulated};
 use occlum_sfi_translator::{Config, EntryKind, Env, Error, Fragment, Source, translate, undo};
 
 const START: u32 = 0x40_1000;
@@ -152,4 +152,76 @@ fn undo_of_syscall_leaves_no_translated_address() {
     // Before the lea, behind it, behind the mov; then behind the pattern.
     let rcx: Vec<_> = seen.iter().map(|u| (u.pc, u.rcx)).collect();
     assert_eq!(rcx[..3], [(START, None), (START, Some(START + 2)), (START, Some(START + 2))]);
+}
+
+/// Displacement of the table word that the last lookup of a fragment reads: 0 return sites, 4 call targets.
+fn last_lookup(f: &Fragment) -> u8 {
+    let at = f.code.windows(5).rposition(|w| w == [0x65, 0x46, 0x8b, 0x1c, 0xdd]).expect("a lookup");
+    f.code[at + 5]
+}
+
+#[test]
+fn a_ret_to_what_its_own_code_stored_or_on_a_stack_it_switched_to_is_a_jump() {
+    const JUMPS: &[(&str, &[u8])] = &[
+        ("push %rcx; ret", &[0x51, 0xc3]),
+        ("push mem; ret", &[0xff, 0x31, 0xc3]),
+        ("push imm; ret", &[0x68, 0, 0x10, 0x40, 0, 0xc3]),
+        ("push %rcx; push %rdx; pop %rbx; ret", &[0x51, 0x52, 0x5b, 0xc3]),
+        ("mov %rax,(%rsp); ret", &[0x48, 0x89, 0x04, 0x24, 0xc3]),
+        ("mov %rax,8(%rsp); pop %rdx; ret", &[0x48, 0x89, 0x44, 0x24, 8, 0x5a, 0xc3]),
+        ("pop 0x20(%rsp); add $0x20,%rsp; ret", &[0x8f, 0x44, 0x24, 0x20, 0x48, 0x83, 0xc4, 0x20, 0xc3]),
+        ("mov %rcx,%rsp; ret", &[0x48, 0x89, 0xcc, 0xc3]),
+        ("mov 8(%rdi),%rsp; pop %rbx; pop %rbp; ret", &[0x48, 0x8b, 0x67, 8, 0x5b, 0x5d, 0xc3]),
+        ("mov %rsi,%rsp; mov %rdi,%rax; jne; ret", &[0x48, 0x89, 0xf4, 0x48, 0x89, 0xf8, 0x75, 0x70, 0xc3]),
+        ("xchg %rax,%rsp; ret", &[0x48, 0x94, 0xc3]),
+        ("pop %rsp; ret", &[0x5c, 0xc3]),
+        ("pop %rcx; mov %rax,%rcx; push %rcx; ret", &[0x59, 0x48, 0x89, 0xc1, 0x51, 0xc3]),
+    ];
+    const RETURNS: &[(&str, &[u8])] = &[
+        ("ret", &[0xc3]),
+        ("mov %rcx,(%rsp); pop %rbx; ret", &[0x48, 0x89, 0x0c, 0x24, 0x5b, 0xc3]),
+        ("push %rbx; pop %rbx; ret", &[0x53, 0x5b, 0xc3]),
+        ("push %rbx; call; pop %rbx; ret", &[0x53, 0xe8, 0, 1, 0, 0, 0x5b, 0xc3]),
+        ("leave; ret", &[0xc9, 0xc3]),
+        ("mov %rbp,%rsp; pop %rbp; ret", &[0x48, 0x89, 0xec, 0x5d, 0xc3]),
+        ("lea -8(%rbp),%rsp; pop %rbx; pop %rbp; ret", &[0x48, 0x8d, 0x65, 0xf8, 0x5b, 0x5d, 0xc3]),
+        ("lea -8(%r10),%rsp; ret", &[0x49, 0x8d, 0x62, 0xf8, 0xc3]),
+        ("add $0x18,%rsp; ret", &[0x48, 0x83, 0xc4, 0x18, 0xc3]),
+        ("pop %rdi; syscall; push %rdi; ret", &[0x5f, 0x0f, 0x05, 0x57, 0xc3]),
+        (
+            "pop %r10; lea (%rsp,%r9,8),%rsp; push %r10; ret",
+            &[0x41, 0x5a, 0x4a, 0x8d, 0x24, 0xcc, 0x41, 0x52, 0xc3],
+        ),
+        ("mov %rcx,%rsp; call; ret", &[0x48, 0x89, 0xcc, 0xe8, 0, 1, 0, 0, 0xc3]),
+        ("mov %rax,(%rsp); ret 8", &[0x48, 0x89, 0x04, 0x24, 0xc2, 8, 0]),
+    ];
+    for (word, rows) in [(4, JUMPS), (0, RETURNS)] {
+        for (text, bytes) in rows {
+            assert_eq!(last_lookup(&make(bytes, &Nothing)), word, "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_fragment_names_where_its_calls_return_and_which_addresses_it_makes() {
+    // call +0x100 ; call *%rax ; lea 0x10(%rip),%rax ; mov $0x403000,%ecx ; push $0x404000 ; mov $7,%edx ; ret
+    let bytes = [
+        0xe8, 0, 1, 0, 0, 0xff, 0xd0, 0x48, 0x8d, 0x05, 0x10, 0, 0, 0, 0xb9, 0, 0x30, 0x40, 0, 0x68, 0, 0x40,
+        0x40, 0, 0xba, 7, 0, 0, 0, 0xc3,
+    ];
+    let f = make(&bytes, &Nothing);
+    assert_eq!(f.returns, [START + 5, START + 7]);
+    assert_eq!(f.taken, [START + 14 + 0x10, 0x40_3000, 0x40_4000]);
+    // Also of a call that is the last instruction, which has no entry behind it.
+    assert_eq!(make(&[0xff, 0xd0], &Nothing).returns, [START + 2]);
+}
+
+#[test]
+fn a_pause_that_cpus_take_for_an_exchange_is_emulated() {
+    // With 66, dropping it would exchange 32 bits instead of 16.
+    for bytes in [&[0xf3, 0x41, 0x90, 0x50][..], &[0x66, 0xf3, 0x41, 0x90, 0x50], &[0xf3, 0x49, 0x90, 0x50]] {
+        let f = make(bytes, &Nothing);
+        assert_eq!(emulated(&f, START, bytes).len(), 1, "{bytes:02x?}");
+    }
+    assert!(emulated(&make(&[0xf3, 0x90, 0x50], &Nothing), START, &[0xf3, 0x90, 0x50]).is_empty());
 }

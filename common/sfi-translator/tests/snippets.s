@@ -227,9 +227,6 @@
     mul %rcx
     setne 3(%rdi)
     cmovb (%rsi), %r14
-    pushfq
-    andq $0x8d5, (%rsp)
-    pop %r15
     nopw 0x0(%rax,%rax,1)
     endbr64
     pause

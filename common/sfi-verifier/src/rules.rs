@@ -150,9 +150,9 @@ const RULES: &[Rule] = &[
     rule(ONE, NP, 0x8a, 0x8a, ANY, M | GW8 | ER8), rule(ONE, NP, 0x8b, 0x8b, ANY, M | GWV | ERV),
     rule(ONE, NP, 0x8d, 0x8d, MEM, M | GWV | LEA),
     rule(ONE, NP, 0x8f, 0x8f, both(1), M | EWQ | STACK),
-    // nop and xchg with rax, pause, cbw, cwd, fwait, pushf, sahf, lahf
+    // nop and xchg with rax, pause, cbw, cwd, fwait, sahf, lahf
     rule(ONE, NP, 0x90, 0x97, ANY, OPREG | EWV), rule(ONE, S, 0x90, 0x90, ANY, 0),
-    rule(ONE, NP, 0x98, 0x99, ANY, 0), rule(ONE, NP, 0x9b, 0x9b, ANY, 0), rule(ONE, NP, 0x9c, 0x9c, ANY, STACK),
+    rule(ONE, NP, 0x98, 0x99, ANY, 0), rule(ONE, NP, 0x9b, 0x9b, ANY, 0),
     rule(ONE, NP, 0x9e, 0x9f, ANY, 0),
     // movs cmps stos lods scas, test imm
     rule(ONE, ALL, 0xa4, 0xa7, ANY, STRING | P66), rule(ONE, ALL, 0xaa, 0xaf, ANY, STRING | P66),

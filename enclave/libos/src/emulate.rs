@@ -12,8 +12,21 @@ use alloc::sync::Arc;
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 use occlum_linux_abi::signo;
 
-/// cpuid 1 edx: fpu tsc msr pae cx8 sep cmov pat clfsh mmx fxsr sse sse2 (no ht, no psn).
-pub const CPUID_1_EDX: u32 = 0x0781_8151 | 1 << 15 | 1 << 13;
+/// cpuid 1 edx: fpu tsc msr pae cx8 sep pge cmov pat clfsh mmx fxsr sse sse2 (no ht, no psn).
+pub const CPUID_1_EDX: u32 = 1
+    | 1 << 4
+    | 1 << 5
+    | 1 << 6
+    | 1 << 8
+    | 1 << 11
+    | 1 << 13
+    | 1 << 15
+    | 1 << 16
+    | 1 << 19
+    | 1 << 23
+    | 1 << 24
+    | 1 << 25
+    | 1 << 26;
 /// cpuid 1 ecx: sse3 pclmul ssse3 fma cx16 sse4.1 sse4.2 movbe popcnt aes xsave osxsave avx f16c rdrand hypervisor.
 const CPUID_1_ECX: u32 = 1
     | 1 << 1
@@ -73,12 +86,21 @@ fn fetch(pc: u32) -> Result<([u8; 15], usize)> {
     Ok((bytes, 0))
 }
 
-/// What the branch at `pc` adds to rsp.
-pub fn branch_rsp_delta(pc: u32) -> Result<i32> {
+fn decode(pc: u32) -> Result<Instruction> {
     let (bytes, have) = fetch(pc)?;
-    let insn = Decoder::with_ip(64, &bytes[..have], u64::from(pc), DecoderOptions::NONE).decode();
+    Ok(Decoder::with_ip(64, &bytes[..have], u64::from(pc), DecoderOptions::NONE).decode())
+}
+
+/// What the branch at `pc` adds to rsp, and where the next instruction is.
+pub fn branch_rsp_delta(pc: u32) -> Result<(i32, u32)> {
+    let insn = decode(pc)?;
     // A near call or return, or a jump: exactly what the decoder knows of their stack use.
-    Ok(insn.stack_pointer_increment())
+    Ok((insn.stack_pointer_increment(), insn.next_ip32()))
+}
+
+/// Is a near return at `pc`?
+pub fn is_return(pc: u32) -> bool {
+    decode(pc).is_ok_and(|i| i.code() == Code::Retnq)
 }
 
 /// Emulates the instruction at `pc`; the task goes on behind it, or gets its signal.
@@ -89,6 +111,7 @@ pub fn instruction(t: &Arc<Task>, pc: u32) {
     let insn = Decoder::with_ip(64, &bytes[..have], u64::from(pc), DecoderOptions::NONE).decode();
     match step(t, &insn, pc) {
         Outcome::Next => t.rt.set_rip(insn.next_ip32()),
+        Outcome::Done => {}
         Outcome::Signal(sig, info) => signal::force(t, sig as i32, info),
         Outcome::Unsupported => {
             let text = format!(
@@ -106,6 +129,8 @@ pub fn instruction(t: &Arc<Task>, pc: u32) {
 
 enum Outcome {
     Next,
+    /// rip is set, or a signal raised.
+    Done,
     Signal(u32, Info),
     Unsupported,
 }
@@ -129,8 +154,10 @@ fn step(t: &Arc<Task>, insn: &Instruction, pc: u32) -> Outcome {
             }
             Outcome::Next
         }
+        // Only XCR0: the table's leaf 0xd, 1 names no other.
+        Mnemonic::Xgetbv if r.gpr(1) as u32 != 0 => Outcome::Signal(signo::SIGSEGV, Info::kernel()),
         Mnemonic::Xgetbv => {
-            r.set_gpr(0, if r.gpr(1) as u32 == 0 { 7 } else { 0 });
+            r.set_gpr(0, 7);
             r.set_gpr(2, 0);
             Outcome::Next
         }
@@ -199,6 +226,10 @@ fn step(t: &Arc<Task>, insn: &Instruction, pc: u32) -> Outcome {
         }
         Mnemonic::Enter => enter(t, insn),
         Mnemonic::Xchg => exchange(t, insn),
+        Mnemonic::Ret if insn.code() == Code::Retnq_imm16 && crate::shadow::is_on() => {
+            crate::shadow::take_return(t, insn.immediate16());
+            Outcome::Done
+        }
         _ => Outcome::Unsupported,
     }
 }
@@ -228,6 +259,9 @@ fn address(t: &Task, insn: &Instruction) -> u64 {
     at & 0xffff_ffff
 }
 
+/// AC and ID: a program sees them as it set them, and they do nothing (AC in the CPU would fault in the LibOS, R14).
+const IDLE_FLAGS: u64 = 1 << 18 | 1 << 21;
+
 fn pop_flags(t: &Task, insn: &Instruction) -> Outcome {
     let sp = t.rt.gpr(4);
     let (flags, n) = if insn.code() == Code::Popfw {
@@ -238,6 +272,7 @@ fn pop_flags(t: &Task, insn: &Instruction) -> Outcome {
     match flags {
         Ok(f) => {
             t.rt.set_rflags(f);
+            t.idle_flags.set(if n == 8 { f & IDLE_FLAGS } else { t.idle_flags.get() });
             t.rt.set_gpr(4, sp.wrapping_add(n) & 0xffff_ffff);
             Outcome::Next
         }
@@ -248,7 +283,7 @@ fn pop_flags(t: &Task, insn: &Instruction) -> Outcome {
 fn push_flags(t: &Task, insn: &Instruction) -> Outcome {
     let n = if insn.code() == Code::Pushfw { 2 } else { 8 };
     let sp = t.rt.gpr(4).wrapping_sub(n) & 0xffff_ffff;
-    let flags = t.rt.rflags().to_le_bytes();
+    let flags = (t.rt.rflags() | t.idle_flags.get()).to_le_bytes();
     match uaccess::write_bytes(sp, &flags[..n as usize]) {
         Ok(()) => {
             t.rt.set_gpr(4, sp);

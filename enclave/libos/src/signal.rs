@@ -11,6 +11,7 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use occlum_linux_abi::signo::*;
+use occlum_rt::bkl::BklCell;
 
 /// AT_MINSIGSTKSZ: frame, fpstate with AVX, alignment.
 pub const MIN_SIGSTKSZ: u64 = 2048;
@@ -182,10 +183,20 @@ impl SigActions {
             };
         }
     }
+    /// Children are reaped without wait.
+    pub fn ignore_children(&mut self) {
+        self.ignore(bit(SIGCHLD as i32));
+    }
     /// Are children reaped without wait (SIGCHLD ignored or SA_NOCLDWAIT)?
     pub fn auto_reap(&self) -> bool {
         let a = self.get(SIGCHLD as i32);
         a.handler == SIG_IGN || a.flags & SA_NOCLDWAIT != 0
+    }
+    /// Ignores the signals of a set.
+    pub fn ignore(&mut self, set: u64) {
+        for sig in (1..=64).filter(|s| set & !UNBLOCKABLE & bit(*s) != 0) {
+            self.set(sig, Action { handler: SIG_IGN, ..Action::default() });
+        }
     }
     fn is_ignored(&self, sig: i32) -> bool {
         let a = self.get(sig);
@@ -234,6 +245,30 @@ pub fn queue_to_task(t: &Arc<Task>, sig: i32, info: Info) -> bool {
     taken
 }
 
+/// Signals sent so far, to anyone: signalfd's edges.
+pub fn sent() -> u64 {
+    SENT.get()
+}
+static SENT: BklCell<u64> = BklCell::new(0);
+
+/// Signals that are pending for the caller.
+pub fn pending_now() -> u64 {
+    let me = current();
+    me.pending.with(Pending::set) | me.process.pending.with(Pending::set)
+}
+/// Takes a signal of `set` that is pending for the caller.
+pub fn take_pending(set: u64) -> Option<(i32, Info)> {
+    let me = current();
+    let set = set & !UNBLOCKABLE;
+    loop {
+        let (sig, info) =
+            me.pending.with_mut(|q| q.take(set)).or_else(|| me.process.pending.with_mut(|q| q.take(set)))?;
+        if let Some(info) = crate::timers::on_delivery(&me.process, info) {
+            return Some((sig, info));
+        }
+    }
+}
+
 /// Wakes who will take a signal sent to the process.
 fn wake_taker(p: &Arc<Process>, sig: i32) {
     let tasks = p.tasks.with(Clone::clone);
@@ -259,6 +294,7 @@ pub fn send_task(t: &Arc<Task>, sig: i32, info: Info) {
 
 /// Effects of sending itself: stops and continues cancel each other, kill and continue wake. False: nobody cares.
 fn prepare_send(p: &Arc<Process>, sig: i32) -> bool {
+    SENT.with_mut(|n| *n = n.wrapping_add(1));
     if sig == SIGCONT as i32 || sig == SIGKILL as i32 {
         p.pending.with_mut(|q| q.remove(STOPS));
         for t in p.tasks.with(Clone::clone) {
@@ -281,6 +317,7 @@ fn prepare_send(p: &Arc<Process>, sig: i32) -> bool {
 
 fn notify_job(p: &Arc<Process>, status: WaitStatus) {
     p.job_event.set(Some(status));
+    crate::jobs::process_changed(p, status);
     let Some(parent) = p.parent.with(alloc::sync::Weak::upgrade) else { return };
     if parent.actions.with(|a| a.get(SIGCHLD as i32)).flags & SA_NOCLDSTOP == 0 {
         send_process(&parent, SIGCHLD as i32, Info::child(p, status));
@@ -306,6 +343,10 @@ pub fn send_to_current(sig: i32) {
     send_task(&current(), sig, Info::user());
 }
 
+/// EPERM unless the caller may send `sig` to `p`.
+pub fn check_may_send(p: &Process, sig: i32) -> Result<()> {
+    if may_send(p, sig) { Ok(()) } else { Err(Errno::EPERM) }
+}
 /// May the caller send to `p`? Root, or equal uids, or SIGCONT in the session.
 fn may_send(p: &Process, sig: i32) -> bool {
     let me = process::current_process();
@@ -407,8 +448,15 @@ pub fn deliver(t: &Arc<Task>, interrupted_call: Option<u64>) {
             SIG_DFL => default_action(t, sig),
             _ => {
                 restart_or_fail(t, call.take(), action.flags & SA_RESTART != 0);
-                if handle(t, sig, info, action).is_err() {
-                    fatal(t, SIGSEGV as i32);
+                if action.flags & SA_RESETHAND != 0 {
+                    let once = Action { flags: action.flags & SA_SIGINFO, ..Action::default() };
+                    p.actions.with_mut(|x| x.set(sig, once));
+                }
+                // A frame that can't be written is a fault of its own, which may have a handler on another stack.
+                match handle(t, sig, info, action) {
+                    Ok(()) => {}
+                    Err(_) if sig == SIGSEGV as i32 => fatal(t, sig),
+                    Err(_) => force(t, SIGSEGV as i32, Info::kernel()),
                 }
             }
         }
@@ -490,6 +538,8 @@ fn is_orphaned(p: &Arc<Process>) -> bool {
             .with(alloc::sync::Weak::upgrade)
             .is_some_and(|parent| parent.pgid.get() != g && parent.sid.get() == s)
     }) && p.pid != 1
+        // The host looks after the group that it started.
+        && !crate::jobs::is_job(g)
 }
 
 /// Ends the process by a signal: each thread leaves at its next way out of the kernel.
@@ -503,22 +553,24 @@ fn handle(t: &Arc<Task>, sig: i32, info: Info, a: Action) -> Result<()> {
     let (alt_sp, alt_size, alt_flags) = t.altstack.get();
     let sp = regs.gpr(4);
     let on_alt = alt_flags & 2 == 0 && sp > alt_sp && sp <= alt_sp + alt_size;
-    let top = if a.flags & SA_ONSTACK != 0 && alt_flags & 2 == 0 && !on_alt {
-        alt_sp + alt_size
-    } else {
-        sp.wrapping_sub(128)
-    };
+    let enters = a.flags & SA_ONSTACK != 0 && alt_flags & 2 == 0 && !on_alt;
+    let top = if enters { alt_sp.wrapping_add(alt_size) } else { sp.wrapping_sub(128) };
     let fp_at = top.wrapping_sub(XSAVE_SIZE + 4) & !63;
     let frame = (fp_at.wrapping_sub(FRAME_SIZE) & !15).wrapping_sub(8);
-    if frame > 0xffff_ffff || fp_at > 0xffff_ffff {
+    // What lies below an alternate stack is not written, even if it could be.
+    let overflows = (enters || on_alt) && !(frame > alt_sp && frame <= alt_sp + alt_size);
+    if frame > 0xffff_ffff || fp_at > 0xffff_ffff || overflows {
         return Err(Errno::EFAULT);
     }
-    let mask = t.saved_mask.replace(None).unwrap_or(t.mask.get());
+    let mask = t.saved_mask.get().unwrap_or(t.mask.get());
     write_fpstate(t, fp_at)?;
     let uc = ucontext(t, fp_at, mask, info);
     uaccess::write_val(frame, a.restorer)?;
+    crate::shadow::push(frame as u32, a.restorer as u32)?;
     uaccess::write_bytes(frame + 8, &uc)?;
     uaccess::write_bytes(frame + 8 + 304, &info.to_bytes(sig))?;
+    t.process.flow.with_mut(|f| f.delivered(frame as u32, FRAME_SIZE as u32, regs.rip(), a.restorer as u32));
+    t.saved_mask.set(None);
     regs.set_gpr(4, frame);
     regs.set_gpr(7, sig as u64);
     regs.set_gpr(6, frame + 8 + 304);
@@ -532,11 +584,6 @@ fn handle(t: &Arc<Task>, sig: i32, info: Info, a: Action) -> Result<()> {
         blocked |= bit(sig);
     }
     t.mask.set(blocked & !UNBLOCKABLE);
-    if a.flags & SA_RESETHAND != 0 {
-        t.process
-            .actions
-            .with_mut(|x| x.set(sig, Action { flags: a.flags & SA_SIGINFO, ..Action::default() }));
-    }
     Ok(())
 }
 
@@ -578,12 +625,26 @@ fn ucontext(t: &Task, fp_at: u64, mask: u64, info: Info) -> [u8; 304] {
 /// Hardware numbers in the order of sigcontext.
 const GREGS: [usize; 16] = [8, 9, 10, 11, 12, 13, 14, 15, 7, 6, 5, 3, 2, 0, 1, 4];
 
-/// rt_sigreturn: restores the state that the frame at rsp holds. EFAULT ends in SIGSEGV.
+/// rt_sigreturn: restores the state that the frame at rsp holds. EFAULT ends in SIGSEGV: with the state of the call if the
+/// frame can't be read, with that of the frame, but for the vector state, if that can't be. So does a frame that was not
+/// delivered, with a signal of its own.
 pub fn sigreturn(t: &Arc<Task>) -> Result<()> {
     let uc_at = t.rt.gpr(4);
     let mut b = [0u8; 304];
     uaccess::read_bytes(uc_at, &mut b)?;
     let word = |at: usize| u64::from_le_bytes(core::array::from_fn(|i| b[at + i]));
+    let rip = word(40 + 8 * 16) as u32;
+    let frame = uc_at.wrapping_sub(8) as u32;
+    if !crate::cfi::may_resume(t, frame, rip) {
+        return Ok(());
+    }
+    t.mask.set(word(296) & !UNBLOCKABLE);
+    for (i, n) in GREGS.iter().enumerate() {
+        t.rt.set_gpr(*n, word(40 + 8 * i));
+    }
+    t.rt.set_rip(rip);
+    t.rt.set_rflags(word(40 + 8 * 17));
+    t.resolve.set(true);
     let fp_at = word(40 + 8 * 23);
     if fp_at != 0 {
         let mut x = [0u8; XSAVE_SIZE as usize];
@@ -593,31 +654,15 @@ pub fn sigreturn(t: &Arc<Task>) -> Result<()> {
             return Err(Errno::EFAULT);
         }
     }
-    for (i, n) in GREGS.iter().enumerate() {
-        t.rt.set_gpr(*n, word(40 + 8 * i));
-    }
-    t.rt.set_rip(word(40 + 8 * 16) as u32);
-    t.rt.set_rflags(word(40 + 8 * 17));
-    t.mask.set(word(296) & !UNBLOCKABLE);
     t.altstack.set((word(16), word(32), word(24) as u32 & 2));
-    t.resolve.set(true);
     Ok(())
 }
 
 /// sigtimedwait: takes a pending signal of `set`, waiting for one.
 pub fn wait_for(set: u64, deadline: Option<u64>) -> Result<(i32, Info)> {
-    let me = current();
-    let set = set & !UNBLOCKABLE;
-    let mut take = || loop {
-        let (sig, info) =
-            me.pending.with_mut(|q| q.take(set)).or_else(|| me.process.pending.with_mut(|q| q.take(set)))?;
-        if let Some(info) = crate::timers::on_delivery(&me.process, info) {
-            return Some((sig, info));
-        }
-    };
     static NOBODY: WaitQueue = WaitQueue::new();
     // Signals of `set` are blocked as a rule; unblock them for the wait so that senders wake this task.
-    match NOBODY.wait_until(deadline, &mut take) {
+    match NOBODY.wait_until(deadline, || take_pending(set)) {
         Err(Errno::ETIMEDOUT) => Err(Errno::EAGAIN),
         r => r,
     }

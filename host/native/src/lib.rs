@@ -1,10 +1,11 @@
-//! `occlum._native`: the Python face of `host/pal` and of the verifier (`verify`). Conversions only, no policy.
+//! `occlum._native`: the Python face of `host/pal`, of the verifier (`verify`) and of the list of system calls. Conversions only, no policy.
 //!
 //! Neighbours: `host/pal` below, `python/occlum` above (its `_native.pyi` describes this module; keep the two equal).
 //! Invariants: the GIL is released while an enclave runs; every error becomes `NativeError` with pal's own message; no
 //! hand-written `unsafe` (what PyO3's macros expand to is the one named exception in ARCHITECTURE.md).
 
 use occlum_enclave_abi as abi;
+use occlum_linux_abi::nr;
 use occlum_pal as pal;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -12,6 +13,8 @@ use pyo3::types::PyBytes;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod cfi;
+mod resident;
 mod sealed;
 mod verify;
 
@@ -28,14 +31,19 @@ struct LaunchOptions {
     vcpus: u32,
     max_tasks: u32,
     pid_max: u32,
+    /// One of `CFI_LEVELS`.
+    cfi: String,
 }
 
 #[pymethods]
 impl LaunchOptions {
     #[new]
-    #[pyo3(signature = (*, memory_bytes, vcpus, max_tasks, pid_max))]
-    fn new(memory_bytes: u64, vcpus: u32, max_tasks: u32, pid_max: u32) -> Self {
-        Self { memory_bytes, vcpus, max_tasks, pid_max }
+    #[pyo3(signature = (*, memory_bytes, vcpus, max_tasks, pid_max, cfi="default".into()))]
+    fn new(memory_bytes: u64, vcpus: u32, max_tasks: u32, pid_max: u32, cfi: String) -> PyResult<Self> {
+        let known = abi::CfiLevel::from_name(&cfi).is_some();
+        known
+            .then_some(Self { memory_bytes, vcpus, max_tasks, pid_max, cfi })
+            .ok_or_else(|| NativeError::new_err("cfi: no such level: give default, strict or shadow-stack"))
     }
 }
 
@@ -46,6 +54,7 @@ impl LaunchOptions {
             vcpus: self.vcpus,
             max_tasks: self.max_tasks,
             pid_max: self.pid_max,
+            cfi: abi::CfiLevel::from_name(&self.cfi).unwrap_or_default(),
         }
     }
 }
@@ -124,7 +133,7 @@ fn measure<'py>(py: Python<'py>, image: &[u8], options: &LaunchOptions) -> PyRes
 
 /// Loads the image, runs the program to its end, tears the enclave down.
 #[pyfunction]
-#[pyo3(signature = (image, options, params, *, strace_fd=None, timeout_s=None))]
+#[pyo3(signature = (image, options, params, *, strace_fd=None, timeout_s=None, publish=Vec::new()))]
 fn run(
     py: Python<'_>,
     image: &[u8],
@@ -132,13 +141,18 @@ fn run(
     params: &LaunchParams,
     strace_fd: Option<i32>,
     timeout_s: Option<f64>,
+    publish: Vec<(String, u16, u16, bool)>,
 ) -> PyResult<Outcome> {
     let options = options.to_pal();
     let timeout = timeout_s
         .map(Duration::try_from_secs_f64)
         .transpose()
         .map_err(|error| NativeError::new_err(format!("time-out: {error}")))?;
-    let run = pal::RunOptions { params: params.0.clone(), strace_fd, timeout };
+    let publish = publish
+        .into_iter()
+        .map(|(host, port, inside, datagram)| pal::Publish { host, port, inside, datagram })
+        .collect();
+    let run = pal::RunOptions { params: params.0.clone(), strace_fd, timeout, publish, control: None };
     let outcome = py.detach(|| pal::run(image, &options, &run)).map_err(native_error)?;
     Ok(Outcome::from_pal(py, outcome))
 }
@@ -197,13 +211,43 @@ fn verify_file(py: Python<'_>, path: PathBuf) -> PyResult<Verified> {
     })
 }
 
+/// Places of a file that control may go to.
+#[pyclass(frozen, get_all, module = "occlum._native")]
+struct Targets {
+    /// Instructions.
+    boundaries: u64,
+    /// Of returns, at every level.
+    returns: u64,
+    /// Of indirect calls and jumps.
+    branches: u64,
+    /// The same with `--cfi=strict`.
+    strict_branches: u64,
+}
+
+/// Counts the targets that the levels of control-flow integrity leave in a file; `None` if it has no code.
+#[pyfunction]
+fn count_targets(py: Python<'_>, path: PathBuf) -> PyResult<Option<Targets>> {
+    let counts = py.detach(|| cfi::file(&path))?;
+    Ok(counts.map(|c| {
+        let (boundaries, returns) = (c.boundaries, c.returns);
+        Targets { boundaries, returns, branches: c.branches, strict_branches: c.strict_branches }
+    }))
+}
+
+/// The system calls of Linux: number, name, "full", "partial" or "none", and the note that belongs to it.
+#[pyfunction]
+fn syscalls() -> Vec<(u32, &'static str, &'static str, &'static str)> {
+    nr::CALLS.iter().map(|c| (c.nr, c.name, c.support.level(), c.support.note())).collect()
+}
+
 #[pymodule]
 mod _native {
     #[pymodule_export]
     use super::sealed::{SealedFs, SealedStat};
     #[pymodule_export]
     use super::{
-        LaunchOptions, LaunchParams, NativeError, Outcome, Verified, Violation, measure, run, verify_file,
+        LaunchOptions, LaunchParams, NativeError, Outcome, Targets, Verified, Violation, count_targets,
+        measure, resident::Resident, run, syscalls, verify_file,
     };
 
     #[pymodule_export]
@@ -213,5 +257,17 @@ mod _native {
     #[pymodule_export]
     const FLAG_REPORT_CHANGES: u32 = super::abi::FLAG_REPORT_CHANGES;
     #[pymodule_export]
+    const FLAG_RESIDENT: u32 = super::abi::FLAG_RESIDENT;
+    #[pymodule_export]
+    const JOB_NO_TERMINAL: u32 = super::abi::JOB_NO_TERMINAL;
+    #[pymodule_export]
+    const QUERY_PROCESSES: u32 = super::abi::QUERY_PROCESSES;
+    #[pymodule_export]
+    const QUERY_STATS: u32 = super::abi::QUERY_STATS;
+    #[pymodule_export]
     const FLAG_TTY0: u32 = super::abi::FLAG_TTY0;
+    #[pymodule_export]
+    const FLAG_NET_NONE: u32 = super::abi::FLAG_NET_NONE;
+    #[pymodule_export]
+    const FLAG_NET_HOST: u32 = super::abi::FLAG_NET_HOST;
 }

@@ -1,7 +1,7 @@
 //! Sealed stores for Python: a file system in a host file. Conversions, the host file as a device, and a development
 //! store of marks.
 //!
-//! Neighbours: `common/sealed-fs` does the work, `python/occlum/fs.py` is the user. Paths are bytes from the root;
+//! Neighbours: `common/sealed-fs` does the work, `python/occlum/sealed.py` is the user. Paths are bytes from the root;
 //! symbolic links are not followed.
 use crate::NativeError;
 use occlum_sealed_disk::{

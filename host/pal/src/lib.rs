@@ -6,13 +6,15 @@
 #![allow(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod control;
 #[cfg(feature = "hostile")]
 pub mod hostile;
 mod image;
 mod ocall;
 mod sim;
 
-use occlum_enclave_abi::{ConfigPage, LaunchParams};
+use occlum_enclave_abi::{CfiLevel, ConfigPage, LaunchParams};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What is measured besides the image.
@@ -26,6 +28,8 @@ pub struct LaunchOptions {
     pub max_tasks: u32,
     /// Largest pid.
     pub pid_max: u32,
+    /// Control-flow integrity.
+    pub cfi: CfiLevel,
 }
 impl LaunchOptions {
     fn config(&self) -> ConfigPage {
@@ -34,12 +38,13 @@ impl LaunchOptions {
             vcpus: self.vcpus,
             max_tasks: self.max_tasks,
             pid_max: self.pid_max,
+            cfi: self.cfi,
         }
     }
 }
 
 /// One run: what to start and how to watch it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct RunOptions {
     /// Program, arguments, environment, mounts.
     pub params: LaunchParams,
@@ -47,6 +52,23 @@ pub struct RunOptions {
     pub strace_fd: Option<i32>,
     /// Ends the enclave after this time.
     pub timeout: Option<Duration>,
+    /// Of a resident enclave: where its orders come from. The signals of this process are then not the enclave's.
+    pub control: Option<Arc<control::Control>>,
+    /// Ports of this machine that lead inside.
+    pub publish: Vec<Publish>,
+}
+
+/// A port of this machine that leads to one inside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publish {
+    /// Address of this machine; all of them if empty.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Port inside.
+    pub inside: u16,
+    /// UDP rather than TCP.
+    pub datagram: bool,
 }
 
 /// How the first process ended.
@@ -98,6 +120,16 @@ pub enum PalError {
     /// A CPU feature is missing.
     #[error("this CPU or kernel lacks {0}, which the simulator needs")]
     Cpu(&'static str),
+    /// A port of this machine cannot be had.
+    #[error(
+        "port {port} of this machine cannot be published ({error}); name another one, or stop what uses it"
+    )]
+    Publish {
+        /// The port.
+        port: u16,
+        /// What the system said.
+        error: std::io::Error,
+    },
     /// A system call failed.
     #[error("{what}: {error}")]
     System {

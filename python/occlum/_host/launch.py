@@ -7,14 +7,17 @@ the one of MRENCLAVE: `EnclaveOptions` are measured, `Launch` is not.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from occlum import _native
 from occlum._host.image import read_image
 from occlum._host.units import format_size, parse_size
 from occlum.errors import EnclaveError, OptionError
+
+if TYPE_CHECKING:
+    from occlum import _native
 
 PAGE_SIZE = 4096
 DEFAULT_MEMORY = "2G"
@@ -22,6 +25,7 @@ DEFAULT_CPUS = 2
 DEFAULT_MAX_TASKS = 1024
 DEFAULT_PID_MAX = 32768
 SMALLEST_MEMORY = 64 << 20
+CFI_LEVELS = ("default", "strict", "shadow-stack")
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class EnclaveOptions:
     cpus: int = DEFAULT_CPUS
     max_tasks: int = DEFAULT_MAX_TASKS
     pid_max: int = DEFAULT_PID_MAX
+    cfi: str = CFI_LEVELS[0]
 
     def __post_init__(self) -> None:
         if self.memory_bytes < SMALLEST_MEMORY:
@@ -43,8 +48,14 @@ class EnclaveOptions:
 
     def to_native(self) -> _native.LaunchOptions:
         """The extension's form."""
+        from occlum import _native
+
         return _native.LaunchOptions(
-            memory_bytes=self.memory_bytes, vcpus=self.cpus, max_tasks=self.max_tasks, pid_max=self.pid_max
+            memory_bytes=self.memory_bytes,
+            vcpus=self.cpus,
+            max_tasks=self.max_tasks,
+            pid_max=self.pid_max,
+            cfi=self.cfi,
         )
 
 
@@ -64,17 +75,57 @@ class Bind:
         mode = parts.pop() if read_only else "rw"
         if len(parts) not in (1, 2) or not all(parts):
             raise OptionError(f"{text!r} is not a bind mount", "write PATH or HOST:GUEST, then :ro if read-only")
-        host = Path(parts[0]).absolute()
-        guest = parts[1] if len(parts) == 2 else str(host)
-        if not host.exists():
+        host = os.path.join(os.getcwd(), parts[0]).rstrip("/") or "/"
+        guest = parts[1] if len(parts) == 2 else host
+        if not os.path.exists(host):
             raise OptionError(f"{host} does not exist on this machine", "create it, or name another path")
         if not guest.startswith("/"):
             raise OptionError(f"{guest!r} is not an absolute path", "write the whole path inside the enclave")
-        return cls(str(host), guest, mode == "ro")
+        return cls(host, guest, mode == "ro")
 
     def to_native(self) -> tuple[bytes, bytes, bytes]:
         """The extension's form."""
         return os.fsencode(self.host), os.fsencode(self.guest), b"ro" if self.read_only else b"rw"
+
+
+@dataclass(frozen=True)
+class Publish:
+    """A port of this machine that leads to one inside."""
+
+    host: str
+    port: int
+    inside: int
+    datagram: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Publish:
+        """`[HOST:]PORT:PORT[/tcp|/udp]`: this machine's port, then the one inside; an IPv6 HOST stands in brackets."""
+        ports, _, protocol = text.partition("/")
+        host, _, rest = ports.rpartition("]:") if ports.startswith("[") else ("", "", ports)
+        host = host.removeprefix("[")
+        if not host and rest.count(":") == 2:
+            host, _, rest = rest.partition(":")
+        try:
+            if host:
+                # Not needed by other starts, which are to be quick.
+                import ipaddress
+
+                ipaddress.ip_address(host)
+            port, inside = (int(number) for number in rest.split(":"))
+            known = protocol in ("", "tcp", "udp") and (protocol or "/" not in text)
+            if not known or not all(0 < number < 1 << 16 for number in (port, inside)):
+                raise ValueError
+        except ValueError:
+            fix = "write PORT:PORT or ADDRESS:PORT:PORT (this machine's first), then /udp if it is for UDP"
+            raise OptionError(f"{text!r} does not name ports to publish", fix) from None
+        return cls(host, port, inside, protocol == "udp")
+
+    def to_native(self) -> tuple[str, int, int, bool]:
+        """The extension's form."""
+        return self.host, self.port, self.inside, self.datagram
+
+
+NETWORKS = ("none", "outbound", "host")
 
 
 @dataclass(frozen=True)
@@ -89,23 +140,38 @@ class Launch:
     stats: bool = False
     report_changes: bool = False
     keep: str | None = None
+    # No program of its own: the enclave takes orders (`_native.Resident`).
+    resident: bool = False
+    network: str = "outbound"
+    publish: Sequence[Publish] = ()
+
+    def __post_init__(self) -> None:
+        taken = Counter((published.host, published.port, published.datagram) for published in self.publish)
+        for (_, port, _), times in taken.items():
+            if times > 1:
+                raise OptionError(f"port {port} is published {times} times", "name another port of this machine")
 
     def flags(self) -> int:
         """The flag word of the launch parameters."""
-        flags = 0
+        from occlum import _native
+
+        flags = {"none": _native.FLAG_NET_NONE, "outbound": 0, "host": _native.FLAG_NET_HOST}[self.network]
         for wanted, bit in (
             (self.strace, _native.FLAG_STRACE),
             (self.stats, _native.FLAG_STATS),
             (self.report_changes, _native.FLAG_REPORT_CHANGES),
+            (self.resident, _native.FLAG_RESIDENT),
         ):
             flags |= bit if wanted else 0
-        for descriptor in range(3):
+        for descriptor in range(0 if self.resident else 3):
             if os.isatty(descriptor):
                 flags |= _native.FLAG_TTY0 << descriptor
         return flags
 
     def to_native(self) -> _native.LaunchParams:
         """The extension's form; text goes back to the bytes it came from."""
+        from occlum import _native
+
         return _native.LaunchParams(
             program=os.fsencode(self.argv[0]),
             argv=[os.fsencode(argument) for argument in self.argv],
@@ -122,6 +188,8 @@ class Launch:
 
 def measure(options: EnclaveOptions) -> bytes:
     """MRENCLAVE of the enclave that `run` starts with these options."""
+    from occlum import _native
+
     try:
         return _native.measure(read_image(), options.to_native())
     except _native.NativeError as error:
@@ -132,9 +200,16 @@ def run(
     options: EnclaveOptions, launch: Launch, strace_fd: int | None = None, timeout_s: float | None = None
 ) -> _native.Outcome:
     """Runs the program in a fresh enclave to its end."""
+    from occlum import _native
+
     try:
         return _native.run(
-            read_image(), options.to_native(), launch.to_native(), strace_fd=strace_fd, timeout_s=timeout_s
+            read_image(),
+            options.to_native(),
+            launch.to_native(),
+            strace_fd=strace_fd,
+            timeout_s=timeout_s,
+            publish=[published.to_native() for published in launch.publish],
         )
     except _native.NativeError as error:
         raise EnclaveError(str(error)) from None

@@ -1,4 +1,4 @@
-"""`occlum fs`: look into sealed stores and change them. The work is `occlum.fs`; here are arguments and output."""
+"""`occlum fs`: look into sealed stores and change them. The work is `occlum.sealed`; here are arguments and output."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from occlum.cli import EXIT_OCCLUM_FAILED, fail
-from occlum.fs import BLOCK, Store, StoreError, generate_key, read_key
+from occlum.sealed import BLOCK, Store, StoreError, generate_key, read_key
 
 EXIT_DAMAGED = 1
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}

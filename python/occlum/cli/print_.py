@@ -15,10 +15,10 @@ def command() -> None:
 
 @command.command("mrenclave")
 @measured_options
-def mrenclave(memory: int, cpus: int, max_tasks: int, pid_max: int) -> None:
+def mrenclave(memory: int, cpus: int, max_tasks: int, pid_max: int, cfi: str) -> None:
     """Print the measurement (MRENCLAVE) of the enclave that `occlum try` starts with the same options.
 
     Arguments, environment and working directory of the program are not measured.
     """
-    options = launch.EnclaveOptions(memory, cpus, max_tasks, pid_max)
+    options = launch.EnclaveOptions(memory, cpus, max_tasks, pid_max, cfi)
     click.echo(launch.measure(options).hex())

@@ -9,14 +9,13 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import click
 
 from occlum import _native
 from occlum._host import launch
-from occlum.cli import EXIT_OCCLUM_FAILED, EXIT_TIMED_OUT, fail
-from occlum.cli.options import BIND, DURATION, measured_options
+from occlum.cli import EXIT_OCCLUM_FAILED, EXIT_TIMED_OUT, environment_of, fail
+from occlum.cli.options import BIND, DURATION, PUBLISH, measured_options
 
 BANNER = "simulation: nothing is protected from this machine (development only; --quiet hides this line)"
 STANDARD_ERROR = "-"
@@ -48,18 +47,6 @@ class _TryCommand(click.Command):
             if rest and takes_next and not carries_value:
                 done.append(rest.pop(0))
         return done + rest
-
-
-def _environment(settings: Sequence[str]) -> dict[str, str]:
-    """The caller's environment with the `-e` options applied in order."""
-    env = dict(os.environ)
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not key:
-            raise click.UsageError(f"-e {setting!r} has no name; write NAME=VALUE")
-        if equals:
-            env[key] = value
-    return env
 
 
 @contextlib.contextmanager
@@ -94,6 +81,9 @@ def _report_changes(changed: Sequence[bytes], diff: bool, quiet: bool) -> None:
 
 def _keep_directory(path: str) -> str:
     """The absolute path of an empty directory for the changed files, made if it is not there."""
+    # Takes a while to import.
+    from pathlib import Path
+
     directory = Path(path).absolute()
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -151,6 +141,22 @@ def _exit_status(outcome: _native.Outcome, timeout_s: float | None) -> int:
     metavar="PATH",
     help="Share PATH, or HOST:GUEST, with the program; append :ro to keep it read-only.",
 )
+@click.option(
+    "-p",
+    "--publish",
+    "published",
+    multiple=True,
+    type=PUBLISH,
+    metavar="[HOST:]PORT:PORT[/udp]",
+    help="Lead a port of this machine to one inside.",
+)
+@click.option(
+    "--network",
+    type=click.Choice(list(launch.NETWORKS)),
+    default="outbound",
+    show_default=True,
+    help="What can be reached from inside: nothing, other machines, or this machine's own ports, too.",
+)
 @click.option("--timeout", type=DURATION, metavar="TIME", help="Stop the program after this long, like 30s.")
 @click.option("--strace", metavar="[=FILE]", help="Print every system call, to standard error or to FILE.")
 @click.option("--stats", is_flag=True, help="Print statistics at the end.")
@@ -166,7 +172,10 @@ def command(
     cpus: int,
     max_tasks: int,
     pid_max: int,
+    cfi: str,
     binds: Sequence[launch.Bind],
+    published: Sequence[launch.Publish],
+    network: str,
     timeout: float | None,
     strace: str | None,
     stats: bool,
@@ -184,16 +193,18 @@ def command(
     """
     if keep is not None:
         keep = _keep_directory(keep)
-    options = launch.EnclaveOptions(memory, cpus, max_tasks, pid_max)
+    options = launch.EnclaveOptions(memory, cpus, max_tasks, pid_max, cfi)
     job = launch.Launch(
         argv=[program, *arguments],
-        env=_environment(settings),
-        cwd=os.path.normpath(Path.cwd() / (cwd or ".")),
+        env=environment_of(settings),
+        cwd=os.path.normpath(os.path.join(os.getcwd(), cwd or ".")),
         binds=binds,
         strace=strace is not None,
         stats=stats,
         report_changes=diff or keep is not None or (sys.stderr.isatty() and not quiet),
         keep=keep,
+        network=network,
+        publish=published,
     )
     if not quiet:
         fail(BANNER)

@@ -46,10 +46,11 @@ class Config:
     vcpus: int
     max_tasks: int
     pid_max: int
+    cfi: int = 0
 
     def to_page(self) -> bytes:
         """The measured page."""
-        fields = struct.pack("<QIII", self.memory_bytes, self.vcpus, self.max_tasks, self.pid_max)
+        fields = struct.pack("<QIIII", self.memory_bytes, self.vcpus, self.max_tasks, self.pid_max, self.cfi)
         return (CONFIG_MAGIC + fields).ljust(PAGE_SIZE, b"\0")
 
 

@@ -272,3 +272,12 @@ CASE(rare_but_used) {
     asm volatile("clc; cmc; sbb %0,%0" : "=r"(y)::"cc");
     printf("%lx\n", y);
 }
+
+/* How programs recognise a 386 and a 486: AC and ID can be changed on what came later. */
+CASE(flags_that_identify) {
+    unsigned long was, on, off;
+    asm volatile("pushfq; popq %0; mov %0,%%rax; or $0x240000,%%rax; push %%rax; popfq; pushfq; popq %1;"
+                 "and $~0x240000,%%rax; push %%rax; popfq; pushfq; popq %2"
+                 : "=&r"(was), "=&r"(on), "=&r"(off)::"rax", "memory", "cc");
+    printf("%lx %lx\n", on & 0x240000, off & 0x240000);
+}

@@ -163,7 +163,7 @@ BASE(segment_fs_vector, "V8", "0x1002", "movups %fs:0, %xmm0; movups %xmm0, (%rs
 BASE(segment_fs_rmw, "V8", "0x1002", "lock xaddq %rdx, %fs:16")
 BASE(segment_gs_read, "V9", "0x1001", "mov %gs:0, %rax")
 BASE(segment_gs_write, "V9", "0x1001", "mov %rdx, %gs:8")
-BASE(segment_gs_table, "V9", "0x1001", "mov %gs:-8, %rax; mov %edx, %gs:-16")
+BASE(segment_gs_table, "V9,R19", "0x1001", "mov %gs:-8, %rax; mov %edx, %gs:-16")
 BASE(segment_gs_addr32, "V9", "0x1001", ".byte 0x65,0x67,0x48,0x8b,0x06")
 BASE(segment_gs_push, "V9", "0x1001", "push %gs:0; pop %rax")
 BASE(segment_gs_jump, "V9", "0x1001", "jmp *%gs:0")

@@ -71,12 +71,12 @@ static void own_return(void) { run_it(race_return); }
         race(flip, NULL, own);                                                                                             \
     }
 TRANSFER(race_call_neighbour, "V9", own_call, NEIGHBOUR + CODE_AT)
-TRANSFER(race_call_cache, "V9", own_call, 0x40000040)
+TRANSFER(race_call_cache, "V9,V14", own_call, 0x40000040)
 TRANSFER(race_jump_neighbour, "V9", own_jump, NEIGHBOUR + CODE_AT)
 TRANSFER(race_jump_image, "V9", own_jump, 0x20001000)
 TRANSFER(race_return_neighbour, "V9", own_return, NEIGHBOUR + CODE_AT)
-TRANSFER(race_return_cache, "V9", own_return, 0x40000100)
-TRANSFER(race_return_middle, "V10", own_return, (uint64_t)good_target + 1)
+TRANSFER(race_return_cache, "V9,V14", own_return, 0x40000100)
+TRANSFER(race_return_middle, "V10,R20", own_return, (uint64_t)good_target + 1)
 
 /* ---- arguments of system calls ---- */
 static struct iovec iov[4];
@@ -283,7 +283,7 @@ static void *flip_rights(void *unused) {
     }
     return NULL;
 }
-IN_C("code", code_rights_flip, "R21") {
+IN_C("code", code_rights_flip, "R21,V13") {
     page = rwx();
     memcpy(page, harmless, 8);
     race(flip_rights, NULL, own_page);
@@ -296,7 +296,7 @@ static void *unmap_code(void *unused) {
     }
     return NULL;
 }
-IN_C("code", code_unmapped_meanwhile, "R21") {
+IN_C("code", code_unmapped_meanwhile, "R21,V13") {
     page = rwx();
     memcpy(page, harmless, 8);
     race(unmap_code, NULL, own_page);

@@ -9,6 +9,7 @@ import pytest
 
 from occlum import _native
 from occlum._host.image import read_image
+from occlum._host.launch import CFI_LEVELS
 from occlum.sgx import layout
 from occlum.sgx.measurement import EXECUTE, PAGE_SIZE, READ, WRITE, Measurement, Page, PageType, measure
 
@@ -46,6 +47,7 @@ def options(rng: random.Random) -> layout.Config:
         vcpus=rng.randrange(1, 9),
         max_tasks=rng.randrange(1, 4096),
         pid_max=rng.randrange(64, 1 << 22),
+        cfi=rng.randrange(len(CFI_LEVELS)),
     )
 
 
@@ -58,6 +60,7 @@ def rust(image: bytes, config: layout.Config) -> bytes:
             vcpus=config.vcpus,
             max_tasks=config.max_tasks,
             pid_max=config.pid_max,
+            cfi=CFI_LEVELS[config.cfi],
         ),
     )
 
@@ -71,8 +74,8 @@ def test_python_and_rust_agree(rng: random.Random) -> None:
 
 def test_every_measured_option_counts() -> None:
     image = read_image()
-    base = {"memory_bytes": 1 << 30, "vcpus": 2, "max_tasks": 100, "pid_max": 1000}
-    changed = {"memory_bytes": 1 << 31, "vcpus": 3, "max_tasks": 101, "pid_max": 1001}
+    base = {"memory_bytes": 1 << 30, "vcpus": 2, "max_tasks": 100, "pid_max": 1000, "cfi": 0}
+    changed = {"memory_bytes": 1 << 31, "vcpus": 3, "max_tasks": 101, "pid_max": 1001, "cfi": 1}
     results = {rust(image, layout.Config(**base))}
     results |= {rust(image, layout.Config(**(base | {name: value}))) for name, value in changed.items()}
     assert len(results) == 1 + len(changed)

@@ -85,3 +85,16 @@
     mov %eax, %esp
     mov %ecx, %esp
     rebase
+@ Broken a ret through the call table does not say its target
+    mov (%rsp), %r11d
+    not %r11
+    lookup 4
+    lea 8(%rsp), %rsp
+    jmp *%r11
+@ Broken a ret that is a jump goes through the return table
+    mov (%rsp), %r11d
+    mov %r11, %fs:TARGET
+    not %r11
+    lookup 0
+    lea 8(%rsp), %rsp
+    jmp *%r11

@@ -98,6 +98,13 @@
     lookup 0
     lea 8(%rsp), %rsp
     jmp *%r11
+@ open ret as a jump at home
+    mov (%rsp), %r11d
+    mov %r11, %fs:TARGET
+    not %r11
+    lookup 4
+    lea 8(%rsp), %rsp
+    jmp *%r11
 @ open ret n at home
     mov (%rsp), %r11d
     {disp32} mov %r11, 16(%rsp)

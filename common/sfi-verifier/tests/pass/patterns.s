@@ -157,6 +157,15 @@
     lookup 0
     lea 8(%rsp), %rsp
     jmp *%r11
+@ open ret as a jump
+    fetch
+    spill r11, 11
+    mov (%rsp), %r11d
+    mov %r11, %fs:TARGET
+    not %r11
+    lookup 4
+    lea 8(%rsp), %rsp
+    jmp *%r11
 @ open ret n
     fetch
     spill r11, 11

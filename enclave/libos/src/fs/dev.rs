@@ -1,11 +1,10 @@
-//! Character devices: null, zero, full, random, urandom, tty; and the /dev directory.
-use super::env;
+//! Character devices: null, zero, full, random, urandom, tty, ptmx; and the /dev directory.
 use super::file::File;
 use super::inode::{FsInfo, Inode, InodeRef};
 use super::memfs::MemInode;
 use super::prelude::*;
 use super::uio::{Dst, Src, partial};
-use super::{stream, tty};
+use super::{pty, tty};
 
 /// `dev_t` of a major and minor number.
 pub const fn makedev(major: u64, minor: u64) -> u64 {
@@ -20,8 +19,12 @@ const RANDOM: u64 = makedev(1, 8);
 const URANDOM: u64 = makedev(1, 9);
 const TTY: u64 = makedev(5, 0);
 const CONSOLE: u64 = makedev(5, 1);
-/// The terminal's own node.
+/// Opening it makes a pseudo-terminal.
+pub const PTMX: u64 = makedev(5, 2);
+/// Nodes of terminals: minor numbers count them.
 pub const PTS0: u64 = makedev(136, 0);
+/// Minor numbers that lie side by side.
+const PTS_MAX: u64 = 256;
 
 /// Memory devices.
 struct Mem(u64);
@@ -75,17 +78,13 @@ impl File for Mem {
 }
 
 /// Opens a character device.
-pub fn open(rdev: u64, _node: &InodeRef, _flags: u32) -> Result<Arc<dyn File>> {
+pub fn open(rdev: u64, _node: &InodeRef, flags: u32) -> Result<Arc<dyn File>> {
     match rdev {
         NULL | ZERO | FULL | RANDOM | URANDOM => Ok(Arc::new(Mem(rdev))),
-        TTY => {
-            let t = tty::console().ok_or(ENXIO)?;
-            if t.session() != env::job().1 {
-                return Err(ENXIO);
-            }
-            Ok(stream::tty_stream().ok_or(ENXIO)?)
-        }
-        CONSOLE | PTS0 => Ok(stream::tty_stream().ok_or(ENXIO)?),
+        TTY => tty::open_controlling(),
+        PTMX => Ok(pty::open_master()?),
+        CONSOLE => tty::open(tty::console(), flags),
+        _ if (PTS0..PTS0 + PTS_MAX).contains(&rdev) => tty::open(tty::by_index((rdev - PTS0) as u32), flags),
         _ => Err(ENXIO),
     }
 }
@@ -93,13 +92,14 @@ pub fn open(rdev: u64, _node: &InodeRef, _flags: u32) -> Result<Arc<dyn File>> {
 /// Builds /dev.
 pub fn build(fs: &Arc<FsInfo>, owner: (u32, u32), with_tty: bool) -> Arc<MemInode> {
     let root = MemInode::new(fs, S_IFDIR | 0o755, (0, 0), 0);
-    let devices: [(&[u8], u64); 6] = [
+    let devices: [(&[u8], u64); 7] = [
         (b"null", NULL),
         (b"zero", ZERO),
         (b"full", FULL),
         (b"random", RANDOM),
         (b"urandom", URANDOM),
         (b"tty", TTY),
+        (b"ptmx", PTMX),
     ];
     for (name, rdev) in devices {
         root.add(name, MemInode::new(fs, S_IFCHR | 0o666, (0, 0), rdev));
@@ -116,11 +116,9 @@ pub fn build(fs: &Arc<FsInfo>, owner: (u32, u32), with_tty: bool) -> Arc<MemInod
         let _ = root.symlink(name, target, (0, 0));
     }
     root.add(b"shm", MemInode::new(fs, S_IFDIR | 0o1777, (0, 0), 0));
-    let pts = MemInode::new(fs, S_IFDIR | 0o755, (0, 0), 0);
+    root.add(b"pts", MemInode::new(fs, S_IFDIR | 0o755, (0, 0), 0));
     if with_tty {
-        pts.add(b"0", MemInode::new(fs, S_IFCHR | 0o620, owner, PTS0));
         root.add(b"console", MemInode::new(fs, S_IFCHR | 0o600, owner, CONSOLE));
     }
-    root.add(b"pts", pts);
     root
 }

@@ -68,11 +68,21 @@ pub fn signal_self(sig: i32) {
 pub fn signal_group(pgid: i32, sig: i32) {
     crate::signal::send_group(pgid, sig);
 }
+/// Sends a signal to the process that leads a session.
+pub fn signal_leader(sid: i32, sig: i32) {
+    if let Some(p) = Process::by_pid(sid) {
+        crate::signal::send_process(&p, sig, crate::signal::Info::kernel());
+    }
+}
 /// Process group and session of the caller, and whether it leads the session.
 pub fn job() -> (i32, i32, bool) {
     let p = process::current_process();
     let sid = p.sid.get();
     (p.pgid.get(), sid, sid == p.pid)
+}
+/// Is there such a group?
+pub fn group_exists(pgid: i32) -> bool {
+    Process::all().iter().any(|p| p.pgid.get() == pgid)
 }
 /// Is there such a group in that session?
 pub fn group_in_session(pgid: i32, sid: i32) -> bool {

@@ -16,9 +16,21 @@ use crate::sched;
 pub trait File: Send + Sync + 'static {
     /// For downcasts.
     fn as_any(&self) -> &dyn Any;
+    /// The socket, if it is one.
+    fn as_socket(&self) -> Option<&dyn crate::net::Socket> {
+        None
+    }
     /// Reads what is there; `EAGAIN` if the caller would have to wait.
     fn try_read(&self, _dst: &mut Dst) -> Result<usize> {
         Err(EINVAL)
+    }
+    /// The same for a non-blocking reader, where that may get less.
+    fn try_read_now(&self, dst: &mut Dst) -> Result<usize> {
+        self.try_read(dst)
+    }
+    /// ns after which a blocking read gives up with nothing (a terminal's VTIME).
+    fn read_timeout(&self) -> Option<u64> {
+        None
     }
     /// Writes what fits; `EAGAIN` if nothing does.
     fn try_write(&self, _src: &mut Src) -> Result<usize> {
@@ -61,6 +73,10 @@ pub trait File: Send + Sync + 'static {
     /// Metadata, where the inode's is not the truth.
     fn stat(&self) -> Option<Result<Stat>> {
         None
+    }
+    /// Further lines of /proc/PID/fdinfo.
+    fn info(&self) -> String {
+        String::new()
     }
     /// The open flags changed (F_SETFL).
     fn set_flags(&self, _flags: u32) {}
@@ -180,14 +196,28 @@ impl OpenFile {
         if !self.can_read() {
             return Err(EBADF);
         }
-        if self.special.is_some() {
-            return self.wait(|s| s.try_read(dst));
+        if let Some(s) = &self.special {
+            return self.read_special(s, dst);
         }
         crate::mm::before_read(self.inode().as_ref());
         let off = self.offset.get();
         let n = self.inode().read_to(off, dst)?;
         self.offset.set(off + n as u64);
         Ok(n)
+    }
+    fn read_special(&self, special: &Arc<dyn File>, dst: &mut Dst) -> Result<usize> {
+        if self.nonblocking() {
+            return special.try_read_now(dst);
+        }
+        match special.try_read(dst) {
+            Err(EAGAIN) => {}
+            r => return r,
+        }
+        let deadline = special.read_timeout().map(|ns| crate::time::monotonic_ns().saturating_add(ns));
+        match wait_for(special, deadline, || special.try_read(dst)) {
+            Err(ETIMEDOUT) if deadline.is_some() => Ok(0),
+            r => r,
+        }
     }
     /// pread(2).
     pub fn pread(&self, off: u64, dst: &mut Dst) -> Result<usize> {

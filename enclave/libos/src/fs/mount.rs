@@ -1,10 +1,10 @@
-//! The mounts: root overlay, /proc, /sys, /dev and the bind mounts; built once at start.
+//! The mounts: root overlay, /proc, /sys, /dev, /dev/pts and the bind mounts; built once at start.
 use super::bind;
 use super::dentry::Dentry;
 use super::inode::{FsInfo, InodeRef, next_dev};
 use super::memfs::MemInode;
 use super::prelude::*;
-use super::{dev, host, proc, sys};
+use super::{dev, host, proc, pty, sys};
 use occlum_enclave_abi::LaunchParams;
 
 /// A line of /proc/mounts.
@@ -124,6 +124,7 @@ pub fn init(params: &LaunchParams) {
         }
     };
     log("/dev", mount(b"/dev", dev::build(&info("devtmpfs", 0x0102_1994, true), owner, with_tty)));
+    log("/dev/pts", mount(b"/dev/pts", pty::root(owner, with_tty)));
     log("/proc", mount(b"/proc", proc::root()));
     log("/sys", mount(b"/sys", sys::build()));
     super::keep::set_directory(&params.keep);

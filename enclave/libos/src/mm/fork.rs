@@ -16,12 +16,14 @@ impl Mm {
         admit(self.mapping_count() as u64 * 256)?;
         let child = Mm::new(self.affinity)?;
         for (start, v) in self.vmas() {
-            if let (Some(region), false) = (&v.region, v.private_code) {
+            if let Some(region) = v.region.as_ref().filter(|r| r.is_shared()) {
                 child.claim_entries((region.start(), v.end, region.id()));
             }
             child.inner.with_mut(|i| i.vmas.insert(start, forked(&v)));
         }
         child.set_layout(self.layout());
+        // The copy is of one moment: threads that ran on meanwhile would tear it (R29).
+        occlum_rt::vcpu::stop_others(self.slot);
         for (start, vma) in self.vmas() {
             child.settle_parked(start, &vma, false)?;
             if vma.is_shared() {
@@ -39,6 +41,7 @@ impl Mm {
                 self.copy_pages(&child, &vma, run)?;
             }
         }
+        self.copy_shadow(&child)?;
         child.hide_parked()?;
         child.settle_tables();
         Ok(child)
@@ -80,8 +83,6 @@ impl Mm {
 
 pub(super) fn forked(v: &Vma) -> Vma {
     let mut c = v.clone();
-    if c.private_code {
-        c.region = None;
-    }
+    c.region = c.region.filter(|r| r.is_shared());
     c
 }

@@ -19,6 +19,9 @@ const MAP_COST: u64 = 1 << 10;
 const MAP_COUNT_MAX: usize = 65530;
 /// Anonymous mappings up to this size go below 2 GiB.
 pub(super) const LOW_MAX: u64 = 64 << 20;
+/// Reservations without rights up to this size go below 2 GiB, too: compilers take room for their code so (the JVM 240 MiB,
+/// V8 512 MiB and a page or two).
+const RESERVED_LOW_MAX: u64 = 520 << 20;
 /// Libraries lie below this and position-independent programs above it: a prefetch reaches the table entries of both
 /// (`sfi_spec::table::PREFETCH_MAX`).
 pub const CODE_TOP: u64 = 192 << 20;
@@ -88,7 +91,8 @@ impl Mm {
             }
             // Small anonymous memory goes low too: a JIT may make it executable later.
             let parts = [low, high];
-            let order = if file || len <= LOW_MAX { [0, 1] } else { [1, 0] };
+            let low_max = if prot == 0 { RESERVED_LOW_MAX } else { LOW_MAX };
+            let order = if file || len <= low_max { [0, 1] } else { [1, 0] };
             order.into_iter().find_map(|n| i.search[n].find(&i.vmas, parts[n].clone(), len))
         })
     }
@@ -99,6 +103,7 @@ impl Mm {
             return Ok(());
         }
         self.drop_translations(r.clone());
+        self.forget_shadow(&r);
         self.split(r.start);
         self.split(r.end);
         let gone: Vec<(u64, Vma)> = self.inner.with_mut(|i| {
@@ -142,11 +147,10 @@ impl Mm {
         }
         self.split(r.start);
         self.split(r.end);
-        self.drop_translations(r.clone());
         if prot & mf::PROT_WRITE == 0 {
             self.sync(r.clone());
         }
-        let changed: Vec<(u64, u64, u32)> = self.inner.with_mut(|i| {
+        let changed: Vec<(u64, u32)> = self.inner.with_mut(|i| {
             i.vmas
                 .range_mut(r.clone())
                 .filter(|(_, v)| v.prot != prot)
@@ -154,16 +158,18 @@ impl Mm {
                     let old = v.prot;
                     v.prot = prot;
                     v.private_code |= prot & mf::PROT_WRITE != 0;
-                    (*s, v.end, old)
+                    (*s, old)
                 })
                 .collect()
         });
-        for (s, e, old) in changed {
-            // Pages of a W+X mapping that has translations have lost W (`protect_translated`).
+        for (start, old) in changed {
+            self.code_rights_changed(start, old);
+            let Some((_, vma)) = self.find(start) else { continue };
+            // Pages of a W+X mapping may be guarded.
             let write_exec = mf::PROT_WRITE | mf::PROT_EXEC;
             if rights(old) != rights(prot) || old & write_exec == write_exec {
-                for run in self.runs(s..e, true) {
-                    self.protect(run, rights(prot), false, false)?;
+                for run in self.runs(start..vma.end, true) {
+                    self.give_rights(start, &vma, run)?;
                 }
             }
         }
@@ -218,10 +224,10 @@ impl Mm {
             let grow = old + old_len..old + new_len;
             let room = grow.end <= MAP_MAX && self.inner.with(|i| is_free(&i.vmas, grow.clone()));
             if room && old + old_len == vma.end {
+                self.drop_translations(start..vma.end); // which are those of the smaller mapping
                 self.inner.with_mut(|i| {
                     if let Some(v) = i.vmas.get_mut(&start) {
                         v.end = grow.end;
-                        v.region = None; // which is that of the smaller mapping
                     }
                 });
                 return Ok(old);
@@ -274,9 +280,10 @@ impl Mm {
                 continue;
             }
             // What was written is gone, and the code made of it.
-            if self.find(s).is_some_and(|(_, v)| v.private_code) {
-                self.drop_translations(s..e);
+            if let Some(region) = self.find(s).and_then(|(_, v)| v.region).filter(|r| !r.is_shared()) {
+                region.drop_pages(s..e);
             }
+            self.forget_shadow(&(s..e));
             for run in self.runs(s..e, true) {
                 let pages = (run.end - run.start) / PAGE;
                 uncharge(pages);

@@ -72,7 +72,9 @@ pub(super) fn exit_process(p: &Arc<Process>, status: WaitStatus) {
     if p.sid.get() == p.pid {
         crate::fs::session_ended(p.pid);
     }
+    crate::fs::pidfd::process_ended();
     reparent_children(p);
+    crate::jobs::process_ended(p, status);
     if p.pid == 1 {
         end_of_init(status);
     }

@@ -32,10 +32,43 @@ impl VforkGate {
 
 /// Creates process 1, without memory: the caller runs exec for it.
 pub fn new_init(files: Arc<FileTable>, fs: Arc<FsContext>, cred: Cred) -> Result<Arc<Task>> {
+    let process = first_of_session(Weak::new(), files, fs, cred)?;
+    PIDS.with_mut(|p| p.insert(process.pid, process.clone()));
+    new_task(&process, process.pid)
+}
+
+/// Creates process 1 of a resident enclave: no program, no thread. It adopts and reaps, nothing else.
+pub fn new_resident_init(fs: Arc<FsContext>) -> Result<()> {
+    let process = first_of_session(Weak::new(), FileTable::empty(), fs, Cred::default())?;
+    process.actions.with_mut(SigActions::ignore_children);
+    PIDS.with_mut(|p| p.insert(process.pid, process));
+    Ok(())
+}
+
+/// Creates the first process of a job, a child of init in a session of its own, without memory: its task runs exec.
+pub fn new_job(init: &Arc<Process>, fs: Arc<FsContext>, cred: Cred) -> Result<Arc<Task>> {
+    crate::mm::admit(TASK_COST)?;
+    let process = first_of_session(Arc::downgrade(init), FileTable::empty(), fs, cred)?;
+    PIDS.with_mut(|p| p.insert(process.pid, process.clone()));
+    let task = new_task(&process, process.pid);
+    match &task {
+        Ok(_) => init.children.with_mut(|c| c.push(process)),
+        Err(_) => drop(PIDS.with_mut(|p| p.remove(&process.pid))),
+    }
+    task
+}
+
+/// A process that leads its session and group, in no table yet.
+fn first_of_session(
+    parent: Weak<Process>,
+    files: Arc<FileTable>,
+    fs: Arc<FsContext>,
+    cred: Cred,
+) -> Result<Arc<Process>> {
     let pid = alloc_pid()?;
-    let process = Arc::new(Process {
+    Ok(Arc::new(Process {
         pid,
-        parent: BklCell::new(Weak::new()),
+        parent: BklCell::new(parent),
         children: BklCell::new(Vec::new()),
         tasks: BklCell::new(Vec::new()),
         mm: BklCell::new(None),
@@ -45,6 +78,7 @@ pub fn new_init(files: Arc<FileTable>, fs: Arc<FsContext>, cred: Cred) -> Result
         pgid: BklCell::new(pid),
         sid: BklCell::new(pid),
         actions: BklCell::new(SigActions::default()),
+        flow: BklCell::default(),
         pending: BklCell::new(Pending::default()),
         child_event: Arc::new(WaitQueue::new()),
         exit_status: BklCell::new(None),
@@ -61,9 +95,7 @@ pub fn new_init(files: Arc<FileTable>, fs: Arc<FsContext>, cred: Cred) -> Result
         start_ns: crate::time::monotonic_ns(),
         subreaper: BklCell::new(false),
         pdeathsig: BklCell::new(0),
-    });
-    PIDS.with_mut(|p| p.insert(pid, process.clone()));
-    new_task(&process, pid)
+    }))
 }
 
 pub(super) fn default_rlimits() -> [(u64, u64); 16] {
@@ -96,6 +128,8 @@ pub struct CloneRequest {
     pub child_tid: u64,
     /// CLONE_SETTLS.
     pub tls: u64,
+    /// CLONE_PIDFD: where its descriptor goes.
+    pub pidfd: u64,
 }
 
 /// About what a process with its descriptors and mappings takes of the heap, at first.
@@ -117,6 +151,12 @@ fn check_clone(r: &CloneRequest) -> Result<()> {
         | cl::CLONE_NEWPID
         | cl::CLONE_NEWNET
         | cl::CLONE_NEWCGROUP;
+    if has(cl::CLONE_PIDFD) && f & (cl::CLONE_THREAD | cl::CLONE_DETACHED) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if has(cl::CLONE_CLEAR_SIGHAND) && has(cl::CLONE_SIGHAND) {
+        return Err(Errno::EINVAL);
+    }
     if f & NAMESPACES != 0 {
         return Err(Errno::EPERM);
     }
@@ -140,9 +180,13 @@ pub fn do_clone(r: &CloneRequest) -> Result<i32> {
     }
     let gate = Arc::new(VforkGate::default());
     child.vfork_done.replace(Some(gate.clone()));
+    let words = crate::shadow::Saved::take(&me);
     sched::make_runnable(&child);
     drop(child);
     gate.queue.wait_uninterruptible(|| (gate.open.get() || me.process.exiting.get().is_some()).then_some(()));
+    if r.flags & cl::CLONE_VM != 0 && r.stack == 0 {
+        words.put_back(&me);
+    }
     Ok(tid)
 }
 
@@ -180,6 +224,7 @@ pub(super) fn clone_process(me: &Arc<Task>, r: &CloneRequest) -> Result<Arc<Task
         pgid: BklCell::new(p.pgid.get()),
         sid: BklCell::new(p.sid.get()),
         actions: BklCell::new(p.actions.with(Clone::clone)),
+        flow: BklCell::new(p.flow.with(Clone::clone)),
         pending: BklCell::new(Pending::default()),
         child_event: Arc::new(WaitQueue::new()),
         exit_status: BklCell::new(None),
@@ -239,7 +284,18 @@ pub(super) fn init_child(me: &Arc<Task>, child: &Arc<Task>, r: &CloneRequest) ->
     if r.flags & (cl::CLONE_VM | cl::CLONE_VFORK) != cl::CLONE_VM {
         child.altstack.set(me.altstack.get());
     }
+    if r.flags & cl::CLONE_CLEAR_SIGHAND != 0 {
+        child.process.actions.with_mut(SigActions::reset_for_exec);
+    }
     let tid = child.tid as u32;
+    if r.flags & cl::CLONE_PIDFD != 0 {
+        let files = me.process.files();
+        let fd = files.add(crate::fs::pidfd::open(&child.process, 0), true)?;
+        if let Err(e) = crate::uaccess::write_val(r.pidfd, fd) {
+            let _ = files.close(fd);
+            return Err(e);
+        }
+    }
     if r.flags & cl::CLONE_PARENT_SETTID != 0 {
         crate::uaccess::write_val(r.parent_tid, tid)?;
     }

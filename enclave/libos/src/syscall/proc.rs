@@ -1,5 +1,6 @@
 //! Processes: clone and kin, exec, exit, wait, ids, groups and sessions, limits, prctl, scheduling calls.
 use crate::errno::{Errno, Result};
+use crate::fs::pidfd::PidFd;
 use crate::process::{self, CloneRequest, Process, Task, WaitFor, current, current_process};
 use crate::uaccess::{read_bytes, read_cstr, read_string_array, read_val, write_bytes, write_val};
 use alloc::sync::Arc;
@@ -17,7 +18,12 @@ pub fn sys_vfork(_a: &[u64; 6]) -> Result<usize> {
 }
 /// clone(flags, stack, parent_tid, child_tid, tls)
 pub fn sys_clone(a: &[u64; 6]) -> Result<usize> {
+    const BOTH: u64 = cl::CLONE_PIDFD | cl::CLONE_PARENT_SETTID;
+    if a[0] & BOTH == BOTH {
+        return Err(Errno::EINVAL);
+    }
     clone(CloneRequest {
+        pidfd: a[2],
         flags: a[0] & 0xffff_ff00,
         exit_signal: (a[0] & 0xff) as i32,
         stack: a[1],
@@ -26,8 +32,9 @@ pub fn sys_clone(a: &[u64; 6]) -> Result<usize> {
         tls: a[4],
     })
 }
-/// clone3(args, size): the first eight words; pidfds, set_tid and cgroups are not supported.
+/// clone3(args, size): the first eight words; set_tid and cgroups are not supported.
 pub fn sys_clone3(a: &[u64; 6]) -> Result<usize> {
+    const KNOWN: u64 = 0x1_ffff_ff00 & !cl::CLONE_DETACHED;
     let size = a[1] as usize;
     if size < 64 {
         return Err(Errno::EINVAL);
@@ -39,11 +46,18 @@ pub fn sys_clone3(a: &[u64; 6]) -> Result<usize> {
     read_bytes(a[0], &mut b[..size.min(88)])?;
     let word = |i: usize| u64::from_le_bytes(core::array::from_fn(|k| b[8 * i + k]));
     let flags = word(0);
-    if flags & 0xff != 0 || flags & cl::CLONE_PIDFD != 0 || word(8) != 0 || word(4) > 64 {
+    if (88..size).any(|i| read_val::<u8>(a[0] + i as u64) != Ok(0)) {
+        return Err(Errno::E2BIG);
+    }
+    if flags & 0xff != 0 || flags & !KNOWN != 0 || word(8) != 0 || word(9) != 0 || word(4) > 64 {
         return Err(Errno::EINVAL);
     }
     let stack = if word(5) == 0 { 0 } else { word(5).wrapping_add(word(6)) };
+    if (word(5) == 0) != (word(6) == 0) {
+        return Err(Errno::EINVAL);
+    }
     clone(CloneRequest {
+        pidfd: word(1),
         flags,
         exit_signal: word(4) as i32,
         stack,
@@ -125,14 +139,25 @@ pub fn sys_waitid(a: &[u64; 6]) -> Result<usize> {
     if options & !known != 0 || options & (w::WEXITED | w::WSTOPPED | w::WCONTINUED) == 0 {
         return Err(Errno::EINVAL);
     }
+    let mut nonblocking = false;
     let which = match a[0] {
         0 => WaitFor::Any,
         1 if a[1] as i32 > 0 => WaitFor::Pid(a[1] as i32),
+        3 if a[1] as i32 >= 0 => {
+            let file = super::pidfd::get(a[1])?;
+            // A non-blocking pidfd: EAGAIN instead of waiting.
+            nonblocking = file.nonblocking() && options & w::WNOHANG == 0;
+            WaitFor::Pid(file.downcast::<PidFd>().ok_or(Errno::EBADF)?.pid())
+        }
         2 if a[1] as i32 > 0 => WaitFor::Group(a[1] as i32),
         2 if a[1] == 0 => WaitFor::Group(current_process().pgid.get()),
         _ => return Err(Errno::EINVAL),
     };
+    let options = if nonblocking { options | w::WNOHANG } else { options };
     let found = process::do_wait(which, options)?;
+    if nonblocking && found.is_none() {
+        return Err(Errno::EAGAIN);
+    }
     let mut info = [0u8; 128];
     if let Some(f) = &found {
         info = crate::signal::Info::child(&f.process, f.status).to_bytes(signo::SIGCHLD as i32);

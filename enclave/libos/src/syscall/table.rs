@@ -1,8 +1,9 @@
-//! THE system-call table: number, name, argument types, handler, how far supported. Dispatch, `--strace` and the
-//! generated documentation read it; a call that is not here is ENOSYS and counted.
-use super::{futex, memory, misc, proc, signals, time, timers};
+//! THE system-call table: number, name, argument types, handler. Dispatch and `--strace` read it; a call that is not here
+//! is ENOSYS and counted. How far each call is supported stands beside its number in `occlum_linux_abi::nr`.
+use super::{futex, memory, misc, pidfd, proc, signals, time, timers};
 use crate::errno::Result;
 use crate::fs::syscall as fs;
+use crate::net::syscall as net;
 use occlum_linux_abi::nr;
 
 /// Type of an argument, for printing.
@@ -101,7 +102,7 @@ macro_rules! table {
     (@own own) => { true };
 }
 
-const LAST: usize = 462;
+const LAST: usize = nr::LIMIT as usize - 1;
 
 /// Index into `ROWS` by number, built at compile time; `u16::MAX`: none.
 static INDEX: [u16; LAST + 1] = {
@@ -112,6 +113,16 @@ static INDEX: [u16; LAST + 1] = {
         i += 1;
     }
     index
+};
+
+// What `nr` says of support is true: a call has a handler if and only if it is not `none` there.
+const _: () = {
+    assert!(ROWS.len() == nr::HANDLED);
+    let mut i = 0;
+    while i < ROWS.len() {
+        assert!(!matches!(nr::support(ROWS[i].nr), None | Some(nr::Support::None(_))));
+        i += 1;
+    }
 };
 
 /// The row of a number.
@@ -131,6 +142,9 @@ table! {
     EXIT_GROUP exit_group(status: int) => proc::sys_exit_group;
     WAIT4 wait4(pid: int, status: ptr, options: flags, rusage: ptr) => proc::sys_wait4;
     WAITID waitid(idtype: int, id: int, info: ptr, options: flags, rusage: ptr) => proc::sys_waitid;
+    PIDFD_OPEN pidfd_open(pid: int, flags: flags) => pidfd::sys_pidfd_open;
+    PIDFD_SEND_SIGNAL pidfd_send_signal(pidfd: fd, sig: int, info: ptr, flags: flags) => pidfd::sys_pidfd_send_signal;
+    PIDFD_GETFD pidfd_getfd(pidfd: fd, fd: fd, flags: flags) => pidfd::sys_pidfd_getfd;
     GETPID getpid() => proc::sys_getpid;
     GETTID gettid() => proc::sys_gettid;
     GETPPID getppid() => proc::sys_getppid;
@@ -338,8 +352,8 @@ table! {
     TIMERFD_CREATE timerfd_create(clock:int, flags:flags) => fs::event::sys_timerfd_create;
     TIMERFD_SETTIME timerfd_settime(fd:fd, flags:flags, new:ptr, old:ptr) => fs::event::sys_timerfd_settime;
     TIMERFD_GETTIME timerfd_gettime(fd:fd, cur:ptr) => fs::event::sys_timerfd_gettime;
-    SIGNALFD signalfd(fd:fd, mask:ptr, size:size) => fs::event::sys_absent;
-    SIGNALFD4 signalfd4(fd:fd, mask:ptr, size:size, flags:flags) => fs::event::sys_absent;
+    SIGNALFD signalfd(fd:fd, mask:ptr, size:size) => fs::event::sys_signalfd;
+    SIGNALFD4 signalfd4(fd:fd, mask:ptr, size:size, flags:flags) => fs::event::sys_signalfd4;
     INOTIFY_INIT inotify_init() => fs::event::sys_absent;
     INOTIFY_INIT1 inotify_init1(flags:flags) => fs::event::sys_absent;
     INOTIFY_ADD_WATCH inotify_add_watch(fd:fd, path:str, mask:flags) => fs::event::sys_absent;
@@ -354,22 +368,22 @@ table! {
     EPOLL_WAIT epoll_wait(epfd:fd, events:ptr, max:int, timeout:int) => fs::wait::sys_epoll_wait;
     EPOLL_PWAIT epoll_pwait(epfd:fd, events:ptr, max:int, timeout:int, mask:ptr, size:size) => fs::wait::sys_epoll_pwait;
     EPOLL_PWAIT2 epoll_pwait2(epfd:fd, events:ptr, max:int, timeout:ptr, mask:ptr, size:size) => fs::wait::sys_epoll_pwait2;
-    SOCKET socket(family: int, kind: flags, protocol: int) => fs::socket::sys_socket;
-    SOCKETPAIR socketpair(family: int, kind: flags, protocol: int, fds: ptr) => fs::socket::sys_socketpair;
-    BIND bind(fd: fd, addr: ptr, len: size) => fs::socket::sys_bind;
-    LISTEN listen(fd: fd, backlog: int) => fs::socket::sys_listen;
-    ACCEPT accept(fd: fd, addr: ptr, len: ptr) => fs::socket::sys_accept;
-    ACCEPT4 accept4(fd: fd, addr: ptr, len: ptr, flags: flags) => fs::socket::sys_accept4;
-    CONNECT connect(fd: fd, addr: ptr, len: size) => fs::socket::sys_connect;
-    GETSOCKNAME getsockname(fd: fd, addr: ptr, len: ptr) => fs::socket::sys_getsockname;
-    GETPEERNAME getpeername(fd: fd, addr: ptr, len: ptr) => fs::socket::sys_getpeername;
-    SENDTO sendto(fd: fd, buf: inbuf, len: size, flags: flags, addr: ptr, addrlen: size) => fs::socket::sys_sendto;
-    RECVFROM recvfrom(fd: fd, buf: outbuf, len: size, flags: flags, addr: ptr, addrlen: ptr) => fs::socket::sys_recvfrom;
-    SENDMSG sendmsg(fd: fd, msg: ptr, flags: flags) => fs::socket::sys_sendmsg;
-    RECVMSG recvmsg(fd: fd, msg: ptr, flags: flags) => fs::socket::sys_recvmsg;
-    SENDMMSG sendmmsg(fd: fd, msgs: ptr, n: uint, flags: flags) => fs::socket::sys_sendmmsg;
-    RECVMMSG recvmmsg(fd: fd, msgs: ptr, n: uint, flags: flags, timeout: ptr) => fs::socket::sys_recvmmsg;
-    SHUTDOWN shutdown(fd: fd, how: int) => fs::socket::sys_shutdown;
-    SETSOCKOPT setsockopt(fd: fd, level: int, name: int, value: ptr, len: size) => fs::socket::sys_setsockopt;
-    GETSOCKOPT getsockopt(fd: fd, level: int, name: int, value: ptr, len: ptr) => fs::socket::sys_getsockopt;
+    SOCKET socket(family: int, kind: flags, protocol: int) => net::sys_socket;
+    SOCKETPAIR socketpair(family: int, kind: flags, protocol: int, fds: ptr) => net::sys_socketpair;
+    BIND bind(fd: fd, addr: ptr, len: size) => net::sys_bind;
+    LISTEN listen(fd: fd, backlog: int) => net::sys_listen;
+    ACCEPT accept(fd: fd, addr: ptr, len: ptr) => net::sys_accept;
+    ACCEPT4 accept4(fd: fd, addr: ptr, len: ptr, flags: flags) => net::sys_accept4;
+    CONNECT connect(fd: fd, addr: ptr, len: size) => net::sys_connect;
+    GETSOCKNAME getsockname(fd: fd, addr: ptr, len: ptr) => net::sys_getsockname;
+    GETPEERNAME getpeername(fd: fd, addr: ptr, len: ptr) => net::sys_getpeername;
+    SENDTO sendto(fd: fd, buf: inbuf, len: size, flags: flags, addr: ptr, addrlen: size) => net::sys_sendto;
+    RECVFROM recvfrom(fd: fd, buf: outbuf, len: size, flags: flags, addr: ptr, addrlen: ptr) => net::sys_recvfrom;
+    SENDMSG sendmsg(fd: fd, msg: ptr, flags: flags) => net::sys_sendmsg;
+    RECVMSG recvmsg(fd: fd, msg: ptr, flags: flags) => net::sys_recvmsg;
+    SENDMMSG sendmmsg(fd: fd, msgs: ptr, n: uint, flags: flags) => net::sys_sendmmsg;
+    RECVMMSG recvmmsg(fd: fd, msgs: ptr, n: uint, flags: flags, timeout: ptr) => net::sys_recvmmsg;
+    SHUTDOWN shutdown(fd: fd, how: int) => net::sys_shutdown;
+    SETSOCKOPT setsockopt(fd: fd, level: int, name: int, value: ptr, len: size) => net::sys_setsockopt;
+    GETSOCKOPT getsockopt(fd: fd, level: int, name: int, value: ptr, len: ptr) => net::sys_getsockopt;
 }

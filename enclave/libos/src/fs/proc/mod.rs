@@ -146,8 +146,11 @@ impl ProcInode {
             Node::System(n) => Ok((system::FILES[n].1)()),
             Node::FdInfo(pid, fd) => {
                 let f = process(pid)?.files().get(fd).map_err(|_| ENOENT)?;
-                Ok(alloc::format!("pos:\t{}\nflags:\t0{:o}\nmnt_id:\t1\n", f.offset(), f.flags())
-                    .into_bytes())
+                let cloexec = if process(pid)?.files().cloexec(fd) == Ok(true) { O_CLOEXEC } else { 0 };
+                let (pos, flags) = (f.offset(), f.flags() | cloexec);
+                let (ino, more) = (f.stat()?.ino, f.special().map_or(String::new(), |s| s.info()));
+                let text = alloc::format!("pos:\t{pos}\nflags:\t0{flags:o}\nmnt_id:\t1\nino:\t{ino}\n{more}");
+                Ok(text.into_bytes())
             }
             Node::File(pid, tid, n) => {
                 let p = process(pid)?;

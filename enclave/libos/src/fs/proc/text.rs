@@ -160,10 +160,7 @@ fn state(p: &Process, t: Option<&Arc<Task>>) -> (char, &'static str) {
     }
 }
 fn tty_of(p: &Process) -> (u64, i32) {
-    match super::super::tty::console() {
-        Some(t) if t.session() == p.sid.get() => (super::super::dev::PTS0, t.foreground_pgrp()),
-        _ => (0, -1),
-    }
+    super::super::tty::of_session(p.sid.get()).unwrap_or((0, -1))
 }
 fn stat_line(p: P, t: Option<&Arc<Task>>, comm: &str) -> Vec<u8> {
     let (tty, fg) = tty_of(p);

@@ -1,6 +1,7 @@
-//! eventfd, timerfd, and what is refused (signalfd, inotify, fanotify).
+//! eventfd, timerfd, signalfd, inotify.
 use super::super::event::{EventFd, TimerFd};
 use super::super::prelude::*;
+use super::super::signalfd::SignalFd;
 use super::super::{OpenFile, env};
 use super::{Args, int, real_file, timespec};
 use crate::uaccess;
@@ -62,7 +63,27 @@ pub fn sys_timerfd_gettime(a: &Args) -> Result<usize> {
     let f = real_file(a[0])?;
     write_itimerspec(a[1], f.downcast::<TimerFd>().ok_or(EINVAL)?.left()).map(|()| 0)
 }
-/// signalfd(2), inotify, fanotify: not there.
+/// signalfd(2).
+pub fn sys_signalfd(a: &Args) -> Result<usize> {
+    sys_signalfd4(&[a[0], a[1], a[2], 0, 0, 0])
+}
+/// signalfd4(2): a new file, or another mask for one that is there.
+pub fn sys_signalfd4(a: &Args) -> Result<usize> {
+    let flags = int(a[3]);
+    if flags & !(O_CLOEXEC | O_NONBLOCK) != 0 || a[2] != 8 {
+        return Err(EINVAL);
+    }
+    let mask = uaccess::read_val(a[1])?;
+    if int(a[0]) == u32::MAX {
+        let f =
+            OpenFile::anonymous(0, "anon_inode:[signalfd]", SignalFd::new(mask), O_RDWR | flags & O_NONBLOCK);
+        return install(f, flags);
+    }
+    let f = real_file(a[0])?;
+    f.downcast::<SignalFd>().ok_or(EINVAL)?.set_mask(mask);
+    Ok(int(a[0]) as usize)
+}
+/// inotify: not there.
 pub fn sys_absent(_a: &Args) -> Result<usize> {
     Err(ENOSYS)
 }

@@ -1,4 +1,4 @@
-"""Sealed stores on the host: `occlum.fs`, `occlum fs`, and an independent reader of the format."""
+"""Sealed stores on the host: `occlum.sealed`, `occlum fs`, and an independent reader of the format."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from framework.sealed_reader import SealedReader, SealedTree
 from occlum.cli import occlum
-from occlum.fs import Store, StoreError, generate_key, read_key
+from occlum.sealed import Store, StoreError, generate_key, read_key
 
 MEGABYTE = 1 << 20
 
