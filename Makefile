@@ -31,7 +31,7 @@ finish() { status=$$?; awk -v s=$$start -v e=$$(date +%s.%N) -v c=$$status \
 trap finish EXIT; $(1)
 endef
 
-.PHONY: help run test quick bench clean format $(STAGES)
+.PHONY: help run test quick bench sealed-campaign clean format $(STAGES)
 
 help: ## Lists the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -109,6 +109,10 @@ mutation: setup build ## Long: removes checks of the verifier and of the LibOS's
 
 replay: ## Repeats a shard of a recorded campaign: make replay RECORD=docs/records/X.md [SHARD=N].
 	@$(call timed,$(PYTHON) tools/campaign.py replay $(RECORD) --shard $(or $(SHARD),0))
+
+sealed-campaign: ## Long: crashes, tampering and fsx on sealed storage; writes docs/records.
+	@mkdir -p docs/records
+	@$(call timed,$(PYTHON) tools/sealed_campaign.py --record docs/records/$$(date +%F)-sealed-storage.md $(CAMPAIGN_OPTIONS))
 
 bench: setup build ## Measures against native Linux; results in build/bench.
 	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/python -m pip install --quiet 'matplotlib>=3.8,<4'

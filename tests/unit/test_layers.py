@@ -25,6 +25,8 @@ ALLOWED: dict[str, set[str]] = {
     "occlum-cfi": set(),
     "occlum-sfi-translator": {"occlum-sfi-spec"},
     "occlum-sfi-verifier": {"occlum-sfi-spec"},
+    "occlum-sealed-disk": set(),
+    "occlum-sealed-fs": {"occlum-sealed-disk"},
 }
 COMMON = set(ALLOWED)
 ALLOWED |= {

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 mod cfi;
 mod resident;
+mod sealed;
 mod verify;
 
 pyo3::create_exception!(_native, NativeError, PyRuntimeError, "The enclave could not be measured or run.");
@@ -241,6 +242,8 @@ fn syscalls() -> Vec<(u32, &'static str, &'static str, &'static str)> {
 
 #[pymodule]
 mod _native {
+    #[pymodule_export]
+    use super::sealed::{SealedFs, SealedStat};
     #[pymodule_export]
     use super::{
         LaunchOptions, LaunchParams, NativeError, Outcome, Targets, Verified, Violation, count_targets,

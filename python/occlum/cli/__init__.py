@@ -22,6 +22,7 @@ EXIT_INTERRUPTED = 130
 
 # Command name -> (module under occlum.cli, one-line help). The help is here so that `occlum --help` imports nothing.
 COMMANDS = {
+    "fs": ("fs", "Look into sealed stores and change them."),
     "cp": ("cp", "Copy files into or out of a running enclave."),
     "exec": ("exec_", "Run a program in a running enclave."),
     "kill": ("kill", "Send a signal to processes of a running enclave."),

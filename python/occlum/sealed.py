@@ -1,0 +1,260 @@
+"""Sealed stores on the host: files in a store that its key opens.
+
+`Store` puts paths, a lock against two writers and Python's ways around `_native.SealedFs`. The format is described in
+docs/sealed-format.md; `occlum fs` is the command line of this module.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import stat as stat_
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, NamedTuple, ParamSpec, Self, TypeVar
+
+from occlum import _native
+from occlum.errors import OcclumError
+
+BLOCK = 4096
+KEY_BYTES = 32
+_CHUNK = 1 << 20
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class StoreError(OcclumError):
+    """A store could not be opened, read or changed."""
+
+
+class Finding(NamedTuple):
+    """One thing that a check found."""
+
+    path: str
+    what: str
+
+
+class Check(NamedTuple):
+    """What a check did and found."""
+
+    findings: list[Finding]
+    inodes: int
+    blocks: int
+
+
+class Figures(NamedTuple):
+    """Figures of a store, in blocks of 4 KiB."""
+
+    blocks: int
+    free: int
+    files: int
+    generation: int
+    root: bytes
+
+
+def generate_key(path: Path) -> None:
+    """Writes a new image key to a file of its own that only its owner can read."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(secrets.token_hex(KEY_BYTES).encode() + b"\n")
+
+
+def read_key(path: Path) -> bytes:
+    """Reads an image key: 64 hexadecimal digits."""
+    try:
+        key = bytes.fromhex(path.read_text().strip())
+    except (OSError, ValueError) as error:
+        raise StoreError(f"cannot read the key {path}: {error}") from error
+    if len(key) != KEY_BYTES:
+        raise StoreError(f"{path} is not an image key: it has {len(key)} bytes instead of {KEY_BYTES}")
+    return key
+
+
+def _bytes(path: str | PurePosixPath) -> bytes:
+    return os.fsencode(str(path))
+
+
+class Store:
+    """A store in a host file; close it, or use it in a `with` statement."""
+
+    def __init__(
+        self,
+        file: Path,
+        key: bytes | None,
+        *,
+        format: bool = False,
+        read_only: bool = False,
+        insecure_marks: Path | None = None,
+    ) -> None:
+        self._lock = _locked(file, shared=read_only)
+        self._read_only = read_only
+        try:
+            self._fs = _native.SealedFs(file, key, format=format, read_only=read_only, insecure_marks=insecure_marks)
+        except _native.NativeError as error:
+            self._lock.close()
+            raise StoreError(f"{file}: {error}") from error
+
+    @classmethod
+    def create(cls, file: Path, size: int, key: bytes | None) -> Self:
+        """Makes a file of `size` bytes, with its blocks reserved, and an empty store in it."""
+        try:
+            with file.open("xb") as new:
+                os.posix_fallocate(new.fileno(), 0, size // BLOCK * BLOCK)
+            return cls(file, key, format=True)
+        except FileExistsError as error:
+            raise StoreError(f"{file} exists already") from error
+        except (OSError, StoreError, OverflowError) as error:
+            file.unlink(missing_ok=True)
+            raise StoreError(f"cannot make {file}: {error}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.close(commit=kind is None)
+
+    def close(self, *, commit: bool = True) -> None:
+        """Commits and closes; without `commit`, what the last one left stays."""
+        try:
+            self._call(self._fs.close, commit and not self._read_only)
+        finally:
+            self._lock.close()
+
+    @staticmethod
+    def _call(method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(*args, **kwargs)
+        except _native.NativeError as error:
+            raise StoreError(str(error)) from error
+
+    def stat(self, path: str) -> _native.SealedStat:
+        """Attributes; links are not followed."""
+        return self._at(path, self._fs.stat, _bytes(path))
+
+    @staticmethod
+    def _at(path: str, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(*args, **kwargs)
+        except _native.NativeError as error:
+            raise StoreError(f"{path}: {error}") from error
+
+    def listdir(self, path: str) -> list[str]:
+        """Names in a directory, sorted."""
+        return sorted(os.fsdecode(name) for name in self._at(path, self._fs.listdir, _bytes(path)))
+
+    def readlink(self, path: str) -> str:
+        """Text of a symbolic link."""
+        return os.fsdecode(self._at(path, self._fs.readlink, _bytes(path)))
+
+    def chunks(self, path: str) -> Iterator[bytes]:
+        """The content of a file, piece by piece."""
+        if not stat_.S_ISREG(self.stat(path).mode):
+            raise StoreError(f"{path}: not a regular file")
+        offset = 0
+        while chunk := self._at(path, self._fs.read, _bytes(path), offset, _CHUNK):
+            yield chunk
+            offset += len(chunk)
+
+    def read_bytes(self, path: str) -> bytes:
+        """All content of a file."""
+        return b"".join(self.chunks(path))
+
+    def write_from(self, path: str, source: BinaryIO, mode: int = 0o644) -> None:
+        """Makes or replaces a file by what `source` has."""
+        name = _bytes(path)
+        try:
+            self._fs.truncate(name, 0)
+        except _native.NativeError:
+            self._at(path, self._fs.create, name, stat_.S_IFREG | mode, 0, 0)
+        offset = 0
+        while chunk := source.read(_CHUNK):
+            self._at(path, self._fs.write, name, offset, chunk)
+            offset += len(chunk)
+
+    def mkdir(self, path: str, mode: int = 0o755) -> None:
+        """Makes a directory."""
+        self._at(path, self._fs.create, _bytes(path), stat_.S_IFDIR | mode, 0, 0)
+
+    def remove(self, path: str) -> None:
+        """Removes a file or an empty directory."""
+        self._at(path, self._fs.remove, _bytes(path))
+
+    def is_dir(self, path: str) -> bool:
+        """Is there a directory of this name?"""
+        try:
+            return stat_.S_ISDIR(self._fs.stat(_bytes(path)).mode)
+        except _native.NativeError:
+            return False
+
+    def copy_in(self, source: Path, path: str) -> None:
+        """Copies a host's file, link or directory with all that is in it."""
+        status = source.lstat()
+        if stat_.S_ISLNK(status.st_mode):
+            self._at(path, self._fs.symlink, _bytes(path), os.fsencode(source.readlink()))
+            return
+        if stat_.S_ISDIR(status.st_mode):
+            if not self.is_dir(path):
+                self.mkdir(path)
+            for child in sorted(source.iterdir()):
+                self.copy_in(child, str(PurePosixPath(path) / child.name))
+        elif stat_.S_ISREG(status.st_mode):
+            with source.open("rb") as file:
+                self.write_from(path, file)
+        else:
+            raise StoreError(f"{source}: neither a file nor a link nor a directory")
+        self._at(path, self._fs.set_attr, _bytes(path), stat_.S_IMODE(status.st_mode), status.st_mtime_ns)
+
+    def copy_out(self, path: str, target: Path) -> None:
+        """Copies a file, link or directory with all that is in it to the host."""
+        status = self.stat(path)
+        if stat_.S_ISDIR(status.mode):
+            target.mkdir(exist_ok=True)
+            for name in self.listdir(path):
+                if name in (".", "..") or "/" in name:
+                    raise StoreError(f"{path}: an entry with a name that cannot be")
+                self.copy_out(str(PurePosixPath(path) / name), target / name)
+        elif stat_.S_ISLNK(status.mode):
+            target.symlink_to(self.readlink(path))
+        else:
+            # Never through a link that an earlier entry of the store has made.
+            descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+            with open(descriptor, "wb") as file:
+                for chunk in self.chunks(path):
+                    file.write(chunk)
+                os.fchmod(file.fileno(), status.mode & 0o777)
+
+    def sync(self) -> None:
+        """Makes everything durable."""
+        self._call(self._fs.sync)
+
+    def grow(self, blocks: int) -> None:
+        """Takes in what the host's file has gained."""
+        self._call(self._fs.grow, blocks)
+
+    def rotate(self, key: bytes) -> None:
+        """From now on another key opens the store."""
+        self._call(self._fs.rotate, key)
+
+    def check(self) -> Check:
+        """Reads everything; says what is wrong, and with which file."""
+        findings, inodes, blocks = self._call(self._fs.check)
+        return Check([Finding(os.fsdecode(path), what) for path, what in findings], inodes, blocks)
+
+    def figures(self) -> Figures:
+        """Figures of the store."""
+        return Figures(*self._call(self._fs.figures))
+
+
+def _locked(file: Path, *, shared: bool) -> BinaryIO:
+    """Opens a store's file and takes the lock that keeps a second writer out."""
+    try:
+        handle = file.open("rb")
+    except OSError as error:
+        raise StoreError(f"cannot open {file}: {error.strerror}") from error
+    try:
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        handle.close()
+        raise StoreError(f"{file} is in use by another process") from error
+    return handle

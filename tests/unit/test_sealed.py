@@ -1,0 +1,168 @@
+"""Sealed stores on the host: `occlum.sealed`, `occlum fs`, and an independent reader of the format."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import stat
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from framework.sealed_reader import SealedReader, SealedTree
+from occlum.cli import occlum
+from occlum.sealed import Store, StoreError, generate_key, read_key
+
+MEGABYTE = 1 << 20
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    path = tmp_path / "image.key"
+    generate_key(path)
+    return path
+
+
+def make_tree(folder: Path, seed: int) -> dict[str, bytes | str | None]:
+    """A directory with files, links and directories: what each path has."""
+    rng = random.Random(seed)
+    made: dict[str, bytes | str | None] = {"/": None}
+    folder.mkdir()
+    for i in range(12):
+        (folder / f"d{i}").mkdir()
+        made[f"/d{i}"] = None
+        for j in range(rng.randrange(12)):
+            content = rng.randbytes(rng.choice([0, 1, 4096, 5000, rng.randrange(200_000)]))
+            (folder / f"d{i}" / f"f{j}").write_bytes(content)
+            made[f"/d{i}/f{j}"] = content
+        target = "x" * rng.randrange(1, 3000)
+        (folder / f"d{i}" / "link").symlink_to(target)
+        made[f"/d{i}/link"] = target
+    return made
+
+
+def read_independently(file: Path, key: bytes | None) -> dict[str, bytes | str | None]:
+    tree = SealedTree(SealedReader(file.read_bytes(), key))
+    seen: dict[str, bytes | str | None] = {}
+    for path, ino in tree.walk():
+        mode = tree.inode(ino).mode
+        if stat.S_ISDIR(mode):
+            seen[path] = None
+        else:
+            content = tree.content(ino)
+            seen[path] = content.decode() if stat.S_ISLNK(mode) else content
+    return seen
+
+
+@pytest.mark.parametrize("form", ["encrypted", "integrity-only"])
+def test_an_independent_reader_agrees(tmp_path: Path, key_file: Path, form: str) -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    key = read_key(key_file) if form == "encrypted" else None
+    made = make_tree(tmp_path / "tree", seed)
+    file = tmp_path / "store"
+    with Store.create(file, 64 * MEGABYTE, key) as store:
+        store.copy_in(tmp_path / "tree", "/")
+    assert read_independently(file, key) == made
+    # Commits that are in the journal only.
+    store = Store(file, key)
+    store.write_from("/late", io.BytesIO(b"late"))
+    store.mkdir("/late-dir")
+    store.sync()
+    store.close(commit=False)
+    assert read_independently(file, key) == made | {"/late": b"late", "/late-dir": None}
+
+
+def test_a_store_without_key_is_pinned_by_its_root(tmp_path: Path) -> None:
+    with Store.create(tmp_path / "a", MEGABYTE, None) as store:
+        store.mkdir("/x")
+    one = (tmp_path / "a").read_bytes()
+    with Store(tmp_path / "a", None, read_only=True) as store:
+        root = store.figures().root
+        assert store.listdir("/") == ["x"]
+    assert root in one
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(occlum, ["fs", *map(str, arguments)])
+
+
+def test_the_command_line_copies_lists_and_shows(tmp_path: Path, key_file: Path) -> None:
+    made = make_tree(tmp_path / "tree", 1)
+    store, key = tmp_path / "store", ("--image-key", key_file)
+    assert run("mkfs", *key, "--size", "64M", "--from", tmp_path / "tree", store).exit_code == 0
+    assert run("ls", *key, store).output.split() == sorted(p[1:] for p in made if p.count("/") == 1 and p != "/")
+    assert run("cat", *key, store, "/d3/f1" if "/d3/f1" in made else "/d0/f0").exit_code == 0
+    assert run("cp", *key, store, ":/", tmp_path / "out").exit_code == 0
+    for path, content in made.items():
+        out = tmp_path / "out" / path[1:]
+        if isinstance(content, bytes):
+            assert out.read_bytes() == content
+        elif content is not None:
+            assert str(out.readlink()) == content
+    assert run("grow", *key, "--size", "128M", store).exit_code == 0
+    facts = json.loads(run("stat", *key, "--json", store).output)
+    assert facts["size"] == 128 * MEGABYTE
+    checked = run("fsck", *key, store)
+    assert (checked.exit_code, checked.output.endswith("no problems\n")) == (0, True)
+    generate_key(tmp_path / "new.key")
+    assert run("rotate", *key, "--new-key", tmp_path / "new.key", store).exit_code == 0
+    refused = run("ls", *key, store)
+    assert (refused.exit_code, "wrong key" in refused.output) == (125, True)
+    assert run("ls", "--image-key", tmp_path / "new.key", store).exit_code == 0
+
+
+def test_fsck_names_the_damaged_file(tmp_path: Path, key_file: Path) -> None:
+    key = read_key(key_file)
+    file = tmp_path / "store"
+    with Store.create(file, 8 * MEGABYTE, key) as store:
+        store.mkdir("/dir")
+        (tmp_path / "content").write_bytes(b"x" * 3 * MEGABYTE)
+        store.copy_in(tmp_path / "content", "/dir/victim")
+    raw = bytearray(file.read_bytes())
+    tree = SealedTree(SealedReader(bytes(raw), key))
+    ino = dict(tree.walk())["/dir/victim"]
+    extents = [v for k, v in tree.items.items() if k[:2] == (ino, 4)]
+    logical = int.from_bytes(extents[0][:4], "little") + 5
+    raw[SealedReader(bytes(raw), key).locate(logical)[0] * 4096 + 7] ^= 1
+    file.write_bytes(raw)
+    checked = run("fsck", "--image-key", key_file, file)
+    assert checked.exit_code == 1
+    assert "/dir/victim: damaged" in checked.output
+
+
+def test_rollback_is_refused_with_marks(tmp_path: Path, key_file: Path) -> None:
+    key, file, marks = read_key(key_file), tmp_path / "store", tmp_path / "marks"
+    Store.create(file, MEGABYTE, key).close()
+    with Store(file, key, insecure_marks=marks) as store:
+        store.mkdir("/one")
+    old = file.read_bytes()
+    with Store(file, key, insecure_marks=marks) as store:
+        store.mkdir("/two")
+    file.write_bytes(old)
+    with pytest.raises(StoreError, match="rolled back"):
+        Store(file, key, insecure_marks=marks)
+
+
+def test_bad_input_is_one_line(tmp_path: Path, key_file: Path) -> None:
+    store = tmp_path / "store"
+    store.write_bytes(b"not a store" * 1000)
+    for arguments in (
+        ("ls", "--image-key", key_file, store),
+        ("ls", "--image-key", key_file, tmp_path / "missing"),
+        ("mkfs", "--size", "1K", tmp_path / "small"),
+        ("mkfs", "--size", "1M", store),
+        ("ls", "--image-key", store, store),
+    ):
+        result = run(*arguments)
+        assert result.exit_code == 125, arguments
+        assert result.output.count("\n") == 1, result.output
+    assert not (tmp_path / "small").exists()
+
+
+def test_a_second_writer_is_kept_out(tmp_path: Path, key_file: Path) -> None:
+    key, file = read_key(key_file), tmp_path / "store"
+    with Store.create(file, MEGABYTE, key), pytest.raises(StoreError, match="in use"):
+        Store(file, key)
