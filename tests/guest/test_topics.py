@@ -15,7 +15,7 @@ from framework import cc, native, same
 SOURCES = Path(__file__).parent / "src"
 TOPICS = (
     # One source each.
-    "process exec pipes signals faults threads memory jumps times polling files ptys handles insns many hostile"
+    "process exec pipes signals faults threads memory jumps times polling files ptys handles ipc insns many hostile"
 ).split()
 CASES = [
     (topic, case)

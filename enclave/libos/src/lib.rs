@@ -15,6 +15,7 @@ mod code;
 pub mod emulate;
 pub mod errno;
 pub mod fs;
+pub mod ipc;
 pub mod loader;
 pub mod mm;
 pub mod process;

@@ -477,6 +477,8 @@ fn restartable(nr: u64) -> bool {
             | n::EPOLL_PWAIT
             | n::SEMOP
             | n::SEMTIMEDOP
+            | n::MSGSND
+            | n::MSGRCV
             | n::CONNECT
     )
 }
