@@ -17,6 +17,7 @@ PACKAGED := python/occlum/_data/occlum-libos.elf
 PYTEST := $(BIN)/python -m pytest -o cache_dir=.cache/pytest
 RUFF := $(BIN)/ruff
 STAGES := setup build lint rust python guest security
+CAMPAIGNS := translator-fuzz verifier-fuzz syscall-fuzz hostile-host
 
 export RUFF_CACHE_DIR := $(CURDIR)/.cache/ruff
 export MYPY_CACHE_DIR := $(CURDIR)/.cache/mypy
@@ -30,10 +31,10 @@ finish() { status=$$?; awk -v s=$$start -v e=$$(date +%s.%N) -v c=$$status \
 trap finish EXIT; $(1)
 endef
 
-.PHONY: help run test quick bench hostile-host syscall-fuzz clean format $(STAGES)
+.PHONY: help run test quick bench clean format $(STAGES)
 
 help: ## Lists the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
 run: setup build ## Builds all and runs the demo: a script of 800 processes inside one enclave.
 	@echo "== .venv/bin/occlum try busybox sh examples/pipelines.sh 100"
@@ -67,8 +68,13 @@ lint: ## Checks formatting, lints and types of both languages.
 	  cargo clippy -p occlum-pal --features hostile --examples --quiet -- --deny warnings && \
 	  $(RUFF) check --quiet && $(RUFF) format --check --quiet && $(BIN)/mypy)
 
+# The fuzzers' slices: so many seconds each, from another seed with each commit. The verifier also as it is shipped: a
+# compiler's mistake there would be a hole.
+rust: export OCCLUM_TEST_SEED = $(shell printf %d 0x$$(git rev-parse --short=8 HEAD 2>/dev/null || echo 1))
+rust: export OCCLUM_TEST_SECONDS = 40
 rust: ## Runs the Rust tests.
-	@$(call timed,cargo test --quiet)
+	@$(call timed,echo "seed: $$OCCLUM_TEST_SEED" && cargo test --quiet && \
+	  cargo test --quiet --profile enclave -p occlum-sfi-verifier)
 
 python: ## Runs the Python unit tests (layers, measurement, command line, forbidden instructions).
 	@$(call timed,$(PYTEST) tests/unit)
@@ -79,12 +85,30 @@ guest: ## Runs real programs natively and in the enclave and compares.
 security: ## Runs the hostile guests and the hostile files.
 	@$(call timed,$(if $(wildcard tests/security/test_*.py),$(PYTEST) tests/security,echo "no tests yet"))
 
-hostile-host: setup build ## Long: a host that lies about every OCALL's results; writes docs/records.
+# Campaigns run for an hour and write a record; `make translator-fuzz CAMPAIGN_OPTIONS="--shards 2"`.
+.PHONY: $(CAMPAIGNS) replay mutation
+translator-fuzz: CAMPAIGN = translator
+translator-fuzz: ## Long: random sequences of instructions on hardware and translated.
+verifier-fuzz: CAMPAIGN = verifier
+verifier-fuzz: ## Long: mutants of accepted code before the verifier.
+syscall-fuzz: CAMPAIGN = syscalls
+syscall-fuzz: ## Long: hostile system calls beside a neighbour who must not notice.
+hostile-host: CAMPAIGN = hostile-host
+hostile-host: ## Long: a host that lies about every OCALL's results.
+$(CAMPAIGNS):
 	@mkdir -p docs/records
-	@$(call timed,$(PYTHON) tools/hostile_host.py --record docs/records/$$(date +%F)-hostile-host.md $(CAMPAIGN_OPTIONS))
+	@$(call timed,$(PYTHON) tools/campaign.py run $(CAMPAIGN) --record docs/records/$$(date +%F)-$(CAMPAIGN).md \
+	  $(CAMPAIGN_OPTIONS))
 
-syscall-fuzz: setup build ## Long: hostile system calls beside a neighbour who must not notice.
-	@$(call timed,$(BIN)/python tools/syscall_fuzz.py $(CAMPAIGN_OPTIONS))
+# Checks are taken out one at a time: the tests have to notice.
+mutation: setup build ## Long: removes checks of the verifier and of the LibOS's boundary; writes docs/records.
+	@$(call timed,cargo test --quiet -p occlum-sfi-verifier --features mutate --test mutation && \
+	  for subject in verifier boundary; do \
+	    $(PYTHON) tools/mutate.py $$subject --record docs/records/$$(date +%F)-mutation-$$subject.md $(MUTATION_OPTIONS); \
+	  done)
+
+replay: ## Repeats a shard of a recorded campaign: make replay RECORD=docs/records/X.md [SHARD=N].
+	@$(call timed,$(PYTHON) tools/campaign.py replay $(RECORD) --shard $(or $(SHARD),0))
 
 bench: setup build ## Measures against native Linux; results in build/bench.
 	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/python -m pip install --quiet 'matplotlib>=3.8,<4'

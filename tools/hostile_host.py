@@ -3,12 +3,14 @@
 
 `host/pal/src/hostile.rs` changes the results by a seeded plan; each run is a process of its own. The enclave may refuse
 to go on and the program may fail: the LibOS may not panic or crash, hang on its own, or show one process's data to
-another, and the host's side may not crash.
+another, and the host's side may not crash. Started directly it mixes all calls, class by class; a campaign
+(`tools/campaign.py`, `make hostile-host`) takes every class with every call that has a result of it, one a shard.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import re
 import shutil
@@ -21,12 +23,15 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-IMAGE = ROOT / "build" / "enclave" / "occlum-libos.elf"
-STALE = ROOT / "tests" / "security" / "src" / "stale.c"
+import programs
+import record
+from record import ROOT, Shard
+
+SOURCES = ROOT / "tests" / "security" / "src"
+PROGRAMS = ("stale", "hostcalls")
 CLASSES = ("length", "descriptor", "errno", "time", "event", "metadata", "duplicate", "reorder")
 # After this time the host sends SIGTERM, and 3 s later it ends the enclave. If the program has not ended by then,
 # whoever waits for the host or runs the program is not to blame.
@@ -50,6 +55,24 @@ dd if=letters of=shared/copy bs=3000 2>/dev/null; truncate -s 5 shared/copy; df 
 cp letters /tmp/private; find /etc -name 'host*' | wc -l
 ./stale
 sleep 0.02 & sleep 0.01; wait; rm -r shared/moved shared/file shared/copy
+"""
+# The same for campaigns, with many calls of every kind.
+PRELUDE = f'yes "{SECRET}" | head -c 100000 | tail -c 3 >/dev/null'
+MANY_CALLS = f"{PRELUDE}; ./hostcalls shared 100; ./stale"
+# The clocks are read at the start only.
+CLOCKS = "sleep 0.001; date; ./stale"
+# Results to change in a shard of a campaign, and most time for it.
+WANTED = 10_000
+SHARD_S = 1200
+TITLE = "A host that lies about OCALL results"
+TEXT = f"""
+A shard is one class of results of one OCALL: runs of an enclave in which these results are changed before the enclave
+sees them, until {WANTED} were changed or the shard's rounds (runs) or {SHARD_S // 60} minutes were over. The counts
+are of changed results. A problem is a panic or crash of the LibOS, a hang of its own, a crash of the host's side, an
+end that does not name the OCALL, or data of one process in another one's output. *end-*: how the runs ended;
+*end-success* is status 0 all the same, *end-timed-out* waits for what the host withheld, *end-failed* the LibOS
+refused and named the OCALL. The digest covers what was asked and the problems; how many results a run changes depends
+on time.
 """
 LAST_LINE = re.compile(r"^hostile: changed (\S*) ended (.*)$", re.MULTILINE)
 
@@ -107,15 +130,16 @@ def names_an_ocall(errors: str, changed: Counter[str]) -> bool:
 class Bench:
     """Copies of what a run needs, where an unprivileged user can use them."""
 
-    def __init__(self, folder: Path, runner: Path) -> None:
+    def __init__(self, folder: Path, runner: Path, image: Path = programs.IMAGE) -> None:
         self.folder = folder
         folder.chmod(0o755)
         self.runner = Path(shutil.copy(runner, folder / "hostile"))
-        self.image = Path(shutil.copy(IMAGE, folder / "image.elf"))
+        self.image = Path(shutil.copy(image, folder / "image.elf"))
         self.image.chmod(0o644)
         self.letters = b"A" * 200_000
-        self.stale = folder / "stale"
-        subprocess.run(["gcc", "-O2", "-w", "-static", STALE, "-o", self.stale], check=True)
+        for name in PROGRAMS:
+            command = ["gcc", "-O2", "-w", "-static", str(SOURCES / f"{name}.c"), "-o", str(folder / name)]
+            subprocess.run(command, check=True)
 
     def run(self, name: str, seed: int) -> Judged:
         """One run of a class with one seed, again if it was only slow."""
@@ -131,13 +155,15 @@ class Bench:
             shared = here / "shared"
             shared.mkdir()
             (here / "letters").write_bytes(self.letters)
-            (here / "stale").hardlink_to(self.stale)
+            for program in PROGRAMS:
+                (here / program).hardlink_to(self.folder / program)
             here.chmod(0o755)
             shared.chmod(0o777)
             return judge(self._start(here, name, seed, patience))
 
     def _start(self, here: Path, name: str, seed: int, patience: int) -> subprocess.CompletedProcess[bytes] | None:
-        script = f"cd {here}\n{WORKLOAD}"
+        work = WORKLOAD if ":" not in name else CLOCKS if name == "time:Clock" else MANY_CALLS
+        script = f"cd {here}\n{work}"
         command = [
             str(self.runner),
             str(self.image),
@@ -148,27 +174,52 @@ class Bench:
             str(here / "shared"),
         ]
         user = NOBODY if os.getuid() == 0 else None
-        try:
-            return subprocess.run(
-                [*command, "busybox", "sh", "-c", script],
-                input=b"some line\n",
-                capture_output=True,
-                timeout=HARD_LIMIT_S * patience,
-                user=user,
-                group=user,
-                extra_groups=[] if user else None,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return None
+        # A pipe and a file are different to a host.
+        given = here / "input"
+        given.write_bytes(b"some line\n" * 100)
+        piped = seed % 2 == 0 or ":" not in name
+        with given.open("rb") as file:
+            try:
+                return subprocess.run(
+                    [*command, "busybox", "sh", "-c", script],
+                    stdin=None if piped else file,
+                    input=given.read_bytes() if piped else None,
+                    capture_output=True,
+                    timeout=HARD_LIMIT_S * patience,
+                    user=user,
+                    group=user,
+                    extra_groups=[] if user else None,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired:
+                return None
 
 
 def build() -> Path:
     """The runner, up to date."""
-    command = ["cargo", "build", "--release", "--quiet", "-p", "occlum-pal", "--features", "hostile"]
-    subprocess.run([*command, "--example", "hostile"], cwd=ROOT, check=True)
-    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    return target / "release" / "examples" / "hostile"
+    return programs.example("hostile", "hostile")
+
+
+@cache
+def fields() -> list[str]:
+    """Every `class:OCALL` there is."""
+    listed = subprocess.run([build(), "--list"], capture_output=True, text=True, check=True)
+    return listed.stdout.split()
+
+
+def shard(seed: int, number: int, rounds: int) -> Shard:
+    """One class of results of one OCALL, for a campaign."""
+    programs.image()
+    name = fields()[number % len(fields())]
+    tally, end = Tally(), time.monotonic() + SHARD_S
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder), build())
+        while tally.runs < rounds and tally.changed.total() < WANTED and time.monotonic() < end:
+            note({name: tally}, name, seed + tally.runs, bench.run(name, seed + tally.runs))
+    counts = Counter({name: tally.changed.total(), "runs": tally.runs})
+    counts.update({f"end-{how}": n for how, n in tally.ends.items()})
+    digest = hashlib.sha256(repr((name, seed, tally.problems)).encode()).hexdigest()[:16]
+    return Shard(number, tally.changed.total(), digest, tally.problems, counts)
 
 
 def plans(
@@ -217,43 +268,14 @@ def note(tallies: dict[str, Tally], name: str, seed: int, judged: Judged) -> Non
         print(f"{tally.problems[-1]}\n{judged.output[-1500:]}", file=sys.stderr)
 
 
-HEAD = """# Hostile host campaign
-
-`make hostile-host` of {date}, revision {revision}, first seed {seed}, {minutes:.0f} minutes.
-Each run is one enclave with a script of pipes, files, directories and processes; results of its OCALLs are changed
-before the enclave sees them. A problem is a panic or crash of the LibOS, a hang of its own, a crash of the host's
-side, an end that does not name the OCALL, or data of one process in another one's output.
-
-| field class | runs | results changed | of OCALLs | how the runs ended | problems |
-|---|---|---|---|---|---|
-"""
-FOOT = """
-*success*: status 0 all the same; *exited*: another status; *signaled*: by a signal, in the program or from the host;
-*timed-out*: the program or the enclave waits for what the host withheld (a host can always deny service); *failed*:
-the LibOS refused to go on and named the OCALL.
-"""
-
-
-def revision() -> str:
-    """What is tested."""
-    command = ["git", "describe", "--always", "--dirty"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
-
-
-def record(tallies: dict[str, Tally], tested: str, seed: int, wanted: int, seconds: float) -> str:
-    """The campaign as a page of docs/records."""
-    date = f"{datetime.now(UTC):%Y-%m-%d}"
-    text = HEAD.format(date=date, revision=tested, seed=seed, minutes=seconds / 60)
+def table(tallies: dict[str, Tally]) -> str:
+    """What came of it."""
+    rows = []
     for name, t in tallies.items():
         calls = ", ".join(f"{call} {n}" for call, n in t.changed.most_common())
         ends = ", ".join(f"{end} {n}" for end, n in t.ends.most_common())
-        text += f"| {name} | {t.runs} | {t.changed.total()} | {calls} | {ends} | {len(t.problems)} |\n"
-    short = [name for name, t in tallies.items() if t.changed.total() < wanted]
-    if short:
-        text += f"\nThe time was over before {wanted} results were changed of: {', '.join(short)}.\n"
-    problems = [f"- {problem}\n" for t in tallies.values() for problem in t.problems]
-    return text + FOOT + ("\nProblems:\n\n" + "".join(problems) if problems else "")
+        rows.append((name, str(t.runs), str(t.changed.total()), calls, ends, str(len(t.problems))))
+    return record.table(rows, "field class", "runs", "results changed", "of OCALLs", "how the runs ended", "problems")
 
 
 def main() -> int:
@@ -266,19 +288,14 @@ def main() -> int:
     parser.add_argument("--changes", type=int, default=10_000, help="results to change in each class (default: 10000)")
     parser.add_argument("--seconds", type=float, default=4 * 3600, help="most time to take")
     parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 1), help="runs at a time")
-    parser.add_argument("--record", type=Path, metavar="FILE", help="write the result there")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
-    tested, start = revision(), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), build())
         tallies = campaign(
             bench, options.classes or list(CLASSES), options.seed, options.changes, options.seconds, options.jobs
         )
-    text = record(tallies, tested, options.seed, options.changes, time.monotonic() - start)
-    print(text)
-    if options.record:
-        options.record.write_text(text)
+    print(table(tallies))
     return 1 if any(t.problems for t in tallies.values()) else 0
 
 

@@ -5,6 +5,8 @@ from os import PathLike
 from typing import Literal, final
 
 __all__ = [
+    "FLAG_NET_HOST",
+    "FLAG_NET_NONE",
     "FLAG_REPORT_CHANGES",
     "FLAG_STATS",
     "FLAG_STRACE",
@@ -25,6 +27,8 @@ FLAG_STRACE: int
 FLAG_STATS: int
 FLAG_REPORT_CHANGES: int
 FLAG_TTY0: int
+FLAG_NET_NONE: int
+FLAG_NET_HOST: int
 
 class NativeError(RuntimeError): ...
 
@@ -82,6 +86,7 @@ def run(
     *,
     strace_fd: int | None = None,
     timeout_s: float | None = None,
+    publish: Sequence[tuple[str, int, int, bool]] = (),
 ) -> Outcome: ...
 
 @final

@@ -1,4 +1,4 @@
-"""A slice of the hostile-host campaign (`make hostile-host`), with the seeds of this commit."""
+"""A slice of the hostile-host campaign (`make hostile-host`), from the seed of this commit."""
 
 from __future__ import annotations
 
@@ -8,21 +8,15 @@ import sys
 import pytest
 
 import hostile_host
+import record
 from framework import ROOT
 
 SLICE_S = 20
 
 
-def first_seed() -> int:
-    """Another one for each commit, the same for everybody who tests it."""
-    command = ["git", "rev-parse", "--short=8", "HEAD"]
-    head = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
-    return int(head, 16) if head else 1
-
-
 def test_no_lie_of_the_host_breaks_the_libos() -> None:
     hostile_host.build()
-    command = [sys.executable, "tools/hostile_host.py", "--seed", str(first_seed()), "--seconds", str(SLICE_S)]
+    command = [sys.executable, "tools/hostile_host.py", "--seed", str(record.commit_seed()), "--seconds", str(SLICE_S)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split("|") for line in done.stdout.splitlines() if line.startswith(("| length", "| errno"))]

@@ -8,6 +8,7 @@ pub const PROGRAM_HEADER_SIZE: usize = 56;
 
 pub(crate) const PT_LOAD: u32 = 1;
 pub(crate) const PT_INTERP: u32 = 3;
+pub(crate) const PT_NOTE: u32 = 4;
 pub(crate) const PT_GNU_STACK: u32 = 0x6474_e551;
 pub(crate) const PF_X: u32 = 1;
 pub(crate) const PF_W: u32 = 2;

@@ -114,6 +114,8 @@ pub struct ElfImage {
     pub segments: Vec<LoadSegment>,
     /// Where in the file the path of the interpreter stands, its NUL included.
     pub interp: Option<Range<u64>>,
+    /// Where in the file its notes stand: ranges of at most `NOTE_MAX` bytes.
+    pub notes: Vec<Range<u64>>,
     /// The program wants an executable stack.
     pub exec_stack: bool,
     /// Largest alignment of a load segment, a power of two, at least a page.
@@ -142,6 +144,7 @@ where
         phnum: header.phnum,
         phdr_vaddr: phdr_vaddr(&segments, header.phoff),
         interp: interp(&table)?,
+        notes: notes(&table),
         exec_stack: exec_stack(&table),
         max_align: segments.iter().map(|s| s.align).max().unwrap_or(segment::PAGE),
         segments,
@@ -182,6 +185,36 @@ fn interp(table: &[ProgramHeader]) -> Result<Option<Range<u64>>, ElfError> {
     }
     let end = entry.offset.checked_add(entry.filesz).ok_or(ElfError::BadInterp)?;
     Ok(Some(entry.offset..end))
+}
+
+/// Longest note segment that anybody reads.
+pub const NOTE_MAX: u64 = 4096;
+
+fn notes(table: &[ProgramHeader]) -> Vec<Range<u64>> {
+    let notes = table.iter().filter(|p| p.kind == header::PT_NOTE && p.filesz <= NOTE_MAX);
+    notes.filter_map(|p| Some(p.offset..p.offset.checked_add(p.filesz)?)).collect()
+}
+
+/// Does a note segment hold a note of this name (without what ends it) and type?
+pub fn has_note(bytes: &[u8], name: &[u8], kind: u32) -> bool {
+    let mut rest = bytes;
+    while let Some((name_len, tail)) = take_word(rest) {
+        let Some((desc_len, tail)) = take_word(tail) else { return false };
+        let Some((found, tail)) = take_word(tail) else { return false };
+        // Go counts its padding as part of the name.
+        let own = tail.get(..name_len as usize).and_then(|n| n.strip_prefix(name));
+        if found == kind && own.is_some_and(|rest| !rest.is_empty() && rest.iter().all(|b| *b == 0)) {
+            return true;
+        }
+        let padded = |n: u32| (n as usize).next_multiple_of(4);
+        let next = padded(name_len).checked_add(padded(desc_len));
+        rest = next.and_then(|n| tail.get(n..)).unwrap_or(&[]);
+    }
+    false
+}
+
+fn take_word(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    bytes.split_first_chunk::<4>().map(|(word, rest)| (u32::from_le_bytes(*word), rest))
 }
 
 /// The last stack header counts, as in Linux; without one the stack is not executable.

@@ -236,3 +236,26 @@ fn fuzz_never_panics_and_accepts_only_sound_images() {
     }
     assert!(accepted > 0 && accepted < runs, "{accepted} of {runs}");
 }
+
+#[test]
+fn notes_are_found_by_name_and_type() {
+    let note = |name: &[u8], desc: &[u8], kind: u32| {
+        let mut b = Vec::new();
+        for n in [name.len() as u32, desc.len() as u32, kind] {
+            b.extend_from_slice(&n.to_le_bytes());
+        }
+        for part in [name, desc] {
+            b.extend_from_slice(part);
+            b.resize(b.len().next_multiple_of(4), 0);
+        }
+        b
+    };
+    let both = [note(b"GNU\0", &[7; 5], 5), note(b"Go\0\0", b"id", 4)].concat();
+    assert!(crate::has_note(&both, b"Go", 4) && crate::has_note(&both, b"GNU", 5));
+    assert!(!crate::has_note(&both, b"Go", 5) && !crate::has_note(&both, b"G", 4));
+    assert!(!crate::has_note(&both[..both.len() - 8], b"Go", 4), "cut in its name");
+    let mut wild = both.clone();
+    wild[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
+    assert!(!crate::has_note(&wild, b"Go", 4), "the first note goes on behind the end");
+    assert!(!crate::has_note(&[], b"Go", 4));
+}

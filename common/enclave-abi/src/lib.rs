@@ -109,9 +109,55 @@ ocalls! {
     /// args: stop signal. The foreground job of the terminal, with the first process, has stopped: the host stops too, so
     /// that the user's shell has the terminal, and returns when it is continued (at once if it cannot stop).
     Stop = 25,
+    /// A socket that leads out of the enclave, non-blocking. args: kind (1 stream, 2 datagram), family (4 or 6), token of its
+    /// events. in: `NetAddr` to connect to (a datagram socket with port 0 stays unconnected), then `NetOption`s. Returns a
+    /// descriptor; the connection of a stream is under way.
+    NetConnect = 40,
+    /// Opens a published port. args: kind, port inside, token of its events, backlog. Returns a descriptor (a listener, or
+    /// a datagram socket), or -ENOENT if that port is not published. Closing it makes the host refuse again.
+    NetListen = 41,
+    /// args: listener, token of the new socket's events. out: `NetAddr` of the peer, `NetAddr` of this end. Returns a
+    /// descriptor.
+    NetAccept = 42,
+    /// args: fd, flags (`NET_TO`: in starts with the `NetAddr` to send to; `NET_MORE`). in: bytes. Returns bytes taken.
+    NetSend = 43,
+    /// args: fd, flags (`NET_PEEK`; `NET_FROM`: out starts with the `NetAddr` of the sender and the message's full length as
+    /// u32). out: bytes. Returns bytes of out.
+    NetRecv = 44,
+    /// args: fd, 0 read, 1 write, 2 both.
+    NetShutdown = 45,
+    /// args: fd, 0 this end, 1 the peer. out: `NetAddr`.
+    NetName = 46,
+    /// args: fd, level, name. out: value. Returns its length.
+    NetGetOption = 47,
+    /// args: fd. in: `NetOption`s; those not on the host's list are refused.
+    NetSetOption = 48,
+    /// out: the host's network interfaces: `NetInterface` head, then so many `NetAddr`s (scope: prefix length), each.
+    /// Returns bytes used.
+    NetInterfaces = 49,
+    /// args: fd. Returns the events (`POLL*`) that are there now.
+    NetReady = 50,
 }
 
-/// What `Wait` returns in the data area.
+/// `NetSend`: the input starts with an address.
+pub const NET_TO: u64 = 1;
+/// `NetSend`: more follows at once (MSG_MORE).
+pub const NET_MORE: u64 = 2;
+/// `NetRecv`: leave the bytes there.
+pub const NET_PEEK: u64 = 1;
+/// `NetRecv`: the output starts with the sender and the full length.
+pub const NET_FROM: u64 = 2;
+/// Bytes of a wire `NetAddr`: 16 of address (IPv4 as IPv4-mapped), u16 port, u16 zero, u32 scope; little-endian.
+pub const NET_ADDR: usize = 24;
+/// Bytes of a wire `NetOption`: u32 level, u32 name, i32 value, u32 zero.
+pub const NET_OPTION: usize = 16;
+/// Bytes of a wire `NetInterface`: u32 index, u32 flags, u32 MTU, u16 name length, u16 number of addresses, 8 bytes of
+/// hardware address, 16 of name.
+pub const NET_INTERFACE: usize = 40;
+/// Most readiness events that one `Wait` reports.
+pub const MAX_EVENTS: usize = 64;
+
+/// What `Wait` returns in the data area, followed by `count` events of sockets: u32 token, u32 events (`POLL*`) each.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HostEvents {
@@ -119,6 +165,12 @@ pub struct HostEvents {
     pub signals: u64,
     /// 1 if a polled descriptor became ready.
     pub ready: u64,
+    /// How many events of sockets follow; at most `MAX_EVENTS`.
+    pub count: u64,
+}
+impl HostEvents {
+    /// Bytes of the data area with all events.
+    pub const FULL: usize = size_of::<HostEvents>() + 8 * MAX_EVENTS;
 }
 
 /// Host `stat`, fixed layout.
@@ -298,7 +350,8 @@ pub struct LaunchParams {
     pub gid: u32,
     /// Host directory that the changed files are saved in at exit; empty: they are discarded.
     pub keep: Vec<u8>,
-    /// bit 0 strace, bit 1 stats, bit 2 report changed files, bits 3-5: host fd 0,1,2 is a terminal.
+    /// bit 0 strace, bit 1 stats, bit 2 report changed files, bits 3-5: host fd 0,1,2 is a terminal,
+    /// 6-7: network.
     pub flags: u32,
 }
 /// `LaunchParams::flags`: trace system calls.
@@ -309,6 +362,10 @@ pub const FLAG_STATS: u32 = 2;
 pub const FLAG_REPORT_CHANGES: u32 = 4;
 /// `LaunchParams::flags`: descriptor n is a terminal: `FLAG_TTY0 << n`.
 pub const FLAG_TTY0: u32 = 8;
+/// `LaunchParams::flags`: the enclave has no network but its own.
+pub const FLAG_NET_NONE: u32 = 64;
+/// `LaunchParams::flags`: what listens on the host's own addresses can be reached.
+pub const FLAG_NET_HOST: u32 = 128;
 
 impl LaunchParams {
     /// Wire form: a sequence of u32-length-prefixed byte strings and u32 counts, in field order.

@@ -60,6 +60,47 @@ pub mod domain {
     }
 }
 
+/// How translated code checks where a `ret` leads; one choice for all code of an enclave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Returns {
+    /// The return table alone: to any return site.
+    #[default]
+    Table,
+    /// The shadow word first: to where the call came from.
+    Shadow,
+}
+
+/// The shadow stack (`Returns::Shadow`): one word for each stack word of a slot, in the gap above the slot, which no
+/// operand of a program reaches. A call writes the complement of its return address, a return compares and consumes it.
+pub mod shadow {
+    use super::{PAGE, domain};
+    /// So that a stack word and its shadow share neither their low 12 bits nor a cache set.
+    pub const SKEW: u64 = 0x840;
+    /// From a stack word to its shadow word.
+    pub const DISTANCE: u64 = domain::SIZE + SKEW;
+    /// Shadow bytes of a slot that can ever be committed, as offsets from the slot's base: whole pages, those of the
+    /// lowest and of the last mapped stack word included.
+    pub const START: u64 = domain::SIZE + domain::MAP_MIN;
+    /// Exclusive end of them.
+    pub const END: u64 = domain::SIZE + domain::MAP_MAX + PAGE;
+    /// What a call with return address `site` leaves.
+    pub const fn live(site: u32) -> u64 {
+        !(site as u64)
+    }
+    /// What a return with this shadow word leaves: its high half is cleared, the low half still says where it went.
+    pub const fn consumed(word: u64) -> u64 {
+        word & 0xffff_ffff
+    }
+    /// The return address that a live word stands for.
+    pub const fn site(word: u64) -> Option<u32> {
+        if word >> 32 == 0xffff_ffff { Some(!(word as u32)) } else { None }
+    }
+    /// The return address of the return that consumed a word.
+    pub const fn consumed_site(word: u64) -> Option<u32> {
+        if word >> 32 == 0 && word != 0 { Some(!(word as u32)) } else { None }
+    }
+}
+
 /// The lookup table of a slot: 8 bytes for each code offset, growing downwards from the slot's base. The low word is the
 /// entry of the return site there, the high word that of the call or jump target: `movl %gs:0|4(,%r11,8)` with r11 = !off.
 pub mod table {
@@ -123,6 +164,8 @@ pub mod ctx {
     pub const REASON: u32 = 0x0f0;
     /// 1 if XSAVE holds the x87, MXCSR and upper-vector state of this task (u32).
     pub const XSTATE_SAVED: u32 = 0x0f4;
+    /// `shadow::DISTANCE`, u64: what the shadow patterns add to rsp.
+    pub const SHADOW: u32 = 0x0f8;
     /// General registers by hardware number (rax rcx rdx rbx rsp rbp rsi rdi r8..r15), u64 each; rsp is a real address.
     pub const GPR: u32 = 0x100;
     /// Original program counter, u64 offset.

@@ -4,8 +4,9 @@
 //! Invariants: registers are hardware numbers 0..16; positions are byte offsets from the fragment's base.
 
 use alloc::vec::Vec;
-use occlum_sfi_spec::{ctx, table};
+use occlum_sfi_spec::{ctx, shadow, table};
 
+pub(crate) const RCX: u8 = 1;
 pub(crate) const RDX: u8 = 2;
 pub(crate) const RSP: u8 = 4;
 pub(crate) const RBP: u8 = 5;
@@ -173,6 +174,26 @@ impl Asm {
     /// `movl %gs:disp(,%r11,8), %r11d`: the table lookup (R19)
     pub(crate) fn table_load(&mut self, kind: table::Kind) {
         self.bytes(&[0x65, 0x46, 0x8b, 0x1c, 0xdd, table::disp(kind), 0, 0, 0]);
+    }
+
+    /// `movq $live(site), (%rsp,%r11)`: the shadow word of the return address just pushed, r11 the distance.
+    pub(crate) fn shadow_store(&mut self, site: u32) {
+        self.bytes(&[0x4a, 0xc7, 0x04, 0x1c]);
+        self.imm32(shadow::live(site) as u32); // sign-extended: sites lie below 2 GiB
+    }
+
+    /// rcx = 0 if the shadow word at rsp is that of r11d, a return address; a trap otherwise.
+    pub(crate) fn shadow_compare(&mut self) {
+        self.load(RCX, ctx::SHADOW);
+        self.bytes(&[0x48, 0x8b, 0x0c, 0x0c]); // mov (%rsp,%rcx), %rcx
+        self.bytes(&[0x4a, 0x8d, 0x4c, 0x19, 1]); // lea 1(%rcx,%r11), %rcx
+        self.bytes(&[0xe3, 2, 0x0f, 0x0b]); // jrcxz over ud2
+    }
+
+    /// Consumes the shadow word at rsp.
+    pub(crate) fn shadow_consume(&mut self) {
+        self.load(RCX, ctx::SHADOW);
+        self.bytes(&[0xc7, 0x44, 0x0c, 4, 0, 0, 0, 0]); // movl $0, 4(%rsp,%rcx)
     }
 
     /// `cmp %al, (%rsp)`: confines rsp, changes the status flags.

@@ -12,7 +12,7 @@ use crate::{Config, Entry, EntryKind, Env, ExitSite, Fragment, Row, Source};
 use alloc::vec;
 use alloc::vec::Vec;
 use iced_x86::{ConditionCode, Instruction, InstructionInfoFactory, Mnemonic, OpKind, Register, RflagsBits};
-use occlum_sfi_spec::{ctx, table};
+use occlum_sfi_spec::{Returns, ctx, table};
 
 /// Largest displacement of an unprefixed rsp operand (R2).
 const MAX_STACK_DISP: i64 = 16 << 10;
@@ -254,6 +254,9 @@ impl<'a> Emitter<'a> {
             _ => {}
         }
         self.begin_row(item.off, i.len());
+        if matches!(item.class, Class::Call(_)) && self.has_shadow() {
+            self.at_home();
+        }
         match item.class {
             Class::Nop => {}
             Class::Emulate => self.emulate(item.off),
@@ -264,6 +267,7 @@ impl<'a> Emitter<'a> {
             Class::Loop(t) => self.loop_branch(n, item, t, long),
             Class::Call(t) => {
                 self.push_return(item.next());
+                self.give_back_after_call(t);
                 self.branch(n, None, t, long);
             }
             Class::JmpIndirect => self.indirect(item, false),
@@ -478,14 +482,30 @@ impl<'a> Emitter<'a> {
         }
     }
 
-    /// The push of a call; the table entry that the callee's `ret` will load may be far from the caches.
+    /// The push of a call, with its shadow word (r11 is free, and lost); the table entry that the callee's `ret` will
+    /// load may be far from the caches.
     pub(crate) fn push_return(&mut self, site: u32) {
         self.asm.push_imm(site);
         self.dirty = 0;
+        if self.has_shadow() {
+            self.asm.load(R11, ctx::SHADOW);
+            self.asm.shadow_store(site);
+        }
         if self.cfg.prefetch_returns
             && let Some(disp) = table::ret_entry_disp(site)
         {
             self.asm.prefetch_gs(disp);
+        }
+    }
+
+    pub(crate) fn has_shadow(&self) -> bool {
+        self.cfg.returns == Returns::Shadow
+    }
+
+    /// A call inside the fragment: its target expects r11 in the register. (It is at home as well, like before any call.)
+    fn give_back_after_call(&mut self, target: u32) {
+        if self.has_shadow() && self.r11 != Home::Slot && self.extent.leader_at(target).is_some() {
+            self.asm.reload(R11);
         }
     }
 

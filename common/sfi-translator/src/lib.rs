@@ -50,6 +50,8 @@ pub struct Config {
     pub max_instructions: usize,
     /// Calls fetch the table entry of their return site into the cache: for code whose tables outgrow it.
     pub prefetch_returns: bool,
+    /// How returns are checked.
+    pub returns: sfi_spec::Returns,
 }
 
 /// Why an entry exists.
@@ -135,6 +137,18 @@ pub enum Error {
     BadAddress,
 }
 
+/// What an interrupted pattern did to the shadow word of its return address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ShadowWord {
+    /// Nothing.
+    #[default]
+    Kept,
+    /// Written, by a call: goes away with the push.
+    Pushed,
+    /// Consumed, by a return: is live again.
+    Consumed,
+}
+
 /// How to get from an interrupted place in translated code to an original state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Undo {
@@ -149,6 +163,8 @@ pub struct Undo {
     pub rsp_delta: i32,
     /// rcx holds a translated address and becomes this: what `syscall`, which is in its way, leaves there.
     pub rcx: Option<u32>,
+    /// The shadow word of the original stack top (`Consumed`), or of the word below it (`Pushed`).
+    pub shadow: ShadowWord,
 }
 
 /// Translates the code at `src.start` for placement at `base` (16-aligned, below 2 GiB).

@@ -4,7 +4,7 @@
 //! Invariants: flags and every register but the results are preserved; before the commit point a restart of the original
 //! instruction after `undo` gives the same result; a scratch register is spilled before it is written.
 
-use crate::asm::{R11, RBP, RDI, RDX, RSI, RSP};
+use crate::asm::{R11, RBP, RCX, RDI, RDX, RSI, RSP};
 use crate::classify::{has_implicit_memory, has_tls_segment};
 use crate::emit::{Emitter, Flags, Home, MAX_DIRTY, has_memory};
 use crate::extent::Item;
@@ -181,6 +181,9 @@ impl Emitter<'_> {
         self.asm.store(R11, ctx::TARGET);
         if is_call {
             self.push_return(item.next());
+            if self.has_shadow() {
+                self.asm.load(R11, ctx::TARGET);
+            }
         }
         self.asm.not_r11();
         self.asm.table_load(table::Kind::Call);
@@ -189,8 +192,13 @@ impl Emitter<'_> {
 
     /// `ret` and `ret n` through the return table; a miss finds the target just below rsp.
     pub(crate) fn ret(&mut self, off: u32, drop: u16) {
-        if drop > MAX_RET_DROP || (1..8).contains(&drop) {
+        let shadow = self.has_shadow();
+        // With a shadow word, a miss finds its target in the one it consumed, which is that of the word below rsp.
+        if drop > MAX_RET_DROP || (1..8).contains(&drop) || drop != 0 && shadow {
             return self.emulate_late(off);
+        }
+        if shadow {
+            self.asm.spill(RCX);
         }
         self.free(R11);
         self.asm.bytes(&[0x44, 0x8b, 0x1c, 0x24]); // mov (%rsp), %r11d
@@ -198,8 +206,16 @@ impl Emitter<'_> {
             self.asm.bytes(&[0x4c, 0x89, 0x9c, 0x24]); // mov %r11, drop(%rsp)
             self.asm.bytes(&u32::from(drop).to_le_bytes());
         }
+        if shadow {
+            self.asm.shadow_compare();
+        }
         self.asm.not_r11();
         self.asm.table_load(table::Kind::Ret);
+        if shadow {
+            // Behind the last access that can fault.
+            self.asm.shadow_consume();
+            self.asm.reload(RCX);
+        }
         self.asm.lea_rsp(8 + i32::from(drop));
         self.asm.jmp_r11();
         self.dirty = 0;

@@ -8,7 +8,7 @@
 //! Invariants: works on any bytes without panic; an address that is no instruction boundary of a row gives `None`.
 
 use crate::asm::{RDI, RSI, RSP};
-use crate::{Row, Undo};
+use crate::{Row, ShadowWord, Undo};
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, OpKind, Register};
 use occlum_sfi_spec::ctx;
 
@@ -38,6 +38,7 @@ pub fn undo(rows: &[Row], code: &[u8], base: u32, translated_pc: u32) -> Option<
     if row.commit != Row::NEVER && at - row.start >= u32::from(row.commit) {
         state.pc = row.off.wrapping_add(u32::from(row.len));
         state.rsp_delta = 0;
+        state.shadow = ShadowWord::Kept;
         state.restore[usize::from(RSP)] = false;
     }
     // rsp may be dirty, or hold an offset between two halves of a pattern: an original state needs it inside the slot.
@@ -62,6 +63,12 @@ fn track(i: &Instruction, state: &mut Undo) {
             state.truncate[i.op0_register().number()] = false;
         }
         Code::Lea_r64_m => track_lea(i, state),
+        Code::Mov_rm64_imm32 if i.memory_base() == Register::RSP && i.memory_index() == Register::R11 => {
+            state.shadow = ShadowWord::Pushed;
+        }
+        Code::Mov_rm32_imm32 if i.memory_base() == Register::RSP && i.memory_index() == Register::RCX => {
+            state.shadow = ShadowWord::Consumed;
+        }
         Code::Pushq_imm8 | Code::Pushq_imm32 | Code::Push_r64 => {
             state.rsp_delta = state.rsp_delta.wrapping_add(8);
         }

@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::{BASE, Nothing, check, check_stack, code_sections, config, emulated};
-use occlum_sfi_translator::{Source, translate, undo};
+use common::{BASE, Nothing, check, check_stack, code_sections, configs, emulated};
+use occlum_sfi_translator::{Config, Source, translate, undo};
 use std::collections::BTreeMap;
 
 /// More files may be named in `SFI_CORPUS`, separated by colons.
@@ -20,11 +20,11 @@ struct Sum {
     emulated: BTreeMap<String, usize>,
 }
 
-fn sweep(start: u32, bytes: &[u8], sum: &mut Sum) {
+fn sweep(cfg: &Config, start: u32, bytes: &[u8], sum: &mut Sum) {
     let mut at = 0;
     while at < bytes.len() {
         let source = Source { start: start + at as u32, bytes: &bytes[at..] };
-        let Ok(f) = translate(&config(), source, BASE, 0, &Nothing) else {
+        let Ok(f) = translate(cfg, source, BASE, 0, &Nothing) else {
             assert!(bytes.len() - at < 16, "no fragment at {:#x}", source.start);
             return;
         };
@@ -56,21 +56,24 @@ fn real_programs_translate() {
     let more = std::env::var("SFI_CORPUS").unwrap_or_default();
     for name in FILES.iter().copied().chain(more.split(':')) {
         let Ok(file) = std::fs::read(name) else { continue };
-        let mut sum = Sum::default();
-        let begin = std::time::Instant::now();
-        for (start, bytes) in code_sections(&file) {
-            sweep(start, &bytes, &mut sum);
+        for cfg in configs() {
+            let mut sum = Sum::default();
+            let begin = std::time::Instant::now();
+            for (start, bytes) in code_sections(&file) {
+                sweep(&cfg, start, &bytes, &mut sum);
+            }
+            println!(
+                "{name} ({:?}): {} -> {} bytes ({:.2}), {} fragments, {} exits, {} rows, {:?}",
+                cfg.returns,
+                sum.original,
+                sum.translated,
+                sum.translated as f64 / sum.original as f64,
+                sum.fragments,
+                sum.exits,
+                sum.rows,
+                begin.elapsed()
+            );
+            println!("   emulated: {:?}", sum.emulated);
         }
-        println!(
-            "{name}: {} -> {} bytes ({:.2}), {} fragments, {} exits, {} rows, {:?}",
-            sum.original,
-            sum.translated,
-            sum.translated as f64 / sum.original as f64,
-            sum.fragments,
-            sum.exits,
-            sum.rows,
-            begin.elapsed()
-        );
-        println!("   emulated: {:?}", sum.emulated);
     }
 }

@@ -4,7 +4,7 @@
 mod common;
 
 use common::machine::{End, HIGH, LOW, Machine, STATUS, State};
-use common::{code_sections, config};
+use common::{code_sections, configs};
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 use occlum_sfi_spec::reason;
 use occlum_sfi_translator::undo;
@@ -158,7 +158,7 @@ fn one(m: &mut Machine, bytes: &[u8], round: u64) -> Result<bool, String> {
     }
     m.write(CODE, &code);
     m.reset_code();
-    let entry = m.translate(&config(), CODE, &code);
+    let entry = m.translate(&configs()[(round % 2) as usize], CODE, &code);
     m.clear_vectors();
     let (mut out, end) = m.run(&s, entry, 0);
     if end == End::Stub(reason::EMULATE, CODE) {

@@ -3,24 +3,9 @@
 
 mod common;
 
-use common::{BASE, Nothing, check, check_stack, config};
+use common::{BASE, Nothing, Random, check, check_stack, configs};
 use iced_x86::{Decoder, DecoderOptions};
 use occlum_sfi_translator::{Source, translate, undo};
-
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() >> 16) as usize % n
-    }
-}
 
 /// Prefixes, rsp-heavy opcodes and ModRM bytes that random bytes rarely combine.
 const SPICE: &[&[u8]] = &[
@@ -73,11 +58,12 @@ fn soup(r: &mut Random) -> Vec<u8> {
 #[test]
 fn hostile_bytes_stay_confined() {
     let rounds: usize = std::env::var("FUZZ_ROUNDS").ok().and_then(|v| v.parse().ok()).unwrap_or(20_000);
-    let mut r = Random(0x1234_5678_9abc_def1);
+    let mut r = Random::seeded();
     for round in 0..rounds {
         let bytes = soup(&mut r);
         let start = if r.below(8) == 0 { 0x7fff_ff80 } else { r.next() as u32 & 0x7fff_ffff };
-        let Ok(f) = translate(&config(), Source { start, bytes: &bytes }, BASE, 7, &Nothing) else {
+        let cfg = configs()[round % 2];
+        let Ok(f) = translate(&cfg, Source { start, bytes: &bytes }, BASE, 7, &Nothing) else {
             continue;
         };
         for result in [check(&f), check_stack(&f)] {

@@ -3,10 +3,10 @@
 
 mod common;
 
-use common::config;
+use common::configs;
 use common::machine::{End, Machine, SLOT, STATUS, State, TF};
-use occlum_sfi_spec::reason;
-use occlum_sfi_translator::{Config, undo};
+use occlum_sfi_spec::{Returns, reason, shadow};
+use occlum_sfi_translator::{Config, ShadowWord, undo};
 use std::collections::BTreeMap;
 
 const CODE: u32 = 0x0001_0000 * 16;
@@ -87,6 +87,19 @@ impl Run<'_> {
         self.m.translate(&self.cfg, pc, &bytes)
     }
 
+    /// Where the return that popped the word at `popped` leads.
+    fn return_target(&self, popped: u32) -> u32 {
+        match self.cfg.returns {
+            Returns::Table => u32::from_le_bytes(self.m.read(popped, 4).0.try_into().unwrap()),
+            Returns::Shadow => shadow::consumed_site(self.m.shadow(popped)).expect("a consumed word"),
+        }
+    }
+
+    /// `ret n` with a shadow stack is the LibOS's.
+    fn is_shadow_ret_n(&self, pc: u32) -> bool {
+        self.cfg.returns == Returns::Shadow && self.bytes[(pc - CODE) as usize] == 0xc2
+    }
+
     /// Goes on from translated address `at`.
     fn go(&mut self, mut s: State, mut at: u32) -> (State, End) {
         for _ in 0..1000 {
@@ -99,8 +112,13 @@ impl Run<'_> {
                     self.m.link(patch_at, at);
                 }
                 End::Stub(reason::MISS_RET, _) => {
-                    let below = self.m.read(s.gpr[4] as u32 - 8, 4).0;
-                    at = self.entry(u32::from_le_bytes(below.try_into().unwrap()));
+                    at = self.entry(self.return_target(s.gpr[4] as u32 - 8));
+                }
+                End::Stub(reason::EMULATE, pc) if self.is_shadow_ret_n(pc) => {
+                    let rsp = s.gpr[4] as u32;
+                    let to = self.m.read(rsp, 4).0;
+                    s.gpr[4] += 8 + u64::from(self.bytes[(pc - CODE) as usize + 1]);
+                    at = self.entry(u32::from_le_bytes(to.try_into().unwrap()));
                 }
                 End::Stub(reason::MISS_CALL, _) => {
                     at = self.entry(self.m.target());
@@ -150,10 +168,10 @@ fn compare(name: &str, m: &Machine, native: &Reference, translated: &State) {
 fn snippets_run_like_native() {
     Machine::with(|m| {
         for (name, bytes) in snippets() {
-            for max in [400, 1, 3] {
+            for (max, config) in [400, 1, 3].into_iter().flat_map(|max| configs().map(|c| (max, c))) {
                 m.reset_code();
                 m.fill_tables(CODE, bytes.len() as u32);
-                let cfg = Config { max_instructions: max, ..config() };
+                let cfg = Config { max_instructions: max, ..config };
                 let native = reference(m, &name, &bytes);
                 let first = m.translate(&cfg, CODE, &bytes);
                 let (out, end) = Run { m, cfg, bytes: &bytes }.go(start_state(), first);
@@ -166,7 +184,14 @@ fn snippets_run_like_native() {
 }
 
 /// Interrupts before translated instruction number `step`, undoes, restarts, runs to the end. None: the run was shorter.
-fn interrupted(m: &mut Machine, name: &str, bytes: &[u8], native: &Reference, step: u64) -> Option<()> {
+fn interrupted(
+    m: &mut Machine,
+    cfg: &Config,
+    name: &str,
+    bytes: &[u8],
+    native: &Reference,
+    step: u64,
+) -> Option<()> {
     prepare(m, bytes);
     let first = m.map.entries[&CODE];
     let (mut s, end) = m.run(&start_state(), first, step);
@@ -188,7 +213,8 @@ fn interrupted(m: &mut Machine, name: &str, bytes: &[u8], native: &Reference, st
     }
     s.gpr[4] = s.gpr[4].wrapping_add_signed(i64::from(u.rsp_delta)) & 0xffff_ffff;
     s.flags &= !TF;
-    let mut run = Run { m, cfg: config(), bytes };
+    m.undo_shadow(u.shadow, s.gpr[4] as u32);
+    let mut run = Run { m, cfg: *cfg, bytes };
     let at = run.entry(u.pc);
     let (out, end) = run.go(s, at);
     let pc = native.state.pc - 1;
@@ -200,16 +226,72 @@ fn interrupted(m: &mut Machine, name: &str, bytes: &[u8], native: &Reference, st
 #[test]
 fn every_interruption_can_be_undone() {
     Machine::with(|m| {
-        for (name, bytes) in snippets() {
+        for ((name, bytes), cfg) in snippets().into_iter().flat_map(|s| configs().map(|c| (s.clone(), c))) {
             m.reset_code();
             m.fill_tables(CODE, bytes.len() as u32);
             let native = reference(m, &name, &bytes);
             prepare(m, &bytes);
-            let first = m.translate(&config(), CODE, &bytes);
-            Run { m, cfg: config(), bytes: &bytes }.go(start_state(), first);
-            let steps = (1..).map_while(|k| interrupted(m, &name, &bytes, &native, k)).count();
+            let first = m.translate(&cfg, CODE, &bytes);
+            Run { m, cfg, bytes: &bytes }.go(start_state(), first);
+            let steps = (1..).map_while(|k| interrupted(m, &cfg, &name, &bytes, &native, k)).count();
             println!("{name}: {steps} interruptions");
             assert!(steps > 5);
         }
+    });
+}
+
+/// Where `FORGED` returns to.
+const TARGET: u32 = CODE + 16;
+
+/// Translates `bytes` at CODE with a shadow stack and runs them; at the start's rsp stands TARGET, shadowed by `word`.
+fn run_with_shadow(m: &mut Machine, bytes: &[u8], word: u64) -> (State, End) {
+    m.reset_code();
+    m.fill_tables(CODE, 64);
+    prepare(m, bytes);
+    let s = start_state();
+    m.write(s.gpr[4] as u32, &TARGET.to_le_bytes());
+    m.set_shadow(s.gpr[4] as u32, word);
+    let cfg = configs()[1];
+    let first = m.translate(&cfg, CODE, bytes);
+    Run { m, cfg, bytes }.go(s, first)
+}
+
+/// `ret`, and int3 everywhere else.
+const FORGED: [u8; 17] = {
+    let mut b = [0xcc; 17];
+    b[0] = 0xc3;
+    b
+};
+
+#[test]
+fn a_return_needs_its_shadow_word() {
+    Machine::with(|m| {
+        let rsp = start_state().gpr[4] as u32;
+        let good = shadow::live(TARGET);
+        let (_, end) = run_with_shadow(m, &FORGED, good);
+        assert_eq!(end, End::Stub(reason::EMULATE, TARGET));
+        assert_eq!(m.shadow(rsp), shadow::consumed(good), "the word serves once");
+        let consumed = shadow::consumed(good);
+        let other = shadow::live(CODE + 15);
+        for bad in [0, consumed, other, u64::from(TARGET), good ^ 1 << 63, good & !(1 << 32)] {
+            let (s, end) = run_with_shadow(m, &FORGED, bad);
+            let End::Signal(libc::SIGILL, rip) = end else { panic!("{bad:#x}: {end:x?}") };
+            assert_eq!((m.shadow(rsp), s.gpr[4] as u32), (bad, rsp), "nothing changed");
+            let f = m.fragment_at(rip).expect("inside a fragment");
+            let u = undo(&f.rows, &f.code, f.base, rip as u32).expect("an original state");
+            assert_eq!((u.pc, u.shadow, u.rsp_delta), (CODE, ShadowWord::Kept, 0));
+            assert!(u.restore[1] && u.restore[11], "scratch registers come back");
+        }
+    });
+}
+
+#[test]
+fn calls_and_returns_leave_no_live_word() {
+    // call +1 ; int3 ; ret
+    Machine::with(|m| {
+        let (s, end) = run_with_shadow(m, &[0xe8, 1, 0, 0, 0, 0xcc, 0xc3], 0);
+        assert_eq!(end, End::Stub(reason::EMULATE, CODE + 5));
+        let word = m.shadow(s.gpr[4] as u32 - 8);
+        assert_eq!(shadow::consumed_site(word), Some(CODE + 5));
     });
 }

@@ -1,4 +1,4 @@
-//! The names of what is enforced: invariants (V1..V14, listed in `lib`) and the single checks that serve them.
+//! The names of what is enforced: invariants (V1..V15, listed in `lib`) and the single checks that serve them.
 //!
 //! Neighbours: every refusal in this crate goes through `require` with its `Check`; `docs/verifier.md` explains them.
 //! Invariants: a check belongs to one invariant; `require` is the only place where a check can be switched off, and only
@@ -35,6 +35,8 @@ pub enum Invariant {
     V13,
     /// Table entries.
     V14,
+    /// The shadow stack.
+    V15,
 }
 
 macro_rules! checks {
@@ -155,6 +157,10 @@ checks! {
     PatchTarget: V13,
     /// a table entry names no proven entry
     EntryUnproven: V14,
+    /// a shadow word that is not the complement of the return address just pushed
+    ShadowSite: V15,
+    /// a trap outside the return pattern
+    TrapAlone: V15,
 }
 
 /// `Err(check)` unless `good`.

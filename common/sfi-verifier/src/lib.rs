@@ -33,10 +33,13 @@
 //!   (the resume address, which is a boundary) and r11; the miss stubs only through the tables.
 //! - V13 A patch is the rel32 of a proven `jmp` or `jcc`, lies within one 16-byte line and leads to a proven entry (R21).
 //! - V14 A table entry is a proven entry.
+//! - V15 With `Returns::Shadow`: a lookup among the return sites comes only behind a comparison of the very number it looks
+//!   up with the shadow word at rsp, and consumes that word. Shadow words are written otherwise only behind `push $site`,
+//!   as the complement of the site. With `Returns::Table`, nothing touches them.
 //!
 //! r11 is at home, in its spill slot, when a unit is entered, and its register may hold a real address. So a unit that
-//! begins with the reload of r11 has the program's r11 in the register, is entered from outside only at such reloads, and
-//! saves it before a pattern uses it; any other unit names r11 only in patterns that fill it before they read it (V7).
+//! begins with the reload of r11 has the program's r11 in the register, is entered from outside only at such reloads and at
+//! exits, which do not look at it, and saves it before a pattern uses it; any other unit names r11 only in patterns that fill it before they read it (V7).
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -54,7 +57,7 @@ pub use check::{Check, Invariant};
 
 use check::require;
 use decode::WINDOW;
-use occlum_sfi_spec::{Stubs, ctx, elrange};
+use occlum_sfi_spec::{Returns, Stubs, ctx, elrange};
 use operand::Effect;
 use pattern::{Matcher, Token};
 
@@ -132,6 +135,7 @@ fn set(map: &mut [u8], n: usize) {
 /// If a map is shorter than `map_len` of the code.
 pub fn verify(
     stubs: &Stubs,
+    returns: Returns,
     unit: Unit<'_>,
     proven: &dyn Proven,
     maps: &mut Maps<'_>,
@@ -141,8 +145,9 @@ pub fn verify(
     assert!(long(maps.boundaries) && long(maps.entries) && long(maps.targets), "map too short");
     maps.clear();
     let in_register = unit.code.starts_with(&FETCH);
-    let matcher = Matcher::new(in_register);
-    let mut pass = Pass { stubs, unit, proven, in_register, matcher, moved: 0, falls: true, blamed: None };
+    let matcher = Matcher::new(in_register, returns);
+    let mut pass =
+        Pass { stubs, returns, unit, proven, in_register, matcher, moved: 0, falls: true, blamed: None };
     let mut result = in_cache(unit).and_then(|()| pass.run(maps));
     if result.is_ok() {
         if let Some(n) = stray_target(maps, need) {
@@ -189,6 +194,7 @@ fn pad(rest: &[u8]) -> [u8; WINDOW] {
 /// One pass over a unit.
 struct Pass<'a> {
     stubs: &'a Stubs,
+    returns: Returns,
     unit: Unit<'a>,
     proven: &'a dyn Proven,
     /// The program's r11 is in its register, except at entries.
@@ -204,7 +210,7 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     fn run(&mut self, maps: &mut Maps<'_>) -> Result<(), Violation> {
-        (self.matcher, self.moved, self.falls) = (Matcher::new(self.in_register), 0, true);
+        (self.matcher, self.moved, self.falls) = (Matcher::new(self.in_register, self.returns), 0, true);
         let code = self.unit.code;
         let (mut at, mut address, mut len) = (0, self.unit.base, 0);
         while at < code.len() {
@@ -243,7 +249,7 @@ impl Pass<'_> {
         let inside = self.matcher.goes_on(&token, bytes);
         if !inside && self.moved == 0 {
             set(maps.boundaries, at);
-            if !self.in_register || bytes.starts_with(&FETCH) {
+            if !self.in_register || bytes.starts_with(&FETCH) || bytes.starts_with(&EXIT) {
                 set(maps.entries, at);
             }
         }
@@ -293,6 +299,10 @@ impl Pass<'_> {
 
 /// What begins a unit that has r11 in its register, and each of its entries: `mov %fs:SPILL(r11),%r11`.
 const FETCH: [u8; 9] = [0x64, 0x4c, 0x8b, 0x1c, 0x25, ctx::spill(11) as u8, 0, 0, 0];
+
+/// What an exit begins with, whatever the number: `movl $imm,%fs:EXIT`. It reads no register, and its stub takes the
+/// program's r11 from its home: an entry in every unit, so that a link can be taken back to it.
+const EXIT: [u8; 8] = [0x64, 0xc7, 0x04, 0x25, ctx::EXIT as u8, 0, 0, 0];
 
 /// V14: may `entry` stand in a lookup table?
 pub fn check_table_entry(entry: u32, proven: &dyn Proven) -> Result<(), Violation> {

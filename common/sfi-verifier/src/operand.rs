@@ -66,6 +66,11 @@ pub(crate) fn token(bytes: &[u8; WINDOW], address: u32, stubs: &Stubs) -> Result
     if bytes.starts_with(&PREFETCH) {
         return Ok(Token::plain(PREFETCH.len() as u8 + 4));
     }
+    if bytes.starts_with(&pattern::TRAP) {
+        let mut token = Token::special(pattern::TRAP.len() as u8, Check::TrapAlone);
+        token.roles = role::bit(role::SHADOW_TRAP);
+        return Ok(token);
+    }
     let judged = decode::decode(bytes).and_then(|i| judge(&i, address, stubs));
     match judged {
         Ok(token) => Ok(token),

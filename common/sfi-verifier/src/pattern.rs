@@ -7,13 +7,15 @@
 //! another could go on, the next instruction decides.
 //! Invariants: a scratch register holds a real address only from `LOAD_BASE` to the reload or pop that the same row
 //! demands, with nothing but fixed instructions between (r11 where it is at home: until the next pattern fills it); rsp is
-//! a bare offset only from a `TO_ESP` step to `SUM_RSP`.
+//! a bare offset only from a `TO_ESP` step to `SUM_RSP`; rsp with an index is an operand only where the index is the
+//! distance of the shadow words and the step before has confined rsp.
 
 use crate::check::{Check, require};
 use crate::decode::{NONE, WINDOW};
 use crate::operand::{Effect, RSP};
-use occlum_sfi_spec::{Stubs, ctx};
+use occlum_sfi_spec::{Returns, Stubs, ctx};
 
+const RCX: u8 = 1;
 const RDX: u8 = 2;
 const RBP: u8 = 5;
 pub(crate) const R11: u8 = 11;
@@ -79,7 +81,19 @@ pub(crate) mod role {
     pub(crate) const HOME_SUM_RSP: u8 = 42;
     pub(crate) const HOME_SUM_RSI: u8 = 43;
     pub(crate) const HOME_SUM_RDI: u8 = 44;
-    pub(crate) const COUNT: usize = 45;
+    /// With a shadow stack: `mov %fs:SHADOW,%r11`, `movq $~site,(%rsp,%r11)`, `mov %fs:TARGET,%r11`
+    pub(crate) const SHADOW_R11: u8 = 45;
+    pub(crate) const SHADOW_STORE: u8 = 46;
+    pub(crate) const LOAD_TARGET: u8 = 47;
+    /// `mov %fs:SHADOW,%rcx`, `mov (%rsp,%rcx),%rcx`, `lea 1(%rcx,%r11),%rcx`, `jrcxz` over `ud2`,
+    /// `movl $0,4(%rsp,%rcx)`
+    pub(crate) const SPILL_RCX: u8 = 48;
+    pub(crate) const SHADOW_RCX: u8 = 49;
+    pub(crate) const SHADOW_LOAD: u8 = 50;
+    pub(crate) const SHADOW_SUM: u8 = 51;
+    pub(crate) const SHADOW_TRAP: u8 = 52;
+    pub(crate) const SHADOW_CONSUME: u8 = 53;
+    pub(crate) const COUNT: usize = 54;
 
     pub(crate) const fn bit(role: u8) -> u64 {
         1 << role
@@ -87,6 +101,8 @@ pub(crate) mod role {
 }
 use role::*;
 
+/// Opcode of `push $imm32`.
+const PUSH: u8 = 0x68;
 /// A step that may be left out.
 const MAYBE: u8 = 0x80;
 
@@ -114,9 +130,27 @@ const IN_REGISTER: &Rows = &[
     ("stos, scas", &[SPILL_RDX, LOAD_BASE, MAYBE | CUT_ECX, CUT_EDI, SUM_RDI, STRING_TARGET, CUT_EDI, RELOAD]),
     ("movs, cmps", &[SPILL_RDX, LOAD_BASE, MAYBE | CUT_ECX, CUT_ESI, SUM_RSI, CUT_EDI, SUM_RDI, STRING_BOTH,
         CUT_ESI, CUT_EDI, RELOAD]),
+];
+
+/// The same, `Returns::Table`.
+#[rustfmt::skip]
+const IN_REGISTER_TABLE: &Rows = &[
     ("indirect jump or call", &[SPILL_R11, MAYBE | LOAD_SEGMENT, MAYBE | LEA32, LOAD_R11D, STORE_TARGET,
         MAYBE | PUSH_IMM, MAYBE | PREFETCH, NOT_R11, CALL_TABLE, JUMP_R11]),
     ("return", &[SPILL_R11, RETURN_LOAD, MAYBE | RETURN_STORE, NOT_R11, RETURN_TABLE, RETURN_LEA, JUMP_R11]),
+    ("return as a jump", &[SPILL_R11, RETURN_LOAD, STORE_TARGET, NOT_R11, CALL_TABLE, RETURN_LEA, JUMP_R11]),
+];
+
+/// The same, `Returns::Shadow`.
+#[rustfmt::skip]
+const IN_REGISTER_SHADOW: &Rows = &[
+    ("call", &[PUSH_IMM, SHADOW_R11, SHADOW_STORE]),
+    ("indirect jump", &[SPILL_R11, MAYBE | LOAD_SEGMENT, MAYBE | LEA32, LOAD_R11D, STORE_TARGET, NOT_R11,
+        CALL_TABLE, JUMP_R11]),
+    ("indirect call", &[SPILL_R11, MAYBE | LOAD_SEGMENT, MAYBE | LEA32, LOAD_R11D, STORE_TARGET, PUSH_IMM,
+        SHADOW_R11, SHADOW_STORE, MAYBE | PREFETCH, LOAD_TARGET, NOT_R11, CALL_TABLE, JUMP_R11]),
+    ("return", &[SPILL_RCX, SPILL_R11, RETURN_LOAD, SHADOW_RCX, SHADOW_LOAD, SHADOW_SUM, SHADOW_TRAP, NOT_R11,
+        RETURN_TABLE, SHADOW_RCX, SHADOW_CONSUME, RELOAD, RETURN_LEA, JUMP_R11]),
     ("return as a jump", &[SPILL_R11, RETURN_LOAD, STORE_TARGET, NOT_R11, CALL_TABLE, RETURN_LEA, JUMP_R11]),
 ];
 
@@ -130,11 +164,32 @@ const AT_HOME: &Rows = &[
     ("stos, scas", &[HOME_BASE, MAYBE | CUT_ECX, CUT_EDI, HOME_SUM_RDI, STRING_TARGET, CUT_EDI]),
     ("movs, cmps", &[HOME_BASE, MAYBE | CUT_ECX, CUT_ESI, HOME_SUM_RSI, CUT_EDI, HOME_SUM_RDI, STRING_BOTH,
         CUT_ESI, CUT_EDI]),
+];
+
+/// The same, `Returns::Table`.
+#[rustfmt::skip]
+const AT_HOME_TABLE: &Rows = &[
     ("indirect jump or call", &[LOAD_R11D, STORE_TARGET, MAYBE | PUSH_IMM, MAYBE | PREFETCH, NOT_R11, CALL_TABLE,
         JUMP_R11]),
     ("the same through a segment", &[LOAD_SEGMENT, MAYBE | LEA32, LOAD_R11D, STORE_TARGET, MAYBE | PUSH_IMM,
         MAYBE | PREFETCH, NOT_R11, CALL_TABLE, JUMP_R11]),
     ("return", &[RETURN_LOAD, MAYBE | RETURN_STORE, NOT_R11, RETURN_TABLE, RETURN_LEA, JUMP_R11]),
+    ("return as a jump", &[RETURN_LOAD, STORE_TARGET, NOT_R11, CALL_TABLE, RETURN_LEA, JUMP_R11]),
+];
+
+/// The same, `Returns::Shadow`.
+#[rustfmt::skip]
+const AT_HOME_SHADOW: &Rows = &[
+    ("call", &[PUSH_IMM, SHADOW_R11, SHADOW_STORE]),
+    ("indirect jump", &[LOAD_R11D, STORE_TARGET, NOT_R11, CALL_TABLE, JUMP_R11]),
+    ("the same through a segment", &[LOAD_SEGMENT, MAYBE | LEA32, LOAD_R11D, STORE_TARGET, NOT_R11, CALL_TABLE,
+        JUMP_R11]),
+    ("indirect call", &[LOAD_R11D, STORE_TARGET, PUSH_IMM, SHADOW_R11, SHADOW_STORE, MAYBE | PREFETCH, LOAD_TARGET,
+        NOT_R11, CALL_TABLE, JUMP_R11]),
+    ("the same through a segment", &[LOAD_SEGMENT, MAYBE | LEA32, LOAD_R11D, STORE_TARGET, PUSH_IMM, SHADOW_R11,
+        SHADOW_STORE, MAYBE | PREFETCH, LOAD_TARGET, NOT_R11, CALL_TABLE, JUMP_R11]),
+    ("return", &[SPILL_RCX, RETURN_LOAD, SHADOW_RCX, SHADOW_LOAD, SHADOW_SUM, SHADOW_TRAP, NOT_R11, RETURN_TABLE,
+        SHADOW_RCX, SHADOW_CONSUME, RELOAD, RETURN_LEA, JUMP_R11]),
     ("return as a jump", &[RETURN_LOAD, STORE_TARGET, NOT_R11, CALL_TABLE, RETURN_LEA, JUMP_R11]),
 ];
 
@@ -145,15 +200,21 @@ struct Fixed {
     /// Given: the instruction is refused elsewhere, for this reason, and `bytes` is all of it. Else it is an ordinary
     /// instruction, and immediates may follow.
     only: Option<Check>,
+    /// Bytes behind `bytes`, of an immediate that `step` looks at.
+    immediate: u8,
 }
 
 const fn fixed(bytes: &'static [u8], role: u8) -> Fixed {
-    Fixed { bytes, role, only: None }
+    Fixed { bytes, role, only: None, immediate: 0 }
 }
 
 const fn only(bytes: &'static [u8], role: u8, check: Check) -> Fixed {
-    Fixed { bytes, role, only: Some(check) }
+    Fixed { bytes, role, only: Some(check), immediate: 0 }
 }
+
+/// Return address, and the complement that its shadow word is: where they stand.
+const PUSHED_AT: usize = 1;
+const STORED_AT: usize = 4;
 
 #[rustfmt::skip]
 const FIXED: &[Fixed] = &[
@@ -175,7 +236,14 @@ const FIXED: &[Fixed] = &[
     fixed(&[0x4c, 0x89, 0x9c, 0x24], RETURN_STORE),
     only(&[0x48, 0x8d, 0x0d, 11, 0, 0, 0], RESUME_RCX, Check::RipRelative),
     fixed(&[0x41, 0xbb], NEXT_R11),
+    Fixed { bytes: &[0x4a, 0xc7, 0x04, 0x1c], role: SHADOW_STORE, only: Some(Check::StackIndex), immediate: 4 },
+    only(&[0x48, 0x8b, 0x0c, 0x0c], SHADOW_LOAD, Check::StackIndex),
+    fixed(&[0x4a, 0x8d, 0x4c, 0x19, 1], SHADOW_SUM),
+    only(&[0xc7, 0x44, 0x0c, 4, 0, 0, 0, 0], SHADOW_CONSUME, Check::StackIndex),
 ];
+
+/// `jrcxz` over `ud2`, as one instruction: nothing else leads to the trap.
+pub(crate) const TRAP: [u8; 4] = [0xe3, 2, 0x0f, 0x0b];
 
 /// What an instruction does with r11.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,10 +294,12 @@ struct Machine {
     maybe: u128,
 }
 
-static REGISTER: Machine = compile([EVERYWHERE, IN_REGISTER]);
-static HOME: Machine = compile([EVERYWHERE, AT_HOME]);
+static REGISTER: Machine = compile([EVERYWHERE, IN_REGISTER, IN_REGISTER_TABLE]);
+static REGISTER_SHADOW: Machine = compile([EVERYWHERE, IN_REGISTER, IN_REGISTER_SHADOW]);
+static HOME: Machine = compile([EVERYWHERE, AT_HOME, AT_HOME_TABLE]);
+static HOME_SHADOW: Machine = compile([EVERYWHERE, AT_HOME, AT_HOME_SHADOW]);
 
-const fn compile(tables: [&Rows; 2]) -> Machine {
+const fn compile(tables: [&Rows; 3]) -> Machine {
     let mut m = Machine { accept: [0; COUNT], start: 0, last: 0, maybe: 0 };
     let (mut place, mut t) = (0, 0);
     while t < tables.len() {
@@ -256,49 +326,60 @@ const fn compile(tables: [&Rows; 2]) -> Machine {
 /// Where in which patterns the pass is.
 pub(crate) struct Matcher {
     machine: &'static Machine,
+    at_home: bool,
     live: u128,
     /// A pattern is whole with the instruction before, though another could go on.
     may_end: bool,
     scratch: u8,
+    /// The pattern has filled r11.
+    filled: bool,
+    /// Immediate of the last `push $imm` that may belong to a call.
+    pushed: u32,
 }
 
 impl Matcher {
     /// For a unit that has the program's r11 in its register (`in_register`), or at home.
-    pub(crate) fn new(in_register: bool) -> Matcher {
-        Matcher {
-            machine: if in_register { &REGISTER } else { &HOME },
-            live: 0,
-            may_end: false,
-            scratch: NONE,
-        }
+    pub(crate) fn new(in_register: bool, returns: Returns) -> Matcher {
+        let machine = match (in_register, returns) {
+            (true, Returns::Table) => &REGISTER,
+            (true, Returns::Shadow) => &REGISTER_SHADOW,
+            (false, Returns::Table) => &HOME,
+            (false, Returns::Shadow) => &HOME_SHADOW,
+        };
+        let at_home = !in_register;
+        Matcher { machine, at_home, live: 0, may_end: false, scratch: NONE, filled: false, pushed: 0 }
     }
 
     /// Looks at the next instruction: true if it belongs to a pattern that has begun.
     pub(crate) fn goes_on(&mut self, t: &Token, bytes: &[u8; WINDOW]) -> bool {
         if self.may_end && self.live & self.accepting(self.roles(t, bytes)) == 0 {
             self.live = 0;
-            self.scratch = NONE;
+            self.over();
         }
         self.live != 0
     }
 
-    fn at_home(&self) -> bool {
-        core::ptr::eq(self.machine, &HOME)
+    /// No pattern goes on.
+    fn over(&mut self) {
+        (self.scratch, self.filled) = (NONE, false);
     }
 
     /// Why the instruction may not stand outside a pattern of this unit.
     fn alone(&self, t: &Token) -> Option<Check> {
-        let lost = t.r11 != Scratch::Unnamed && self.at_home();
+        let lost = t.r11 != Scratch::Unnamed && self.at_home;
         t.alone.or(lost.then_some(Check::FillsR11))
     }
 
     /// Goes over one instruction, behind `goes_on`. `Err`: it may not stand here.
     pub(crate) fn step(&mut self, t: &Token, bytes: &[u8; WINDOW]) -> Result<(), Check> {
         // At home, the register may hold a real address until a pattern fills it.
-        let filled = !self.at_home() || self.scratch == R11;
-        require(t.r11 != Scratch::Used || filled, Check::UsesR11)?;
+        require(t.r11 != Scratch::Used || !self.at_home || self.filled, Check::UsesR11)?;
+        self.shadow_site(t, bytes)?;
         let (before, wrong) = match (self.live, self.alone(t)) {
-            (0, None) => return Ok(()),
+            (0, None) => {
+                self.begin_call(bytes);
+                return Ok(());
+            }
             (0, Some(check)) => (self.machine.start, check),
             (live, _) => (live, Check::Broken),
         };
@@ -308,17 +389,36 @@ impl Matcher {
         }
         self.may_end = from & self.machine.last != 0;
         self.live = self.behind(from & !self.machine.last);
+        self.filled |= t.r11 == Scratch::Filled;
         if self.live == 0 {
-            self.scratch = NONE;
+            self.over();
         }
         require(from != 0, wrong)
+    }
+
+    /// The one pattern that begins with an instruction of any use: the push of a call, if its shadow word follows.
+    fn begin_call(&mut self, bytes: &[u8; WINDOW]) {
+        if bytes[0] == PUSH {
+            self.live = self.behind(self.machine.start & self.machine.accept[PUSH_IMM as usize]);
+            self.may_end = true;
+        }
+    }
+
+    /// V15: a shadow word is the complement of the return address pushed just before it, which lies below 2 GiB.
+    fn shadow_site(&mut self, t: &Token, bytes: &[u8; WINDOW]) -> Result<(), Check> {
+        let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        if bytes[0] == PUSH {
+            self.pushed = word(PUSHED_AT);
+        }
+        let fits = self.pushed >> 31 == 0 && word(STORED_AT) == !self.pushed;
+        require(t.roles & bit(SHADOW_STORE) == 0 || fits, Check::ShadowSite)
     }
 
     /// The scratch register of a pattern in which this is the first instruction that names one.
     fn scratch_of(&self, t: &Token) -> u8 {
         if t.bound & (bit(SPILL) | bit(LOAD_SEGMENT)) != 0 {
             t.reg
-        } else if self.at_home() && t.r11 == Scratch::Filled {
+        } else if self.at_home && t.r11 == Scratch::Filled {
             R11
         } else {
             NONE
@@ -382,7 +482,8 @@ fn fixed_roles(bytes: &[u8; WINDOW]) -> u64 {
 pub(crate) fn fixed_token(bytes: &[u8; WINDOW]) -> Option<Token> {
     let f = FIXED.iter().find(|f| f.only.is_some() && bytes.starts_with(f.bytes))?;
     let effect = if f.role == JUMP_R11 { Effect::Lookup } else { Effect::None };
-    Some(Token { roles: bit(f.role), effect, alone: f.only, ..Token::plain(f.bytes.len() as u8) })
+    let len = f.bytes.len() as u8 + f.immediate;
+    Some(Token { roles: bit(f.role), effect, alone: f.only, ..Token::plain(len) })
 }
 
 /// An unconditional branch that leads to a stub.
@@ -420,6 +521,7 @@ pub(crate) fn context_token(b: &[u8; WINDOW]) -> Result<Token, Check> {
         0x89 if slot == own => {
             token.bind(SPILL, reg);
             token.roles = match reg {
+                RCX => bit(SPILL_RCX),
                 RDX => bit(SPILL_RDX),
                 RBP => bit(SPILL_RBP),
                 R11 => bit(SPILL_R11),
@@ -427,6 +529,9 @@ pub(crate) fn context_token(b: &[u8; WINDOW]) -> Result<Token, Check> {
             };
         }
         0x89 if slot == ctx::TARGET && reg == R11 => token.roles = bit(STORE_TARGET),
+        0x8b if slot == ctx::TARGET && reg == R11 => token.roles = bit(LOAD_TARGET),
+        0x8b if slot == ctx::SHADOW && reg == R11 => token.roles = bit(SHADOW_R11),
+        0x8b if slot == ctx::SHADOW && reg == RCX => token.roles = bit(SHADOW_RCX),
         0x8b if slot == own => {
             token.bind(RELOAD, reg);
             // r11 is fetched at entries, and the program's own wherever this stands.

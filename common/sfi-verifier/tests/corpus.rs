@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{assert_entries, check, code_sections, sweep};
+use common::{RETURNS, assert_entries, check_with, code_sections, sweep};
 use occlum_sfi_verifier::Violation;
 use std::time::{Duration, Instant};
 
@@ -24,16 +24,20 @@ fn real_programs_are_accepted() {
     for name in FILES.iter().copied().chain(more.split(':').filter(|n| !n.is_empty())) {
         let file = std::fs::read(name).unwrap();
         for (start, section) in code_sections(&file) {
-            sweep(start, &section, |f| {
-                let begin = Instant::now();
-                let result = check(f.base, &f.code);
-                time += begin.elapsed();
-                bytes += f.code.len();
-                match result {
-                    Ok(boundaries) => assert_entries(f, &boundaries),
-                    Err(v) => panic!("{name}, {:#x}: {}", f.entries[0].off, describe(&v, f.base, &f.code)),
-                }
-            });
+            for returns in RETURNS {
+                sweep(returns, start, &section, |f| {
+                    let begin = Instant::now();
+                    let result = check_with(returns, f.base, &f.code);
+                    time += begin.elapsed();
+                    bytes += f.code.len();
+                    match result {
+                        Ok(boundaries) => assert_entries(f, &boundaries),
+                        Err(v) => {
+                            panic!("{name}, {:#x}: {}", f.entries[0].off, describe(&v, f.base, &f.code))
+                        }
+                    }
+                });
+            }
         }
         files += 1;
     }

@@ -1,25 +1,33 @@
 //! Mutated code: whatever the verifier still accepts, an independent interpreter finds harmless (`slow::unit`). Bytes are
 //! changed, and whole instructions left out, doubled, exchanged and taken from other code.
-//! `OCCLUM_TEST_ROUNDS` sets the number of mutants, `OCCLUM_TEST_SEED` repeats a run.
+//! `OCCLUM_TEST_SEED`, `OCCLUM_TEST_SHARD` and `OCCLUM_TEST_ROUNDS` repeat a shard of a campaign (`tools/campaign.py`,
+//! `make replay`); `OCCLUM_TEST_SECONDS` ends earlier.
 
 mod common;
 mod slow;
 
-use common::{Accepted, BASE, PROVEN, Random, STUBS, check, code_sections, snippets, sweep};
+use common::{
+    Accepted, BASE, PROVEN, RETURNS, Random, STUBS, check_with, code_sections, mix, mix_bytes, setting,
+    snippets, sweep,
+};
 use iced_x86::{Decoder, DecoderOptions};
+use occlum_sfi_spec::Returns;
 use occlum_sfi_verifier::is_set;
 use slow::unit::{Places, check_unit};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
-const ROUNDS: usize = 400_000;
+const ROUNDS: u64 = 400_000;
 
 /// Accepted units: all of `pass/`, and fragments of a library.
-fn originals() -> Vec<Vec<u8>> {
+fn originals(returns: Returns) -> Vec<Vec<u8>> {
     // All lie at BASE afterwards: jumps to absolute addresses then lead nowhere, unless moved along.
-    let mut units: Vec<Vec<u8>> = snippets("pass").iter().map(|s| rebase(s.base, &s.code)).collect();
+    let own = snippets("pass").into_iter().filter(|s| check_with(returns, s.base, &s.code).is_ok());
+    let mut units: Vec<Vec<u8>> = own.map(|s| rebase(s.base, &s.code)).collect();
     let count = units.len();
     let file = std::fs::read("/lib/x86_64-linux-gnu/libm.so.6").unwrap();
     for (start, section) in code_sections(&file) {
-        sweep(start, &section, |f| {
+        sweep(returns, start, &section, |f| {
             if f.code.len() < 1500 && units.len() < 40 * count {
                 units.push(f.code.clone());
             }
@@ -59,31 +67,58 @@ const BYTES: [u8; 24] = [
     0x84, 0xe4, 0xc4, 0x05, 0x5c, 0x54, 0x90,
 ];
 
-fn mutate(random: &mut Random, code: &mut Vec<u8>, others: &[Vec<u8>]) {
+/// Kinds of change.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Bit,
+    Byte,
+    Telling,
+    Insert,
+    Remove,
+    LeaveOut,
+    Double,
+    Replace,
+    Foreign,
+}
+
+const CHANGES: [Change; 9] = [
+    Change::Bit,
+    Change::Byte,
+    Change::Telling,
+    Change::Insert,
+    Change::Remove,
+    Change::LeaveOut,
+    Change::Double,
+    Change::Replace,
+    Change::Foreign,
+];
+
+fn mutate(random: &mut Random, code: &mut Vec<u8>, others: &[Vec<u8>]) -> Change {
     let at = random.below(code.len());
-    match random.below(9) {
-        0 => code[at] ^= 1 << random.below(8),
-        1 => code[at] = random.next() as u8,
-        2 => code[at] = BYTES[random.below(BYTES.len())],
-        3 => code.insert(at, BYTES[random.below(BYTES.len())]),
-        4 => drop(code.remove(at)),
-        5 => {
+    let change = CHANGES[random.below(CHANGES.len())];
+    match change {
+        Change::Bit => code[at] ^= 1 << random.below(8),
+        Change::Byte => code[at] = random.next() as u8,
+        Change::Telling => code[at] = BYTES[random.below(BYTES.len())],
+        Change::Insert => code.insert(at, BYTES[random.below(BYTES.len())]),
+        Change::Remove => drop(code.remove(at)),
+        Change::LeaveOut => {
             let (from, len) = one_of(random, code);
             code.drain(from..from + len);
         }
-        6 => {
+        Change::Double => {
             let (from, len) = one_of(random, code);
             let copy = code[from..from + len].to_vec();
             let (to, _) = one_of(random, code);
             code.splice(to..to, copy);
         }
-        7 => {
+        Change::Replace => {
             let (from, len) = one_of(random, code);
             let copy = code[from..from + len].to_vec();
             let (to, old) = one_of(random, code);
             code.splice(to..to + old, copy);
         }
-        _ => {
+        Change::Foreign => {
             let other = &others[random.below(others.len())];
             let (from, len) = one_of(random, other);
             let (to, old) = one_of(random, code);
@@ -93,6 +128,35 @@ fn mutate(random: &mut Random, code: &mut Vec<u8>, others: &[Vec<u8>]) {
     }
     if code.is_empty() {
         code.push(0x90);
+    }
+    change
+}
+
+/// What a campaign's record needs.
+#[derive(Default)]
+struct Tally {
+    mutants: u64,
+    accepted: u64,
+    changed: u64,
+    changes: BTreeMap<String, u64>,
+    refusals: BTreeMap<String, u64>,
+    digest: u64,
+}
+
+impl Tally {
+    /// Mixes the mutant and what was said of it into the digest.
+    fn mix(&mut self, code: &[u8], answer: u64) {
+        mix_bytes(&mut self.digest, code);
+        mix(&mut self.digest, answer);
+    }
+
+    fn report(&self) {
+        for (name, count) in self.changes.iter().chain(&self.refusals) {
+            println!("count {name} {count}");
+        }
+        println!("count accepted {}", self.accepted);
+        println!("count accepted-and-changed {}", self.changed);
+        println!("shard done {} problems 0 digest {:016x}", self.mutants, self.digest);
     }
 }
 
@@ -106,37 +170,52 @@ impl Places for Accepted {
     }
 }
 
-fn second_opinion(code: &[u8], proven: &Accepted) -> Result<(), String> {
-    check_unit(BASE, code, &STUBS, proven)
+fn second_opinion(returns: Returns, code: &[u8], proven: &Accepted) -> Result<(), String> {
+    check_unit(returns, BASE, code, &STUBS, proven)
 }
 
 #[test]
 fn originals_are_harmless() {
-    for code in originals() {
-        let proven = check(BASE, &code).unwrap_or_else(|v| panic!("{v:x?} of {code:02x?}"));
-        second_opinion(&code, &proven).unwrap();
+    for returns in RETURNS {
+        for code in originals(returns) {
+            let proven = check_with(returns, BASE, &code).unwrap_or_else(|v| panic!("{v:x?} of {code:02x?}"));
+            second_opinion(returns, &code, &proven).unwrap();
+        }
     }
 }
 
 #[test]
 fn accepted_mutants_are_harmless() {
-    let rounds = std::env::var("OCCLUM_TEST_ROUNDS").map_or(ROUNDS, |s| s.parse().unwrap());
-    let mut random = Random::new();
-    let originals = originals();
-    let (mut accepted, mut changed) = (0, 0);
-    for _ in 0..rounds {
+    let rounds = setting("OCCLUM_TEST_ROUNDS").unwrap_or(ROUNDS);
+    let end = setting("OCCLUM_TEST_SECONDS").map(|s| Instant::now() + Duration::from_secs(s));
+    let mut random = Random::seeded();
+    let originals = RETURNS.map(originals);
+    let mut tally = Tally::default();
+    while tally.mutants < rounds && end.is_none_or(|e| Instant::now() < e) {
+        let which = random.below(RETURNS.len());
+        let (returns, originals) = (RETURNS[which], &originals[which]);
         let original = &originals[random.below(originals.len())];
         let mut code = original.clone();
         for _ in 0..1 + random.below(3) {
-            mutate(&mut random, &mut code, &originals);
+            let change = mutate(&mut random, &mut code, originals);
+            *tally.changes.entry(format!("change-{change:?}")).or_default() += 1;
         }
-        let Ok(proven) = check(BASE, &code) else { continue };
-        accepted += 1;
-        changed += usize::from(&code != original);
-        if let Err(what) = second_opinion(&code, &proven) {
-            panic!("accepted, but {what}\n{code:02x?}\nfrom {original:02x?}");
+        tally.mutants += 1;
+        let proven = match check_with(returns, BASE, &code) {
+            Ok(proven) => proven,
+            Err(v) => {
+                tally.mix(&code, u64::from(v.at) << 8 | v.check as u64);
+                *tally.refusals.entry(format!("refused-{:?}", v.check)).or_default() += 1;
+                continue;
+            }
+        };
+        tally.mix(&code, u64::MAX);
+        tally.accepted += 1;
+        tally.changed += u64::from(&code != original);
+        if let Err(what) = second_opinion(returns, &code, &proven) {
+            panic!("{returns:?}: accepted, but {what}\n{code:02x?}\nfrom {original:02x?}");
         }
     }
-    println!("{rounds} mutants, {accepted} accepted, {changed} of them changed");
-    assert!(changed > rounds / 100, "hardly anything is accepted: the mutations are too coarse");
+    tally.report();
+    assert!(tally.changed > tally.mutants / 100, "hardly anything is accepted: the mutations are too coarse");
 }

@@ -39,3 +39,24 @@
     mov $\to, %r11d
     jmp STUB_SYSCALL
 .endm
+# The shadow stack: the distance, the comparison and the consumption of a return, the word of a call.
+.set SHADOW, 0xf8
+.macro distance r
+    mov %fs:SHADOW, %\r
+.endm
+.macro compare
+    distance rcx
+    mov (%rsp,%rcx), %rcx
+    lea 1(%rcx,%r11), %rcx
+    .byte 0xe3, 2
+    ud2
+.endm
+.macro consume
+    distance rcx
+    movl $0, 4(%rsp,%rcx)
+.endm
+.macro shadowed site
+    pushq $\site
+    distance r11
+    movq $~\site, (%rsp,%r11)
+.endm

@@ -1,11 +1,11 @@
-//! What must be accepted and what must not: the snippets of `pass/` and `fail/` (V1 to V12), and in code what is no matter
+//! What must be accepted and what must not: the snippets of `pass/` and `fail/` (V1 to V12, V15), and in code what is no matter
 //! of a unit's bytes (the code cache's limits, patches and table entries: V3, V13, V14).
 
 mod common;
 
 use common::{BASE, Known, PROVEN, STUBS, check, snippets};
 use iced_x86::{Decoder, DecoderOptions, Instruction};
-use occlum_sfi_spec::elrange;
+use occlum_sfi_spec::{Returns, elrange};
 use occlum_sfi_verifier::{
     Check, Invariant, Maps, Proven, Unit, check_patch, check_table_entry, is_set, map_len, verify,
 };
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 #[test]
 fn every_pass_snippet_is_accepted() {
     for s in snippets("pass") {
-        let result = check(s.base, &s.code);
+        let result = s.check(&s.code);
         assert!(result.is_ok(), "{}: {}: {result:x?}", s.file, s.title);
         assert!(is_set(&result.unwrap().entries, 0));
     }
@@ -24,7 +24,7 @@ fn every_pass_snippet_is_accepted() {
 fn every_fail_snippet_is_refused_for_its_reason() {
     let mut wrong = Vec::new();
     for s in snippets("fail") {
-        match check(s.base, &s.code) {
+        match s.check(&s.code) {
             Err(v) if format!("{:?}", v.check) == s.word() => {}
             other => wrong.push(format!("{}: {}: {:x?}", s.file, s.title, other.map(|_| "accepted"))),
         }
@@ -47,7 +47,7 @@ fn every_check_and_invariant_has_its_snippets() {
     for s in &all {
         *count.entry(s.file.split('-').next().unwrap()).or_default() += 1;
     }
-    assert_eq!(count.len(), 12, "a file for each of V1 to V12");
+    assert_eq!(count.len(), 13, "a file for each of V1 to V12, and V15");
     assert!(count.values().all(|&n| n >= 5), "{count:?}");
     for s in &all {
         assert!(Check::ALL.iter().any(|c| format!("{c:?}") == s.word()), "{} is no check", s.word());
@@ -109,6 +109,10 @@ const OPTIONAL: &[(&str, usize)] = &[
     ("call of a slot operand at home", 3),
     ("jmp of a segment operand at home", 1),
     ("ret n at home", 1),
+    ("shadowed call of a segment operand, with a prefetch", 1),
+    ("shadowed call of a segment operand, with a prefetch", 2),
+    ("shadowed call of a segment operand, with a prefetch", 8),
+    ("shadowed call of a slot operand at home", 5),
     ("ret as a jump at home", 4),
 ];
 
@@ -125,7 +129,7 @@ struct Pattern {
 }
 
 fn patterns() -> Vec<Pattern> {
-    let files = ["patterns", "home"];
+    let files = ["patterns", "home", "shadow"];
     let chosen = snippets("pass").into_iter().filter(|s| files.contains(&s.file.as_str()));
     let all = chosen.map(|s| {
         let i = instructions(s.base, &s.code);
@@ -142,7 +146,7 @@ fn patterns_without_one_instruction_are_refused() {
         for left in first..last {
             let pieces: Vec<Piece> = (0..all.len()).filter(|&k| k != left).map(Piece::Own).collect();
             let code = join(s.base, &all, &s.code, &pieces);
-            let accepted = check(s.base, &code).is_ok();
+            let accepted = s.check(&code).is_ok();
             let optional = OPTIONAL.contains(&(&s.title, left - first));
             assert_eq!(accepted, optional, "{} without step {}", s.title, left - first);
             tried += 1;
@@ -158,7 +162,7 @@ fn patterns_with_one_instruction_more_are_refused() {
             let mut pieces: Vec<Piece> = (0..all.len()).map(Piece::Own).collect();
             pieces.insert(at, Piece::Bytes(vec![0x90]));
             let code = join(s.base, &all, &s.code, &pieces);
-            let accepted = check(s.base, &code).is_ok();
+            let accepted = s.check(&code).is_ok();
             let loose = LOOSE.contains(&(&s.title, at - first));
             assert_eq!(accepted, loose, "{} with a nop before step {}", s.title, at - first);
         }
@@ -173,7 +177,7 @@ fn patterns_are_entered_at_their_start_only() {
             let mut pieces: Vec<Piece> = (0..all.len()).map(Piece::Own).collect();
             pieces.insert(first, Piece::Bytes(vec![0x74, (to - from) as u8]));
             let code = join(s.base, &all, &s.code, &pieces);
-            let result = check(s.base, &code).map(|_| ()).map_err(|v| (v.check, v.at));
+            let result = s.check(&code).map(|_| ()).map_err(|v| (v.check, v.at));
             let loose = into == first || LOOSE.contains(&(&s.title, into - first));
             let expected = if loose { Ok(()) } else { Err((Check::TargetInside, s.base + from as u32)) };
             assert_eq!(result, expected, "{} entered at step {}", s.title, into - first);
@@ -184,7 +188,7 @@ fn patterns_are_entered_at_their_start_only() {
 #[test]
 fn boundaries_are_the_clean_starts_outside_patterns() {
     for Pattern { s, all, first, last } in patterns() {
-        let accepted = check(s.base, &s.code).unwrap();
+        let accepted = s.check(&s.code).unwrap();
         let own = (0..all.len()).filter(|k| {
             let loose = *k > first && *k < last && LOOSE.contains(&(&s.title, k - first));
             *k <= first || *k >= last || loose
@@ -192,9 +196,27 @@ fn boundaries_are_the_clean_starts_outside_patterns() {
         let expected: Vec<usize> = own.map(|k| all[k].0).collect();
         let set = |map: &[u8]| -> Vec<usize> { (0..s.code.len()).filter(|&n| is_set(map, n)).collect() };
         assert_eq!(set(&accepted.boundaries), expected, "{}", s.title);
-        let entries = if first == 1 { vec![0] } else { expected };
+        let exit = |at: &usize| s.code[*at..].starts_with(&[0x64, 0xc7]);
+        let in_register = |at: &usize| *at == 0 || exit(at);
+        let entries = if first == 1 { expected.into_iter().filter(in_register).collect() } else { expected };
         assert_eq!(set(&accepted.entries), entries, "{}", s.title);
     }
+}
+
+/// An exit reads no register: it is an entry in a unit that has r11 in its register, too, so that links can be taken back.
+#[test]
+fn exits_are_entries_of_every_unit() {
+    const FETCH: [u8; 9] = [0x64, 0x4c, 0x8b, 0x1c, 0x25, 0x98, 0, 0, 0];
+    let mut code = FETCH.to_vec();
+    code.extend([0x49, 0xff, 0xc3, 0x90]); // inc %r11 ; nop
+    let exit = code.len();
+    code.extend([0x64, 0xc7, 0x04, 0x25, 0xc8, 0, 0, 0, 1, 0, 0, 0, 0xe9]);
+    let rel = STUBS.link.wrapping_sub(BASE + code.len() as u32 + 4);
+    code.extend(rel.to_le_bytes());
+    let accepted = check(BASE, &code).unwrap();
+    let set = |map: &[u8]| -> Vec<usize> { (0..code.len()).filter(|&n| is_set(map, n)).collect() };
+    assert_eq!(set(&accepted.entries), [0, exit]);
+    assert_eq!(set(&accepted.boundaries), [0, 9, 12, exit]);
 }
 
 #[test]
@@ -225,7 +247,7 @@ fn maps_are_clear_after_an_error() {
     let (mut boundaries, mut entries, mut targets) = ([0xff; 1], [0xff; 1], [0xff; 1]);
     assert_eq!(map_len(code.len()), 1);
     let mut maps = Maps { boundaries: &mut boundaries, entries: &mut entries, targets: &mut targets };
-    let v = verify(&STUBS, Unit { base: BASE, code: &code }, &Known, &mut maps).unwrap_err();
+    let v = verify(&STUBS, Returns::Table, Unit { base: BASE, code: &code }, &Known, &mut maps).unwrap_err();
     assert_eq!((v.at, v.check, v.invariant()), (BASE + 2, Check::Rule, Invariant::V1));
     assert_eq!((boundaries, entries), ([0], [0]));
 }

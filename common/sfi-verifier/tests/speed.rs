@@ -3,6 +3,7 @@
 mod common;
 
 use common::{BASE, Known, STUBS, code_sections, sweep};
+use occlum_sfi_spec::Returns;
 use occlum_sfi_verifier::{Maps, Unit, map_len, verify};
 use std::time::Instant;
 
@@ -11,7 +12,7 @@ fn throughput() {
     let file = std::fs::read("/lib/x86_64-linux-gnu/libc.so.6").unwrap();
     let mut units = Vec::new();
     for (start, section) in code_sections(&file) {
-        sweep(start, &section, |f| units.push(f.code.clone()));
+        sweep(Returns::Table, start, &section, |f| units.push(f.code.clone()));
     }
     let total: usize = units.iter().map(Vec::len).sum();
     let longest = map_len(units.iter().map(Vec::len).max().unwrap());
@@ -26,7 +27,7 @@ fn throughput() {
                 entries: &mut entries[..need],
                 targets: &mut targets[..need],
             };
-            verify(&STUBS, Unit { base: BASE, code }, &Known, &mut maps).unwrap();
+            verify(&STUBS, Returns::Table, Unit { base: BASE, code }, &Known, &mut maps).unwrap();
         }
         best = best.min(begin.elapsed().as_secs_f64());
     }

@@ -24,9 +24,7 @@ fn init(boot: BootInfo) {
     let Some(params) = LaunchParams::decode(&boot.launch) else {
         fail(125, "the launch parameters are malformed");
     };
-    if !crate::cfi::init(boot.config.cfi) {
-        fail(125, "--cfi=shadow-stack is not built yet: use --cfi=strict, or leave it out");
-    }
+    crate::cfi::init(boot.config.cfi);
     crate::time::init();
     process::init(boot.config.pid_max, boot.config.max_tasks);
     FLAGS.set(params.flags);

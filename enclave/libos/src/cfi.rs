@@ -13,6 +13,7 @@ use alloc::sync::Arc;
 use occlum_enclave_abi::CfiLevel;
 use occlum_linux_abi::signo::SIGSEGV;
 use occlum_rt::bkl::BklCell;
+use occlum_sfi_spec::Returns;
 use occlum_sfi_spec::table::Kind;
 
 static LEVEL: BklCell<CfiLevel> = BklCell::new(CfiLevel::Default);
@@ -26,10 +27,11 @@ const CP_RET: u64 = 1;
 const CP_IRET: u64 = 2;
 const CP_ENDBR: u64 = 3;
 
-/// Takes the measured level. False: this LibOS does not enforce it.
-pub fn init(level: CfiLevel) -> bool {
+/// Takes the measured level, before any code is translated.
+pub fn init(level: CfiLevel) {
     LEVEL.set(level);
-    level != CfiLevel::ShadowStack
+    let shadow = level == CfiLevel::ShadowStack;
+    occlum_rt::code::set_returns(if shadow { Returns::Shadow } else { Returns::Table });
 }
 
 /// What a branch that is allowed leaves behind.
@@ -44,6 +46,8 @@ pub enum Allowed {
 /// May a branch of this kind go to `place`, which is executable?
 pub fn check(t: &Task, kind: Kind, place: &Place) -> Option<Allowed> {
     match kind {
+        // The return was compared with its shadow word.
+        Kind::Ret if LEVEL.get() == CfiLevel::ShadowStack => Some(Allowed::Always),
         Kind::Ret => check_return(t, place),
         Kind::Call => Some(Allowed::Always),
     }
@@ -67,6 +71,23 @@ fn is_return_made_by_hand(place: &Place) -> bool {
     const NOP: u8 = 0x90;
     let off = place.off;
     code::is_taken(&place.mm, off) || place.byte_before() == Some(NOP) && code::is_taken(&place.mm, off - 1)
+}
+
+/// May a return that has no shadow word go to `place`? The first on a stack may, and one that a signal put off.
+pub fn is_first_return(t: &Task, place: &Place) -> bool {
+    is_return_made_by_hand(place) || t.process.flow.with_mut(|f| f.pay(place.off))
+}
+
+/// May it, by the rules of the level `default`?
+pub fn check_unshadowed(t: &Task, place: &Place) -> bool {
+    check_return(t, place).is_some()
+}
+
+/// A return whose shadow word says otherwise: SIGSEGV, with rip at the `ret` as on Linux.
+pub fn shadow_violation(t: &Arc<Task>, target: u32) {
+    crate::stats::add("cfi_returns", 1);
+    report(t, "return", target, "the call that it returns from came from elsewhere");
+    raise(t, CP_RET);
 }
 
 /// The branch is not allowed: SIGSEGV as Linux gives it for a control protection fault, with rip at the target.
@@ -101,7 +122,8 @@ fn report(t: &Arc<Task>, what: &str, target: u32, why: &str) {
     let level = LEVEL.get();
     let advice = match level {
         CfiLevel::Strict => "; if the program is right, run it with --cfi=default",
-        _ => "; if the program is right, this is a bug of occlum",
+        CfiLevel::ShadowStack => "; if the program moves its stacks by itself, run it with --cfi=default",
+        CfiLevel::Default => "; if the program is right, this is a bug of occlum",
     };
     let text = format!(
         "occlum: pid {}: {what} to {target:#x}{} refused by --cfi={}: {why}{advice}\n",

@@ -1,20 +1,30 @@
 //! The translation manager: which code of which mapping is translated, where, and how to get there.
 //!
 //! Neighbours: `occlum-sfi-translator` makes fragments, `rt::code` is the only writer of the cache and the tables (the
-//! verifier's seam), `mm` says which bytes are executable. Invariants: a region's translations depend only on (file
-//! identity and version, file offset, guest offset), so every process that maps the same shares them (R26); regions of
-//! memory that was ever writable belong to one process. Direct links stay inside a region.
+//! verifier's seam), `mm` says which bytes are executable. Parts: `cache` (where fragments lie and how they go), `stale`
+//! (bringing tasks out of them). Invariants: a shared region's translations depend only on (file identity and version,
+//! file offset, guest offset), so every process that maps the same shares them (R26); regions of memory that can change
+//! belong to one domain, and a page that fragments of one were made of cannot be written until they are dropped. Direct
+//! links stay inside a region.
+mod cache;
+mod stale;
+
+pub use cache::{epoch, report};
+pub use stale::{Step, end_step, settle, undo};
+
 use crate::cfi;
-use crate::errno::{Errno, Result};
-use crate::mm::{Access, Backing, FaultError, Mm, Vma};
+use crate::errno::Errno;
+use crate::mm::{Access, Backing, FaultError, Mm, PAGE, Vma};
 use crate::process::Task;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ops::Range;
 use occlum_linux_abi::mmap as mf;
 use occlum_rt::bkl::BklCell;
 use occlum_rt::code as rtcode;
+use occlum_rt::slot::Slot;
 use occlum_sfi_spec::table::Kind;
 use occlum_sfi_translator as tr;
 
@@ -22,11 +32,6 @@ use occlum_sfi_translator as tr;
 const SOURCE_MAX: u64 = 1024;
 /// Most instructions of one fragment.
 const FRAGMENT_MAX: usize = 400;
-/// The cache is taken from the runtime in pieces of this size.
-const PIECE: usize = 4 << 20;
-/// Most bytes a fragment can take (checked before it is placed).
-const FRAGMENT_BYTES_MAX: usize = 128 << 10;
-
 /// A region with more return sites than this has calls prefetch their entries: they no longer fit the L1 cache. Measured:
 /// 12 % faster code for cc1 (100,000 sites), 1-3 % slower for interpreters (5,000-15,000).
 const PREFETCH_FROM: usize = 24_000;
@@ -36,7 +41,11 @@ pub struct Region {
     id: u64,
     /// First guest offset it covers.
     start: u64,
+    /// The slot of the one domain that has it; `None`: processes share it.
+    slot: Option<Slot>,
     entries: BklCell<Index>,
+    /// Of a private region: fragments by page of their original bytes.
+    pages: BklCell<BTreeMap<u32, Vec<u32>>>,
 }
 
 /// Translated addresses by offset: a sorted list for each page of the region.
@@ -95,46 +104,37 @@ impl Index {
     fn returns_to(&self, off: u32) -> bool {
         self.returns.get(&(off / 4096)).is_some_and(|p| p.binary_search(&((off % 4096) as u16)).is_ok())
     }
-}
 
-struct Placed {
-    len: u32,
-    rows: Vec<tr::Row>,
-}
-
-struct ExitInfo {
-    region: u64,
-    target: u32,
-    patch_at: u32,
+    /// Forgets an entry, if it is the one at `at`.
+    fn remove(&mut self, off: u32, at: u32) {
+        let n = self.page(off);
+        let Some(page) = self.pages.get_mut(n) else { return };
+        if let Ok(n) = page.binary_search(&(off, at)) {
+            page.remove(n);
+        }
+    }
 }
 
 /// What makes two mappings the same code: file id, version, file offset, guest offset, length.
 type RegionKey = (u64, u64, u64, u64, u64);
 
-struct Cache {
-    next: u32,
-    end: u32,
-    next_region: u64,
-    shared: BTreeMap<RegionKey, Arc<Region>>,
+struct Regions {
+    last: u64,
     shared_ids: BTreeSet<u64>,
-    fragments: BTreeMap<u32, Placed>,
-    exits: Vec<ExitInfo>,
+    shared: BTreeMap<RegionKey, Arc<Region>>,
 }
-static CACHE: BklCell<Cache> = BklCell::new(Cache {
-    next: 0,
-    end: 0,
-    next_region: 1,
-    shared: BTreeMap::new(),
-    shared_ids: BTreeSet::new(),
-    fragments: BTreeMap::new(),
-    exits: Vec::new(),
-});
+static REGIONS: BklCell<Regions> =
+    BklCell::new(Regions { last: 0, shared_ids: BTreeSet::new(), shared: BTreeMap::new() });
 
 /// Why an address can't be executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CodeError {
     /// Not mapped, not executable, past the end of the file: as a fetch fault.
     Fault(FaultError),
+    /// The same for the part of an instruction that lies at this offset.
+    Part(u32, FaultError),
+    /// The mapping ends within the instruction, which may go on in the next: `step`.
+    Cut,
     /// The code cache is full.
     Full,
     /// The verifier does not accept the translation, for this reason.
@@ -145,13 +145,14 @@ pub enum CodeError {
 
 /// Is the region one that every process with the same file mapping shares?
 pub fn is_shared_region(id: u64) -> bool {
-    CACHE.with(|c| c.shared_ids.contains(&id))
+    REGIONS.with(|c| c.shared_ids.contains(&id))
 }
 
+/// What the translator may jump to without a link. Private fragments may be dropped, so they are always linked.
 struct Known<'a>(&'a Region);
 impl tr::Env for Known<'_> {
     fn lookup(&self, off: u32) -> Option<u32> {
-        self.0.entries.with(|e| e.get(off))
+        if self.0.is_shared() { self.0.entry(off) } else { None }
     }
 }
 
@@ -169,7 +170,7 @@ fn shared_key(start: u64, vma: &Vma) -> Option<RegionKey> {
 /// The region that another process made for such a vma.
 pub fn known_region(start: u64, vma: &Vma) -> Option<Arc<Region>> {
     let key = shared_key(start, vma)?;
-    CACHE.with(|c| c.shared.get(&key).cloned())
+    REGIONS.with(|c| c.shared.get(&key).cloned())
 }
 
 /// The region of an executable vma, made if it has none yet.
@@ -177,55 +178,51 @@ fn region_of(mm: &Mm, start: u64, vma: &Vma) -> Arc<Region> {
     if let Some(r) = &vma.region {
         return r.clone();
     }
-    let fresh = || {
-        let id = CACHE.with_mut(|c| {
-            c.next_region += 1;
-            c.next_region
-        });
-        Arc::new(Region { id, start, entries: BklCell::new(Index::new(start, vma.end)) })
-    };
     let region = match shared_key(start, vma) {
-        Some(key) => match known_region(start, vma) {
-            Some(r) => r,
-            None => {
-                let r = fresh();
-                CACHE.with_mut(|c| {
-                    c.shared_ids.insert(r.id);
-                    c.shared.insert(key, r.clone())
-                });
-                r
-            }
-        },
-        None => fresh(),
+        Some(key) => known_region(start, vma).unwrap_or_else(|| {
+            let r = Region::new(start, vma, None);
+            REGIONS.with_mut(|c| {
+                c.shared_ids.insert(r.id);
+                c.shared.insert(key, r.clone())
+            });
+            r
+        }),
+        None => Region::new(start, vma, Some(mm.slot())),
     };
     mm.set_region(start, region.clone());
     region
 }
 
-/// The executable vma and region of `off`.
-fn locate(mm: &Mm, off: u32) -> core::result::Result<(u64, Vma, Arc<Region>), CodeError> {
+/// The executable vma of `off`.
+fn executable(mm: &Mm, off: u32) -> core::result::Result<(u64, Vma), CodeError> {
     let (start, vma) = mm.find(u64::from(off)).ok_or(CodeError::Fault(FaultError::NotMapped))?;
     if vma.prot & mf::PROT_EXEC == 0 {
         return Err(CodeError::Fault(FaultError::Denied));
     }
-    let region = region_of(mm, start, &vma);
-    Ok((start, vma, region))
+    Ok((start, vma))
 }
 
 /// The entry of `off`, translated now if it was not.
 fn entry(mm: &Mm, off: u32) -> core::result::Result<(u32, Arc<Region>), CodeError> {
-    let (start, vma, region) = locate(mm, off)?;
-    let known = || region.entries.with(|e| e.get(off));
-    if known().is_none() {
+    let (start, vma) = executable(mm, off)?;
+    let region = region_of(mm, start, &vma);
+    if region.entry(off).is_none() {
         translate(mm, start, &vma, &region, off)?;
     }
-    match known() {
+    match region.entry(off) {
         Some(at) => Ok((at, region)),
         None => Err(CodeError::Fault(FaultError::Denied)),
     }
 }
 
-fn source(mm: &Mm, start: u64, vma: &Vma, off: u32) -> core::result::Result<Vec<u8>, CodeError> {
+/// The bytes at `off`. With a region, whose translation is to be made of them: a write to them is a fault from here on,
+/// which drops it.
+fn source(
+    mm: &Mm,
+    (start, vma): (u64, &Vma),
+    off: u32,
+    region: Option<&Region>,
+) -> core::result::Result<Vec<u8>, CodeError> {
     let off = u64::from(off);
     let end = (off + SOURCE_MAX).min(vma.end);
     let mut bytes = vec![0u8; (end - off) as usize];
@@ -259,6 +256,9 @@ fn source(mm: &Mm, start: u64, vma: &Vma, off: u32) -> core::result::Result<Vec<
         }
         at += 4096;
     }
+    if let Some(region) = region {
+        mm.guard(start, vma, region, off & !4095..at).map_err(CodeError::Fault)?;
+    }
     // The pages may have no read right for the guest; the copy then fails and the fetch faults.
     mm.slot().read(off, &mut bytes).map_err(|_| CodeError::Fault(FaultError::Denied))?;
     Ok(bytes)
@@ -271,80 +271,138 @@ fn translate(
     region: &Arc<Region>,
     off: u32,
 ) -> core::result::Result<(), CodeError> {
-    let bytes = source(mm, start, vma, off)?;
-    let base = reserve()?;
-    // What a fragment leaves in the heap: asked for before anything is published.
-    let room = CACHE.with_mut(|c| c.exits.try_reserve(FRAGMENT_EXITS_MAX)).is_ok();
-    if !room || crate::mm::admit_last().is_err() {
-        return Err(CodeError::Fault(FaultError::HeapFull));
+    if let Some(slot) = region.slot.filter(|s| cache::is_over_quota(s.index())) {
+        // Its own code goes; what it still runs comes back when it is next needed.
+        cache::reclaim();
+        if cache::is_over_quota(slot.index()) {
+            mm.drop_private_code();
+        }
     }
-    let first_exit = CACHE.with(|c| c.exits.len()) as u32;
-    let prefetch_returns = region.entries.with(|e| e.return_sites > PREFETCH_FROM);
-    let cfg = tr::Config { stubs: rtcode::stubs(), max_instructions: FRAGMENT_MAX, prefetch_returns };
+    let bytes = source(mm, (start, vma), off, Some(region))?;
     let src = tr::Source { start: off, bytes: &bytes };
-    let frag = match tr::translate(&cfg, src, base, first_exit, &Known(region)) {
-        Ok(f) => f,
-        Err(_) => return Err(CodeError::Fault(FaultError::NotMapped)),
-    };
-    if frag.code.len() > FRAGMENT_BYTES_MAX {
-        return Err(CodeError::Full);
-    }
-    rtcode::publish(base, &frag.code).map_err(|why| match why {
-        rtcode::Refused::Violation(v) => CodeError::Refused(v.check.reason()),
-        rtcode::Refused::NoMemory => CodeError::Full,
-    })?;
-    CACHE.with_mut(|c| c.next = (base + frag.code.len() as u32 + 15) & !15);
-    if !frag.entries.iter().all(|e| rtcode::is_entry(e.at)) {
-        return Err(CodeError::Refused("an entry that is not proven"));
-    }
-    crate::stats::add("fragments", 1);
-    crate::stats::add("translated_bytes", frag.code.len() as u64);
-    region.entries.with_mut(|e| {
-        for n in &frag.entries {
-            e.insert(n.off, n.at);
-            e.return_sites += usize::from(n.kind == tr::EntryKind::ReturnSite);
-        }
-        for off in &frag.returns {
-            e.insert_return(*off);
-        }
-        e.taken.extend(frag.taken.iter().copied().filter(|off| mm.is_executable(u64::from(*off))));
-    });
-    CACHE.with_mut(|c| {
-        for x in &frag.exits {
-            c.exits.push(ExitInfo { region: region.id, target: x.target, patch_at: x.patch_at });
-        }
-        c.fragments.insert(base, Placed { len: frag.code.len() as u32, rows: frag.rows });
-    });
+    let (base, frag) = publish(region.slot, src, &Known(region), FRAGMENT_MAX, region.return_sites())?;
+    let origin = region.origin(off..off.saturating_add(frag.source_len));
+    region.add(mm, base, &frag, &origin.source);
+    let entries = frag.entries.clone();
+    cache::place(base, frag, origin);
+    link_known(region, base.base, &entries);
     // Entries at once: each saves a miss. The first return into a new table chunk would fault, so it is committed.
-    for e in &frag.entries {
+    for e in entries.iter().filter(|e| u64::from(e.off) < vma.end) {
         match e.kind {
             tr::EntryKind::ReturnSite => set_entry(mm, Kind::Ret, e.off, e.at),
             tr::EntryKind::Start => _ = rtcode::table_set(mm.slot(), Kind::Call, e.off, e.at),
             tr::EntryKind::Internal => {}
         }
     }
-    mm.protect_translated(start, vma);
     Ok(())
 }
 
-/// More exits than a fragment of `FRAGMENT_MAX` instructions has.
-const FRAGMENT_EXITS_MAX: usize = 2 * FRAGMENT_MAX;
-
-/// An address with room for the largest fragment.
-fn reserve() -> core::result::Result<u32, CodeError> {
-    let (next, end) = CACHE.with(|c| (c.next, c.end));
-    if next != 0 && (end - next) as usize >= FRAGMENT_BYTES_MAX {
-        return Ok(next);
+/// Makes a fragment and publishes it, in the private pieces of `slot` or among the shared code.
+fn publish(
+    slot: Option<Slot>,
+    src: tr::Source<'_>,
+    env: &dyn tr::Env,
+    max_instructions: usize,
+    return_sites: usize,
+) -> core::result::Result<(cache::Room, tr::Fragment), CodeError> {
+    // What a fragment leaves in the heap: asked for before anything is published.
+    if crate::mm::admit_last().is_err() {
+        return Err(CodeError::Fault(FaultError::HeapFull));
     }
-    let base = rtcode::alloc(PIECE).ok_or(CodeError::Full)?;
-    CACHE.with_mut(|c| {
-        // Adjacent pieces join, so nothing of the last one is lost.
-        if c.end != base {
-            c.next = base;
+    let cfg = tr::Config {
+        stubs: rtcode::stubs(),
+        max_instructions,
+        prefetch_returns: return_sites > PREFETCH_FROM,
+        returns: rtcode::returns(),
+    };
+    let (mut room, mut frag);
+    let mut whole = false;
+    loop {
+        room = cache::room(slot.map(Slot::index), whole).ok_or(CodeError::Full)?;
+        frag = tr::translate(&cfg, src, room.base, room.first_exit(), env).map_err(|e| match e {
+            tr::Error::Truncated => CodeError::Cut,
+            tr::Error::BadAddress => CodeError::Fault(FaultError::NotMapped),
+        })?;
+        if frag.code.len() <= room.len {
+            break;
         }
-        c.end = base + PIECE as u32;
-        Ok(c.next)
-    })
+        if whole {
+            return Err(CodeError::Full);
+        }
+        whole = true; // the place decides about the length, so once more where there is room for any
+    }
+    if frag.code.len() > cache::FRAGMENT_BYTES_MAX || frag.exits.len() > cache::EXITS_MAX {
+        return Err(CodeError::Full);
+    }
+    rtcode::publish(room.base, &frag.code).map_err(|why| match why {
+        rtcode::Refused::Violation(v) => CodeError::Refused(v.check.reason()),
+        rtcode::Refused::NoMemory => CodeError::Full,
+    })?;
+    crate::stats::add("fragments", 1);
+    crate::stats::add("translated_bytes", frag.code.len() as u64);
+    if !frag.entries.iter().all(|e| rtcode::is_entry(e.at)) {
+        // It is proven, so it may lie there; nothing leads to it.
+        rtcode::retire(room.base, frag.code.len());
+        return Err(CodeError::Refused("an entry that is not proven"));
+    }
+    Ok((room, frag))
+}
+
+/// Links a new private fragment to those of its region, as `Known` does for shared ones.
+fn link_known(region: &Region, base: u32, entries: &[tr::Entry]) {
+    if region.is_shared() {
+        return;
+    }
+    for (exit, target) in cache::exits_of(base) {
+        // What it has an entry for itself it branches to itself.
+        if let Some(at) = region.entry(target).filter(|_| entries.iter().all(|e| e.off != target)) {
+            cache::link(exit, at);
+        }
+    }
+}
+
+/// Lets the task execute the one instruction at its rip from a fragment of its own, which serves once and guards nothing:
+/// one that is about to change code that it belongs to, which would be write-protected again before it could; or one that
+/// lies in two mappings, whose translations come and go apart.
+pub fn step(task: &Task, mm: &Mm) -> core::result::Result<u32, CodeError> {
+    let off = task.rt.rip();
+    let (bytes, end) = instruction_bytes(mm, off);
+    let src = tr::Source { start: off, bytes: &bytes };
+    let (room, frag) = publish(Some(mm.slot()), src, &Nothing, 1, 0).map_err(|e| match (e, end) {
+        (CodeError::Cut, Some(why)) => CodeError::Part(off.wrapping_add(bytes.len() as u32), why),
+        (e, _) => e,
+    })?;
+    let source = off..off.saturating_add(frag.source_len);
+    let slot = Some(mm.slot().index());
+    cache::place(room, frag, cache::Origin { region: Region::number(), start: 0, slot, source });
+    drop(task.step.replace(Some(stale::Step(room.base))));
+    Ok(room.base)
+}
+
+/// The executable bytes at `off`, as many as an instruction may have, in whatever mappings; why there are no more.
+fn instruction_bytes(mm: &Mm, off: u32) -> (Vec<u8>, Option<FaultError>) {
+    const LONGEST: u64 = 15;
+    let (mut at, last) = (u64::from(off), u64::from(off) + LONGEST);
+    let mut bytes = Vec::new();
+    while at < last {
+        let mut part = vec![0; (last.min((at & !(PAGE - 1)) + PAGE) - at) as usize];
+        if let Err(e) = mm.handle_fault(at as u32, Access::Exec) {
+            return (bytes, Some(e));
+        }
+        if mm.slot().read(at, &mut part).is_err() {
+            return (bytes, Some(FaultError::Denied));
+        }
+        at += part.len() as u64;
+        bytes.extend(part);
+    }
+    (bytes, None)
+}
+
+struct Nothing;
+impl tr::Env for Nothing {
+    fn lookup(&self, _: u32) -> Option<u32> {
+        None
+    }
 }
 
 /// Translated address of `off` for a task that resumes there (`rt::task::Task::set_entry`).
@@ -353,28 +411,33 @@ pub fn direct(mm: &Mm, off: u32) -> core::result::Result<u32, CodeError> {
 }
 
 /// A direct branch that is not linked yet: links it if the target is in the same region; returns where to go on.
-pub fn link(mm: &Mm, index: u32) -> core::result::Result<(u32, u32), (u32, CodeError)> {
-    let info = CACHE.with(|c| c.exits.get(index as usize).map(|x| (x.region, x.target, x.patch_at)));
-    let Some((from, target, patch_at)) = info else {
+pub fn link(mm: &Mm, exit: u32) -> core::result::Result<(u32, u32), (u32, CodeError)> {
+    let Some((from, target)) = cache::exit_of(exit) else {
         return Err((0, CodeError::Fault(FaultError::NotMapped)));
     };
     let (at, region) = entry(mm, target).map_err(|e| (target, e))?;
     if region.id == from {
-        rtcode::patch_rel32(patch_at, at);
+        cache::link(exit, at);
     }
     Ok((target, at))
 }
 
 /// A lookup-table miss of a task: if the branch is allowed, fills the entry and returns where to go on.
 pub fn miss(t: &Task, mm: &Arc<Mm>, kind: Kind, target: u32) -> core::result::Result<u32, CodeError> {
-    let (start, vma, region) = locate(mm, target)?;
-    let place = Place { mm: mm.clone(), off: target, start, vma, region };
+    let place = place(mm, target)?;
     let allowed = cfi::check(t, kind, &place).ok_or(CodeError::Forbidden(kind))?;
     let (at, _) = entry(mm, target)?;
     if allowed == cfi::Allowed::Always {
         set_entry(mm, kind, target, at);
     }
     Ok(at)
+}
+
+/// What is known of an offset.
+pub fn place(mm: &Arc<Mm>, off: u32) -> core::result::Result<Place, CodeError> {
+    let (start, vma) = executable(mm, off)?;
+    let region = region_of(mm, start, &vma);
+    Ok(Place { mm: mm.clone(), off, start, vma, region })
 }
 
 /// An executable offset, with what is known of the code there.
@@ -408,7 +471,7 @@ impl Place {
     /// Up to `n` bytes of the mapping that lie before it; none if they cannot be read.
     fn bytes_before(&self, n: usize) -> Vec<u8> {
         let n = (u64::from(self.off) - self.start).min(n as u64) as u32;
-        let mut bytes = source(&self.mm, self.start, &self.vma, self.off - n).unwrap_or_default();
+        let mut bytes = source(&self.mm, (self.start, &self.vma), self.off - n, None).unwrap_or_default();
         bytes.truncate(n as usize);
         if bytes.len() < n as usize { Vec::new() } else { bytes }
     }
@@ -427,38 +490,19 @@ fn set_entry(mm: &Mm, kind: Kind, off: u32, at: u32) {
     }
 }
 
-/// Brings a task that was interrupted at a translated pc back to its original state (R22): registers and pc.
-pub fn undo(task: &Task, translated: u64) -> Result<u32> {
-    let pc = u32::try_from(translated).map_err(|_| Errno::EFAULT)?;
-    let undo = CACHE.with(|c| {
-        let (base, placed) = c.fragments.range(..=pc).next_back()?;
-        if pc - base >= placed.len {
-            return None;
-        }
-        let mut code = vec![0u8; placed.len as usize];
-        rtcode::read(*base, &mut code);
-        tr::undo(&placed.rows, &code, *base, pc)
-    });
-    let undo = undo.ok_or(Errno::EFAULT)?;
-    for n in 0..16 {
-        if undo.restore[n] {
-            task.rt.set_gpr(n, task.rt.spill(n));
-        }
-        if undo.truncate[n] {
-            task.rt.set_gpr(n, task.rt.gpr(n) & 0xffff_ffff);
-        }
-    }
-    if let Some(rcx) = undo.rcx {
-        task.rt.set_gpr(1, u64::from(rcx));
-    }
-    if undo.rsp_delta != 0 {
-        task.rt.set_gpr(4, task.rt.gpr(4).wrapping_add_signed(i64::from(undo.rsp_delta)));
-    }
-    task.rt.set_rip(undo.pc);
-    Ok(undo.pc)
-}
-
 impl Region {
+    fn number() -> u64 {
+        REGIONS.with_mut(|c| {
+            c.last += 1;
+            c.last
+        })
+    }
+
+    fn new(start: u64, vma: &Vma, slot: Option<Slot>) -> Arc<Region> {
+        let entries = BklCell::new(Index::new(start, vma.end));
+        Arc::new(Region { id: Region::number(), start, slot, entries, pages: BklCell::new(BTreeMap::new()) })
+    }
+
     /// Has a call been translated that returns to this offset?
     pub fn returns_to(&self, off: u32) -> bool {
         self.entries.with(|e| e.returns_to(off))
@@ -471,4 +515,84 @@ impl Region {
     pub fn start(&self) -> u64 {
         self.start
     }
+    /// Is it one that every process with the same file mapping shares?
+    pub fn is_shared(&self) -> bool {
+        self.slot.is_none()
+    }
+    /// Was something translated that begins or ends in this page?
+    pub fn has_code(&self, page: u64) -> bool {
+        self.pages.with(|p| p.contains_key(&((page / PAGE) as u32)))
+    }
+
+    fn entry(&self, off: u32) -> Option<u32> {
+        self.entries.with(|e| e.get(off))
+    }
+
+    fn return_sites(&self) -> usize {
+        self.entries.with(|e| e.return_sites)
+    }
+
+    fn origin(&self, source: Range<u32>) -> cache::Origin {
+        cache::Origin { region: self.id, start: self.start, slot: self.slot.map(Slot::index), source }
+    }
+
+    fn add(&self, mm: &Mm, room: cache::Room, frag: &tr::Fragment, source: &Range<u32>) {
+        self.entries.with_mut(|e| {
+            for n in &frag.entries {
+                e.insert(n.off, n.at);
+                e.return_sites += usize::from(n.kind == tr::EntryKind::ReturnSite);
+            }
+            for off in &frag.returns {
+                e.insert_return(*off);
+            }
+            e.taken.extend(frag.taken.iter().copied().filter(|off| mm.is_executable(u64::from(*off))));
+        });
+        if !self.is_shared() {
+            self.pages.with_mut(|p| {
+                for page in pages_of(source) {
+                    p.entry(page).or_default().push(room.base);
+                }
+            });
+        }
+    }
+
+    /// Drops the fragments of a private region that were made of bytes of these pages.
+    pub fn drop_pages(&self, r: Range<u64>) {
+        let Some(slot) = self.slot else { return };
+        let hit = (r.start / PAGE) as u32..r.end.div_ceil(PAGE) as u32;
+        let bases: Vec<u32> =
+            self.pages.with(|p| p.range(hit).flat_map(|(_, b)| b.iter().copied()).collect());
+        for (base, source, entries) in cache::drop_fragments(slot, bases) {
+            self.entries.with_mut(|e| entries.iter().for_each(|(off, at)| e.remove(*off, *at)));
+            for (off, _) in entries {
+                rtcode::table_clear(slot, off, off.saturating_add(1));
+            }
+            self.pages.with_mut(|p| {
+                for page in pages_of(&source) {
+                    let Some(list) = p.get_mut(&page) else { continue };
+                    list.retain(|b| *b != base);
+                    if list.is_empty() {
+                        p.remove(&page);
+                    }
+                }
+            });
+        }
+    }
+}
+
+/// Numbers of the pages that a fragment was made of.
+fn pages_of(source: &Range<u32>) -> core::ops::RangeInclusive<u32> {
+    source.start / PAGE as u32..=source.end.saturating_sub(1).max(source.start) / PAGE as u32
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        self.drop_pages(0..u64::from(u32::MAX));
+    }
+}
+
+/// Nobody may go on in translated code of the slot as it was: a region is not mapped, or not executable, any more.
+pub fn regions_changed(slot: Slot) {
+    cache::new_epoch();
+    occlum_rt::vcpu::stop_others(slot);
 }

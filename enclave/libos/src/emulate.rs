@@ -86,12 +86,21 @@ fn fetch(pc: u32) -> Result<([u8; 15], usize)> {
     Ok((bytes, 0))
 }
 
-/// What the branch at `pc` adds to rsp.
-pub fn branch_rsp_delta(pc: u32) -> Result<i32> {
+fn decode(pc: u32) -> Result<Instruction> {
     let (bytes, have) = fetch(pc)?;
-    let insn = Decoder::with_ip(64, &bytes[..have], u64::from(pc), DecoderOptions::NONE).decode();
+    Ok(Decoder::with_ip(64, &bytes[..have], u64::from(pc), DecoderOptions::NONE).decode())
+}
+
+/// What the branch at `pc` adds to rsp, and where the next instruction is.
+pub fn branch_rsp_delta(pc: u32) -> Result<(i32, u32)> {
+    let insn = decode(pc)?;
     // A near call or return, or a jump: exactly what the decoder knows of their stack use.
-    Ok(insn.stack_pointer_increment())
+    Ok((insn.stack_pointer_increment(), insn.next_ip32()))
+}
+
+/// Is a near return at `pc`?
+pub fn is_return(pc: u32) -> bool {
+    decode(pc).is_ok_and(|i| i.code() == Code::Retnq)
 }
 
 /// Emulates the instruction at `pc`; the task goes on behind it, or gets its signal.
@@ -102,6 +111,7 @@ pub fn instruction(t: &Arc<Task>, pc: u32) {
     let insn = Decoder::with_ip(64, &bytes[..have], u64::from(pc), DecoderOptions::NONE).decode();
     match step(t, &insn, pc) {
         Outcome::Next => t.rt.set_rip(insn.next_ip32()),
+        Outcome::Done => {}
         Outcome::Signal(sig, info) => signal::force(t, sig as i32, info),
         Outcome::Unsupported => {
             let text = format!(
@@ -119,6 +129,8 @@ pub fn instruction(t: &Arc<Task>, pc: u32) {
 
 enum Outcome {
     Next,
+    /// rip is set, or a signal raised.
+    Done,
     Signal(u32, Info),
     Unsupported,
 }
@@ -214,6 +226,10 @@ fn step(t: &Arc<Task>, insn: &Instruction, pc: u32) -> Outcome {
         }
         Mnemonic::Enter => enter(t, insn),
         Mnemonic::Xchg => exchange(t, insn),
+        Mnemonic::Ret if insn.code() == Code::Retnq_imm16 && crate::shadow::is_on() => {
+            crate::shadow::take_return(t, insn.immediate16());
+            Outcome::Done
+        }
         _ => Outcome::Unsupported,
     }
 }

@@ -182,6 +182,16 @@ fn interp_base(mm: &Mm, p: &Program) -> Result<u64> {
     Ok(at)
 }
 
+/// Go's runtime copies the stacks of its goroutines; its linker leaves a note in every program.
+fn moves_stacks(p: &Program) -> bool {
+    const BUILD_ID: u32 = 4;
+    p.elf.notes.iter().any(|n| {
+        let mut bytes = alloc::vec![0u8; (n.end - n.start) as usize];
+        let have = p.file.inode().read_at(n.start, &mut bytes).unwrap_or(0);
+        occlum_elf::has_note(&bytes[..have], b"Go", BUILD_ID)
+    })
+}
+
 struct Built {
     mm: Arc<Mm>,
     entry: u64,
@@ -235,6 +245,7 @@ fn build(r: &Request, stack_limit: u64, cred: &crate::process::Cred) -> Result<B
     let (sp, mut layout) = build_stack(&mm, stack_top, r, &aux)?;
     layout.brk_start = brk;
     layout.brk = brk;
+    layout.moves_stacks = moves_stacks(&r.program);
     layout.code = r.program.elf.segments.first().map_or(0..0, |s| s.vaddr + bias..top);
     mm.set_layout(layout);
     mm.hide_parked()?;

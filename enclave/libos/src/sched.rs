@@ -57,8 +57,9 @@ pub fn make_runnable(task: &Arc<Task>) {
         task.state.set(TaskState::Runnable);
         let now = monotonic_ns();
         SCHED.with_mut(|s| s.queue.push_back((task.clone(), now)));
-        // A wake from the idle context (timers, host events) has no running task whose slice could be donated.
-        if try_current().is_none() {
+        // A wake from the idle context (timers, host events) has no running task whose slice could be donated. The first
+        // one this vCPU runs itself, at once.
+        if try_current().is_none() && SCHED.with(|s| s.queue.len() > 1) {
             wake_idle();
         }
     }
@@ -156,17 +157,18 @@ fn wait_at_host(vcpu: u32) {
         deadline
     });
     stop_tick(vcpu);
-    let mut out = [0u8; size_of::<HostEvents>()];
+    let mut out = [0u8; HostEvents::FULL];
     bkl::unlock();
     occlum_rt::ocall::call(Ocall::Wait, &[deadline], &[], &mut out);
     bkl::lock();
-    let word = |i: usize| u64::from_le_bytes(core::array::from_fn(|k| out[i * 8 + k]));
     SCHED.with_mut(|s| s.idle &= !(1 << vcpu));
-    host_events(word(0), word(1));
+    host_events(&out);
 }
 
 /// Delivers what the host reported. Untrusted: at worst a spurious signal or wake-up.
-fn host_events(signals: u64, ready: u64) {
+fn host_events(out: &[u8; HostEvents::FULL]) {
+    let word = |i: usize| u64::from_le_bytes(core::array::from_fn(|k| out[i * 8 + k]));
+    let (signals, ready) = (word(0), word(1));
     for sig in 1..=31 {
         if signals & (1 << (sig - 1)) != 0 {
             crate::signal::from_host(sig);
@@ -175,14 +177,14 @@ fn host_events(signals: u64, ready: u64) {
     if ready != 0 {
         crate::fs::host_ready();
     }
+    crate::net::host::take_events(out);
 }
 
 /// Looks at the host without waiting (called on ticks, so that a busy enclave still hears Ctrl-C).
 pub fn poll_host() {
-    let mut out = [0u8; size_of::<HostEvents>()];
+    let mut out = [0u8; HostEvents::FULL];
     occlum_rt::ocall::call(Ocall::Wait, &[0], &[], &mut out);
-    let word = |i: usize| u64::from_le_bytes(core::array::from_fn(|k| out[i * 8 + k]));
-    host_events(word(0), word(1));
+    host_events(&out);
 }
 
 /// Makes the timers look at the clock at `at_ns` (for timers that other modules keep).
@@ -216,6 +218,8 @@ pub fn leaving_kernel() {
         let late = s.idle != 0 && first.is_some_and(|t| t < s.earliest_wake());
         (s.queue.front().map(|(_, since)| *since), s.idle, first.is_some(), late)
     });
+    // While no vCPU is idle, only ticks hear of the host's sockets.
+    let timers = timers || crate::net::host::in_use();
     if late {
         // The idle vCPU does not know of this timer yet; it waits again with the right deadline.
         wake_idle();
@@ -241,7 +245,7 @@ pub fn tick() {
         (!s.queue.is_empty(), s.ticks)
     });
     if !waiting {
-        if SCHED.with(|s| s.idle != 0 || s.timers.is_empty()) {
+        if SCHED.with(|s| s.idle != 0 || s.timers.is_empty()) && !crate::net::host::in_use() {
             stop_tick(occlum_rt::vcpu::current());
         }
         return;

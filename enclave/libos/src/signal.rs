@@ -448,8 +448,15 @@ pub fn deliver(t: &Arc<Task>, interrupted_call: Option<u64>) {
             SIG_DFL => default_action(t, sig),
             _ => {
                 restart_or_fail(t, call.take(), action.flags & SA_RESTART != 0);
-                if handle(t, sig, info, action).is_err() {
-                    fatal(t, SIGSEGV as i32);
+                if action.flags & SA_RESETHAND != 0 {
+                    let once = Action { flags: action.flags & SA_SIGINFO, ..Action::default() };
+                    p.actions.with_mut(|x| x.set(sig, once));
+                }
+                // A frame that can't be written is a fault of its own, which may have a handler on another stack.
+                match handle(t, sig, info, action) {
+                    Ok(()) => {}
+                    Err(_) if sig == SIGSEGV as i32 => fatal(t, sig),
+                    Err(_) => force(t, SIGSEGV as i32, Info::kernel()),
                 }
             }
         }
@@ -546,23 +553,24 @@ fn handle(t: &Arc<Task>, sig: i32, info: Info, a: Action) -> Result<()> {
     let (alt_sp, alt_size, alt_flags) = t.altstack.get();
     let sp = regs.gpr(4);
     let on_alt = alt_flags & 2 == 0 && sp > alt_sp && sp <= alt_sp + alt_size;
-    let top = if a.flags & SA_ONSTACK != 0 && alt_flags & 2 == 0 && !on_alt {
-        alt_sp + alt_size
-    } else {
-        sp.wrapping_sub(128)
-    };
+    let enters = a.flags & SA_ONSTACK != 0 && alt_flags & 2 == 0 && !on_alt;
+    let top = if enters { alt_sp.wrapping_add(alt_size) } else { sp.wrapping_sub(128) };
     let fp_at = top.wrapping_sub(XSAVE_SIZE + 4) & !63;
     let frame = (fp_at.wrapping_sub(FRAME_SIZE) & !15).wrapping_sub(8);
-    if frame > 0xffff_ffff || fp_at > 0xffff_ffff {
+    // What lies below an alternate stack is not written, even if it could be.
+    let overflows = (enters || on_alt) && !(frame > alt_sp && frame <= alt_sp + alt_size);
+    if frame > 0xffff_ffff || fp_at > 0xffff_ffff || overflows {
         return Err(Errno::EFAULT);
     }
-    let mask = t.saved_mask.replace(None).unwrap_or(t.mask.get());
+    let mask = t.saved_mask.get().unwrap_or(t.mask.get());
     write_fpstate(t, fp_at)?;
     let uc = ucontext(t, fp_at, mask, info);
     uaccess::write_val(frame, a.restorer)?;
+    crate::shadow::push(frame as u32, a.restorer as u32)?;
     uaccess::write_bytes(frame + 8, &uc)?;
     uaccess::write_bytes(frame + 8 + 304, &info.to_bytes(sig))?;
     t.process.flow.with_mut(|f| f.delivered(frame as u32, FRAME_SIZE as u32, regs.rip(), a.restorer as u32));
+    t.saved_mask.set(None);
     regs.set_gpr(4, frame);
     regs.set_gpr(7, sig as u64);
     regs.set_gpr(6, frame + 8 + 304);
@@ -576,11 +584,6 @@ fn handle(t: &Arc<Task>, sig: i32, info: Info, a: Action) -> Result<()> {
         blocked |= bit(sig);
     }
     t.mask.set(blocked & !UNBLOCKABLE);
-    if a.flags & SA_RESETHAND != 0 {
-        t.process
-            .actions
-            .with_mut(|x| x.set(sig, Action { flags: a.flags & SA_SIGINFO, ..Action::default() }));
-    }
     Ok(())
 }
 
@@ -622,7 +625,8 @@ fn ucontext(t: &Task, fp_at: u64, mask: u64, info: Info) -> [u8; 304] {
 /// Hardware numbers in the order of sigcontext.
 const GREGS: [usize; 16] = [8, 9, 10, 11, 12, 13, 14, 15, 7, 6, 5, 3, 2, 0, 1, 4];
 
-/// rt_sigreturn: restores the state that the frame at rsp holds. EFAULT ends in SIGSEGV; so does a frame that was not
+/// rt_sigreturn: restores the state that the frame at rsp holds. EFAULT ends in SIGSEGV: with the state of the call if the
+/// frame can't be read, with that of the frame, but for the vector state, if that can't be. So does a frame that was not
 /// delivered, with a signal of its own.
 pub fn sigreturn(t: &Arc<Task>) -> Result<()> {
     let uc_at = t.rt.gpr(4);
@@ -635,6 +639,13 @@ pub fn sigreturn(t: &Arc<Task>) -> Result<()> {
         crate::cfi::no_frame(t, rip);
         return Ok(());
     }
+    t.mask.set(word(296) & !UNBLOCKABLE);
+    for (i, n) in GREGS.iter().enumerate() {
+        t.rt.set_gpr(*n, word(40 + 8 * i));
+    }
+    t.rt.set_rip(rip);
+    t.rt.set_rflags(word(40 + 8 * 17));
+    t.resolve.set(true);
     let fp_at = word(40 + 8 * 23);
     if fp_at != 0 {
         let mut x = [0u8; XSAVE_SIZE as usize];
@@ -644,14 +655,7 @@ pub fn sigreturn(t: &Arc<Task>) -> Result<()> {
             return Err(Errno::EFAULT);
         }
     }
-    for (i, n) in GREGS.iter().enumerate() {
-        t.rt.set_gpr(*n, word(40 + 8 * i));
-    }
-    t.rt.set_rip(rip);
-    t.rt.set_rflags(word(40 + 8 * 17));
-    t.mask.set(word(296) & !UNBLOCKABLE);
     t.altstack.set((word(16), word(32), word(24) as u32 & 2));
-    t.resolve.set(true);
     Ok(())
 }
 

@@ -12,6 +12,7 @@ pub fn add(name: &'static str, n: u64) {
 
 /// Hands every counter to the host.
 pub fn report() {
+    crate::code::report();
     add("heap_bytes", occlum_rt::mem::heap_used());
     COUNTERS.with(|c| {
         for (name, value) in c {

@@ -73,9 +73,15 @@ pub(crate) extern "C" fn stage1(vcpu: *mut Vcpu, frame: *mut u8) {
     }
 }
 
-/// A #PF on guest memory, or on the tables of a slot, which `code` fills where they may not be there.
+/// A #PF on guest memory, on shadow words, or on the tables of a slot, which `code` fills where they may not be there.
 fn is_user_fault(fault: &Fault) -> bool {
-    fault.vector == PAGE_FAULT && (slot_offset(fault.addr).is_some() || is_table(fault.addr))
+    let known = |at: u64| slot_offset(at).is_some() || is_table(at) || is_shadow(at);
+    fault.vector == PAGE_FAULT && known(fault.addr)
+}
+
+/// Is an address in the gap above some slot, where its shadow words are?
+fn is_shadow(addr: u64) -> bool {
+    addr.checked_sub(domain::SIZE).is_some_and(|below| slot_offset(below).is_some())
 }
 
 /// Is an address in the tables below some slot?

@@ -4,16 +4,16 @@
 //! links name entries it has proven; a table page is filled with the miss stubs before any guest thread can see it (R19).
 use crate::asm::label;
 use crate::bkl::BklCell;
-use crate::proven::{Buffers, Published};
+use crate::proven::{self, Buffers, Published};
 use crate::slot::Slot;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::arch::asm;
 use core::ptr::with_exposed_provenance_mut;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use occlum_enclave_abi::Ocall;
 use occlum_sfi_spec::table::{Kind, STRIDE, entry_addr};
-use occlum_sfi_spec::{Stubs, domain, elrange};
+use occlum_sfi_spec::{Returns, Stubs, domain, elrange};
 use occlum_sfi_verifier::{Proven, Unit, Violation, check_patch, check_table_entry, verify};
 
 /// Offsets covered by one table chunk: a page of code, 32 KiB of table.
@@ -28,7 +28,8 @@ type Bitmap = Vec<Option<Box<[u64; GROUP / 64]>>>;
 
 static TABLES: BklCell<Vec<Bitmap>> = BklCell::new(Vec::new());
 /// The first line stays empty: a patch looks at the two bytes before its displacement.
-static NEXT: AtomicU32 = AtomicU32::new(elrange::CODE_BASE as u32 + 16);
+const FIRST: u32 = elrange::CODE_BASE as u32 + 16;
+static NEXT: AtomicU32 = AtomicU32::new(FIRST);
 
 /// Addresses of the stubs.
 pub fn stubs() -> Stubs {
@@ -39,6 +40,23 @@ pub fn stubs() -> Stubs {
         miss_call: label::stub_miss_call() as u32,
         emulate: label::stub_emulate() as u32,
     }
+}
+
+/// Set once, before any code is published.
+static SHADOW: AtomicBool = AtomicBool::new(false);
+
+/// How translated code checks returns: what every unit is verified for.
+pub fn returns() -> Returns {
+    if SHADOW.load(Ordering::Relaxed) { Returns::Shadow } else { Returns::Table }
+}
+
+/// Sets that, for all code of the enclave.
+///
+/// # Panics
+/// If code was published before.
+pub fn set_returns(returns: Returns) {
+    assert!(NEXT.load(Ordering::Relaxed) == FIRST, "code was published for another kind of returns");
+    SHADOW.store(returns == Returns::Shadow, Ordering::Relaxed);
 }
 
 /// Is this an address of the image's code? (For crash reports.)
@@ -63,14 +81,19 @@ pub fn used() -> u64 {
     u64::from(NEXT.load(Ordering::Relaxed)) - elrange::CODE_BASE
 }
 
+/// Was all of [addr, addr + len) given out by `alloc`?
+fn is_given_out(addr: u32, len: usize) -> bool {
+    let end = u64::from(addr) + len as u64;
+    let given = elrange::CODE_BASE..=u64::from(NEXT.load(Ordering::Relaxed));
+    given.contains(&u64::from(addr)) && given.contains(&end)
+}
+
 /// The pointer to [addr, addr + len) of the cache.
 ///
 /// # Panics
 /// If that was not given out by `alloc`.
 fn cache(addr: u32, len: usize) -> *mut u8 {
-    let end = u64::from(addr) + len as u64;
-    let given = elrange::CODE_BASE..=u64::from(NEXT.load(Ordering::Relaxed));
-    assert!(given.contains(&u64::from(addr)) && given.contains(&end), "not in the code cache");
+    assert!(is_given_out(addr, len), "not in the code cache");
     with_exposed_provenance_mut(addr as usize)
 }
 
@@ -83,27 +106,38 @@ pub enum Refused {
     NoMemory,
 }
 
-/// Behind all that was published: what is proven there must not change, and its bits stay set.
-static PUBLISHED: AtomicU32 = AtomicU32::new(0);
-
 /// Claims the place of a unit.
 ///
 /// # Panics
-/// If it is not aligned, or something was published there.
+/// If it is not aligned, or a unit lies there.
 fn claim(addr: u32, bytes: &[u8]) {
-    let free = addr % 16 == 0 && addr >= PUBLISHED.load(Ordering::Relaxed);
+    let free = addr as usize % proven::LINE == 0 && !proven::is_taken(addr, bytes.len());
     assert!(free, "code would be published over other code");
-    PUBLISHED.store(addr + bytes.len() as u32, Ordering::Relaxed);
+    proven::take(addr, bytes.len());
+}
+
+/// Takes the unit of `len` bytes at `addr` away: nothing is proven of the place any more, and it may be used again. BKL
+/// held.
+///
+/// The caller has seen to it (R21) that no lookup table, no link of another unit and no task's resume address leads there,
+/// and that no vCPU has run guest code there since. `publish` and `Task::set_entry` refuse what is not proven, so a caller
+/// that forgot one gets a panic there and no stale code; for tables and links it has to be right.
+pub fn retire(addr: u32, len: usize) {
+    proven::clear(addr, len);
+    // int3: what leads here all the same stops.
+    let p = cache(addr, len);
+    // SAFETY: the range is cache memory given out by `alloc`, where no Rust object lies.
+    unsafe { core::ptr::write_bytes(p, 0xcc, len) };
 }
 
 /// Puts a unit into the cache if the verifier accepts it. BKL held; nothing jumps there yet.
 ///
 /// # Panics
-/// If `addr` is not 16-aligned, or not behind all that was published before.
+/// If `addr` is not 16-aligned, or a unit that was not retired lies there.
 pub fn publish(addr: u32, bytes: &[u8]) -> Result<(), Refused> {
     let mut buffers = Buffers::new(bytes.len()).ok_or(Refused::NoMemory)?;
     let unit = Unit { base: addr, code: bytes };
-    verify(&stubs(), unit, &Published, &mut buffers.maps()).map_err(Refused::Violation)?;
+    verify(&stubs(), returns(), unit, &Published, &mut buffers.maps()).map_err(Refused::Violation)?;
     if !buffers.reserve(addr) {
         return Err(Refused::NoMemory);
     }
@@ -148,6 +182,13 @@ pub fn read(addr: u32, buf: &mut [u8]) {
     let p = cache(addr, buf.len());
     // SAFETY: the range is cache memory given out by `alloc`.
     unsafe { core::ptr::copy_nonoverlapping(p, buf.as_mut_ptr(), buf.len()) };
+}
+
+/// Where the proven branch with its displacement at `site` leads now.
+pub fn link_target(site: u32) -> u32 {
+    let mut rel = [0; 4];
+    read(site, &mut rel);
+    site.wrapping_add(4).wrapping_add(u32::from_le_bytes(rel))
 }
 
 /// Points the 4-byte displacement at `site` to `target`, as one store (R21). False, and nothing done: it is not the
@@ -309,6 +350,15 @@ fn committed(slot: Slot) -> Vec<u64> {
         });
         chunks.collect()
     })
+}
+
+/// Is the instruction at a translated address the lookup in a table (R19)?
+pub fn is_lookup(rip: u64) -> bool {
+    const LOOKUP: [u8; 5] = [0x65, 0x46, 0x8b, 0x1c, 0xdd];
+    let mut bytes = [0; LOOKUP.len()];
+    let Some(at) = u32::try_from(rip).ok().filter(|at| is_given_out(*at, bytes.len())) else { return false };
+    read(at, &mut bytes);
+    bytes == LOOKUP
 }
 
 /// Which entry of the slot's table an address belongs to.

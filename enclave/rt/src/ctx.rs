@@ -3,7 +3,7 @@
 //! Invariant: a `Ctx` is the address of `ctx::SIZE` bytes, 64-aligned, mapped for as long as the `Ctx` is
 //! used.
 use core::ptr::with_exposed_provenance_mut;
-use occlum_sfi_spec::ctx;
+use occlum_sfi_spec::{ctx, shadow};
 
 /// Pointer to a context.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -73,6 +73,7 @@ impl Ctx {
         unsafe { self.at(0).write_bytes(0, ctx::SIZE as usize) };
         self.set_u64(ctx::SELF, self.0 as u64);
         self.set_u64(ctx::TAG, tag);
+        self.set_u64(ctx::SHADOW, shadow::DISTANCE);
         self.set_u64(ctx::RFLAGS, crate::task::RFLAGS_FIXED);
         self.init_vectors();
     }

@@ -36,6 +36,7 @@ pub mod ocall;
 mod panic;
 mod proven;
 pub mod random;
+pub mod shadow;
 pub mod slot;
 pub mod task;
 pub mod time;

@@ -1,13 +1,17 @@
-//! What the verifier has proven of the code cache: two bits for each byte, set when a unit is published.
+//! What the verifier has proven of the code cache: two bits for each byte, set when a unit is published, and one for each
+//! 16-byte line, which says whether a unit lies there.
 //!
 //! Neighbours: `code` asks here before it links or fills in a table entry (R20, V11 to V14 of `sfi-verifier`).
-//! Invariants (BKL): a bit is set only from the maps of an accepted unit, for the addresses that unit was proven for.
+//! Invariants (BKL): a bit is set only from the maps of an accepted unit, for the addresses that unit was proven for; all
+//! bits of a line are clear while no unit lies there.
 use crate::bkl::BklCell;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use occlum_sfi_spec::elrange;
 use occlum_sfi_verifier::{Maps, Proven, is_set, map_len};
 
+/// Units begin at multiples of this and have its lines for themselves.
+pub(crate) const LINE: usize = 16;
 /// Bytes of the cache whose bits are allocated together.
 const PIECE: usize = 128 << 10;
 const PIECES: usize = ((elrange::CODE_END - elrange::CODE_BASE) as usize).div_ceil(PIECE);
@@ -15,9 +19,18 @@ const PIECES: usize = ((elrange::CODE_END - elrange::CODE_BASE) as usize).div_ce
 struct Piece {
     boundaries: Box<[u8]>,
     entries: Box<[u8]>,
+    taken: Box<[u8]>,
 }
 
 static PIECES_PROVEN: BklCell<Vec<Option<Piece>>> = BklCell::new(Vec::new());
+
+impl Piece {
+    fn new() -> Option<Piece> {
+        let map = |len| zeroed(len).map(Vec::into_boxed_slice);
+        let (boundaries, entries) = (map(map_len(PIECE))?, map(map_len(PIECE))?);
+        Some(Piece { boundaries, entries, taken: map(PIECE / LINE / 8)? })
+    }
+}
 
 /// The verifier's view of what is published.
 pub(crate) struct Published;
@@ -76,18 +89,14 @@ impl Buffers {
             (first / PIECE..=last / PIECE).all(|n| match all.get_mut(n) {
                 Some(Some(_)) | None => true,
                 Some(none) => {
-                    let (boundaries, entries) = (zeroed(map_len(PIECE)), zeroed(map_len(PIECE)));
-                    *none = boundaries.zip(entries).map(|(b, e)| Piece {
-                        boundaries: b.into_boxed_slice(),
-                        entries: e.into_boxed_slice(),
-                    });
+                    *none = Piece::new();
                     none.is_some()
                 }
             })
         })
     }
 
-    /// Sets the bits of the accepted unit at `addr`, a multiple of 8, behind `reserve`.
+    /// Sets the bits of the accepted unit at `addr`, a multiple of `LINE`, behind `reserve`.
     pub(crate) fn record(&mut self, addr: u32) {
         let first = (addr - elrange::CODE_BASE as u32) as usize / 8;
         let maps = self.maps();
@@ -101,4 +110,41 @@ impl Buffers {
             }
         });
     }
+}
+
+/// The lines of [addr, addr + len): number of the piece and line in it.
+fn lines(addr: u32, len: usize) -> impl Iterator<Item = (usize, usize)> {
+    let first = (addr - elrange::CODE_BASE as u32) as usize / LINE;
+    (first..first + len.div_ceil(LINE)).map(|n| (n / (PIECE / LINE), n % (PIECE / LINE)))
+}
+
+/// Does a unit lie on any line of the range?
+pub(crate) fn is_taken(addr: u32, len: usize) -> bool {
+    let taken = |p: &Option<Piece>, line| p.as_ref().is_some_and(|p| is_set(&p.taken, line));
+    PIECES_PROVEN.with(|all| lines(addr, len).any(|(n, line)| all.get(n).is_some_and(|p| taken(p, line))))
+}
+
+/// A unit lies on the range's lines from now on.
+pub(crate) fn take(addr: u32, len: usize) {
+    PIECES_PROVEN.with_mut(|all| {
+        for (n, line) in lines(addr, len) {
+            if let Some(Some(p)) = all.get_mut(n) {
+                p.taken[line / 8] |= 1 << (line % 8);
+            }
+        }
+    });
+}
+
+/// Nothing lies on the range's lines any more, and nothing is proven of them.
+pub(crate) fn clear(addr: u32, len: usize) {
+    PIECES_PROVEN.with_mut(|all| {
+        for (n, line) in lines(addr, len) {
+            if let Some(Some(p)) = all.get_mut(n) {
+                let bytes = line * LINE / 8..(line + 1) * LINE / 8;
+                p.boundaries[bytes.clone()].fill(0);
+                p.entries[bytes].fill(0);
+                p.taken[line / 8] &= !(1 << (line % 8));
+            }
+        }
+    });
 }

@@ -10,7 +10,7 @@ use crate::vcpu::Vcpu;
 use alloc::vec::Vec;
 use core::alloc::Layout;
 use core::sync::atomic::Ordering;
-use occlum_sfi_spec::{ctx, domain, elrange, reason};
+use occlum_sfi_spec::{Returns, ctx, domain, elrange, reason};
 
 /// RFLAGS bits that are always set: reserved bit 1 and IF.
 pub(crate) const RFLAGS_FIXED: u64 = 0x202;
@@ -58,6 +58,8 @@ pub struct Exception {
     pub fault_off: Option<u32>,
     /// For #PF: the address.
     pub fault_addr: u64,
+    /// For #PF: what the program takes for the address, whether it lies in the slot or not.
+    pub fault_rel: u64,
     /// Translated address.
     pub rip: u64,
 }
@@ -446,9 +448,12 @@ fn exit_of(c: Ctx, v: &Vcpu, why: u32) -> Exit {
 }
 
 /// `ret` popped its target: it is still below rsp. Another thread may have changed or unmapped it; then it is
-/// as wrong a target as any.
+/// as wrong a target as any. With a shadow stack what was compared counts: the shadow word says.
 fn return_target(c: Ctx) -> u32 {
     let off = (c.u64(ctx::GPR + 8 * RSP as u32) as u32).wrapping_sub(8);
+    if crate::code::returns() == Returns::Shadow {
+        return crate::shadow::returned_to(Slot::from_base(c.u64(ctx::SLOT_BASE)), off);
+    }
     let mut word = [0; 8];
     let slot = Slot::from_base(c.u64(ctx::SLOT_BASE));
     let _ = slot.read(u64::from(off), &mut word);
@@ -469,6 +474,7 @@ fn aex_exit(c: Ctx, v: &Vcpu) -> Exit {
         error_code: f.code,
         fault_off: (f.vector == PAGE_FAULT && off < domain::SIZE).then_some(off as u32),
         fault_addr: f.addr,
+        fault_rel: off,
         rip: f.rip,
     })
 }

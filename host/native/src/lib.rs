@@ -130,7 +130,7 @@ fn measure<'py>(py: Python<'py>, image: &[u8], options: &LaunchOptions) -> PyRes
 
 /// Loads the image, runs the program to its end, tears the enclave down.
 #[pyfunction]
-#[pyo3(signature = (image, options, params, *, strace_fd=None, timeout_s=None))]
+#[pyo3(signature = (image, options, params, *, strace_fd=None, timeout_s=None, publish=Vec::new()))]
 fn run(
     py: Python<'_>,
     image: &[u8],
@@ -138,13 +138,18 @@ fn run(
     params: &LaunchParams,
     strace_fd: Option<i32>,
     timeout_s: Option<f64>,
+    publish: Vec<(String, u16, u16, bool)>,
 ) -> PyResult<Outcome> {
     let options = options.to_pal();
     let timeout = timeout_s
         .map(Duration::try_from_secs_f64)
         .transpose()
         .map_err(|error| NativeError::new_err(format!("time-out: {error}")))?;
-    let run = pal::RunOptions { params: params.0.clone(), strace_fd, timeout };
+    let publish = publish
+        .into_iter()
+        .map(|(host, port, inside, datagram)| pal::Publish { host, port, inside, datagram })
+        .collect();
+    let run = pal::RunOptions { params: params.0.clone(), strace_fd, timeout, publish };
     let outcome = py.detach(|| pal::run(image, &options, &run)).map_err(native_error)?;
     Ok(Outcome::from_pal(py, outcome))
 }
@@ -225,4 +230,8 @@ mod _native {
     const FLAG_REPORT_CHANGES: u32 = super::abi::FLAG_REPORT_CHANGES;
     #[pymodule_export]
     const FLAG_TTY0: u32 = super::abi::FLAG_TTY0;
+    #[pymodule_export]
+    const FLAG_NET_NONE: u32 = super::abi::FLAG_NET_NONE;
+    #[pymodule_export]
+    const FLAG_NET_HOST: u32 = super::abi::FLAG_NET_HOST;
 }

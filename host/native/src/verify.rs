@@ -5,7 +5,7 @@
 //! Invariants: files are hostile: any bytes give a report; nothing of a file is executed or written.
 
 use iced_x86::{Decoder, DecoderOptions, Formatter, GasFormatter, Instruction};
-use occlum_sfi_spec::{Stubs, domain, elrange};
+use occlum_sfi_spec::{Returns, Stubs, domain, elrange};
 use occlum_sfi_translator::{Config, Env, Fragment, Source, translate};
 use occlum_sfi_verifier::{Check, Maps, Proven, Unit, Violation, is_set, map_len, verify};
 use std::ops::Range;
@@ -21,7 +21,8 @@ const STUBS: Stubs = Stubs {
     miss_call: elrange::IMAGE_BASE as u32 + 0x1300,
     emulate: elrange::IMAGE_BASE as u32 + 0x1400,
 };
-const CONFIG: Config = Config { stubs: STUBS, max_instructions: 400, prefetch_returns: true };
+const CONFIG: Config =
+    Config { stubs: STUBS, max_instructions: 400, prefetch_returns: true, returns: Returns::Table };
 /// Bytes of source that a fragment is made from.
 const WINDOW: usize = 1024;
 /// Longest instruction.
@@ -217,7 +218,13 @@ fn entry(file: &[u8], parts: &[Part], buffers: &mut Buffers, report: &mut Report
 
 /// What the enclave asks before it publishes a fragment, and later before it links it.
 fn prove(f: &Fragment, buffers: &mut Buffers) -> Result<(), Violation> {
-    verify(&STUBS, Unit { base: f.base, code: &f.code }, &Nothing, &mut buffers.maps(f.code.len()))?;
+    verify(
+        &STUBS,
+        CONFIG.returns,
+        Unit { base: f.base, code: &f.code },
+        &Nothing,
+        &mut buffers.maps(f.code.len()),
+    )?;
     for e in &f.entries {
         if !is_set(&buffers.entries, e.at.wrapping_sub(f.base) as usize) {
             return Err(Violation { at: e.at, len: 0, check: Check::EntryUnproven });

@@ -1,19 +1,33 @@
-//! One run under a hostile host: `hostile IMAGE CLASS SEED SECONDS [-b DIRECTORY]... PROGRAM [ARG...]`. The last line on
-//! standard error says what was changed and how it ended; `tools/hostile_host.py` judges it.
-use occlum_enclave_abi::{CfiLevel, FLAG_REPORT_CHANGES, FLAG_STATS, LaunchParams};
+//! One run under a hostile host: `hostile IMAGE CLASS[:OCALL] SEED SECONDS [-b DIRECTORY]... PROGRAM [ARG...]`. The last line
+//! on standard error says what was changed and how it ended; `tools/hostile_host.py` judges it. `hostile --list` prints
+//! every CLASS:OCALL there is.
+use occlum_enclave_abi::{CfiLevel, FLAG_REPORT_CHANGES, FLAG_STATS, LaunchParams, Ocall};
 use occlum_pal::hostile::{self, Class, Plan};
 use occlum_pal::{ExitStatus, LaunchOptions, RunOptions};
 use std::os::unix::ffi::OsStringExt;
 
 const VCPUS: u32 = 2;
 
+/// Every class with every call that has a result of it.
+fn list() {
+    let calls: Vec<Ocall> = (0..256).filter_map(Ocall::from_nr).collect();
+    for (name, class) in Class::ALL {
+        calls.iter().filter(|c| class.concerns(**c)).for_each(|c| println!("{name}:{}", c.name()));
+    }
+}
+
 fn main() {
+    if std::env::args().nth(1).as_deref() == Some("--list") {
+        return list();
+    }
     let mut args = std::env::args_os().skip(1).map(OsStringExt::into_vec).peekable();
     let mut next = |what: &str| args.next().unwrap_or_else(|| panic!("no {what}"));
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
     let image = std::fs::read(text(next("image"))).expect("the image");
     let name = text(next("class"));
+    let (name, call) = name.split_once(':').map_or((&name[..], None), |(n, c)| (n, Some(c)));
     let class = Class::ALL.iter().find(|(n, _)| *n == name).expect("a class").1;
+    let only = call.map(|c| (0..256).filter_map(Ocall::from_nr).find(|o| o.name() == c).expect("an OCALL"));
     let seed: u64 = text(next("seed")).parse().expect("a number");
     let seconds: u64 = text(next("time limit")).parse().expect("a number");
     let mut binds = Vec::new();
@@ -41,7 +55,7 @@ fn main() {
     };
     hostile::terminate_after(std::time::Duration::from_secs(seconds));
     let timeout = Some(std::time::Duration::from_secs(seconds + 3));
-    hostile::install(Plan { class, seed });
+    hostile::install(Plan { class, only, seed });
     let outcome = occlum_pal::run(&image, &o, &RunOptions { params, timeout, ..RunOptions::default() });
     let ended = match outcome.map(|o| o.status) {
         Ok(ExitStatus::Exited(n)) => format!("exited:{n}"),

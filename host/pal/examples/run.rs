@@ -1,7 +1,9 @@
 //! Runs a program in the simulated enclave without Python, for work on the runtime itself:
-//! `run IMAGE [-m MIB] [-c VCPUS] [--cfi LEVEL] [--strace] [--stats] PROGRAM [ARG...]`.
-use occlum_enclave_abi::{CfiLevel, FLAG_STATS, FLAG_STRACE, FLAG_TTY0, LaunchParams};
-use occlum_pal::{ExitStatus, LaunchOptions, RunOptions};
+//! `run IMAGE [-m MIB] [-c VCPUS] [--cfi LEVEL] [--strace] [--stats] [-p PORT] PROGRAM [ARG...]`.
+use occlum_enclave_abi::{
+    CfiLevel, FLAG_NET_HOST, FLAG_NET_NONE, FLAG_STATS, FLAG_STRACE, FLAG_TTY0, LaunchParams,
+};
+use occlum_pal::{ExitStatus, LaunchOptions, Publish, RunOptions};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 fn main() {
@@ -15,6 +17,7 @@ fn main() {
         cfi: CfiLevel::Default,
     };
     let mut flags = 0;
+    let mut publish = Vec::new();
     if std::io::IsTerminal::is_terminal(&std::io::stdin()) {
         flags |= FLAG_TTY0 * 7;
     }
@@ -22,6 +25,12 @@ fn main() {
         match a.as_bytes() {
             b"-m" => o.memory_bytes = args.next().unwrap().to_str().unwrap().parse::<u64>().unwrap() << 20,
             b"-c" => o.vcpus = args.next().unwrap().to_str().unwrap().parse().unwrap(),
+            b"-p" => {
+                let port = args.next().unwrap().to_str().unwrap().parse().unwrap();
+                publish.push(Publish { host: String::new(), port, inside: port, datagram: false });
+            }
+            b"--no-network" => flags |= FLAG_NET_NONE,
+            b"--host-network" => flags |= FLAG_NET_HOST,
             b"--cfi" => {
                 let name = args.next().and_then(|a| a.into_string().ok()).expect("a level behind --cfi");
                 o.cfi = CfiLevel::from_name(&name).expect("a level: default, strict or shadow-stack");
@@ -41,7 +50,7 @@ fn main() {
         flags,
         ..LaunchParams::default()
     };
-    let outcome = occlum_pal::run(&image, &o, &RunOptions { params, ..RunOptions::default() });
+    let outcome = occlum_pal::run(&image, &o, &RunOptions { params, publish, ..RunOptions::default() });
     let outcome = outcome.unwrap_or_else(|e| panic!("{e}"));
     for (k, v) in &outcome.stats {
         if flags & FLAG_STATS != 0 {

@@ -41,7 +41,8 @@ impl Class {
         ("reorder", Class::Reorder),
     ];
 
-    fn concerns(self, call: Ocall) -> bool {
+    /// Has this call a result of the class?
+    pub fn concerns(self, call: Ocall) -> bool {
         use Ocall as O;
         match self {
             Class::Length => matches!(
@@ -74,6 +75,8 @@ impl Class {
 pub struct Plan {
     /// The class of fields.
     pub class: Class,
+    /// Only results of this call, and more of them.
+    pub only: Option<Ocall>,
     /// Everything else follows from it.
     pub seed: u64,
 }
@@ -104,6 +107,7 @@ struct Completion {
 
 struct State {
     class: Class,
+    only: Option<Ocall>,
     random: Random,
     /// Calls of the class that pass before the first change.
     skip: u64,
@@ -129,15 +133,18 @@ const REMEMBERED: usize = 4096;
 /// The plan of the next run of this process.
 pub fn install(plan: Plan) {
     let mut random = Random(plan.seed);
+    let left: &[u64] = if plan.only.is_some() { &[4, 64, 256, 1024] } else { &[1, 4, 16, 64, 256] };
     let state = State {
         class: plan.class,
+        only: plan.only,
         // The clocks are read some thousand times at the start, of which the first and the last count.
-        skip: match (plan.class, random.below(2)) {
-            (Class::Time, 0) => random.below(3000),
+        skip: match (plan.class, plan.only, random.below(2)) {
+            (Class::Time, _, 0) => random.below(3000),
+            (_, Some(_), _) => random.below(8),
             _ => random.below(100),
         },
-        one_in: random.pick(&[1, 2, 4, 16]),
-        left: random.pick(&[1, 4, 16, 64, 256]),
+        one_in: random.pick(if plan.only.is_some() { &[1, 2] } else { &[1, 2, 4, 16] }),
+        left: random.pick(left),
         random,
         earlier: VecDeque::new(),
         changed: BTreeMap::new(),
@@ -223,11 +230,12 @@ pub(crate) fn corrupt(asked: &OcallFrame, frame: &mut OcallFrame, data: &mut [u8
 
 impl State {
     fn due(&mut self, call: Ocall) -> bool {
-        if !self.class.concerns(call) || self.left == 0 {
+        if !self.class.concerns(call) || self.left == 0 || self.only.is_some_and(|o| o != call) {
             return false;
         }
         // They would use up all changes of the other classes.
-        if call == Ocall::Clock && self.class != Class::Time && self.random.below(2000) != 0 {
+        let mixed = self.class != Class::Time && self.only.is_none();
+        if call == Ocall::Clock && mixed && self.random.below(2000) != 0 {
             return false;
         }
         if self.skip > 0 {

@@ -50,6 +50,21 @@ pub struct RunOptions {
     pub strace_fd: Option<i32>,
     /// Ends the enclave after this time.
     pub timeout: Option<Duration>,
+    /// Ports of this machine that lead inside.
+    pub publish: Vec<Publish>,
+}
+
+/// A port of this machine that leads to one inside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publish {
+    /// Address of this machine; all of them if empty.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Port inside.
+    pub inside: u16,
+    /// UDP rather than TCP.
+    pub datagram: bool,
 }
 
 /// How the first process ended.
@@ -101,6 +116,16 @@ pub enum PalError {
     /// A CPU feature is missing.
     #[error("this CPU or kernel lacks {0}, which the simulator needs")]
     Cpu(&'static str),
+    /// A port of this machine cannot be had.
+    #[error(
+        "port {port} of this machine cannot be published ({error}); name another one, or stop what uses it"
+    )]
+    Publish {
+        /// The port.
+        port: u16,
+        /// What the system said.
+        error: std::io::Error,
+    },
     /// A system call failed.
     #[error("{what}: {error}")]
     System {

@@ -6,7 +6,9 @@ the one of MRENCLAVE: `EnclaveOptions` are measured, `Launch` is not.
 
 from __future__ import annotations
 
+import ipaddress
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +25,6 @@ DEFAULT_MAX_TASKS = 1024
 DEFAULT_PID_MAX = 32768
 SMALLEST_MEMORY = 64 << 20
 CFI_LEVELS = ("default", "strict", "shadow-stack")
-# Accepted by name, but no enclave enforces them yet.
-CFI_LEVELS_TO_COME = ("shadow-stack",)
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,6 @@ class EnclaveOptions:
         if self.memory_bytes < SMALLEST_MEMORY:
             smallest = format_size(SMALLEST_MEMORY)
             raise OptionError(f"{self.memory_bytes} bytes of memory are too few", f"give at least {smallest}")
-        if self.cfi in CFI_LEVELS_TO_COME:
-            raise OptionError(f"--cfi={self.cfi} is not built yet", "use --cfi=strict, or leave it out")
         # Whole pages: the enclave accounts in pages.
         whole = -(-self.memory_bytes // PAGE_SIZE) * PAGE_SIZE
         object.__setattr__(self, "memory_bytes", whole)
@@ -88,6 +86,43 @@ class Bind:
 
 
 @dataclass(frozen=True)
+class Publish:
+    """A port of this machine that leads to one inside."""
+
+    host: str
+    port: int
+    inside: int
+    datagram: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Publish:
+        """`[HOST:]PORT:PORT[/tcp|/udp]`: this machine's port, then the one inside; an IPv6 HOST stands in brackets."""
+        ports, _, protocol = text.partition("/")
+        host, _, rest = ports.rpartition("]:") if ports.startswith("[") else ("", "", ports)
+        host = host.removeprefix("[")
+        if not host and rest.count(":") == 2:
+            host, _, rest = rest.partition(":")
+        try:
+            if host:
+                ipaddress.ip_address(host)
+            port, inside = (int(number) for number in rest.split(":"))
+            known = protocol in ("", "tcp", "udp") and (protocol or "/" not in text)
+            if not known or not all(0 < number < 1 << 16 for number in (port, inside)):
+                raise ValueError
+        except ValueError:
+            fix = "write PORT:PORT or ADDRESS:PORT:PORT (this machine's first), then /udp if it is for UDP"
+            raise OptionError(f"{text!r} does not name ports to publish", fix) from None
+        return cls(host, port, inside, protocol == "udp")
+
+    def to_native(self) -> tuple[str, int, int, bool]:
+        """The extension's form."""
+        return self.host, self.port, self.inside, self.datagram
+
+
+NETWORKS = {"none": _native.FLAG_NET_NONE, "outbound": 0, "host": _native.FLAG_NET_HOST}
+
+
+@dataclass(frozen=True)
 class Launch:
     """One program run; nothing here is measured, the LibOS checks it all."""
 
@@ -99,10 +134,18 @@ class Launch:
     stats: bool = False
     report_changes: bool = False
     keep: str | None = None
+    network: str = "outbound"
+    publish: Sequence[Publish] = ()
+
+    def __post_init__(self) -> None:
+        taken = Counter((published.host, published.port, published.datagram) for published in self.publish)
+        for (_, port, _), times in taken.items():
+            if times > 1:
+                raise OptionError(f"port {port} is published {times} times", "name another port of this machine")
 
     def flags(self) -> int:
         """The flag word of the launch parameters."""
-        flags = 0
+        flags = NETWORKS[self.network]
         for wanted, bit in (
             (self.strace, _native.FLAG_STRACE),
             (self.stats, _native.FLAG_STATS),
@@ -144,7 +187,12 @@ def run(
     """Runs the program in a fresh enclave to its end."""
     try:
         return _native.run(
-            read_image(), options.to_native(), launch.to_native(), strace_fd=strace_fd, timeout_s=timeout_s
+            read_image(),
+            options.to_native(),
+            launch.to_native(),
+            strace_fd=strace_fd,
+            timeout_s=timeout_s,
+            publish=[published.to_native() for published in launch.publish],
         )
     except _native.NativeError as error:
         raise EnclaveError(str(error)) from None

@@ -40,6 +40,7 @@ class _Parsed(_ParamType):
 SIZE = _Parsed("size", units.parse_size)
 DURATION = _Parsed("duration", units.parse_duration)
 BIND = _Parsed("bind", launch.Bind.parse)
+PUBLISH = _Parsed("publish", launch.Publish.parse)
 
 _MEASURED = (
     click.option(

@@ -16,7 +16,7 @@ import click
 from occlum import _native
 from occlum._host import launch
 from occlum.cli import EXIT_OCCLUM_FAILED, EXIT_TIMED_OUT, fail
-from occlum.cli.options import BIND, DURATION, measured_options
+from occlum.cli.options import BIND, DURATION, PUBLISH, measured_options
 
 BANNER = "simulation: nothing is protected from this machine (development only; --quiet hides this line)"
 STANDARD_ERROR = "-"
@@ -151,6 +151,22 @@ def _exit_status(outcome: _native.Outcome, timeout_s: float | None) -> int:
     metavar="PATH",
     help="Share PATH, or HOST:GUEST, with the program; append :ro to keep it read-only.",
 )
+@click.option(
+    "-p",
+    "--publish",
+    "published",
+    multiple=True,
+    type=PUBLISH,
+    metavar="[HOST:]PORT:PORT[/udp]",
+    help="Lead a port of this machine to one inside.",
+)
+@click.option(
+    "--network",
+    type=click.Choice(list(launch.NETWORKS)),
+    default="outbound",
+    show_default=True,
+    help="What can be reached from inside: nothing, other machines, or this machine's own ports, too.",
+)
 @click.option("--timeout", type=DURATION, metavar="TIME", help="Stop the program after this long, like 30s.")
 @click.option("--strace", metavar="[=FILE]", help="Print every system call, to standard error or to FILE.")
 @click.option("--stats", is_flag=True, help="Print statistics at the end.")
@@ -168,6 +184,8 @@ def command(
     pid_max: int,
     cfi: str,
     binds: Sequence[launch.Bind],
+    published: Sequence[launch.Publish],
+    network: str,
     timeout: float | None,
     strace: str | None,
     stats: bool,
@@ -195,6 +213,8 @@ def command(
         stats=stats,
         report_changes=diff or keep is not None or (sys.stderr.isatty() and not quiet),
         keep=keep,
+        network=network,
+        publish=published,
     )
     if not quiet:
         fail(BANNER)

@@ -53,6 +53,18 @@ IN_C("end", end_in_prefixes, "V3") {
         if (!run_at(p + 4096 - i))
             escaped("prefixes alone ran", i);
 }
+IN_C("end", end_changes_meanwhile, "V3") {
+    unsigned char *p = code_at(0, 2);
+    for (int i = 0; i < 200; i++) {
+        p[4095] = 0xb8; /* mov $imm,%eax: its immediate comes and goes */
+        memcpy(p + 4096, "\x01\x00\x00\x00\xc3", 5);
+        if (run_at(p + 4095) || (uint32_t)after[RAX] != 1)
+            escaped("code that is there did not run", after[RAX]);
+        mprotect(p + 4096, 4096, PROT_NONE);
+        must_segv(p + 4095, "ran over the end");
+        mprotect(p + 4096, 4096, PROT_READ | PROT_WRITE | PROT_EXEC);
+    }
+}
 /* ---- V7: r11 holds rubbish in many fragments; nobody may see it ---- */
 #define SHOW_R11 "mov %r11, %rax; push %r11; pop %rcx; movzbl %r11b, %edx; mov %r11, (%rsi)\n"
 #define R11(id, text) SNIPPET(id, text) ATTACK("register", id, "V7", once, id)

@@ -9,8 +9,8 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use super::{BASE, STUBS};
-use occlum_sfi_spec::{ctx, domain, elrange, reason, table};
-use occlum_sfi_translator::{Config, Env, Fragment, Source, translate};
+use occlum_sfi_spec::{ctx, domain, elrange, reason, shadow, table};
+use occlum_sfi_translator::{Config, Env, Fragment, ShadowWord, Source, translate};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
@@ -307,6 +307,7 @@ impl Machine {
         let rw = libc::PROT_READ | libc::PROT_WRITE;
         map_fixed(SLOT - (32 << 30), 32 << 30, rw);
         map_fixed(SLOT + u64::from(LOW), u64::from(HIGH - LOW), rw);
+        map_fixed(SLOT + domain::SIZE + u64::from(LOW), u64::from(HIGH - LOW), rw);
         map_fixed(u64::from(LOW), u64::from(HIGH - LOW), rw | libc::PROT_EXEC);
         map_fixed(elrange::CODE_BASE, CODE_LEN as u64, rw | libc::PROT_EXEC);
         map_fixed(elrange::IMAGE_BASE, 0x10_0000, rw | libc::PROT_EXEC);
@@ -327,6 +328,7 @@ impl Machine {
             poke(u64::from(address), &code);
         }
         poke(context + u64::from(ctx::SLOT_BASE), &SLOT.to_le_bytes());
+        poke(context + u64::from(ctx::SHADOW), &shadow::DISTANCE.to_le_bytes());
         Machine { context, map: Map::default(), next_code: BASE, exits: Vec::new(), set_entries: Vec::new() }
     }
 
@@ -497,6 +499,28 @@ impl Machine {
         let c = self.caught().expect("native code ends with a signal");
         let state = State { gpr: c.gpr, flags: c.flags & FLAGS, xmm: c.xmm, pc: c.rip as u32 };
         (state, End::Signal(c.signal as i32, c.rip))
+    }
+
+    /// The shadow word of the stack word at `off`.
+    pub fn shadow(&self, off: u32) -> u64 {
+        // SAFETY: 1. The shadow of LOW..HIGH, where tests have their stacks, is mapped.
+        unsafe { ((SLOT + shadow::DISTANCE + u64::from(off)) as *const u64).read() }
+    }
+
+    pub fn set_shadow(&self, off: u32, word: u64) {
+        poke(SLOT + shadow::DISTANCE + u64::from(off), &word.to_le_bytes());
+    }
+
+    /// Takes back what an interrupted pattern did; `rsp` is the original one.
+    pub fn undo_shadow(&self, what: ShadowWord, rsp: u32) {
+        match what {
+            ShadowWord::Kept => {}
+            ShadowWord::Pushed => self.set_shadow(rsp - 8, 0),
+            ShadowWord::Consumed => {
+                let site = shadow::consumed_site(self.shadow(rsp)).expect("a consumed word");
+                self.set_shadow(rsp, shadow::live(site));
+            }
+        }
     }
 
     pub fn spill(&self, n: usize) -> u64 {

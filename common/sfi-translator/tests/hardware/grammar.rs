@@ -6,39 +6,14 @@
 //! (long displacements, idle prefixes, high byte registers) occur; iced-x86 only says what they turned out to be.
 //! Invariant: everything follows from the generator's seed.
 
-use crate::machine::{CODE, DATA, DATA_LEN, END, GUEST_GS, PAGE, STUBS, TLS};
+use crate::machine::{CODE, DATA, DATA_LEN, END, GUEST_GS, PAGE, TLS};
+use crate::shared::{BASE, Nothing, Random, STUBS, config};
 use iced_x86::{
     Code, Decoder, DecoderOptions, EncodingKind, FlowControl, Instruction, InstructionInfoFactory,
     MandatoryPrefix, Mnemonic, OpAccess, OpCodeInfo, OpCodeTableKind, OpKind, Register,
 };
 use occlum_sfi_spec::ctx;
-use occlum_sfi_translator::{Config, Env, Source, translate};
-
-/// SplitMix64.
-#[derive(Clone)]
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, n: usize) -> usize {
-        ((self.next() >> 32) * n as u64 >> 32) as usize
-    }
-
-    pub fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-
-    pub fn pick<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len())]
-    }
-}
+use occlum_sfi_translator::{Config, Source, translate};
 
 /// Where an instruction's operand is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -91,6 +66,8 @@ pub struct Template {
 
 pub struct Grammar {
     templates: Vec<Template>,
+    /// Every template with every form.
+    combinations: Vec<(usize, Form)>,
 }
 
 /// Start registers that hold addresses of data, and small numbers; the others hold anything.
@@ -101,18 +78,10 @@ pub const SMALL_VECTORS: [usize; 4] = [8, 9, 10, 11];
 /// Registers that results may go to without spoiling addresses.
 const FREE: [usize; 4] = [0, 2, 8, 11];
 
-struct Nothing;
-
-impl Env for Nothing {
-    fn lookup(&self, _off: u32) -> Option<u32> {
-        None
-    }
-}
-
 /// Is the instruction left to the LibOS?
 fn is_emulated(bytes: &[u8]) -> bool {
-    let config = Config { stubs: STUBS, max_instructions: 1, prefetch_returns: false };
-    let Ok(f) = translate(&config, Source { start: CODE, bytes }, 0x4000_0000, 0, &Nothing) else {
+    let config = Config { max_instructions: 1, ..config() };
+    let Ok(f) = translate(&config, Source { start: CODE, bytes }, BASE, 0, &Nothing) else {
         return true;
     };
     f.code.starts_with(&[0x64, 0xc7, 0x04, 0x25, ctx::EXIT as u8]) && f.code.get(12) == Some(&0xe9) && {
@@ -623,6 +592,29 @@ impl Writer<'_> {
         CODE + self.bytes.len() as u32
     }
 
+    /// The instruction that a sequence begins with: each template and form in turn, so that all get their share.
+    fn first(&mut self, combination: u64) {
+        let (n, wanted) =
+            self.grammar.combinations[(combination % self.grammar.combinations.len() as u64) as usize];
+        let code = self.grammar.templates[n].code;
+        for _ in 0..200 {
+            let Some((bytes, i)) = encode(self.r, code, wanted, self.at(), &self.known) else { continue };
+            if form(&i, &bytes) == wanted {
+                self.place(n, &bytes, &i);
+                return;
+            }
+        }
+        self.plain(None);
+    }
+
+    fn place(&mut self, n: usize, bytes: &[u8], i: &Instruction) {
+        if self.straight {
+            self.counted.push((n, form(i, bytes), self.at()));
+        }
+        self.known.note(i);
+        self.bytes.extend_from_slice(bytes);
+    }
+
     /// An instruction of some template.
     fn plain(&mut self, keep: Option<Register>) {
         for _ in 0..20 {
@@ -633,11 +625,7 @@ impl Writer<'_> {
             if keep.is_some_and(|k| self.known.writes(&i, k)) {
                 continue;
             }
-            if self.straight {
-                self.counted.push((n, form(&i, &bytes), self.at()));
-            }
-            self.known.note(&i);
-            self.bytes.extend_from_slice(&bytes);
+            self.place(n, &bytes, &i);
             return;
         }
         self.bytes.push(0x90);
@@ -782,17 +770,21 @@ impl Writer<'_> {
 impl Grammar {
     pub fn new() -> Grammar {
         let mut r = Random(1);
-        Grammar { templates: Code::values().filter_map(|c| template(&mut r, c)).collect() }
+        let templates: Vec<Template> = Code::values().filter_map(|c| template(&mut r, c)).collect();
+        let combinations =
+            templates.iter().enumerate().flat_map(|(n, t)| t.forms.iter().map(move |&f| (n, f))).collect();
+        Grammar { templates, combinations }
     }
 
     pub fn templates(&self) -> &[Template] {
         &self.templates
     }
 
-    /// By the rules, or with some bytes changed, or bytes at random.
-    pub fn sequence(&self, r: &mut Random) -> Sequence {
+    /// By the rules, or with some bytes changed, or bytes at random. `turn`: the sequence's number, which decides how most
+    /// of them begin.
+    pub fn sequence(&self, r: &mut Random, turn: u64) -> Sequence {
         let kind = r.below(20);
-        let mut s = if kind == 0 { soup(r) } else { self.orderly(r) };
+        let mut s = if kind == 0 { soup(r) } else { self.orderly(r, turn) };
         if kind == 1 {
             for _ in 0..1 + r.below(3) {
                 let at = r.below(s.bytes.len());
@@ -801,10 +793,10 @@ impl Grammar {
             s.counted.clear();
         }
         let random = (0..s.bytes.len()).any(|n| is_random(&decode(&s.bytes[n..], CODE)));
-        if random { self.sequence(r) } else { s }
+        if random { self.sequence(r, turn) } else { s }
     }
 
-    fn orderly(&self, r: &mut Random) -> Sequence {
+    fn orderly(&self, r: &mut Random, turn: u64) -> Sequence {
         let length = 1 + r.below(12);
         let mut w = Writer {
             r,
@@ -817,9 +809,10 @@ impl Grammar {
             fixups: Vec::new(),
             length,
         };
-        for _ in 0..length {
+        for n in 0..length {
             w.starts.push(w.bytes.len());
             match w.r.below(64) {
+                _ if n == 0 => w.first(turn),
                 0 => {
                     let leaving = w.r.pick(LEAVING);
                     w.straight = false;

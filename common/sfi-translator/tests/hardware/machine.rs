@@ -8,7 +8,8 @@
 
 #![allow(unsafe_code, reason = "maps memory at fixed addresses and jumps to generated code")]
 
-use occlum_sfi_spec::{Stubs, ctx, domain, elrange, table};
+use crate::shared::STUBS;
+use occlum_sfi_spec::{ctx, domain, elrange, table};
 
 /// Guest code; data follows directly, so that rip-relative operands reach it.
 pub const CODE: u32 = 0x0010_0000;
@@ -27,13 +28,6 @@ pub const END: u32 = 0x2000_6000;
 pub const SLOT: u64 = domain::base(0);
 pub const CACHE: u32 = elrange::CODE_BASE as u32;
 const CACHE_LEN: usize = 256 << 10;
-pub const STUBS: Stubs = Stubs {
-    syscall: 0x2000_1000,
-    link: 0x2000_2000,
-    miss_ret: 0x2000_3000,
-    miss_call: 0x2000_4000,
-    emulate: 0x2000_5000,
-};
 const STUBS_LEN: usize = 0x7000;
 /// The status flags and the direction flag.
 pub const FLAGS: u64 = 0x8d5 | 0x400;
@@ -80,9 +74,10 @@ pub struct Caught {
 static mut CAUGHT: Caught = Caught { signal: 0, code: 0, address: 0, rip: 0 };
 static mut TICKED: u64 = 0;
 static mut LIMIT: u64 = TICKS;
-/// Steps still to do one by one, and whether rsp was above this bound on the way.
+/// Steps still to do one by one, and whether rsp, or a watched register at a place, was above this bound on the way.
 static mut STEPS: u64 = 0;
 static mut BOUND: u64 = 0;
+static mut WATCHED: [(u64, usize); 16] = [(0, 0); 16];
 static mut BEYOND: bool = false;
 
 core::arch::global_asm!(
@@ -205,6 +200,26 @@ unsafe extern "C" {
     static h_running: u32;
 }
 
+/// General registers of a signal context by hardware number.
+const GREGS: [usize; 16] = [
+    libc::REG_RAX as usize,
+    libc::REG_RCX as usize,
+    libc::REG_RDX as usize,
+    libc::REG_RBX as usize,
+    libc::REG_RSP as usize,
+    libc::REG_RBP as usize,
+    libc::REG_RSI as usize,
+    libc::REG_RDI as usize,
+    libc::REG_R8 as usize,
+    libc::REG_R9 as usize,
+    libc::REG_R10 as usize,
+    libc::REG_R11 as usize,
+    libc::REG_R12 as usize,
+    libc::REG_R13 as usize,
+    libc::REG_R14 as usize,
+    libc::REG_R15 as usize,
+];
+
 /// Notes a signal of generated code and goes on at `h_leave`.
 #[unsafe(no_mangle)]
 extern "C" fn h_on_signal(signal: i32, info: *const libc::siginfo_t, context: *mut libc::ucontext_t) {
@@ -215,7 +230,9 @@ extern "C" fn h_on_signal(signal: i32, info: *const libc::siginfo_t, context: *m
         let own = rip >= h_enter as *const () as u64 && rip < h_text_end as *const () as u64;
         let generated = (&raw const h_running).read_volatile() == 1 && !own;
         if signal == libc::SIGTRAP && (*info).si_code == libc::TRAP_TRACE && STEPS > 0 {
-            BEYOND |= generated && g[libc::REG_RSP as usize] as u64 >= BOUND;
+            let watched =
+                (*(&raw const WATCHED)).iter().any(|&(at, r)| at == rip && g[GREGS[r]] as u64 >= BOUND);
+            BEYOND |= generated && (g[libc::REG_RSP as usize] as u64 >= BOUND || watched);
             STEPS -= 1;
             if STEPS == 0 {
                 g[libc::REG_EFL as usize] &= !TF;
@@ -391,12 +408,13 @@ impl Machine {
         }
     }
 
-    /// Runs from `s.rip` step by step: does rsp ever reach `bound`?
-    pub fn steps_wild(&mut self, s: &State, bound: u64) -> bool {
+    /// Runs from `s.rip` step by step: does rsp ever reach `bound`, or one of the watched registers, each at its place?
+    pub fn steps_wild(&mut self, s: &State, bound: u64, watched: &[(u64, usize)]) -> bool {
         self.restore();
         // SAFETY: 1. No run is active. 2. The process has one thread.
         unsafe {
             (STEPS, BOUND, BEYOND) = (MAX_STEPS, bound, false);
+            WATCHED = std::array::from_fn(|n| watched.get(n).copied().unwrap_or_default());
             self.run(&State { flags: s.flags | TF as u64, ..s.clone() });
             STEPS = 0;
             BEYOND

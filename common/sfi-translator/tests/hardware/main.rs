@@ -1,7 +1,7 @@
 //! Translated code does what the hardware does: sequences made by grammar and at random run natively and translated from
 //! equal states in scratch processes; registers, flags, vectors, x87, memory, faults and their addresses agree.
 //!
-//! `OCCLUM_TEST_SEED`, `OCCLUM_TEST_SHARD` and `OCCLUM_TEST_ROUNDS` repeat a shard of a campaign (`tools/campaign.py`);
+//! `OCCLUM_TEST_SEED`, `OCCLUM_TEST_SHARD` and `OCCLUM_TEST_ROUNDS` repeat a shard of a campaign (`tools/campaign.py`, `make replay`);
 //! `OCCLUM_TEST_SECONDS` ends earlier; `OCCLUM_TEST_ONE` runs one sequence of the shard only. Each sequence depends on
 //! seed, shard and its number alone, so a shard's digest can be reproduced.
 //! Modules: `grammar` makes sequences, `machine` enters them, `side` compares, `flags` knows undefined flags.
@@ -9,10 +9,13 @@
 mod flags;
 mod grammar;
 mod machine;
+#[path = "../common/shared.rs"]
+mod shared;
 mod side;
 
-use grammar::{FORMS, Grammar, POINTERS, Random, SMALL, SMALL_VECTORS, number};
+use grammar::{FORMS, Grammar, POINTERS, SMALL, SMALL_VECTORS, number};
 use machine::{CODE, DATA, DATA_LEN, FLAGS, Machine, STACK, STACK_LEN, State, WINDOWS};
+use shared::{Random, mix, mix_bytes, setting};
 use side::{End, Known, Outcome, Sides};
 use std::time::{Duration, Instant};
 
@@ -95,19 +98,11 @@ impl Kind {
     }
 }
 
-fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|v| v.parse().unwrap_or_else(|_| panic!("{name} is no number")))
-}
-
-fn mix(digest: &mut u64, word: u64) {
-    let mut r = Random(*digest ^ word.wrapping_mul(0xff51_afd7_ed55_8ccd));
-    *digest = r.next();
-}
-
 /// Where execution was last known to be: instructions before it were reached.
 fn reached(outcome: Outcome) -> u32 {
     match outcome {
-        Outcome::Same(End::Done) | Outcome::Undefined(End::Done) => u32::MAX,
+        // A fetch that fails is the work of a branch, and behind branches nothing is counted.
+        Outcome::Same(End::Done | End::Fetch(_)) | Outcome::Undefined(End::Done) => u32::MAX,
         Outcome::Same(End::Fault(_, pc, _)) => pc,
         Outcome::Same(End::Emulate(pc) | End::Syscall(pc)) => pc,
         _ => 0,
@@ -169,8 +164,7 @@ struct Shard {
 impl Shard {
     /// The generator of one sequence, and of the memory of its batch.
     fn random(&self, n: u64) -> Random {
-        let mut r = Random(self.seed);
-        let mut r = Random(r.next() ^ self.number.wrapping_mul(0x9e6c_63d0_876a_9a99));
+        let mut r = Random::of(self.seed, self.number);
         Random(r.next() ^ n.wrapping_mul(0xd6e8_feb8_6659_fd93))
     }
 
@@ -191,7 +185,7 @@ impl Shard {
             }
             report.at = n;
             let mut r = self.random(n);
-            let sequence = grammar.sequence(&mut r);
+            let sequence = grammar.sequence(&mut r, self.number.wrapping_mul(self.rounds).wrapping_add(n));
             let start = start_state(&mut r);
             sides.machine.write_code(&sequence.bytes);
             match sides.compare_patiently(&start) {
@@ -211,9 +205,7 @@ fn note(report: &mut Report, sequence: &grammar::Sequence, outcome: Outcome) {
             report.counts[template][form as usize] += 1;
         }
     }
-    for chunk in sequence.bytes.chunks(8) {
-        mix(&mut report.digest, chunk.iter().fold(0, |v, &b| v << 8 | u64::from(b)));
-    }
+    mix_bytes(&mut report.digest, &sequence.bytes);
     // Whether a long loop ends in time is no property of the sequence.
     mix(&mut report.digest, if kind == Kind::Loop { Kind::Done } else { kind } as u64);
     if let Outcome::Same(End::Fault(signal, pc, at)) = outcome {
@@ -304,19 +296,21 @@ fn print_report(grammar: &Grammar, shard: &Shard, report: &Report, time: Duratio
     }
     let rate = report.done as f64 / time.as_secs_f64();
     println!(
-        "shard {} seed {} rounds {} problems {} digest {:016x} ({rate:.0}/s)",
+        "shard {} seed {} done {} problems {} digest {:016x} ({rate:.0}/s)",
         shard.number, shard.seed, report.done, report.problems, report.digest
     );
 }
 
 #[test]
 fn sequences_run_like_native() {
+    let seconds = setting("OCCLUM_TEST_SECONDS");
+    let rounds = if seconds.is_some() { u64::MAX / 2 } else { ROUNDS };
     let shard = Shard {
         seed: setting("OCCLUM_TEST_SEED").unwrap_or(1),
         number: setting("OCCLUM_TEST_SHARD").unwrap_or(0),
-        rounds: setting("OCCLUM_TEST_ROUNDS").unwrap_or(ROUNDS),
+        rounds: setting("OCCLUM_TEST_ROUNDS").unwrap_or(rounds),
     };
     println!("OCCLUM_TEST_SEED={} OCCLUM_TEST_SHARD={}", shard.seed, shard.number);
-    let problems = run(&shard, setting("OCCLUM_TEST_SECONDS").unwrap_or(1 << 20));
+    let problems = run(&shard, seconds.unwrap_or(1 << 20));
     assert_eq!(problems, 0, "sequences behave differently, or end the scratch process");
 }

@@ -4,12 +4,11 @@
 //! A translated run has a small LibOS: it links, answers table misses, translates on demand and undoes interrupted
 //! patterns. It comes first; where it left for the LibOS to emulate something, the native run stops at a breakpoint.
 
-use crate::machine::{
-    CACHE, CODE, Caught, END, FLAGS, GUEST_GS, Machine, PAGE, SLOT, STUBS, State, TICKS, TLS,
-};
+use crate::machine::{CACHE, CODE, Caught, END, FLAGS, GUEST_GS, Machine, PAGE, SLOT, State, TICKS, TLS};
+use crate::shared::{STUBS, config};
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 use occlum_sfi_spec::{ctx, reason, table};
-use occlum_sfi_translator::{Config, Env, Fragment, Source, translate, undo};
+use occlum_sfi_translator::{Env, Fragment, Source, translate, undo};
 use std::collections::HashMap;
 
 /// How a run ended, the same for both sides.
@@ -34,7 +33,7 @@ pub enum End {
 pub enum Outcome {
     /// Both sides agree.
     Same(End),
-    /// The native side used an address above 4 GiB, which differs by design (`docs/sfi.md`, section 6).
+    /// The native side used or made of rsp an address above 4 GiB, which differs by design (`docs/sfi.md`, section 6).
     Wild,
     /// The native side reached memory of this test below 4 GiB.
     Own,
@@ -88,8 +87,6 @@ pub struct Sides {
     exits: Vec<(u32, u32)>,
 }
 
-const CONFIG: Config = Config { stubs: STUBS, max_instructions: 400, prefetch_returns: true };
-
 impl Sides {
     pub fn new(machine: Machine) -> Sides {
         Sides { machine, map: Map::default(), fragments: Vec::new(), next: CACHE, exits: Vec::new() }
@@ -116,7 +113,7 @@ impl Sides {
             return None;
         }
         let source = Source { start: pc, bytes: &self.machine.code()[(pc - CODE) as usize..] };
-        let f = translate(&CONFIG, source, self.next, self.exits.len() as u32, &self.map).ok()?;
+        let f = translate(&config(), source, self.next, self.exits.len() as u32, &self.map).ok()?;
         self.machine.write_cache(f.base, &f.code);
         self.next = (f.base + f.code.len() as u32 + 15) & !15;
         for e in &f.entries {
@@ -334,7 +331,8 @@ impl Sides {
             return Ok(Outcome::Known(Known::ReturnSlot, end));
         }
         let start = self.native_start(start);
-        if self.machine.steps_wild(&start, LIMIT) { Ok(Outcome::Wild) } else { Err(what) }
+        let watched = self.sums_with_rsp();
+        if self.machine.steps_wild(&start, LIMIT, &watched) { Ok(Outcome::Wild) } else { Err(what) }
     }
 
     /// Is everything equal once one register is set to what it is known to differ in?
@@ -403,6 +401,15 @@ impl Sides {
         }
         let n = i.op0_register().full_register().number();
         (slot.gpr[n] >> 32 == 0).then_some(n)
+    }
+
+    /// Behind each 64-bit `lea` of rsp the register it writes: above 4 GiB by design it differs (section 4).
+    fn sums_with_rsp(&self) -> Vec<(u64, usize)> {
+        let all = self.instructions();
+        let sums = all.iter().filter(|i| {
+            i.mnemonic() == Mnemonic::Lea && i.memory_base() == Register::RSP && i.op0_register().is_gpr64()
+        });
+        sums.map(|i| (i.next_ip(), i.op0_register().number())).collect()
     }
 
     /// Does the CPU's maker explain the difference?

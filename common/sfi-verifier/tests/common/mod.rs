@@ -2,19 +2,17 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
-use occlum_sfi_spec::Stubs;
-use occlum_sfi_translator::{Config, Env, Fragment, Source, translate};
+#[path = "../../../sfi-translator/tests/common/shared.rs"]
+mod shared;
+
+pub use shared::*;
+
+use occlum_sfi_spec::Returns;
+use occlum_sfi_translator::{Config, Fragment, Source, translate};
 use occlum_sfi_verifier::{Maps, Proven, Unit, Violation, is_set, map_len, verify};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-pub const STUBS: Stubs = Stubs {
-    syscall: 0x2000_1000,
-    link: 0x2000_2000,
-    miss_ret: 0x2000_3000,
-    miss_call: 0x2000_4000,
-    emulate: 0x2000_5000,
-};
-pub const BASE: u32 = 0x4000_0000;
+pub const RETURNS: [Returns; 2] = [Returns::Table, Returns::Shadow];
 /// The one address outside a unit that counts as proven.
 pub const PROVEN: u32 = 0x4100_0000;
 
@@ -30,18 +28,6 @@ impl Proven for Known {
     }
 }
 
-pub struct Nothing;
-
-impl Env for Nothing {
-    fn lookup(&self, _off: u32) -> Option<u32> {
-        None
-    }
-}
-
-pub const fn config() -> Config {
-    Config { stubs: STUBS, max_instructions: 400, prefetch_returns: true }
-}
-
 /// What is proven of a unit.
 #[derive(Clone, Debug)]
 pub struct Accepted {
@@ -50,10 +36,14 @@ pub struct Accepted {
 }
 
 pub fn check(base: u32, code: &[u8]) -> Result<Accepted, Violation> {
+    check_with(Returns::Table, base, code)
+}
+
+pub fn check_with(returns: Returns, base: u32, code: &[u8]) -> Result<Accepted, Violation> {
     let mut boundaries = vec![0; map_len(code.len())];
     let (mut targets, mut entries) = (boundaries.clone(), boundaries.clone());
     let mut maps = Maps { boundaries: &mut boundaries, entries: &mut entries, targets: &mut targets };
-    verify(&STUBS, Unit { base, code }, &Known, &mut maps)?;
+    verify(&STUBS, returns, Unit { base, code }, &Known, &mut maps)?;
     Ok(Accepted { boundaries, entries })
 }
 
@@ -69,29 +59,13 @@ pub fn assert_entries(f: &Fragment, accepted: &Accepted) {
     }
 }
 
-fn number(file: &[u8], at: usize, n: usize) -> usize {
-    file[at..at + n].iter().rev().fold(0u64, |v, &b| v << 8 | u64::from(b)) as usize
-}
-
-/// (offset, bytes) of every executable section of an ELF file.
-pub fn code_sections(file: &[u8]) -> Vec<(u32, Vec<u8>)> {
-    let (table, size, count) = (number(file, 0x28, 8), number(file, 0x3a, 2), number(file, 0x3c, 2));
-    (0..count)
-        .map(|n| table + n * size)
-        .filter(|&h| number(file, h + 4, 4) == 1 && number(file, h + 8, 8) & 4 != 0)
-        .map(|h| {
-            let at = number(file, h + 24, 8);
-            (number(file, h + 16, 8) as u32, file[at..at + number(file, h + 32, 8)].to_vec())
-        })
-        .collect()
-}
-
 /// Every fragment of a linear sweep over `bytes`.
-pub fn sweep(start: u32, bytes: &[u8], mut visit: impl FnMut(&Fragment)) {
+pub fn sweep(returns: Returns, start: u32, bytes: &[u8], mut visit: impl FnMut(&Fragment)) {
+    let config = Config { returns, ..config() };
     let mut at = 0;
     while at < bytes.len() {
         let source = Source { start: start + at as u32, bytes: &bytes[at..] };
-        let Ok(f) = translate(&config(), source, BASE, 0, &Nothing) else {
+        let Ok(f) = translate(&config, source, BASE, 0, &Nothing) else {
             assert!(bytes.len() - at < 16, "no fragment at {:#x}", source.start);
             return;
         };
@@ -115,6 +89,16 @@ impl Snippet {
     /// First word of the title.
     pub fn word(&self) -> &str {
         self.title.split(' ').next().unwrap()
+    }
+
+    /// What it is to be verified for.
+    pub fn returns(&self) -> Returns {
+        if self.file.ends_with("shadow") { Returns::Shadow } else { Returns::Table }
+    }
+
+    /// Verifies it, or `code` in its place.
+    pub fn check(&self, code: &[u8]) -> Result<Accepted, Violation> {
+        check_with(self.returns(), self.base, code)
     }
 }
 
@@ -208,37 +192,5 @@ fn assemble(name: &str, source: &str) -> Vec<u8> {
 
 /// Content of a section by name.
 fn section(file: &[u8], wanted: &str) -> Vec<u8> {
-    let (table, size, count) = (number(file, 0x28, 8), number(file, 0x3a, 2), number(file, 0x3c, 2));
-    let content = |h: usize| {
-        let at = number(file, h + 24, 8);
-        &file[at..at + number(file, h + 32, 8)]
-    };
-    let names = content(table + number(file, 0x3e, 2) * size);
-    let named = |h: &usize| names[number(file, *h, 4)..].starts_with(format!("{wanted}\0").as_bytes());
-    content((0..count).map(|n| table + n * size).find(named).unwrap()).to_vec()
-}
-
-/// xorshift; the seed is printed and can be given in OCCLUM_TEST_SEED.
-pub struct Random(u64);
-
-impl Random {
-    pub fn new() -> Random {
-        let given = std::env::var("OCCLUM_TEST_SEED").ok().and_then(|s| s.parse().ok());
-        let seed = given.unwrap_or_else(|| {
-            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64 | 1
-        });
-        println!("OCCLUM_TEST_SEED={seed}");
-        Random(seed)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    pub fn below(&mut self, n: usize) -> usize {
-        (self.next() >> 11) as usize % n
-    }
+    sections(file).into_iter().find(|s| s.name == wanted).unwrap().content
 }

@@ -5,64 +5,13 @@
 
 pub mod unit;
 
+use super::common::FEATURES;
 use iced_x86::{
     Code, CpuidFeature, Decoder, DecoderOptions, EncodingKind, FlowControl, Instruction,
     InstructionInfoFactory, Mnemonic, OpAccess, OpCodeOperandKind, OpKind, Register,
 };
 use occlum_sfi_verifier::Check;
 use occlum_sfi_verifier::inspect::{MemoryForm, Seen};
-
-/// Features whose instructions the allow-list may name.
-const FEATURES: &[CpuidFeature] = {
-    use CpuidFeature as F;
-    &[
-        F::INTEL8086,
-        F::INTEL186,
-        F::INTEL286,
-        F::INTEL386,
-        F::INTEL486,
-        F::X64,
-        F::FPU,
-        F::FPU287,
-        F::FPU387,
-        F::CMOV,
-        F::MMX,
-        F::SSE,
-        F::SSE2,
-        F::SSE3,
-        F::SSSE3,
-        F::SSE4_1,
-        F::SSE4_2,
-        F::AVX,
-        F::AVX2,
-        F::AES,
-        F::VAES,
-        F::PCLMULQDQ,
-        F::VPCLMULQDQ,
-        F::GFNI,
-        F::FMA,
-        F::F16C,
-        F::BMI1,
-        F::BMI2,
-        F::LZCNT,
-        F::POPCNT,
-        F::MOVBE,
-        F::ADX,
-        F::SHA,
-        F::RDRAND,
-        F::RDSEED,
-        F::CX8,
-        F::CMPXCHG16B,
-        F::PAUSE,
-        F::CLFSH,
-        F::CLFLUSHOPT,
-        F::CLWB,
-        F::PREFETCHW,
-        F::PREFETCHWT1,
-        F::MULTIBYTENOP,
-        F::D3NOW,
-    ]
-};
 
 /// Mnemonics that no translated code has, whatever their features say.
 const FORBIDDEN: &[Mnemonic] = {

@@ -7,7 +7,7 @@ use iced_x86::{
     Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess,
     OpKind, Register,
 };
-use occlum_sfi_spec::{Stubs, ctx};
+use occlum_sfi_spec::{Returns, Stubs, ctx};
 
 /// What a general register may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,12 @@ enum Value {
     Code(u32),
     /// Whatever an earlier unit left.
     Rubbish,
+    /// From a stack word to its shadow word: a constant, no secret.
+    Distance,
+    /// The shadow word at rsp.
+    Word,
+    /// That, and r11, and 1.
+    Difference,
 }
 use Value::*;
 
@@ -46,10 +52,27 @@ enum Stack {
 const GUARD: u64 = 64 << 10;
 const MAX_RETURN: u64 = (16 << 10) + 8;
 
+/// What is known of the shadow stack.
+#[derive(Clone, Copy, Default)]
+struct Shadow {
+    /// The last instruction pushed this constant, or fetched the distance behind that.
+    pushed: Option<u32>,
+    /// r11 is what was compared with the shadow word at rsp, or its complement.
+    compared: bool,
+    /// The next instruction is the trap that was jumped over.
+    trap: bool,
+    /// A return site was looked up, its shadow word is to be consumed.
+    owed: bool,
+}
+
 pub struct Machine<'a> {
     factory: InstructionInfoFactory,
+    returns: Returns,
     regs: [Value; 16],
+    /// What TARGET holds.
+    target: Value,
     stack: Stack,
+    shadow: Shadow,
     /// The last instruction stored EXIT.
     exit: bool,
     stubs: &'a Stubs,
@@ -71,11 +94,20 @@ fn ensure(good: bool, what: &'static str) -> Answer {
 }
 
 /// Runs over all of `code`.
-pub fn check_unit(base: u32, code: &[u8], stubs: &Stubs, proven: &dyn Places) -> Result<(), String> {
+pub fn check_unit(
+    returns: Returns,
+    base: u32,
+    code: &[u8],
+    stubs: &Stubs,
+    proven: &dyn Places,
+) -> Result<(), String> {
     let mut m = Machine {
         factory: InstructionInfoFactory::new(),
+        returns,
         regs: [Guest; 16],
+        target: Guest,
         stack: Stack::Near(0, 0),
+        shadow: Shadow::default(),
         exit: false,
         stubs,
         proven,
@@ -98,10 +130,11 @@ pub fn check_unit(base: u32, code: &[u8], stubs: &Stubs, proven: &dyn Places) ->
 impl Machine<'_> {
     fn reset(&mut self) {
         (self.regs, self.stack, self.exit) = ([Guest; 16], Stack::Near(0, 0), false);
+        (self.target, self.shadow) = (Guest, Shadow::default());
     }
 
     fn is_own(&self, n: usize) -> bool {
-        matches!(self.regs[n], Guest | Low | Index)
+        matches!(self.regs[n], Guest | Low | Index | Distance)
     }
 
     /// Control comes to `at` from before; it may also come from elsewhere.
@@ -126,6 +159,11 @@ impl Machine<'_> {
     fn step(&mut self, i: &Instruction) -> Answer<bool> {
         ensure(!i.is_invalid(), "invalid")?;
         let exit = core::mem::take(&mut self.exit);
+        let trap = core::mem::take(&mut self.shadow.trap);
+        self.note_r11(i);
+        if self.compares(i)? || trap && i.code() == Code::Ud2 {
+            return Ok(true);
+        }
         match i.flow_control() {
             FlowControl::Next => self.ordinary(i).map(|()| true),
             FlowControl::ConditionalBranch => self.leave(i.near_branch_target() as u32).map(|()| true),
@@ -133,6 +171,57 @@ impl Machine<'_> {
             FlowControl::IndirectBranch => self.indirect(i).map(|()| false),
             _ => Err("control flow"),
         }
+    }
+
+    /// What was compared is r11 as it was.
+    fn note_r11(&mut self, i: &Instruction) {
+        let writes = self.factory.info(i).used_registers().iter().any(|u| {
+            u.register().full_register() == Register::R11
+                && !matches!(u.access(), OpAccess::Read | OpAccess::CondRead)
+        });
+        if writes && i.code() != Code::Not_rm64 && !is_lookup(i) {
+            self.shadow.compared = false;
+            self.regs.iter_mut().filter(|r| **r == Difference).for_each(|r| *r = Word);
+        }
+        let distance = i.segment_prefix() == Register::FS && i.memory_displacement64() == ctx::SHADOW.into();
+        match i.code() {
+            Code::Pushq_imm32 => self.shadow.pushed = Some(i.immediate32to64() as u32),
+            Code::Mov_r64_rm64 if distance => {}
+            Code::Mov_rm64_imm32 => {}
+            _ => self.shadow.pushed = None,
+        }
+    }
+
+    /// True: `i` is the jump over the trap.
+    fn compares(&mut self, i: &Instruction) -> Answer<bool> {
+        if i.code() != Code::Jrcxz_rel8_64 || self.regs[1] != Difference {
+            return Ok(false);
+        }
+        ensure(i.near_branch_target() == i.next_ip() + 2, "where the comparison goes")?;
+        self.regs[1] = Guest;
+        (self.shadow.compared, self.shadow.trap) = (true, true);
+        Ok(true)
+    }
+
+    /// The accesses to shadow words. True: `i` was one.
+    fn shadow_word(&mut self, i: &Instruction) -> Answer<bool> {
+        let memory = i.memory_base() == Register::RSP && i.memory_index() != Register::None;
+        if !memory || i.mnemonic() == Mnemonic::Lea || i.segment_prefix() != Register::None {
+            return Ok(false);
+        }
+        ensure(self.returns == Returns::Shadow, "a shadow word")?;
+        let plain = i.memory_index_scale() == 1 && self.stack == Stack::Near(0, 0);
+        ensure(plain && self.regs[number(i.memory_index()) as usize] == Distance, "place of a shadow word")?;
+        match (i.code(), i.memory_displacement64()) {
+            (Code::Mov_r64_rm64, 0) => self.regs[number(i.op0_register()) as usize] = Word,
+            (Code::Mov_rm64_imm32, 0) => {
+                let site = !(i.immediate32to64() as u32);
+                ensure(self.shadow.pushed.take() == Some(site) && site >> 31 == 0, "site of a shadow word")?;
+            }
+            (Code::Mov_rm32_imm32, 4) if i.immediate32() == 0 => self.shadow.owed = false,
+            _ => return Err("access to a shadow word"),
+        }
+        Ok(true)
     }
 
     fn leave(&mut self, target: u32) -> Answer {
@@ -162,6 +251,7 @@ impl Machine<'_> {
     fn indirect(&mut self, i: &Instruction) -> Answer {
         ensure(i.code() == Code::Jmp_rm64 && i.op0_register() == Register::R11, "indirect jump")?;
         ensure(core::mem::replace(&mut self.regs[11], Guest) == Entry, "no entry in r11")?;
+        ensure(!self.shadow.owed, "the shadow word is not consumed")?;
         match self.stack {
             Stack::Near(0, up) if up <= MAX_RETURN => self.stack = Stack::Near(0, 0),
             _ => return Err("rsp not confined"),
@@ -176,7 +266,7 @@ impl Machine<'_> {
         if is_table_hint(i) {
             return Ok(());
         }
-        if self.special(i)? {
+        if self.shadow_word(i)? || self.special(i)? {
             return Ok(());
         }
         self.access(i)?;
@@ -222,15 +312,20 @@ impl Machine<'_> {
         let own = slot == ctx::spill(n as u32) && n != 4;
         if store {
             ensure(own || slot == ctx::TARGET, "store to the context")?;
+            if slot == ctx::TARGET {
+                self.target = self.regs[n];
+            }
             return ensure(n != 4 && self.is_own(n), "a real address is stored");
         }
         ensure(n != 4, "rsp from the context")?;
         self.regs[n] = match slot {
             ctx::SLOT_BASE => Base,
             ctx::TLS | ctx::GUEST_GS => Low,
+            ctx::TARGET if n == 11 => self.target,
+            ctx::SHADOW => Distance,
             _ => Guest,
         };
-        ensure(own || self.regs[n] != Guest, "load from the context")
+        ensure(own || slot == ctx::TARGET && n == 11 || self.regs[n] != Guest, "load from the context")
     }
 
     /// Instructions that make or take real addresses. True: `i` was one.
@@ -243,6 +338,10 @@ impl Machine<'_> {
             }
             Code::Mov_r32_rm32 if is_lookup(i) => {
                 ensure(self.regs[number(i.memory_index()) as usize] == Index, "index of a lookup")?;
+                if self.returns == Returns::Shadow && i.memory_displacement64() == 0 {
+                    ensure(core::mem::take(&mut self.shadow.compared), "a return that was not compared")?;
+                    self.shadow.owed = true;
+                }
                 self.regs[to()] = Entry;
                 Ok(true)
             }
@@ -278,6 +377,12 @@ impl Machine<'_> {
             return Ok(true);
         }
         let (base, index) = (i.memory_base(), i.memory_index());
+        let register = |r: Register| if r.is_gpr64() { self.regs[number(r) as usize] } else { Guest };
+        let sums = i.memory_displacement64() == 1 && i.memory_index_scale() == 1;
+        if sums && index == Register::R11 && (register(base), register(index)) == (Word, Low) {
+            self.regs[to] = Difference;
+            return Ok(true);
+        }
         let plain = i.memory_displacement64() == 0 && i.memory_index_scale() == 1 && base.is_gpr64();
         if plain && index != Register::None && self.regs[number(index) as usize] == Base {
             if is_rsp(base) {

@@ -16,6 +16,10 @@ use crate::sched;
 pub trait File: Send + Sync + 'static {
     /// For downcasts.
     fn as_any(&self) -> &dyn Any;
+    /// The socket, if it is one.
+    fn as_socket(&self) -> Option<&dyn crate::net::Socket> {
+        None
+    }
     /// Reads what is there; `EAGAIN` if the caller would have to wait.
     fn try_read(&self, _dst: &mut Dst) -> Result<usize> {
         Err(EINVAL)

@@ -1,6 +1,6 @@
-//! The file side of the LibOS: VFS, file systems, descriptors, pipes, terminals, polling, local sockets.
+//! The file side of the LibOS: VFS, file systems, descriptors, pipes, terminals, polling.
 //!
-//! Order of knowledge (a module may use those below it): `syscall` -> `poll`, `epoll`, `unix`, `event`,
+//! Order of knowledge (a module may use those below it): `syscall` -> `poll`, `epoll`, `event`,
 //! `pipe`, `stream`, `pty`, `tty`, `ldisc`, `dev` -> `file`, `table`, `path`, `dentry` -> `memfs`, `bind`, `proc` -> `pages`,
 //! `host`. Invariants: everything runs under the BKL; no cell is borrowed while a task waits or while user
 //! memory is touched (except a pipe's ring: a user-memory fault never comes back to a pipe); what the host
@@ -29,7 +29,7 @@ pub mod path;
 pub mod pidfd;
 pub mod pipe;
 pub mod poll;
-mod prelude;
+pub(crate) mod prelude;
 pub mod proc;
 pub mod pty;
 pub mod signalfd;
@@ -39,7 +39,6 @@ pub mod syscall;
 pub mod table;
 pub mod tty;
 pub mod uio;
-pub mod unix;
 
 pub use file::OpenFile;
 pub use inode::{Inode, InodeRef};
@@ -60,6 +59,7 @@ pub fn init(params: &LaunchParams) {
     TTY_FLAGS.set(params.flags);
     // A quarter of the enclave's memory may hold copies of host files.
     pages::set_budget(crate::mm::total() * PAGE / 4);
+    crate::net::host::init(params.flags);
     mount::init(params);
 }
 

@@ -12,14 +12,29 @@ const DEFAULT_SIZE: usize = 65536;
 /// Largest size that F_SETPIPE_SZ grants to anyone.
 pub const MAX_SIZE: usize = 1 << 20;
 
-struct Ring {
+/// A ring of bytes that grows with what is in it. It is borrowed while user memory is copied: a user-memory fault never
+/// comes back to a ring.
+pub struct Ring {
     buf: Vec<u8>,
     head: usize,
     len: usize,
     limit: usize,
 }
 impl Ring {
-    fn free(&self) -> usize {
+    /// An empty one that takes up to `limit` bytes.
+    pub const fn new(limit: usize) -> Self {
+        Self { buf: Vec::new(), head: 0, len: 0, limit }
+    }
+    /// Bytes in it.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+    /// Nothing in it?
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+    /// Room left.
+    pub fn free(&self) -> usize {
         self.limit - self.len
     }
     /// Makes sure that a write of `n` bytes (which fits the limit) fits the buffer.
@@ -37,11 +52,13 @@ impl Ring {
         self.head = 0;
         Ok(())
     }
-    fn filled(&self) -> (&[u8], &[u8]) {
+    /// The content, in two pieces.
+    pub fn filled(&self) -> (&[u8], &[u8]) {
         let first = self.len.min(self.buf.len() - self.head);
         (&self.buf[self.head..self.head + first], &self.buf[..self.len - first])
     }
-    fn pop(&mut self, dst: &mut Dst) -> Result<usize> {
+    /// Takes bytes out.
+    pub fn pop(&mut self, dst: &mut Dst) -> Result<usize> {
         let mut total = 0;
         while self.len > 0 && dst.remaining() > 0 {
             let n = match dst.push(self.filled().0) {
@@ -60,7 +77,15 @@ impl Ring {
         }
         Ok(total)
     }
-    fn push(&mut self, src: &mut Src, max: usize) -> Result<usize> {
+    /// Drops up to `max` bytes; how many.
+    pub fn skip(&mut self, max: usize) -> usize {
+        let n = self.len.min(max);
+        self.len -= n;
+        self.head = if self.len == 0 { 0 } else { (self.head + n) % self.buf.len() };
+        n
+    }
+    /// Puts up to `max` bytes in, which must have room.
+    pub fn push(&mut self, src: &mut Src, max: usize) -> Result<usize> {
         self.reserve(max)?;
         let mut total = 0;
         while total < max {
@@ -93,7 +118,7 @@ impl Pipe {
     /// An empty one.
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
-            ring: BklCell::new(Ring { buf: Vec::new(), head: 0, len: 0, limit: DEFAULT_SIZE }),
+            ring: BklCell::new(Ring::new(DEFAULT_SIZE)),
             readers: BklCell::new(0),
             writers: BklCell::new(0),
             opened: BklCell::new((0, 0)),

@@ -129,9 +129,6 @@ pub fn sys_shmat(a: &[u64; 6]) -> Result<usize> {
     let object = o.body.object.clone();
     let start = mm.map((at != 0).then_some(at), 0, len, prot, Backing::Shared(object, 0))?;
     mm.set_name(start, "/SYSV");
-    if mm.take_dropped() {
-        crate::process::current().resolve.set(true);
-    }
     o.body.last.set(current_process().pid);
     o.body.times.with_mut(|t| t[0] = now());
     Ok(start as usize)
@@ -154,9 +151,6 @@ pub fn sys_shmdt(a: &[u64; 6]) -> Result<usize> {
         .collect();
     for r in parts {
         mm.unmap(r)?;
-    }
-    if mm.take_dropped() {
-        crate::process::current().resolve.set(true);
     }
     found.body.last.set(current_process().pid);
     found.body.times.with_mut(|t| t[1] = now());

@@ -66,8 +66,8 @@ impl Mm {
         }
         let page = page_floor(off);
         if self.is_resident(page) {
-            if access == Access::Write && vma.prot & mf::PROT_EXEC != 0 {
-                self.unprotect_written_code(start, &vma);
+            if access == Access::Write {
+                self.unguard_page(start, &vma, page).map_err(|_| FaultError::OutOfMemory)?;
             }
             return Ok(());
         }

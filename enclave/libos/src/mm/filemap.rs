@@ -19,12 +19,12 @@ use occlum_rt::bkl::BklCell;
 pub(super) static BY_FILE: BklCell<BTreeMap<u64, Weak<SharedObject>>> = BklCell::new(BTreeMap::new());
 
 /// One mapping somewhere in the enclave.
-struct Mapping {
-    mm: Arc<Mm>,
+pub(super) struct Mapping {
+    pub(super) mm: Arc<Mm>,
     start: u64,
-    vma: Vma,
+    pub(super) vma: Vma,
     /// Offset in the file or object at `start`.
-    base: u64,
+    pub(super) base: u64,
 }
 
 /// The object of a file that is mapped shared. Cheap while no file is.
@@ -49,7 +49,7 @@ fn mappings(pick: impl Fn(&Backing) -> Option<u64>) -> Vec<Mapping> {
     out
 }
 
-fn mappings_of(object: &Arc<SharedObject>) -> Vec<Mapping> {
+pub(super) fn mappings_of(object: &Arc<SharedObject>) -> Vec<Mapping> {
     mappings(|b| match b {
         Backing::Shared(o, base) if Arc::ptr_eq(o, object) => Some(*base),
         _ => None,
@@ -58,12 +58,12 @@ fn mappings_of(object: &Arc<SharedObject>) -> Vec<Mapping> {
 
 impl Mapping {
     /// The guest range that shows the file's bytes `r`.
-    fn guest_range(&self, r: Range<u64>) -> Range<u64> {
+    pub(super) fn guest_range(&self, r: Range<u64>) -> Range<u64> {
         let at = |off: u64| self.start.saturating_add(off.saturating_sub(self.base)).min(self.vma.end);
         at(r.start)..at(r.end)
     }
     /// The page that shows the file's page at `foff`, if it is resident.
-    fn resident_page(&self, foff: u64) -> Option<u64> {
+    pub(super) fn resident_page(&self, foff: u64) -> Option<u64> {
         let at = self.start + foff.checked_sub(self.base)?;
         (at < self.vma.end && self.mm.is_resident(at)).then_some(at)
     }
@@ -80,6 +80,7 @@ pub fn before_read(inode: &dyn Inode) {
 /// What write(2) changed becomes visible in shared mappings.
 pub fn after_write(inode: &dyn Inode, off: u64, len: u64) {
     let Some(object) = object_of(inode) else { return };
+    object.code_range_changes(off / PAGE..(off + len) / PAGE + 1);
     let maps = mappings_of(&object);
     for n in object.pages_in(off / PAGE..=(off + len) / PAGE) {
         refresh(inode, &object, &maps, n);
@@ -96,8 +97,8 @@ fn refresh(inode: &dyn Inode, object: &SharedObject, maps: &[Mapping], page: u64
         return;
     }
     let host = rights(m.vma.prot);
-    if host == 3 {
-        let _ = m.mm.slot.write(at, &bytes);
+    // A page that was guarded may still be read-only where its mapping is writable.
+    if host == 3 && m.mm.slot.write(at, &bytes).is_ok() {
         return;
     }
     occlum_rt::vcpu::stop_others(m.mm.slot);
@@ -127,6 +128,7 @@ pub fn before_truncate(inode: &dyn Inode, len: u64) -> bool {
 /// The file has `len` bytes now: shared pages beyond go, the rest of the last one is zero.
 pub fn after_truncate(inode: &dyn Inode, len: u64) {
     let Some(object) = object_of(inode) else { return };
+    object.code_range_changes(page_floor(len) / PAGE..u64::MAX);
     let maps = mappings_of(&object);
     let cut = page_ceil(len);
     for m in &maps {

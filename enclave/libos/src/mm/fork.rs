@@ -16,7 +16,7 @@ impl Mm {
         admit(self.mapping_count() as u64 * 256)?;
         let child = Mm::new(self.affinity)?;
         for (start, v) in self.vmas() {
-            if let (Some(region), false) = (&v.region, v.private_code) {
+            if let Some(region) = v.region.as_ref().filter(|r| r.is_shared()) {
                 child.claim_entries((region.start(), v.end, region.id()));
             }
             child.inner.with_mut(|i| i.vmas.insert(start, forked(&v)));
@@ -41,6 +41,7 @@ impl Mm {
                 self.copy_pages(&child, &vma, run)?;
             }
         }
+        self.copy_shadow(&child)?;
         child.hide_parked()?;
         child.settle_tables();
         Ok(child)
@@ -82,8 +83,6 @@ impl Mm {
 
 pub(super) fn forked(v: &Vma) -> Vma {
     let mut c = v.clone();
-    if c.private_code {
-        c.region = None;
-    }
+    c.region = c.region.filter(|r| r.is_shared());
     c
 }

@@ -102,6 +102,7 @@ impl Mm {
             return Ok(());
         }
         self.drop_translations(r.clone());
+        self.forget_shadow(&r);
         self.split(r.start);
         self.split(r.end);
         let gone: Vec<(u64, Vma)> = self.inner.with_mut(|i| {
@@ -145,11 +146,10 @@ impl Mm {
         }
         self.split(r.start);
         self.split(r.end);
-        self.drop_translations(r.clone());
         if prot & mf::PROT_WRITE == 0 {
             self.sync(r.clone());
         }
-        let changed: Vec<(u64, u64, u32)> = self.inner.with_mut(|i| {
+        let changed: Vec<(u64, u32)> = self.inner.with_mut(|i| {
             i.vmas
                 .range_mut(r.clone())
                 .filter(|(_, v)| v.prot != prot)
@@ -157,16 +157,18 @@ impl Mm {
                     let old = v.prot;
                     v.prot = prot;
                     v.private_code |= prot & mf::PROT_WRITE != 0;
-                    (*s, v.end, old)
+                    (*s, old)
                 })
                 .collect()
         });
-        for (s, e, old) in changed {
-            // Pages of a W+X mapping that has translations have lost W (`protect_translated`).
+        for (start, old) in changed {
+            self.code_rights_changed(start, old);
+            let Some((_, vma)) = self.find(start) else { continue };
+            // Pages of a W+X mapping may be guarded.
             let write_exec = mf::PROT_WRITE | mf::PROT_EXEC;
             if rights(old) != rights(prot) || old & write_exec == write_exec {
-                for run in self.runs(s..e, true) {
-                    self.protect(run, rights(prot), false, false)?;
+                for run in self.runs(start..vma.end, true) {
+                    self.give_rights(start, &vma, run)?;
                 }
             }
         }
@@ -221,10 +223,10 @@ impl Mm {
             let grow = old + old_len..old + new_len;
             let room = grow.end <= MAP_MAX && self.inner.with(|i| is_free(&i.vmas, grow.clone()));
             if room && old + old_len == vma.end {
+                self.drop_translations(start..vma.end); // which are those of the smaller mapping
                 self.inner.with_mut(|i| {
                     if let Some(v) = i.vmas.get_mut(&start) {
                         v.end = grow.end;
-                        v.region = None; // which is that of the smaller mapping
                     }
                 });
                 return Ok(old);
@@ -277,9 +279,10 @@ impl Mm {
                 continue;
             }
             // What was written is gone, and the code made of it.
-            if self.find(s).is_some_and(|(_, v)| v.private_code) {
-                self.drop_translations(s..e);
+            if let Some(region) = self.find(s).and_then(|(_, v)| v.region).filter(|r| !r.is_shared()) {
+                region.drop_pages(s..e);
             }
+            self.forget_shadow(&(s..e));
             for run in self.runs(s..e, true) {
                 let pages = (run.end - run.start) / PAGE;
                 uncharge(pages);

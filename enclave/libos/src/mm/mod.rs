@@ -2,7 +2,8 @@
 //!
 //! Neighbours: `rt::slot` (page rights and copies), `code` (translations of executable vmas), `fs` (file content).
 //! Parts: `vma` (the set), `resident` (the bitmap), `fault` (bringing pages in), `map` (mmap and kin), `shared`
-//! (shared objects), `filemap` (files and their mappings agree), `parked` (pages kept for the next process), `tables` (lookup-table entries), `fork` (the copy),
+//! (shared objects), `shadow` (shadow words), `filemap` (files and their mappings agree), `parked` (pages kept for the next process), `tables` (lookup-table entries), `guard`
+//! (pages with translated code are not written unseen), `fork` (the copy),
 //! `budget` (pages and slots of the enclave).
 //! Invariants: vmas do not overlap and lie in [MAP_MIN, MAP_MAX); a page that is not resident has no rights at the host
 //! and reads zero when it gets them; every resident private page is charged to the enclave's budget once.
@@ -10,9 +11,11 @@ mod budget;
 mod fault;
 mod filemap;
 mod fork;
+mod guard;
 mod map;
 mod parked;
 mod resident;
+mod shadow;
 mod shared;
 mod tables;
 mod vma;
@@ -25,7 +28,7 @@ pub use shared::{SharedObject, shared_object};
 pub use vma::{Backing, MapFile, Vma};
 
 use crate::errno::{Errno, Result};
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use budget::{BUDGET, FreeSlot, drop_parked, take_slot, uncharge};
@@ -57,6 +60,8 @@ pub struct Layout {
     pub auxv: Vec<u8>,
     /// Code range of the program.
     pub code: Range<u64>,
+    /// The program's runtime moves stacks by itself (`libos::shadow`).
+    pub moves_stacks: bool,
 }
 
 struct Inner {
@@ -82,8 +87,8 @@ pub struct Mm {
     parked: BklCell<Vec<Parked>>,
     /// Regions whose entries the tables hold now.
     filled: BklCell<Vec<Retained>>,
-    /// Translations were dropped (`take_dropped`).
-    dropped: BklCell<bool>,
+    /// Chunks of shadow words that are there.
+    shadow: BklCell<BTreeSet<u64>>,
 }
 
 fn page_floor(x: u64) -> u64 {
@@ -127,7 +132,7 @@ impl Mm {
             retained: BklCell::new(if same { free.retained } else { Vec::new() }),
             parked: BklCell::new(free.parked),
             filled: BklCell::new(Vec::new()),
-            dropped: BklCell::new(false),
+            shadow: BklCell::new(BTreeSet::new()),
         }))
     }
     /// The program its tables are kept for.
@@ -141,6 +146,10 @@ impl Mm {
     /// Layout as exec left it.
     pub fn layout(&self) -> Layout {
         self.inner.with(|i| i.layout.clone())
+    }
+    /// Does the program's runtime move stacks by itself?
+    pub fn moves_stacks(&self) -> bool {
+        self.inner.with(|i| i.layout.moves_stacks)
     }
     /// Sets the layout (exec).
     pub fn set_layout(&self, l: Layout) {
@@ -192,6 +201,7 @@ impl Mm {
 
 impl Drop for Mm {
     fn drop(&mut self) {
+        self.drop_shadow();
         let vmas = self.inner.with_mut(|i| core::mem::take(&mut i.vmas));
         for (start, vma) in vmas.iter().filter(|(_, v)| v.is_shared()) {
             self.release(*start, vma);

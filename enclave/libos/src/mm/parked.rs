@@ -141,7 +141,7 @@ impl Mm {
         let mut out = Vec::new();
         for (start, v) in vmas.iter().filter(|(_, v)| !v.is_shared()) {
             let host = rights(v.prot);
-            let mixed = host == 3 && v.prot & mf::PROT_EXEC != 0;
+            let mixed = host == 3 && (v.prot & mf::PROT_EXEC != 0 || v.region.is_some());
             let clean = match &v.backing {
                 Backing::File(f, off) if !v.private_code && host == 1 && v.seen == Some(f.id()) => {
                     Some((f.id(), *off))

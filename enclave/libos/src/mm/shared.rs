@@ -5,9 +5,9 @@
 use super::budget::{BUDGET, arena_alloc, uncharge};
 use super::fault::FaultError;
 use super::filemap::BY_FILE;
-use super::{MapFile, Mm, PAGE, Vma, page_ceil, rights};
+use super::{MapFile, Mm, PAGE, Vma, page_ceil};
 use crate::errno::{Errno, Result};
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::ops::{Range, RangeInclusive};
@@ -19,6 +19,8 @@ use occlum_sfi_spec::domain;
 pub struct SharedObject {
     /// Arena page by page index of the object.
     pages: BklCell<BTreeMap<u64, u64>>,
+    /// Page indices that code may have been translated from (`guard`).
+    pub(super) code: BklCell<BTreeSet<u64>>,
     file: Option<MapFile>,
 }
 
@@ -58,7 +60,13 @@ fn arena_free(arena: u64) {
 
 /// A new shared object: anonymous memory, or the one object of a file.
 pub fn shared_object(file: Option<MapFile>) -> Arc<SharedObject> {
-    let make = |file| Arc::new(SharedObject { pages: BklCell::new(BTreeMap::new()), file });
+    let make = |file| {
+        Arc::new(SharedObject {
+            pages: BklCell::new(BTreeMap::new()),
+            code: BklCell::new(BTreeSet::new()),
+            file,
+        })
+    };
     let Some(f) = file else { return make(None) };
     let id = f.id().0;
     if let Some(o) = BY_FILE.with(|m| m.get(&id).and_then(Weak::upgrade)) {
@@ -105,7 +113,7 @@ impl Mm {
         }
         let known = object.pages.with(|p| p.get(&(ooff / PAGE)).copied());
         let done = match known {
-            Some(arena) => self.alias(at, arena, rights(vma.prot)),
+            Some(arena) => self.alias(at, arena, object.rights_of(ooff / PAGE, vma.prot)),
             None => self.show_fresh(vma, object, ooff, at),
         };
         done.map_err(|_| FaultError::OutOfMemory)?;
@@ -134,7 +142,7 @@ impl Mm {
         if let Some(f) = &object.file {
             self.copy_in(f, ooff, &page)?;
         }
-        match rights(vma.prot) {
+        match object.rights_of(ooff / PAGE, vma.prot) {
             3 => Ok(()),
             host => self.protect(page, host, false, false),
         }

@@ -3,8 +3,8 @@
 //! Invariants: while a guest runs, every entry lies in a range of `filled`, and entries in a vma's range belong to that
 //! vma's region or to none: a place that is not mapped, or mapped otherwise, leads to nothing the last process left.
 //! Entries of regions that are one process's own never outlive it.
+use super::Mm;
 use super::vma::overlapping_mut;
-use super::{Mm, Vma};
 use crate::code::Region;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -61,39 +61,38 @@ impl Mm {
         }
     }
 
-    /// Write to a W+X page that has translations: they go, the page becomes writable again (RWX, trap C8).
-    pub(super) fn unprotect_written_code(&self, start: u64, vma: &Vma) {
-        self.drop_translations(start..vma.end);
-        for run in self.runs(start..vma.end, true) {
-            let _ = self.protect(run, 3, false, false);
-        }
+    /// Is this region mapped, at `start`, and executable?
+    pub fn runs_region(&self, start: u64, id: u64) -> bool {
+        self.inner.with(|i| {
+            let v = i.vmas.get(&start).filter(|v| v.prot & mf::PROT_EXEC != 0);
+            v.and_then(|v| v.region.as_ref()).is_some_and(|r| r.id() == id)
+        })
     }
 
-    /// A W+X vma got translations: its pages lose W until the next store.
-    pub fn protect_translated(&self, start: u64, vma: &Vma) {
-        if vma.prot & mf::PROT_WRITE != 0 && !vma.is_shared() {
-            for run in self.runs(start..vma.end, true) {
-                let _ = self.protect(run, 1, false, false);
-            }
-        }
-    }
-
+    /// The regions in the range are not what they were: no entry of them stays in reach, and no thread in their code.
     pub(super) fn drop_translations(&self, r: Range<u64>) {
-        let hit = self.inner.with_mut(|i| {
-            let mut hit = false;
-            for (_, v) in overlapping_mut(&mut i.vmas, r.clone()) {
-                if v.prot & mf::PROT_EXEC != 0 {
-                    hit = true;
-                    v.region = None;
-                    v.private_code = true;
-                }
-            }
-            hit
+        let gone: Vec<(Arc<Region>, u64)> = self.inner.with_mut(|i| {
+            let hit = overlapping_mut(&mut i.vmas, r.clone()).filter(|(_, v)| v.region.is_some());
+            hit.filter_map(|(_, v)| {
+                v.private_code = true;
+                v.region.take().map(|r| (r, v.end))
+            })
+            .collect()
         });
-        if !hit {
-            return;
+        for (region, end) in gone {
+            self.detach(region, end);
         }
-        // Of a region that is hit nothing stays in reach: code of it that did not change may be linked to what did.
+    }
+
+    /// Of a region that ended at `end`, and that its vma has no more, nothing stays in reach.
+    pub(super) fn detach(&self, region: Arc<Region>, end: u64) {
+        self.disable(region.start()..end);
+        self.unguard(&region);
+        crate::code::regions_changed(self.slot);
+    }
+
+    /// No table entry leads to code of regions in the range any more. The region may stay: its fragments are not lost.
+    fn disable(&self, r: Range<u64>) {
         let mut gone = alloc::vec![(r.start, r.end, 0)];
         self.filled.with_mut(|f| {
             f.retain(|x| {
@@ -107,25 +106,42 @@ impl Mm {
         for x in gone {
             occlum_rt::code::table_clear(self.slot, x.0 as u32, x.1.min(EXEC_MAX) as u32);
         }
-        self.dropped.set(true);
     }
 
-    /// Were translations dropped since the last call? Then the caller is not to go on in the old ones.
-    pub fn take_dropped(&self) -> bool {
-        self.dropped.replace(false)
+    /// The rights of whole vmas in the range were `old` and are now what `vma` says: which translations does that leave?
+    pub(super) fn code_rights_changed(&self, start: u64, old: u32) {
+        let Some(vma) = self.inner.with(|i| i.vmas.get(&start).cloned()) else { return };
+        let Some(region) = &vma.region else { return };
+        if region.is_shared() {
+            // The file's pages become this domain's own.
+            return self.drop_translations(start..vma.end);
+        }
+        let (was, is) = (old & mf::PROT_EXEC != 0, vma.prot & mf::PROT_EXEC != 0);
+        if was && !is {
+            self.disable(start..vma.end);
+            crate::code::regions_changed(self.slot);
+        } else if is && !was {
+            self.claim_entries((start, vma.end, region.id()));
+        }
+    }
+
+    /// Drops the translations of all code that only this domain has.
+    pub fn drop_private_code(&self) {
+        for (_, vma) in self.vmas() {
+            if let Some(r) = &vma.region {
+                r.drop_pages(0..u64::from(u32::MAX));
+            }
+        }
     }
 
     /// Leaves only entries of shared regions in the tables.
     pub(super) fn close_tables(&self) -> Vec<Retained> {
         let mut keep = self.filled.take();
-        let private = keep.iter().any(|r| !crate::code::is_shared_region(r.2));
         let stale = !self.retained.with(Vec::is_empty);
-        if private {
-            for r in keep.iter().filter(|r| !crate::code::is_shared_region(r.2)) {
-                occlum_rt::code::table_clear(self.slot, r.0 as u32, r.1.min(EXEC_MAX) as u32);
-            }
-            keep.retain(|r| crate::code::is_shared_region(r.2));
+        for r in keep.iter().filter(|r| !crate::code::is_shared_region(r.2)) {
+            occlum_rt::code::table_clear(self.slot, r.0 as u32, r.1.min(EXEC_MAX) as u32);
         }
+        keep.retain(|r| crate::code::is_shared_region(r.2));
         if stale {
             keep.extend(self.retained.take());
         }

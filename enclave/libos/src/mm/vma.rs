@@ -111,19 +111,14 @@ impl Mm {
 
     /// Splits vmas so that `at` is a boundary.
     pub(super) fn split(&self, at: u64) {
+        let Some((start, vma)) = self.find(at).filter(|(start, _)| *start != at) else { return };
+        if vma.region.is_some() {
+            self.drop_translations(start..vma.end);
+        }
         self.inner.with_mut(|i| {
-            let Some((start, _)) = find(&i.vmas, at) else { return };
-            if start == at {
-                return;
-            }
             let Some(v) = i.vmas.get_mut(&start) else { return };
             let mut tail = v.clone();
             tail.backing = v.shifted(at - start);
-            if v.region.take().is_some() {
-                v.private_code = true;
-                tail.private_code = true;
-                tail.region = None;
-            }
             v.end = at;
             i.vmas.insert(at, tail);
         });

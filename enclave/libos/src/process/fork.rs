@@ -149,9 +149,13 @@ pub fn do_clone(r: &CloneRequest) -> Result<i32> {
     }
     let gate = Arc::new(VforkGate::default());
     child.vfork_done.replace(Some(gate.clone()));
+    let words = crate::shadow::Saved::take(&me);
     sched::make_runnable(&child);
     drop(child);
     gate.queue.wait_uninterruptible(|| (gate.open.get() || me.process.exiting.get().is_some()).then_some(()));
+    if r.flags & cl::CLONE_VM != 0 && r.stack == 0 {
+        words.put_back(&me);
+    }
     Ok(tid)
 }
 

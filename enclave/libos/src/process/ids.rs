@@ -38,6 +38,11 @@ pub fn with_current<R>(f: impl FnOnce(&Task) -> R) -> Option<R> {
     TASKS.with(|t| Some(f(t.get(usize::try_from(index).ok()?)?.as_ref()?)))
 }
 
+/// Calls `f` for each task; `f` must not start or end tasks.
+pub fn with_tasks(f: impl FnMut(&Arc<Task>)) {
+    TASKS.with(|t| t.iter().flatten().for_each(f));
+}
+
 /// Threads alive.
 pub fn task_count() -> usize {
     TASKS.with(|t| t.iter().flatten().count())
@@ -94,6 +99,9 @@ pub(super) fn new_task(process: &Arc<Process>, tid: i32) -> Result<Arc<Task>> {
         robust_list: BklCell::new(0),
         resolve: BklCell::new(true),
         rip_known: BklCell::new(true),
+        code_epoch: BklCell::new(0),
+        must_step: BklCell::new(false),
+        step: BklCell::new(None),
         idle_flags: BklCell::new(0),
         comm: BklCell::new([0; 16]),
         vfork_done: BklCell::new(None),

@@ -11,7 +11,7 @@ mod wait;
 
 pub use exit::{begin_group_exit, exit_task, kill_other_threads, wake_for_signal};
 pub use fork::{CloneRequest, VforkGate, do_clone, new_init, release_vfork};
-pub use ids::{init, pid_max, task_count, try_current, with_current};
+pub use ids::{init, pid_max, task_count, try_current, with_current, with_tasks};
 pub use wait::{WaitFor, Waited, do_wait};
 
 use crate::fs::{FileTable, FsContext};
@@ -71,6 +71,12 @@ pub struct Task {
     pub resolve: BklCell<bool>,
     /// The context's rip is the original pc that belongs to the resume address.
     pub rip_known: BklCell<bool>,
+    /// The epoch of the code cache in which the resume address was last seen to be good (`code::settle`).
+    pub code_epoch: BklCell<u64>,
+    /// Its next instruction changes the code that it belongs to (`code::step`).
+    pub must_step: BklCell<bool>,
+    /// The single instruction that it executes of code that it changes itself.
+    pub step: BklCell<Option<crate::code::Step>>,
     /// The flags AC and ID as the program set them (`emulate`).
     pub idle_flags: BklCell<u64>,
     /// Thread name.

@@ -13,13 +13,6 @@ fn range(at: u64, len: u64) -> Result<core::ops::Range<u64>> {
     Ok(at..end)
 }
 
-/// A task whose call dropped translations goes on in new ones: old code may be linked to what is gone.
-fn renew_code(mm: &crate::mm::Mm) {
-    if mm.take_dropped() {
-        crate::process::current().resolve.set(true);
-    }
-}
-
 /// mmap(addr, length, prot, flags, fd, offset)
 pub fn sys_mmap(a: &[u64; 6]) -> Result<usize> {
     let (addr, len, prot, flags, fd, off) = (a[0], a[1], a[2] as u32, a[3] as u32, a[4] as i32, a[5]);
@@ -49,9 +42,7 @@ pub fn sys_mmap(a: &[u64; 6]) -> Result<usize> {
     } else {
         file_backing(fd, off, prot, shared)?
     };
-    let r = mm.map(fixed.then_some(addr), addr, len, prot, backing);
-    renew_code(&mm);
-    Ok(r? as usize)
+    Ok(mm.map(fixed.then_some(addr), addr, len, prot, backing)? as usize)
 }
 
 /// RLIMIT_AS.
@@ -96,10 +87,7 @@ pub fn sys_munmap(a: &[u64; 6]) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     let r = range(a[0], a[1]).map_err(|_| Errno::EINVAL)?;
-    let mm = current_mm();
-    let done = mm.unmap(r);
-    renew_code(&mm);
-    done.map(|()| 0)
+    current_mm().unmap(r).map(|()| 0)
 }
 
 /// mprotect(addr, len, prot)
@@ -111,10 +99,7 @@ pub fn sys_mprotect(a: &[u64; 6]) -> Result<usize> {
     if r.is_empty() {
         return Ok(0);
     }
-    let mm = current_mm();
-    let done = mm.mprotect(r, a[2] as u32 & 7);
-    renew_code(&mm);
-    done.map(|()| 0)
+    current_mm().mprotect(r, a[2] as u32 & 7).map(|()| 0)
 }
 
 /// brk(addr)
@@ -134,9 +119,7 @@ pub fn sys_mremap(a: &[u64; 6]) -> Result<usize> {
     }
     let mm = current_mm();
     within_address_limit(&mm, page_ceil(a[2]).saturating_sub(a[1]))?;
-    let to = mm.mremap(a[0], a[1], a[2], a[3] as u32, a[4]);
-    renew_code(&mm);
-    Ok(to? as usize)
+    Ok(mm.mremap(a[0], a[1], a[2], a[3] as u32, a[4])? as usize)
 }
 
 /// madvise(addr, len, advice)
@@ -150,7 +133,6 @@ pub fn sys_madvise(a: &[u64; 6]) -> Result<usize> {
             }
             if a[2] as u32 == mf::MADV_DONTNEED {
                 mm.discard(r);
-                renew_code(&mm);
             }
             Ok(0)
         }

@@ -49,11 +49,13 @@ enum Left {
 
 /// Runs the task's program until it leaves, and does what it left for.
 fn go_inside(me: &Arc<Task>) -> Left {
-    if me.resolve.get() && !resolve(me) {
+    if !find_way_in(me) {
         return Left::Otherwise;
     }
     crate::sched::leaving_kernel();
-    match enter_guest() {
+    let why = enter_guest();
+    me.rip_known.set(false);
+    match why {
         Exit::Syscall => return syscall(me),
         Exit::Link(index) => follow(me, code::link(&current_mm(), index)),
         Exit::MissRet(target) => follow_miss(me, Kind::Ret, target),
@@ -69,10 +71,27 @@ fn has_work(t: &Arc<Task>) -> bool {
     signal::has_deliverable(t) || t.saved_mask.get().is_some()
 }
 
+/// Sees to it that the resume address is one where the task may go on. False: there is none, a signal is pending.
+fn find_way_in(t: &Arc<Task>) -> bool {
+    loop {
+        code::settle(t);
+        if t.resolve.get() && !resolve(t) {
+            return false;
+        }
+        // To translate may drop other code.
+        if t.code_epoch.get() == code::epoch() {
+            code::end_step(t);
+            return true;
+        }
+    }
+}
+
 /// Finds the translated address of rip. False: it can't be executed, a signal is pending.
 fn resolve(t: &Arc<Task>) -> bool {
     let pc = t.rt.rip();
-    match code::direct(&current_mm(), pc) {
+    let mm = current_mm();
+    let at = if t.must_step.replace(false) { code::step(t, &mm) } else { code::direct(&mm, pc) };
+    match at {
         Ok(at) => {
             t.rt.set_entry(at);
             t.resolve.set(false);
@@ -138,6 +157,8 @@ fn fetch_fault(t: &Arc<Task>, pc: u32, e: CodeError) {
         }
         CodeError::Forbidden(kind) => crate::cfi::violation(t, kind, pc),
         CodeError::Fault(f) => memory_signal(t, u64::from(pc), f, 0x14),
+        CodeError::Part(at, f) => memory_signal(t, u64::from(at), f, 0x14),
+        CodeError::Cut => t.must_step.set(true),
     }
 }
 
@@ -162,7 +183,7 @@ pub fn kill_for_memory(t: &Arc<Task>) {
 }
 
 /// Brings an interrupted task to its original state; a state that can't be mapped kills the process.
-fn to_original(t: &Arc<Task>, translated: u64) -> bool {
+pub fn to_original(t: &Arc<Task>, translated: u64) -> bool {
     t.resolve.set(true);
     if code::undo(t, translated).is_ok() {
         return true;
@@ -185,6 +206,9 @@ fn exception(t: &Arc<Task>, e: &Exception) {
     }
     if !to_original(t, e.rip) {
         return;
+    }
+    if e.vector == 6 && crate::shadow::is_on() && crate::emulate::is_return(t.rt.rip()) {
+        return crate::shadow::mismatch(t);
     }
     let pc = u64::from(t.rt.rip());
     let (sig, code) = match e.vector {
@@ -221,7 +245,13 @@ fn page_fault(t: &Arc<Task>, e: &Exception) {
     let access = if e.error_code & 2 != 0 { Access::Write } else { Access::Read };
     match mm.handle_fault(off, access) {
         // The access is tried again: resume is the interrupted address.
-        Ok(()) => go_on_inside(t, e.rip),
+        Ok(()) => {
+            go_on_inside(t, e.rip);
+            // If the write was to the code that makes it, that code is gone. Translated as usual it would be
+            // write-protected again.
+            code::settle(t);
+            t.must_step.set(t.resolve.get());
+        }
         Err(FaultError::HeapFull) if !out_of_memory(t) => go_on_inside(t, e.rip),
         Err(f) => {
             if to_original(t, e.rip) {
@@ -231,10 +261,17 @@ fn page_fault(t: &Arc<Task>, e: &Exception) {
     }
 }
 
-/// A fault outside the slot: a lookup in a table chunk without entries (R19), else a general fault.
+/// A fault outside the slot: a lookup in a table chunk without entries (R19), else an access near its ends.
 fn outside_fault(t: &Arc<Task>, e: &Exception) {
     let mm = current_mm();
-    if let Some((_, off)) = occlum_rt::code::is_table_addr(mm.slot(), e.fault_addr) {
+    if let Some(at) = occlum_rt::shadow::offset(mm.slot(), e.fault_addr) {
+        return match mm.commit_shadow(at) {
+            Ok(()) => go_on_inside(t, e.rip),
+            Err(_) => kill_for_memory(t),
+        };
+    }
+    let entry = occlum_rt::code::is_table_addr(mm.slot(), e.fault_addr);
+    if let Some((_, off)) = entry.filter(|_| occlum_rt::code::is_lookup(e.rip)) {
         // Commit the chunk if code is there, and look up again: the miss stub does the rest.
         if mm.find(u64::from(off)).is_some_and(|(_, v)| v.prot & occlum_linux_abi::mmap::PROT_EXEC != 0) {
             if !occlum_rt::code::table_commit(mm.slot(), off) {
@@ -248,9 +285,11 @@ fn outside_fault(t: &Arc<Task>, e: &Exception) {
         }
         return;
     }
+    // An access by rsp just below or above the slot. What is negative to the program is the kernel's on Linux, and the
+    // CPU says of that that it is there.
     if to_original(t, e.rip) {
-        let info = Info { code: 0x80, payload: [0, 0, u64::from(e.error_code), 13] };
-        signal::force(t, SIGSEGV as i32, info);
+        let there = e.fault_rel >> 63;
+        memory_signal(t, e.fault_rel, FaultError::NotMapped, u64::from(e.error_code & 2) | 4 | there);
     }
 }
 
@@ -258,7 +297,12 @@ fn outside_fault(t: &Arc<Task>, e: &Exception) {
 /// pushed or popped, as on hardware. (The pattern has stored a call's return address before it looked the target up.)
 fn land_on(t: &Arc<Task>, off: u32) {
     match crate::emulate::branch_rsp_delta(t.rt.rip()) {
-        Ok(delta) => t.rt.set_gpr(4, t.rt.gpr(4).wrapping_add_signed(i64::from(delta)) & 0xffff_ffff),
+        Ok((delta, next)) => {
+            t.rt.set_gpr(4, t.rt.gpr(4).wrapping_add_signed(i64::from(delta)) & 0xffff_ffff);
+            if delta < 0 && crate::shadow::push(t.rt.gpr(4) as u32, next).is_err() {
+                return kill_for_memory(t);
+            }
+        }
         Err(_) => return kill_for_memory(t),
     }
     t.rt.set_rip(off);

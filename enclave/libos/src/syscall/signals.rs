@@ -135,6 +135,7 @@ pub fn sys_sigaltstack(a: &[u64; 6]) -> Result<usize> {
 pub fn sys_rt_sigreturn(_a: &[u64; 6]) -> Result<usize> {
     let t = current();
     if signal::sigreturn(&t).is_err() {
+        t.rt.set_gpr(0, 0); // the result of a call that has none
         signal::force(&t, SIGSEGV as i32, Info::kernel());
     }
     Ok(0)

@@ -4,6 +4,7 @@ use super::{futex, memory, misc, pidfd, proc, signals, time, timers};
 use crate::errno::Result;
 use crate::fs::syscall as fs;
 use crate::ipc::{mq, msg, sem, shm};
+use crate::net::syscall as net;
 use occlum_linux_abi::nr;
 
 /// Type of an argument, for printing.
@@ -386,22 +387,22 @@ table! {
     EPOLL_WAIT epoll_wait(epfd:fd, events:ptr, max:int, timeout:int) => fs::wait::sys_epoll_wait;
     EPOLL_PWAIT epoll_pwait(epfd:fd, events:ptr, max:int, timeout:int, mask:ptr, size:size) => fs::wait::sys_epoll_pwait;
     EPOLL_PWAIT2 epoll_pwait2(epfd:fd, events:ptr, max:int, timeout:ptr, mask:ptr, size:size) => fs::wait::sys_epoll_pwait2;
-    SOCKET socket(family: int, kind: flags, protocol: int) => fs::socket::sys_socket;
-    SOCKETPAIR socketpair(family: int, kind: flags, protocol: int, fds: ptr) => fs::socket::sys_socketpair;
-    BIND bind(fd: fd, addr: ptr, len: size) => fs::socket::sys_bind;
-    LISTEN listen(fd: fd, backlog: int) => fs::socket::sys_listen;
-    ACCEPT accept(fd: fd, addr: ptr, len: ptr) => fs::socket::sys_accept;
-    ACCEPT4 accept4(fd: fd, addr: ptr, len: ptr, flags: flags) => fs::socket::sys_accept4;
-    CONNECT connect(fd: fd, addr: ptr, len: size) => fs::socket::sys_connect;
-    GETSOCKNAME getsockname(fd: fd, addr: ptr, len: ptr) => fs::socket::sys_getsockname;
-    GETPEERNAME getpeername(fd: fd, addr: ptr, len: ptr) => fs::socket::sys_getpeername;
-    SENDTO sendto(fd: fd, buf: inbuf, len: size, flags: flags, addr: ptr, addrlen: size) => fs::socket::sys_sendto;
-    RECVFROM recvfrom(fd: fd, buf: outbuf, len: size, flags: flags, addr: ptr, addrlen: ptr) => fs::socket::sys_recvfrom;
-    SENDMSG sendmsg(fd: fd, msg: ptr, flags: flags) => fs::socket::sys_sendmsg;
-    RECVMSG recvmsg(fd: fd, msg: ptr, flags: flags) => fs::socket::sys_recvmsg;
-    SENDMMSG sendmmsg(fd: fd, msgs: ptr, n: uint, flags: flags) => fs::socket::sys_sendmmsg;
-    RECVMMSG recvmmsg(fd: fd, msgs: ptr, n: uint, flags: flags, timeout: ptr) => fs::socket::sys_recvmmsg;
-    SHUTDOWN shutdown(fd: fd, how: int) => fs::socket::sys_shutdown;
-    SETSOCKOPT setsockopt(fd: fd, level: int, name: int, value: ptr, len: size) => fs::socket::sys_setsockopt;
-    GETSOCKOPT getsockopt(fd: fd, level: int, name: int, value: ptr, len: ptr) => fs::socket::sys_getsockopt;
+    SOCKET socket(family: int, kind: flags, protocol: int) => net::sys_socket;
+    SOCKETPAIR socketpair(family: int, kind: flags, protocol: int, fds: ptr) => net::sys_socketpair;
+    BIND bind(fd: fd, addr: ptr, len: size) => net::sys_bind;
+    LISTEN listen(fd: fd, backlog: int) => net::sys_listen;
+    ACCEPT accept(fd: fd, addr: ptr, len: ptr) => net::sys_accept;
+    ACCEPT4 accept4(fd: fd, addr: ptr, len: ptr, flags: flags) => net::sys_accept4;
+    CONNECT connect(fd: fd, addr: ptr, len: size) => net::sys_connect;
+    GETSOCKNAME getsockname(fd: fd, addr: ptr, len: ptr) => net::sys_getsockname;
+    GETPEERNAME getpeername(fd: fd, addr: ptr, len: ptr) => net::sys_getpeername;
+    SENDTO sendto(fd: fd, buf: inbuf, len: size, flags: flags, addr: ptr, addrlen: size) => net::sys_sendto;
+    RECVFROM recvfrom(fd: fd, buf: outbuf, len: size, flags: flags, addr: ptr, addrlen: ptr) => net::sys_recvfrom;
+    SENDMSG sendmsg(fd: fd, msg: ptr, flags: flags) => net::sys_sendmsg;
+    RECVMSG recvmsg(fd: fd, msg: ptr, flags: flags) => net::sys_recvmsg;
+    SENDMMSG sendmmsg(fd: fd, msgs: ptr, n: uint, flags: flags) => net::sys_sendmmsg;
+    RECVMMSG recvmmsg(fd: fd, msgs: ptr, n: uint, flags: flags, timeout: ptr) => net::sys_recvmmsg;
+    SHUTDOWN shutdown(fd: fd, how: int) => net::sys_shutdown;
+    SETSOCKOPT setsockopt(fd: fd, level: int, name: int, value: ptr, len: size) => net::sys_setsockopt;
+    GETSOCKOPT getsockopt(fd: fd, level: int, name: int, value: ptr, len: ptr) => net::sys_getsockopt;
 }

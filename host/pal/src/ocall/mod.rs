@@ -3,6 +3,7 @@
 //! Neighbours: `enclave-abi` (the table), the backend (memory, kicks). Invariants: a server touches only the frame's data
 //! area and host descriptors that it opened or 0-2; every failure is a negated errno.
 mod files;
+pub mod net;
 mod stream;
 pub mod wait;
 
@@ -44,6 +45,7 @@ pub struct Host {
     terminals: stream::Terminals,
     ocalls: AtomicU64,
     files: files::Files,
+    net: net::Net,
 }
 
 impl Host {
@@ -54,8 +56,11 @@ impl Host {
         mem: Box<dyn Memory>,
         kick: Box<dyn Fn(u32) + Send + Sync>,
         stop: fn(i32),
+        reach: net::Reach,
+        published: Vec<net::Published>,
     ) -> std::io::Result<Host> {
         Ok(Host {
+            net: net::Net::new(reach, published),
             kick,
             stop,
             mem,
@@ -122,6 +127,7 @@ impl Host {
         let produced = match call {
             _ if ret < 0 => 0,
             // Calls whose result is a number of bytes.
+            Ocall::NetRecv | Ocall::NetGetOption | Ocall::NetInterfaces => ret as usize,
             Ocall::Pread | Ocall::Read | Ocall::Readlink | Ocall::Readdir | Ocall::Stat | Ocall::Statfs => {
                 ret as usize
             }
@@ -168,6 +174,18 @@ impl Host {
                 self.terminals.lend(|| (self.stop)(a[0] as i32));
                 0
             }
+            Ocall::NetConnect => self.net.connect(&self.wait, a, &data[..in_len]),
+            Ocall::NetListen => self.net.listen(&self.wait, a),
+            Ocall::NetAccept => self.net.accept(&self.wait, a, &mut data[..out_len]),
+            Ocall::NetSend => self.net.send(a, &data[..in_len]),
+            Ocall::NetRecv => self.net.receive(a, &mut data[..out_len]),
+            Ocall::NetShutdown => self.net.shutdown(a),
+            Ocall::NetName => self.net.name(a, &mut data[..out_len]),
+            Ocall::NetGetOption => self.net.get_option(a, &mut data[..out_len]),
+            Ocall::NetSetOption => self.net.set_option(a, &data[..in_len]),
+            Ocall::NetInterfaces => net::interfaces(&mut data[..out_len]),
+            Ocall::NetReady => self.net.ready(a),
+            Ocall::Close if self.net.close(&self.wait, a[0] as i32).is_some() => 0,
             Ocall::Seek => stream::seek(a[0] as i32, a[1] as i32, a[2] as i64),
             _ => self.files.serve(call, a, data, in_len, out_len),
         }

@@ -5,9 +5,16 @@
 //! sequence number would say no more than the descriptor does. `wait` empties it only when it is about to return, and
 //! whoever returns looks for work again.
 use super::errno;
-use occlum_enclave_abi::HostEvents;
+use occlum_enclave_abi::{HostEvents, MAX_EVENTS};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Marks the data of a socket's events; below it stands the enclave's token. Other data is a descriptor.
+const SOCKET: u64 = 1 << 63;
+
+/// How long the sockets go unwatched at most while the vCPU that watches them is busy.
+const RELIEF_NS: i64 = 500_000;
+const NO_EVENT: libc::epoll_event = libc::epoll_event { events: 0, u64: 0 };
 
 /// Event descriptors of an enclave.
 pub struct Waiter {
@@ -15,6 +22,13 @@ pub struct Waiter {
     signal_event: i32,
     epoll: i32,
     signals: AtomicU64,
+    /// Was a socket ever registered?
+    sockets: AtomicBool,
+    /// Does a sleeping vCPU watch the sockets?
+    watched: AtomicBool,
+    /// Timer that lets another one watch them, and whether it runs.
+    relief: i32,
+    relief_called: AtomicBool,
 }
 
 fn eventfd() -> std::io::Result<i32> {
@@ -41,7 +55,22 @@ impl Waiter {
         if epoll < 0 {
             return Err(std::io::Error::last_os_error());
         }
-        Ok(Waiter { wake: wake?, signal_event: eventfd()?, epoll, signals: AtomicU64::new(0) })
+        // SAFETY: 1. timerfd_create has no memory arguments.
+        let relief =
+            unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC) };
+        if relief < 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        Ok(Waiter {
+            wake: wake?,
+            signal_event: eventfd()?,
+            epoll,
+            signals: AtomicU64::new(0),
+            sockets: AtomicBool::new(false),
+            watched: AtomicBool::new(false),
+            relief,
+            relief_called: AtomicBool::new(false),
+        })
     }
 
     pub(super) fn wake(&self, vcpu: u32) {
@@ -61,7 +90,7 @@ impl Waiter {
 
     pub(super) fn wait(&self, vcpu: u32, deadline: u64, out: &mut [u8], ended: impl Fn() -> bool) -> i64 {
         // A wait without room for events is a nap of `deadline` ns and takes none.
-        if out.len() < size_of::<HostEvents>() {
+        if out.len() < HostEvents::FULL {
             match deadline {
                 0 => std::thread::yield_now(),
                 ns => std::thread::sleep(std::time::Duration::from_nanos(ns.min(1_000_000))),
@@ -71,39 +100,89 @@ impl Waiter {
         let Some(own) = self.wake.get(vcpu as usize).copied() else {
             return -i64::from(libc::EINVAL);
         };
-        let mut fds = [own, self.signal_event, self.epoll].map(|fd| libc::pollfd {
-            fd,
-            events: libc::POLLIN,
-            revents: 0,
-        });
-        let timeout = remaining(deadline);
-        let none = std::ptr::null();
-        let timeout_ptr = timeout.as_ref().map_or(none, |t| t as *const libc::timespec);
-        if !ended() {
-            // SAFETY: 1. `fds` holds 3 pollfds; 2. the timeout is null or points to `timeout`; 3. no signal mask.
-            unsafe { libc::ppoll(fds.as_mut_ptr(), 3, timeout_ptr, std::ptr::null()) };
+        // Under load there is news already, and one call takes it.
+        let look = deadline == 0 || self.sockets.load(Ordering::Relaxed);
+        let none = (0, [NO_EVENT; MAX_EVENTS]);
+        let mut found = if look { self.take_ready() } else { none };
+        let skip = found.0 > 0 || deadline == 0 && self.quiet();
+        if !skip && !ended() && self.sleep(own, deadline) {
+            found = self.take_ready();
         }
-        if fds[0].revents != 0 {
-            drain(own);
-        }
-        if fds[1].revents != 0 {
-            drain(self.signal_event);
-        }
-        let events = HostEvents {
-            signals: self.signals.swap(0, Ordering::SeqCst),
-            ready: u64::from(fds[2].revents != 0 && self.take_ready()),
-        };
-        let words = [events.signals, events.ready];
-        for (chunk, w) in out.chunks_exact_mut(8).zip(words) {
-            chunk.copy_from_slice(&w.to_le_bytes());
-        }
+        let (n, events) = found;
+        report(out, self.signals.swap(0, Ordering::SeqCst), &events[..n]);
         0
     }
+    /// Sleeps until a wake of `own`, a signal, news of descriptors or the deadline. Is there news of descriptors?
+    ///
+    /// Once there are sockets, only one vCPU sleeps on them: waking all of them for each event would have them contend for
+    /// it. When that one is away, a timer lets the others look after a moment.
+    fn sleep(&self, own: i32, deadline: u64) -> bool {
+        loop {
+            let shared = self.sockets.load(Ordering::Relaxed);
+            let watches = !shared || !self.watched.swap(true, Ordering::SeqCst);
+            let third = if watches { self.epoll } else { self.relief };
+            let mut fds = [own, self.signal_event, third].map(|fd| libc::pollfd {
+                fd,
+                events: libc::POLLIN,
+                revents: 0,
+            });
+            let timeout = remaining(deadline);
+            let none = std::ptr::null();
+            let timeout_ptr = timeout.as_ref().map_or(none, |t| t as *const libc::timespec);
+            // SAFETY: 1. `fds` holds 3 pollfds; 2. the timeout is null or points to `timeout`; 3. no signal mask.
+            let n = unsafe { libc::ppoll(fds.as_mut_ptr(), 3, timeout_ptr, std::ptr::null()) };
+            if shared && watches {
+                self.watched.store(false, Ordering::SeqCst);
+                self.call_relief();
+            }
+            let [mine, signal, rest] = fds.map(|f| n > 0 && f.revents != 0);
+            if mine {
+                drain(own);
+            }
+            if signal {
+                drain(self.signal_event);
+            }
+            if watches || mine || signal || !rest {
+                return rest && watches;
+            }
+            self.relief_called.store(false, Ordering::SeqCst);
+            drain(self.relief);
+        }
+    }
+    /// Lets another vCPU look at the sockets if this one does not come back soon.
+    fn call_relief(&self) {
+        if !self.relief_called.swap(true, Ordering::SeqCst) {
+            let none = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+            let soon = libc::timespec { tv_sec: 0, tv_nsec: RELIEF_NS };
+            let spec = libc::itimerspec { it_interval: none, it_value: soon };
+            // SAFETY: 1. `spec` is one itimerspec.
+            unsafe { libc::timerfd_settime(self.relief, 0, &spec, std::ptr::null_mut()) };
+        }
+    }
+    /// Is there surely no signal?
+    fn quiet(&self) -> bool {
+        self.signals.load(Ordering::SeqCst) == 0
+    }
 
-    fn take_ready(&self) -> bool {
-        let mut ev = [libc::epoll_event { events: 0, u64: 0 }; 16];
-        // SAFETY: 1. `ev` holds 16 events.
-        unsafe { libc::epoll_wait(self.epoll, ev.as_mut_ptr(), 16, 0) > 0 }
+    /// What became ready, and how much.
+    fn take_ready(&self) -> (usize, [libc::epoll_event; MAX_EVENTS]) {
+        let mut ev = [NO_EVENT; MAX_EVENTS];
+        // SAFETY: 1. `ev` holds MAX_EVENTS events.
+        let n = unsafe { libc::epoll_wait(self.epoll, ev.as_mut_ptr(), MAX_EVENTS as i32, 0) };
+        (usize::try_from(n).unwrap_or(0), ev)
+    }
+    /// Registers a socket for good, edge-triggered: its events come with this token.
+    pub(super) fn register(&self, fd: i32, token: u64) -> i64 {
+        self.sockets.store(true, Ordering::Relaxed);
+        let events = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
+        let mut ev = libc::epoll_event { events: events as u32, u64: SOCKET | token & 0xffff_ffff };
+        // SAFETY: 1. `ev` is one event.
+        super::check(i64::from(unsafe { libc::epoll_ctl(self.epoll, libc::EPOLL_CTL_ADD, fd, &mut ev) }))
+    }
+    /// Ends that.
+    pub(super) fn forget(&self, fd: i32) {
+        // SAFETY: 1. DEL ignores the event.
+        unsafe { libc::epoll_ctl(self.epoll, libc::EPOLL_CTL_DEL, fd, std::ptr::null_mut()) };
     }
 
     /// The events ready now; if none is, one-shot interest for `wait`.
@@ -133,10 +212,21 @@ impl Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        for fd in self.wake.iter().chain([&self.signal_event, &self.epoll]) {
+        for fd in self.wake.iter().chain([&self.signal_event, &self.epoll, &self.relief]) {
             // SAFETY: 1. the descriptor is ours and is not used after this.
             unsafe { libc::close(*fd) };
         }
+    }
+}
+
+/// Writes `HostEvents` and the events of sockets.
+fn report(out: &mut [u8], signals: u64, events: &[libc::epoll_event]) {
+    let sockets = events.iter().filter(|e| e.u64 & SOCKET != 0);
+    let words =
+        [signals, u64::from(events.iter().any(|e| e.u64 & SOCKET == 0)), sockets.clone().count() as u64];
+    let packed = sockets.map(|e| (e.u64 & 0xffff_ffff) | u64::from(e.events) << 32);
+    for (chunk, w) in out.chunks_exact_mut(8).zip(words.into_iter().chain(packed)) {
+        chunk.copy_from_slice(&w.to_le_bytes());
     }
 }
 
@@ -253,7 +343,7 @@ mod tests {
 
     /// One vCPU's idle loop: takes jobs until it has `all`. A sleep without a wake-up while there is work ends the test.
     fn consume(waiter: &Waiter, shared: &Mutex<Shared>, all: u32, pause: impl Fn(u32)) {
-        let (mut taken, mut out) = (0, [0u8; size_of::<HostEvents>()]);
+        let (mut taken, mut out) = (0, [0u8; HostEvents::FULL]);
         while taken < all {
             {
                 let mut s = shared.lock().unwrap();
@@ -329,7 +419,7 @@ mod tests {
     #[test]
     fn a_wake_before_the_wait_ends_it() {
         let waiter = Waiter::new(2).unwrap();
-        let mut out = [0u8; size_of::<HostEvents>()];
+        let mut out = [0u8; HostEvents::FULL];
         waiter.wake(1);
         let start = now(libc::CLOCK_MONOTONIC);
         waiter.wait(1, start + 20_000_000_000, &mut out, || false);

@@ -7,11 +7,12 @@ mod entry;
 mod memory;
 mod signals;
 
+use crate::ocall::net::{self, Published, Reach};
 use crate::ocall::{Ended, Host, wait};
-use crate::{ExitStatus, PalError, RunOptions, RunOutcome, image};
+use crate::{ExitStatus, PalError, Publish, RunOptions, RunOutcome, image};
 use entry::Thread;
 use memory::Elrange;
-use occlum_enclave_abi::{ConfigPage, OCALL_BUF_SIZE, OCALL_DATA, OcallFrame};
+use occlum_enclave_abi::{ConfigPage, FLAG_NET_HOST, FLAG_NET_NONE, OCALL_BUF_SIZE, OCALL_DATA, OcallFrame};
 use occlum_sgx_arch::layout;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -64,6 +65,8 @@ pub(crate) fn run(file: &[u8], config: &ConfigPage, r: &RunOptions) -> Result<Ru
         Box::new(elrange.clone()),
         Box::new(move |v| kicker.kick(v)),
         signals::stop_process,
+        reach(r.params.flags),
+        publish(&r.publish)?,
     )
     .map_err(|error| PalError::System { what: "event descriptors", error })?;
     let host = Arc::new(host);
@@ -122,6 +125,23 @@ fn start_vcpus(
 }
 
 /// Waits until every vCPU thread is done; enforces the time-out; kicks vCPUs out once the enclave has ended.
+/// What the launch flags let the enclave reach.
+fn reach(flags: u32) -> Reach {
+    match flags {
+        f if f & FLAG_NET_NONE != 0 => Reach::Nothing,
+        f if f & FLAG_NET_HOST != 0 => Reach::Host,
+        _ => Reach::Outside,
+    }
+}
+/// Takes the ports of this machine, before anything else is done.
+fn publish(list: &[Publish]) -> Result<Vec<Published>, PalError> {
+    let one = |p: &Publish| {
+        net::publish(&p.host, p.port, p.inside, p.datagram)
+            .map_err(|error| PalError::Publish { port: p.port, error })
+    };
+    list.iter().map(one).collect()
+}
+
 fn supervise(vcpus: u32, host: &Host, tids: &Tids, done: &(Mutex<u32>, Condvar), r: &RunOptions) {
     let deadline = r.timeout.map(|t| Instant::now() + t);
     let Ok(mut count) = done.0.lock() else { return };

@@ -2,6 +2,7 @@
 use super::super::mount;
 use super::super::prelude::*;
 use crate::ipc;
+use crate::net::text as net;
 use crate::process::Process;
 use crate::time::{monotonic_ns, realtime_ns};
 use alloc::format;
@@ -17,6 +18,14 @@ pub const FILES: &[SystemFile] = &[
     ("meminfo", meminfo),
     ("occlum", resources),
     ("mounts", || mounts(false)),
+    ("net/dev", net::devices),
+    ("net/if_inet6", net::addresses6),
+    ("net/route", net::routes),
+    ("net/tcp", net::tcp4),
+    ("net/tcp6", net::tcp6),
+    ("net/udp", net::udp4),
+    ("net/udp6", net::udp6),
+    ("net/unix", net::local),
     ("stat", stat),
     ("sys/fs/file-max", || b"1048576\n".to_vec()),
     ("sys/fs/mqueue/msg_max", || format!("{}\n", ipc::mq::MSG_MAX).into_bytes()),
@@ -44,7 +53,12 @@ pub const FILES: &[SystemFile] = &[
     ("sys/kernel/shmmni", || format!("{}\n", ipc::shm::MAX).into_bytes()),
     ("sys/kernel/threads-max", || b"8000\n".to_vec()),
     ("sys/kernel/yama/ptrace_scope", || b"1\n".to_vec()),
+    ("sys/net/core/rmem_max", || b"212992\n".to_vec()),
     ("sys/net/core/somaxconn", || b"4096\n".to_vec()),
+    ("sys/net/core/wmem_max", || b"212992\n".to_vec()),
+    ("sys/net/ipv4/ip_local_port_range", || b"32768\t60999\n".to_vec()),
+    ("sys/net/ipv4/ip_unprivileged_port_start", || b"1024\n".to_vec()),
+    ("sys/net/ipv6/bindv6only", || b"0\n".to_vec()),
     ("sys/vm/max_map_count", || b"65530\n".to_vec()),
     ("sys/vm/mmap_min_addr", || b"65536\n".to_vec()),
     ("sys/vm/overcommit_memory", || b"0\n".to_vec()),

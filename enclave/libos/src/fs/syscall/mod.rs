@@ -9,7 +9,6 @@ pub mod fd;
 pub mod misc;
 pub mod open;
 pub mod rw;
-pub mod socket;
 pub mod stat;
 pub mod wait;
 
@@ -22,11 +21,11 @@ use crate::uaccess;
 pub type Args = [u64; 6];
 
 /// A descriptor argument.
-fn fd(v: u64) -> i32 {
+pub(crate) fn fd(v: u64) -> i32 {
     v as u32 as i32
 }
 /// A 32-bit argument.
-fn int(v: u64) -> u32 {
+pub(crate) fn int(v: u64) -> u32 {
     v as u32
 }
 /// The open file behind a descriptor argument.
@@ -34,7 +33,7 @@ fn file(v: u64) -> Result<Arc<OpenFile>> {
     env::file(fd(v))
 }
 /// The same, refusing O_PATH descriptors.
-fn real_file(v: u64) -> Result<Arc<OpenFile>> {
+pub(crate) fn real_file(v: u64) -> Result<Arc<OpenFile>> {
     let f = file(v)?;
     if f.is_path() { Err(EBADF) } else { Ok(f) }
 }
@@ -51,6 +50,6 @@ fn timespec(off: u64) -> Result<u64> {
     Ok((s as u64).saturating_mul(1_000_000_000).saturating_add(ns as u64))
 }
 /// Deadline for a relative timeout in ns.
-fn after(ns: u64) -> u64 {
+pub(crate) fn after(ns: u64) -> u64 {
     crate::time::monotonic_ns().saturating_add(ns)
 }

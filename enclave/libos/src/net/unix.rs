@@ -4,12 +4,15 @@
 //! Each socket owns its incoming queue; a sender puts messages into the peer's. One queue of waiters per
 //! socket hears of arrivals, of room at the peer, of connections and of the peer's end. Peers know each other
 //! weakly: the open file (or a listener's backlog) owns a socket.
-use super::file::{File, Notify, OpenFile};
-use super::memfs::MemInode;
-use super::path::Last;
-use super::prelude::*;
-use super::uio::{Dst, Src, try_vec};
-use super::{env, ops};
+use super::addr::{AF_UNIX, AF_UNSPEC, family_of};
+use super::options::{Common, SO_PASSCRED, SO_PEERCRED, SOL_SOCKET};
+use super::{Class, MSG_PEEK, Outgoing, Received, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, Socket};
+use crate::fs::file::{File, Notify, OpenFile, wait_for};
+use crate::fs::memfs::MemInode;
+use crate::fs::path::Last;
+use crate::fs::prelude::*;
+use crate::fs::uio::{Dst, Src, try_vec};
+use crate::fs::{env, ops};
 
 /// Bytes a queue holds before senders wait.
 const LIMIT: usize = 208 << 10;
@@ -40,21 +43,6 @@ struct Message {
     cred: (i32, u32, u32),
 }
 
-/// What a receive gives besides the bytes.
-#[derive(Default)]
-pub struct Received {
-    /// Bytes copied.
-    pub len: usize,
-    /// Bytes the message had (datagrams).
-    pub full: usize,
-    /// Sender's name.
-    pub from: Option<Vec<u8>>,
-    /// Descriptors.
-    pub files: Vec<Arc<OpenFile>>,
-    /// Sender.
-    pub cred: (i32, u32, u32),
-}
-
 #[derive(Default)]
 struct State {
     addr: Option<Vec<u8>>,
@@ -72,8 +60,6 @@ struct State {
     shut_write: bool,
     peer_gone: bool,
     pass_cred: bool,
-    receive_timeout: u64,
-    send_timeout: u64,
 }
 
 /// A socket.
@@ -81,14 +67,22 @@ pub struct UnixSocket {
     /// Its kind.
     pub kind: Kind,
     me: Weak<UnixSocket>,
+    common: Common,
     state: BklCell<State>,
     changed: Notify,
+    id: u64,
 }
 
+static ALL: BklCell<BTreeMap<u64, Weak<UnixSocket>>> = BklCell::new(BTreeMap::new());
+/// Every socket, for /proc/net.
+pub fn all() -> Vec<Arc<UnixSocket>> {
+    ALL.with(|a| a.values().filter_map(Weak::upgrade).collect())
+}
 static ABSTRACT: BklCell<BTreeMap<Vec<u8>, Weak<UnixSocket>>> = BklCell::new(BTreeMap::new());
 
 impl Drop for UnixSocket {
     fn drop(&mut self) {
+        ALL.with_mut(|a| a.remove(&self.id));
         let s = self.state.take();
         if let Some(p) = s.peer.and_then(|p| p.upgrade()) {
             p.peer_ended();
@@ -132,12 +126,28 @@ fn bury(files: Vec<Arc<OpenFile>>) {
 impl UnixSocket {
     /// An unconnected socket.
     pub fn new(kind: Kind) -> Arc<Self> {
-        Arc::new_cyclic(|me| Self {
+        let id = crate::fs::inode::next_id();
+        let socket = Arc::new_cyclic(|me| Self {
             kind,
             me: me.clone(),
+            common: Common::default(),
             state: BklCell::new(State::default()),
             changed: Notify::new(),
-        })
+            id,
+        });
+        ALL.with_mut(|a| a.insert(id, Arc::downgrade(&socket)));
+        socket
+    }
+    /// Type, flags, state, id and name: a row of /proc/net/unix.
+    pub fn row(&self) -> (u32, u32, u32, u64, String) {
+        const ACCEPTS: u32 = 1 << 16;
+        let (name, connected) = self.state.with(|s| (s.addr.clone(), s.connected));
+        let shown = name.map_or(String::new(), |n| {
+            let text: Vec<u8> = n.iter().map(|c| if *c == 0 { b'@' } else { *c }).collect();
+            alloc::format!(" {}", String::from_utf8_lossy(&text))
+        });
+        let flags = if self.is_listening() { ACCEPTS } else { 0 };
+        (self.class().kind, flags, if connected { 3 } else { 1 }, self.id, shown)
     }
     /// Two connected ones.
     pub fn pair(kind: Kind) -> (Arc<Self>, Arc<Self>) {
@@ -166,47 +176,52 @@ impl UnixSocket {
     fn peer(&self) -> Option<Arc<Self>> {
         self.state.with(|s| s.peer.as_ref().and_then(Weak::upgrade))
     }
-    /// Its own name.
-    pub fn name(&self) -> Option<Vec<u8>> {
+    fn bound_name(&self) -> Option<Vec<u8>> {
         self.state.with(|s| s.addr.clone())
     }
-    /// The peer's name; `ENOTCONN` if there is no peer.
-    pub fn peer_name(&self) -> Result<Option<Vec<u8>>> {
-        self.state.with(|s| if s.connected { Ok(s.peer_addr.clone()) } else { Err(ENOTCONN) })
-    }
-    /// SO_PEERCRED.
-    pub fn peer_cred(&self) -> (i32, u32, u32) {
+    fn peer_cred(&self) -> (i32, u32, u32) {
         self.state.with(|s| if s.connected { s.peer_cred } else { (0, u32::MAX, u32::MAX) })
-    }
-    /// SO_ACCEPTCONN.
-    pub fn is_listening(&self) -> bool {
-        self.state.with(|s| s.listening.is_some())
     }
     /// SO_PASSCRED.
     pub fn pass_cred(&self) -> bool {
         self.state.with(|s| s.pass_cred)
     }
-    /// Sets SO_PASSCRED.
-    pub fn set_pass_cred(&self, on: bool) {
-        self.state.with_mut(|s| s.pass_cred = on);
+    /// A name, or -- with the family alone -- none.
+    fn format(name: Option<&[u8]>) -> Vec<u8> {
+        let mut b = AF_UNIX.to_le_bytes().to_vec();
+        if let Some(n) = name {
+            b.extend_from_slice(n);
+            if n.first() != Some(&0) {
+                b.push(0);
+            }
+        }
+        b
     }
-    /// SO_RCVTIMEO and SO_SNDTIMEO in ns; 0 is none.
-    pub fn timeouts(&self) -> (u64, u64) {
-        self.state.with(|s| (s.receive_timeout, s.send_timeout))
-    }
-    /// Sets a timeout.
-    pub fn set_timeout(&self, receive: bool, ns: u64) {
-        self.state.with_mut(|s| *(if receive { &mut s.receive_timeout } else { &mut s.send_timeout }) = ns);
+    /// The name in a `sockaddr_un` (empty if there is none), or `None` for AF_UNSPEC.
+    fn parse(b: &[u8]) -> Result<Option<Vec<u8>>> {
+        if b.len() > 110 {
+            return Err(EINVAL);
+        }
+        match family_of(b)? {
+            AF_UNIX => {}
+            AF_UNSPEC => return Ok(None),
+            _ => return Err(EINVAL),
+        }
+        let name = &b[2..];
+        if name.first().is_some_and(|c| *c != 0) {
+            return Ok(Some(name.split(|c| *c == 0).next().unwrap_or(name).to_vec()));
+        }
+        Ok(Some(name.to_vec()))
     }
 
-    /// bind(2); an empty name picks an abstract one.
-    pub fn bind(&self, name: &[u8]) -> Result<()> {
-        if self.name().is_some() {
+    /// An empty name picks an abstract one.
+    fn bind_name(&self, name: &[u8]) -> Result<()> {
+        if self.bound_name().is_some() {
             return Err(EINVAL);
         }
         let me = self.me.upgrade().ok_or(EINVAL)?;
         let name = if name.is_empty() {
-            alloc::format!("\0{:05x}", super::inode::next_id() & 0xfffff).into_bytes()
+            alloc::format!("\0{:05x}", crate::fs::inode::next_id() & 0xfffff).into_bytes()
         } else {
             name.to_vec()
         };
@@ -226,7 +241,7 @@ impl UnixSocket {
         Ok(())
     }
     /// The socket bound to a name.
-    pub fn find(name: &[u8]) -> Result<Arc<Self>> {
+    fn find(name: &[u8]) -> Result<Arc<Self>> {
         if name.first() == Some(&0) {
             return ABSTRACT.with(|m| m.get(name).and_then(Weak::upgrade)).ok_or(ECONNREFUSED);
         }
@@ -239,27 +254,14 @@ impl UnixSocket {
         let node = inode.as_any().downcast_ref::<MemInode>().ok_or(ECONNREFUSED)?;
         node.attached().and_then(|a| a.downcast::<UnixSocket>().ok()).ok_or(ECONNREFUSED)
     }
-    /// listen(2).
-    pub fn listen(&self, backlog: usize) -> Result<()> {
-        if self.kind == Kind::Datagram {
-            return Err(EOPNOTSUPP);
-        }
-        self.state.with_mut(|s| {
-            if s.addr.is_none() || s.connected {
-                return Err(EINVAL);
-            }
-            s.listening = Some(backlog.min(4096));
-            Ok(())
-        })
-    }
-    /// connect(2); `EAGAIN` while the backlog is full.
-    pub fn connect(&self, target: &Arc<Self>) -> Result<()> {
+    /// `EAGAIN` while the backlog is full.
+    fn connect_to(&self, target: &Arc<Self>) -> Result<()> {
         if target.kind != self.kind {
             return Err(EPROTOTYPE);
         }
         let me = self.me.upgrade().ok_or(EINVAL)?;
         if self.kind == Kind::Datagram {
-            self.join(target, target.name());
+            self.join(target, target.bound_name());
             return Ok(());
         }
         if self.state.with(|s| s.connected) {
@@ -273,9 +275,11 @@ impl UnixSocket {
             return Err(EAGAIN);
         }
         let server = Self::new(self.kind);
-        server.state.with_mut(|s| s.addr = target.name());
-        server.join(&me, self.name());
-        self.join(&server, target.name());
+        server.common.inherit(&target.common);
+        let pass_cred = target.pass_cred();
+        server.state.with_mut(|s| (s.addr, s.pass_cred) = (target.bound_name(), pass_cred));
+        server.join(&me, self.bound_name());
+        self.join(&server, target.bound_name());
         target.state.with_mut(|s| s.backlog.push_back(server));
         target.changed.notify();
         Ok(())
@@ -287,44 +291,6 @@ impl UnixSocket {
             s.connected = false;
         });
     }
-    /// accept(2).
-    pub fn accept(&self) -> Result<Arc<Self>> {
-        if !self.is_listening() {
-            return Err(EINVAL);
-        }
-        let s = self.state.with_mut(|s| s.backlog.pop_front()).ok_or(EAGAIN)?;
-        self.changed.notify();
-        Ok(s)
-    }
-    /// shutdown(2): 0 read, 1 write, 2 both.
-    pub fn shutdown(&self, how: u32) -> Result<()> {
-        if !self.state.with(|s| s.connected) {
-            return Err(ENOTCONN);
-        }
-        let (read, write) = match how {
-            0 => (true, false),
-            1 => (false, true),
-            2 => (true, true),
-            _ => return Err(EINVAL),
-        };
-        let peer = self.peer();
-        self.state.with_mut(|s| {
-            s.eof |= read;
-            s.shut_write |= write;
-        });
-        if let Some(p) = peer
-            && self.kind != Kind::Datagram
-        {
-            p.state.with_mut(|s| {
-                s.eof |= write;
-                s.shut_write |= read;
-            });
-            p.changed.notify();
-        }
-        self.changed.notify();
-        Ok(())
-    }
-
     /// Where a send goes.
     fn target(&self, to: Option<&Arc<Self>>) -> Result<Arc<Self>> {
         if self.state.with(|s| s.shut_write) {
@@ -345,7 +311,7 @@ impl UnixSocket {
         self.peer().ok_or(if self.kind == Kind::Datagram { ECONNREFUSED } else { EPIPE })
     }
     /// Sends what fits (stream) or one message; `files` are taken only if something is sent.
-    pub fn send(
+    fn send_to(
         &self,
         src: &mut Src,
         files: &mut Vec<Arc<OpenFile>>,
@@ -375,7 +341,7 @@ impl UnixSocket {
             return Err(EFAULT);
         }
         data.truncate(got);
-        let from = self.name();
+        let from = self.bound_name();
         let message = Message { data, at: 0, files: core::mem::take(files), from, cred: env::peer() };
         target.deliver(message, stream);
         Ok(got)
@@ -413,7 +379,7 @@ impl UnixSocket {
         if !connected && self.kind != Kind::Datagram { Err(EINVAL) } else { Err(EAGAIN) }
     }
     /// Receives what is there.
-    pub fn receive(&self, dst: &mut Dst, peek: bool) -> Result<Received> {
+    fn take(&self, dst: &mut Dst, peek: bool) -> Result<Received> {
         if self.kind == Kind::Stream {
             self.receive_bytes(dst, peek)
         } else {
@@ -423,8 +389,12 @@ impl UnixSocket {
     fn receive_message(&self, dst: &mut Dst, peek: bool) -> Result<Received> {
         let Some(m) = self.state.with_mut(|s| s.queue.pop_front()) else { return self.nothing() };
         let pushed = dst.push(&m.data);
-        let mut out =
-            Received { full: m.data.len(), from: m.from.clone(), cred: m.cred, ..Received::default() };
+        let mut out = Received {
+            full: m.data.len(),
+            from: m.from.as_deref().map(|n| Self::format(Some(n))),
+            cred: m.cred,
+            ..Received::default()
+        };
         if peek || pushed.is_err() {
             out.files = m.files.clone();
             self.state.with_mut(|s| s.queue.push_front(m));
@@ -462,7 +432,7 @@ impl UnixSocket {
                 }
             };
             if out.len == 0 {
-                (out.from, out.cred) = (m.from.clone(), m.cred);
+                (out.from, out.cred) = (m.from.as_deref().map(|n| Self::format(Some(n))), m.cred);
                 out.files = if peek { m.files.clone() } else { core::mem::take(&mut m.files) };
             }
             out.len += n;
@@ -503,18 +473,141 @@ impl UnixSocket {
     }
 }
 
+impl Socket for UnixSocket {
+    fn class(&self) -> Class {
+        let kind = match self.kind {
+            Kind::Stream => SOCK_STREAM,
+            Kind::Datagram => SOCK_DGRAM,
+            Kind::Packet => SOCK_SEQPACKET,
+        };
+        Class { family: AF_UNIX, kind, protocol: 0 }
+    }
+    fn common(&self) -> &Common {
+        &self.common
+    }
+    fn bind(&self, addr: &[u8]) -> Result<()> {
+        self.bind_name(&Self::parse(addr)?.ok_or(EINVAL)?)
+    }
+    fn listen(&self, backlog: usize) -> Result<()> {
+        if self.kind == Kind::Datagram {
+            return Err(EOPNOTSUPP);
+        }
+        self.state.with_mut(|s| {
+            if s.addr.is_none() || s.connected {
+                return Err(EINVAL);
+            }
+            s.listening = Some(backlog.min(4096));
+            Ok(())
+        })
+    }
+    fn connect(&self, addr: &[u8], nonblocking: bool) -> Result<()> {
+        let Some(name) = Self::parse(addr)? else {
+            self.disconnect();
+            return Ok(());
+        };
+        let target = Self::find(&name)?;
+        match self.connect_to(&target) {
+            Err(EAGAIN) if !nonblocking => {}
+            r => return r,
+        }
+        // The backlog is full: wait for the listener.
+        let listener: Arc<dyn File> = target.clone();
+        let timeout = self.common.send_timeout();
+        let deadline = (timeout > 0).then(|| crate::time::monotonic_ns().saturating_add(timeout));
+        wait_for(&listener, deadline, || self.connect_to(&target))
+            .map_err(|e| if e == ETIMEDOUT { EAGAIN } else { e })
+    }
+    fn accept(&self) -> Result<(Arc<dyn File>, Vec<u8>)> {
+        if self.kind == Kind::Datagram {
+            return Err(EOPNOTSUPP);
+        }
+        if !self.is_listening() {
+            return Err(EINVAL);
+        }
+        let new = self.state.with_mut(|s| s.backlog.pop_front()).ok_or(EAGAIN)?;
+        self.changed.notify();
+        let from = Self::format(new.state.with(|s| s.peer_addr.clone()).as_deref());
+        Ok((new, from))
+    }
+    fn name(&self) -> Vec<u8> {
+        Self::format(self.bound_name().as_deref())
+    }
+    fn peer_name(&self) -> Result<Vec<u8>> {
+        self.state.with(
+            |s| {
+                if s.connected { Ok(Self::format(s.peer_addr.as_deref())) } else { Err(ENOTCONN) }
+            },
+        )
+    }
+    fn shutdown(&self, read: bool, write: bool) -> Result<()> {
+        if !self.state.with(|s| s.connected) {
+            return Err(ENOTCONN);
+        }
+        let peer = self.peer();
+        self.state.with_mut(|s| {
+            s.eof |= read;
+            s.shut_write |= write;
+        });
+        if let Some(p) = peer
+            && self.kind != Kind::Datagram
+        {
+            p.state.with_mut(|s| {
+                s.eof |= write;
+                s.shut_write |= read;
+            });
+            p.changed.notify();
+        }
+        self.changed.notify();
+        Ok(())
+    }
+    fn send(&self, src: &mut Src, out: &mut Outgoing) -> Result<usize> {
+        let to = match &out.to {
+            Some(addr) => Some(Self::find(&Self::parse(addr)?.ok_or(EINVAL)?)?),
+            None => None,
+        };
+        self.send_to(src, &mut out.files, to.as_ref())
+    }
+    fn receive(&self, dst: &mut Dst, flags: u32) -> Result<Received> {
+        self.take(dst, flags & MSG_PEEK != 0)
+    }
+    fn is_listening(&self) -> bool {
+        self.state.with(|s| s.listening.is_some())
+    }
+    fn get_option(&self, level: u32, name: u32) -> Option<Result<Vec<u8>>> {
+        match (level, name) {
+            (SOL_SOCKET, SO_PASSCRED) => Some(Ok(i32::from(self.pass_cred()).to_le_bytes().to_vec())),
+            (SOL_SOCKET, SO_PEERCRED) => {
+                let (pid, uid, gid) = self.peer_cred();
+                Some(Ok([pid.to_le_bytes(), uid.to_le_bytes(), gid.to_le_bytes()].concat()))
+            }
+            _ => None,
+        }
+    }
+    fn set_option(&self, level: u32, name: u32, value: &[u8]) -> Option<Result<()>> {
+        if (level, name) != (SOL_SOCKET, SO_PASSCRED) {
+            return None;
+        }
+        let Some(v) = value.first_chunk::<4>() else { return Some(Err(EINVAL)) };
+        self.state.with_mut(|s| s.pass_cred = i32::from_le_bytes(*v) != 0);
+        Some(Ok(()))
+    }
+}
+
 impl File for UnixSocket {
     fn as_any(&self) -> &dyn Any {
         self
+    }
+    fn as_socket(&self) -> Option<&dyn Socket> {
+        Some(self)
     }
     fn is_stream(&self) -> bool {
         self.kind == Kind::Stream
     }
     fn try_read(&self, dst: &mut Dst) -> Result<usize> {
-        self.receive(dst, false).map(|r| r.len)
+        self.take(dst, false).map(|r| r.len)
     }
     fn try_write(&self, src: &mut Src) -> Result<usize> {
-        self.send(src, &mut Vec::new(), None)
+        self.send_to(src, &mut Vec::new(), None)
     }
     fn poll(&self, _want: u32) -> u32 {
         let peer_full =
@@ -548,7 +641,7 @@ impl File for UnixSocket {
     }
     fn ioctl(&self, request: u32, arg: u64) -> Result<usize> {
         if request != FIONREAD {
-            return Err(ENOTTY);
+            return super::interfaces::ioctl(request, arg);
         }
         crate::uaccess::write_val(arg, self.available() as u32)?;
         Ok(0)

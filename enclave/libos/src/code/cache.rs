@@ -1,0 +1,454 @@
+//! The code cache's fragments: where they lie, what they are linked to, when their memory is used again (R21, R28).
+//!
+//! Neighbours: `code` makes fragments and keeps the regions that they belong to, `rt::code` writes the memory, `stale`
+//! brings tasks out of dropped ones. Shared fragments (of regions that processes share) stay. A private one, of one
+//! domain, is *dropped* when the bytes it was made of change, vanish or stop being executable: no table entry and no link
+//! leads to it any more, but tasks may still be interrupted there. Its memory is *reclaimed* when no task can be.
+//! Invariants: private fragments lie in pieces that one slot has to itself; an exit's number says its fragment and its
+//! place there; only exits of live fragments of one region are linked, and each that leads to a private fragment is in
+//! that fragment's `linked_from`.
+use crate::process::{TaskState, with_tasks};
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+use core::ops::Range;
+use occlum_rt::bkl::BklCell;
+use occlum_rt::code as rtcode;
+use occlum_rt::slot::Slot;
+use occlum_rt::vcpu::stop_others;
+use occlum_sfi_translator as tr;
+
+/// Shared code is taken from the runtime in pieces of this size.
+const SHARED_PIECE: usize = 4 << 20;
+/// Private code of a slot is taken in pieces of this size.
+const PRIVATE_PIECE: usize = 256 << 10;
+/// Most bytes a fragment can take (checked before it is placed).
+pub(super) const FRAGMENT_BYTES_MAX: usize = 128 << 10;
+/// With more pieces than this (64 MiB), all private code of a process is dropped to begin anew.
+const PIECES_SOFT: usize = 256;
+/// More a process does not get: between the two lies what is dropped but not yet reclaimed.
+const PIECES_HARD: usize = 320;
+/// More pieces than this (512 MiB) private code does not get at all: shared code finds room.
+const PIECES_ALL: usize = 2048;
+/// Dropped fragments are reclaimed when they take more than this.
+const LIMBO_BYTES: usize = 128 << 10;
+/// Bits of an exit's number that say its place in the fragment.
+const EXIT_BITS: u32 = 10;
+
+/// A direct branch out of a fragment.
+pub(super) struct Exit {
+    /// Original offset it wants to go to.
+    pub target: u32,
+    patch_at: u32,
+    /// Once linked: its stub, where it led before.
+    stub: Option<u32>,
+}
+
+/// What a fragment was made of.
+#[derive(Clone)]
+pub(super) struct Origin {
+    /// The region's number, and the offset where its mapping starts.
+    pub region: u64,
+    pub start: u64,
+    /// The slot, if the code is private.
+    pub slot: Option<u32>,
+    /// Original offsets that it was made of.
+    pub source: Range<u32>,
+}
+
+/// A published fragment.
+pub(super) struct Placed {
+    len: u32,
+    id: u32,
+    pub origin: Origin,
+    rows: Vec<tr::Row>,
+    exits: Vec<Exit>,
+    /// Of private ones: entries by original offset, and exits that were linked to here.
+    entries: Vec<(u32, u32)>,
+    linked_from: Vec<u32>,
+    pub dropped: bool,
+}
+
+/// Where the next fragment goes.
+#[derive(Clone, Copy, Default)]
+struct Bump {
+    next: u32,
+    end: u32,
+}
+
+/// A slot's private code: where it goes on, and how many pieces it has.
+#[derive(Default)]
+struct Private {
+    bump: Bump,
+    pieces: usize,
+}
+
+/// A piece with private code: the slot, and the fragments that are not reclaimed.
+struct Piece {
+    slot: u32,
+    fragments: u32,
+}
+
+/// A dropped fragment, and the epoch that began with it.
+struct Dropped {
+    epoch: u64,
+    base: u32,
+    slot: u32,
+}
+
+struct Cache {
+    fragments: BTreeMap<u32, Placed>,
+    /// Address by number; 0: free.
+    numbers: Vec<u32>,
+    free_numbers: Vec<u32>,
+    shared: Bump,
+    private: BTreeMap<u32, Private>,
+    pieces: BTreeMap<u32, Piece>,
+    free_pieces: Vec<u32>,
+    limbo: VecDeque<Dropped>,
+    limbo_bytes: usize,
+    epoch: u64,
+}
+
+static CACHE: BklCell<Cache> = BklCell::new(Cache {
+    fragments: BTreeMap::new(),
+    numbers: Vec::new(),
+    free_numbers: Vec::new(),
+    shared: Bump { next: 0, end: 0 },
+    private: BTreeMap::new(),
+    pieces: BTreeMap::new(),
+    free_pieces: Vec::new(),
+    limbo: VecDeque::new(),
+    limbo_bytes: 0,
+    epoch: 1,
+});
+
+/// Begins anew with each drop. A task that last entered its program in an older one may be where nobody must go on.
+pub fn epoch() -> u64 {
+    CACHE.with(|c| c.epoch)
+}
+
+/// Tasks inside have to look, before they go on, whether they are where they may be.
+pub(super) fn new_epoch() {
+    CACHE.with_mut(|c| c.epoch += 1);
+}
+
+/// Room for a fragment that is not yet made: its address, how long it may be, the number of its first exit.
+#[derive(Clone, Copy)]
+pub(super) struct Room {
+    pub base: u32,
+    pub len: usize,
+    id: u32,
+}
+
+impl Room {
+    pub(super) fn first_exit(&self) -> u32 {
+        self.id << EXIT_BITS
+    }
+}
+
+/// Most exits of a fragment.
+pub(super) const EXITS_MAX: usize = 1 << EXIT_BITS;
+
+/// Room for a fragment of `slot`'s private code, or of shared code; `whole`: for the largest. `None`: the cache is full.
+pub(super) fn room(slot: Option<u32>, whole: bool) -> Option<Room> {
+    let bump = match slot {
+        None => shared_room()?,
+        Some(slot) => private_room(slot, whole)?,
+    };
+    let id = CACHE.with_mut(|c| match c.free_numbers.last() {
+        Some(id) => Some(*id),
+        None if c.numbers.len() >> (32 - EXIT_BITS) == 0 && c.numbers.try_reserve(1).is_ok() => {
+            c.numbers.push(0);
+            c.free_numbers.push(c.numbers.len() as u32 - 1);
+            c.free_numbers.last().copied()
+        }
+        None => None,
+    })?;
+    Some(Room { base: bump.next, len: (bump.end - bump.next) as usize, id })
+}
+
+fn shared_room() -> Option<Bump> {
+    let now = CACHE.with(|c| c.shared);
+    if now.next != 0 && (now.end - now.next) as usize >= FRAGMENT_BYTES_MAX {
+        return Some(now);
+    }
+    let base = rtcode::alloc(SHARED_PIECE)?;
+    CACHE.with_mut(|c| {
+        // Adjacent pieces join, so nothing of the last one is lost.
+        let next = if c.shared.end == base { c.shared.next } else { base };
+        c.shared = Bump { next, end: base + SHARED_PIECE as u32 };
+        Some(c.shared)
+    })
+}
+
+fn private_room(slot: u32, whole: bool) -> Option<Bump> {
+    if CACHE.with(|c| c.limbo_bytes > LIMBO_BYTES) {
+        reclaim();
+    }
+    let now = CACHE.with_mut(|c| c.private.entry(slot).or_default().bump);
+    let need = if whole { FRAGMENT_BYTES_MAX } else { 64 };
+    if (now.end - now.next) as usize >= need {
+        return Some(now);
+    }
+    let base = private_piece(slot)?;
+    let bump = Bump { next: base, end: base + PRIVATE_PIECE as u32 };
+    CACHE.with_mut(|c| {
+        c.pieces.insert(base, Piece { slot, fragments: 0 });
+        let p = c.private.entry(slot).or_default();
+        p.pieces += 1;
+        p.bump = bump;
+        // All that was in the piece before may be reclaimed already.
+        if now.end != 0 {
+            c.release_if_empty(now.end - PRIVATE_PIECE as u32);
+        }
+    });
+    Some(bump)
+}
+
+/// Pieces of the slot.
+fn pieces(slot: u32) -> usize {
+    CACHE.with(|c| c.private.get(&slot).map_or(0, |p| p.pieces))
+}
+
+fn private_piece(slot: u32) -> Option<u32> {
+    let full = || pieces(slot) >= PIECES_HARD || CACHE.with(|c| c.pieces.len()) >= PIECES_ALL;
+    if full() {
+        reclaim();
+        if full() {
+            return None;
+        }
+    }
+    CACHE.with_mut(|c| c.free_pieces.pop()).or_else(|| rtcode::alloc(PRIVATE_PIECE))
+}
+
+/// Has the slot so much private code that it is better dropped?
+pub(super) fn is_over_quota(slot: u32) -> bool {
+    pieces(slot) >= PIECES_SOFT
+}
+
+/// Notes a fragment that was published in `room`.
+pub(super) fn place(room: Room, frag: tr::Fragment, origin: Origin) {
+    let len = frag.code.len() as u32;
+    let exits =
+        frag.exits.iter().map(|x| Exit { target: x.target, patch_at: x.patch_at, stub: None }).collect();
+    let private = origin.slot.is_some();
+    let entries = if private { frag.entries.iter().map(|e| (e.off, e.at)).collect() } else { Vec::new() };
+    CACHE.with_mut(|c| {
+        let next = (room.base + len + 15) & !15;
+        match origin.slot {
+            None => c.shared.next = next,
+            Some(slot) => {
+                let Some(p) = c.private.get_mut(&slot) else { return };
+                p.bump.next = next;
+                let piece = p.bump.end - PRIVATE_PIECE as u32;
+                if let Some(p) = c.pieces.get_mut(&piece) {
+                    p.fragments += 1;
+                }
+            }
+        }
+        c.numbers[room.id as usize] = room.base;
+        debug_assert_eq!(c.free_numbers.last(), Some(&room.id));
+        c.free_numbers.pop();
+        let placed = Placed {
+            len,
+            id: room.id,
+            origin,
+            rows: frag.rows,
+            exits,
+            entries,
+            linked_from: Vec::new(),
+            dropped: false,
+        };
+        c.fragments.insert(room.base, placed);
+    });
+}
+
+impl Cache {
+    fn fragment_of(&self, exit: u32) -> Option<u32> {
+        self.numbers.get((exit >> EXIT_BITS) as usize).copied().filter(|base| *base != 0)
+    }
+
+    fn exit(&mut self, exit: u32) -> Option<&mut Exit> {
+        let base = self.fragment_of(exit)?;
+        self.fragments.get_mut(&base)?.exits.get_mut(exit as usize & (EXITS_MAX - 1))
+    }
+
+    /// The fragment that has this translated address.
+    fn at(&self, pc: u32) -> Option<(u32, &Placed)> {
+        let (base, p) = self.fragments.range(..=pc).next_back()?;
+        (pc - base < p.len).then_some((*base, p))
+    }
+
+    fn release_if_empty(&mut self, piece: u32) {
+        let Some(slot) = self.pieces.get(&piece).filter(|p| p.fragments == 0).map(|p| p.slot) else { return };
+        let Some(p) = self.private.get_mut(&slot) else { return };
+        if p.bump.end == piece + PRIVATE_PIECE as u32 {
+            p.bump.next = piece;
+            return;
+        }
+        p.pieces -= 1;
+        self.pieces.remove(&piece);
+        self.free_pieces.push(piece);
+    }
+}
+
+/// Region and target of an exit of a live fragment.
+pub(super) fn exit_of(exit: u32) -> Option<(u64, u32)> {
+    CACHE.with_mut(|c| {
+        let target = c.exit(exit)?.target;
+        let base = c.fragment_of(exit)?;
+        Some((c.fragments.get(&base)?.origin.region, target))
+    })
+}
+
+/// Exits of a fragment with their targets.
+pub(super) fn exits_of(base: u32) -> Vec<(u32, u32)> {
+    CACHE.with(|c| {
+        let Some(p) = c.fragments.get(&base) else { return Vec::new() };
+        p.exits.iter().enumerate().map(|(n, x)| (p.id << EXIT_BITS | n as u32, x.target)).collect()
+    })
+}
+
+/// Links an exit to an entry of the same region, unless its fragment is dropped.
+pub(super) fn link(exit: u32, at: u32) {
+    CACHE.with_mut(|c| {
+        let Some(base) = c.fragment_of(exit) else { return };
+        if c.fragments.get(&base).is_none_or(|p| p.dropped) {
+            return;
+        }
+        let Some(x) = c.exit(exit) else { return };
+        let was = rtcode::link_target(x.patch_at);
+        if !rtcode::patch_rel32(x.patch_at, at) {
+            return;
+        }
+        x.stub.get_or_insert(was);
+        let Some((to, p)) = c.at(at) else { return };
+        if p.origin.slot.is_some()
+            && let Some(p) = c.fragments.get_mut(&to)
+            && !p.linked_from.contains(&exit)
+        {
+            p.linked_from.push(exit);
+        }
+    });
+}
+
+/// The link of `exit` to [base, base + len) goes back to its stub. False: it can't.
+fn unlink(c: &mut Cache, exit: u32, to: Range<u32>) -> bool {
+    let Some(x) = c.exit(exit) else { return true };
+    let Some(stub) = x.stub.filter(|_| to.contains(&rtcode::link_target(x.patch_at))) else { return true };
+    rtcode::patch_rel32(x.patch_at, stub)
+}
+
+/// What is left to forget of a dropped fragment: its address, the original offsets that it was made of, its entries.
+pub(super) type Remains = (u32, Range<u32>, Vec<(u32, u32)>);
+
+/// Drops private fragments of a slot: no link leads to them any more, and the other vCPUs are out of them. The caller
+/// clears the table entries.
+pub(super) fn drop_fragments(slot: Slot, bases: Vec<u32>) -> Vec<Remains> {
+    let mut todo = bases;
+    let mut gone = Vec::new();
+    if todo.is_empty() {
+        return gone;
+    }
+    CACHE.with_mut(|c| {
+        c.epoch += 1;
+        while let Some(base) = todo.pop() {
+            let Some(p) = c.fragments.get_mut(&base).filter(|p| !p.dropped) else { continue };
+            let range = base..base + p.len;
+            gone.push((base, p.origin.source.clone(), core::mem::take(&mut p.entries)));
+            c.put_away(base);
+            let Some(p) = c.fragments.get_mut(&base) else { continue };
+            for exit in core::mem::take(&mut p.linked_from) {
+                if !unlink(c, exit, range.clone()) {
+                    todo.extend(c.fragment_of(exit));
+                }
+            }
+        }
+    });
+    stop_others(slot);
+    gone
+}
+
+/// Drops a private fragment that one task alone knew, and has left.
+pub(super) fn drop_lone(base: u32) {
+    CACHE.with_mut(|c| c.put_away(base));
+}
+
+/// Reuses the memory of dropped fragments where no task can be any more: each has entered its program since, or is in
+/// the LibOS and is brought out now.
+pub(super) fn reclaim() {
+    let (mut inside, mut waiting) = (BTreeMap::new(), Vec::new());
+    with_tasks(|t| match t.state.get() {
+        TaskState::Dead => {}
+        TaskState::Running => {
+            let oldest = inside.entry(t.rt.slot().index()).or_insert(u64::MAX);
+            *oldest = t.code_epoch.get().min(*oldest);
+        }
+        _ => waiting.push(t.clone()),
+    });
+    waiting.iter().for_each(super::stale::settle);
+    let mut kept = VecDeque::new();
+    crate::stats::add("reclaims", 1);
+    while let Some(d) = CACHE.with_mut(|c| c.limbo.pop_front()) {
+        if inside.get(&d.slot).is_some_and(|seen| *seen < d.epoch) {
+            kept.push_back(d);
+        } else {
+            CACHE.with_mut(|c| c.free(d.base));
+        }
+    }
+    CACHE.with_mut(|c| c.limbo = kept);
+}
+
+impl Cache {
+    fn put_away(&mut self, base: u32) {
+        let Some(p) = self.fragments.get_mut(&base).filter(|p| !p.dropped) else { return };
+        p.dropped = true;
+        self.limbo_bytes += p.len as usize;
+        let slot = p.origin.slot.unwrap_or(u32::MAX);
+        self.limbo.push_back(Dropped { epoch: self.epoch, base, slot });
+    }
+
+    fn free(&mut self, base: u32) {
+        let Some(p) = self.fragments.remove(&base) else { return };
+        // What it was linked to must not look for its exits for ever.
+        for (n, x) in p.exits.iter().enumerate().filter(|(_, x)| x.stub.is_some()) {
+            let (exit, to) = (p.id << EXIT_BITS | n as u32, rtcode::link_target(x.patch_at));
+            if let Some((to, _)) = self.at(to)
+                && let Some(to) = self.fragments.get_mut(&to)
+            {
+                to.linked_from.retain(|e| *e != exit);
+            }
+        }
+        rtcode::retire(base, p.len as usize);
+        self.limbo_bytes -= p.len as usize;
+        crate::stats::add("reclaimed_bytes", u64::from(p.len));
+        self.numbers[p.id as usize] = 0;
+        self.free_numbers.push(p.id);
+        let piece = self.pieces.range_mut(..=base).next_back();
+        if let Some((piece, info)) = piece {
+            info.fragments -= 1;
+            let piece = *piece;
+            self.release_if_empty(piece);
+        }
+    }
+}
+
+/// What is known of the fragment at a translated address: its start, origin, and whether it is dropped.
+pub(super) fn look_up(pc: u32) -> Option<(u32, Origin, bool)> {
+    CACHE.with(|c| c.at(pc).map(|(base, p)| (base, p.origin.clone(), p.dropped)))
+}
+
+/// How to get from a translated address to the original state.
+pub(super) fn undo(pc: u32) -> Option<tr::Undo> {
+    CACHE.with(|c| {
+        let (base, p) = c.at(pc)?;
+        let mut code = alloc::vec![0u8; p.len as usize];
+        rtcode::read(base, &mut code);
+        tr::undo(&p.rows, &code, base, pc)
+    })
+}
+
+/// Most bytes of the cache that were ever in use.
+pub fn report() {
+    crate::stats::add("code_cache_bytes", rtcode::used());
+}

@@ -1,0 +1,351 @@
+//! The host's sockets: what leaves the enclave, and what comes from published ports.
+//!
+//! Every result is untrusted: descriptors are numbers that only go back to the host, lengths are checked against what
+//! was asked for, addresses are only shown, and never as one of the enclave's own. Readiness is kept here: `Wait` reports
+//! edges by token, a call that would block takes the bit away, so no call asks the host whether another would block.
+use super::addr::{Endpoint, Ip};
+use crate::fs::file::Notify;
+use crate::fs::prelude::*;
+use occlum_enclave_abi::{
+    FLAG_NET_HOST, FLAG_NET_NONE, HostEvents, MAX_EVENTS, NET_ADDR, NET_FROM, NET_MORE, NET_PEEK, NET_TO,
+    OCALL_DATA_MAX, Ocall,
+};
+
+/// Bytes moved by one call.
+pub const PIECE: usize = 64 << 10;
+/// Largest datagram.
+pub const DATAGRAM: usize = 65_507;
+
+/// How the network was configured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Policy {
+    /// Nothing outside can be reached.
+    Isolated,
+    /// Other machines can be reached.
+    Outbound,
+    /// The host's own addresses, too.
+    Host,
+}
+static POLICY: BklCell<Policy> = BklCell::new(Policy::Outbound);
+/// Takes the policy from the launch flags.
+pub fn init(flags: u32) {
+    POLICY.set(match flags {
+        f if f & FLAG_NET_NONE != 0 => Policy::Isolated,
+        f if f & FLAG_NET_HOST != 0 => Policy::Host,
+        _ => Policy::Outbound,
+    });
+}
+/// The policy.
+pub fn policy() -> Policy {
+    POLICY.get()
+}
+
+/// A kind of host socket.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// TCP.
+    Stream = 1,
+    /// UDP.
+    Datagram = 2,
+}
+
+fn call(nr: Ocall, args: &[u64], input: &[u8], output: &mut [u8]) -> Result<u64> {
+    let r = occlum_rt::ocall::call(nr, args, input, output);
+    match r {
+        0.. => Ok(r as u64),
+        // A call that does not block is not interrupted, and restart codes mean nothing outside.
+        -133..0 if r != -4 => Err(errno_from(-r as i32)),
+        _ => Err(EIO),
+    }
+}
+fn bounded(n: u64, max: usize) -> Result<usize> {
+    if n <= max as u64 { Ok(n as usize) } else { Err(EIO) }
+}
+
+/// Readiness of one host socket.
+struct Ready {
+    bits: BklCell<u32>,
+    /// Something was taken since POLLIN came: whether there is more, only the host knows.
+    unsure: BklCell<bool>,
+    changed: Arc<Notify>,
+}
+struct Registry {
+    sockets: BTreeMap<u32, Weak<Ready>>,
+    next: u32,
+}
+/// Events that mean something here.
+const KNOWN: u32 = POLLIN | POLLOUT | POLLERR | POLLHUP | POLLRDHUP;
+static REGISTRY: BklCell<Registry> = BklCell::new(Registry { sockets: BTreeMap::new(), next: 1 });
+
+/// Does any program have a socket of the host?
+pub fn in_use() -> bool {
+    REGISTRY.with(|r| !r.sockets.is_empty())
+}
+/// Takes what `Wait` reported: hostile bytes. A token that nobody has is ignored.
+pub fn take_events(out: &[u8]) {
+    let count = out.get(16..24).map_or(0, |w| u64::from_le_bytes(core::array::from_fn(|i| w[i])));
+    let events = out.get(size_of::<HostEvents>()..).unwrap_or(&[]);
+    for e in events.chunks_exact(8).take(count.min(MAX_EVENTS as u64) as usize) {
+        let token = u32::from_le_bytes([e[0], e[1], e[2], e[3]]);
+        let bits = u32::from_le_bytes([e[4], e[5], e[6], e[7]]);
+        let found = REGISTRY.with(|r| r.sockets.get(&token).and_then(Weak::upgrade));
+        if let Some(s) = found {
+            s.bits.with_mut(|b| *b |= bits & KNOWN);
+            s.changed.notify();
+        }
+    }
+}
+/// Looks whether the host has news, for a caller that will not wait. Is there something to look at again?
+pub fn refresh() -> bool {
+    if in_use() {
+        crate::sched::poll_host();
+        return true;
+    }
+    false
+}
+
+/// A token and the place where its events arrive.
+struct Slot {
+    token: u32,
+    ready: Arc<Ready>,
+}
+impl Slot {
+    fn new(changed: Arc<Notify>) -> Self {
+        let ready = Arc::new(Ready { bits: BklCell::new(0), unsure: BklCell::new(false), changed });
+        let token = REGISTRY.with_mut(|r| {
+            while r.sockets.contains_key(&r.next) || r.next == 0 {
+                r.next = r.next.wrapping_add(1);
+            }
+            let token = r.next;
+            r.next = r.next.wrapping_add(1);
+            r.sockets.insert(token, Arc::downgrade(&ready));
+            token
+        });
+        Self { token, ready }
+    }
+}
+impl Drop for Slot {
+    fn drop(&mut self) {
+        REGISTRY.with_mut(|r| r.sockets.remove(&self.token));
+    }
+}
+
+/// A socket of the host.
+pub struct Remote {
+    fd: u32,
+    slot: Slot,
+}
+impl Drop for Remote {
+    fn drop(&mut self) {
+        let _ = call(Ocall::Close, &[u64::from(self.fd)], &[], &mut []);
+    }
+}
+
+/// The wire form of an endpoint.
+fn to_wire(e: &Endpoint) -> [u8; NET_ADDR] {
+    let mut b = [0; NET_ADDR];
+    b[..16].copy_from_slice(&e.ip.0);
+    b[16..18].copy_from_slice(&e.port.to_le_bytes());
+    b[20..].copy_from_slice(&e.scope.to_le_bytes());
+    b
+}
+/// From the wire form: an address of elsewhere. The host cannot make it look like one of the enclave's own.
+fn from_wire(b: &[u8], family4: bool) -> Endpoint {
+    let mut ip = Ip(core::array::from_fn(|i| b.get(i).copied().unwrap_or(0)));
+    let word = |i: usize| b.get(i).copied().unwrap_or(0);
+    let port = u16::from_le_bytes([word(16), word(17)]);
+    let own = ip.is_loopback() || ip.is_any();
+    if family4 && (own || ip.as_v4().is_none()) || own && ip.as_v4().is_some() {
+        ip = Ip::HOST4;
+    } else if own {
+        ip = Ip::HOST6;
+    }
+    Endpoint { ip, port, scope: u32::from_le_bytes([word(20), word(21), word(22), word(23)]) }
+}
+fn options_wire(options: &[(u32, u32, i32)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (level, name, value) in options {
+        for w in [*level, *name, *value as u32, 0] {
+            out.extend_from_slice(&w.to_le_bytes());
+        }
+    }
+    out
+}
+
+impl Remote {
+    fn adopt(fd: Result<u64>, slot: Slot) -> Result<Self> {
+        let fd = u32::try_from(fd?).map_err(|_| EIO)?;
+        Ok(Self { fd, slot })
+    }
+    /// Starts a connection, or opens a datagram socket; its events notify `changed`.
+    pub fn connect(
+        kind: Kind,
+        family4: bool,
+        to: &Endpoint,
+        options: &[(u32, u32, i32)],
+        changed: &Arc<Notify>,
+    ) -> Result<Self> {
+        if policy() == Policy::Isolated {
+            return Err(ENETUNREACH);
+        }
+        let slot = Slot::new(changed.clone());
+        let input = [&to_wire(to)[..], &options_wire(options)].concat();
+        let family = if family4 { 4 } else { 6 };
+        let args = [kind as u64, family, u64::from(slot.token)];
+        Self::adopt(call(Ocall::NetConnect, &args, &input, &mut []), slot)
+    }
+    /// Opens a published port; `None` if it is not published.
+    pub fn listen(kind: Kind, port: u16, backlog: usize, changed: &Arc<Notify>) -> Result<Option<Self>> {
+        let slot = Slot::new(changed.clone());
+        let args = [kind as u64, u64::from(port), u64::from(slot.token), backlog as u64];
+        match Self::adopt(call(Ocall::NetListen, &args, &[], &mut []), slot) {
+            Ok(r) => Ok(Some(r)),
+            Err(ENOENT) => Ok(None),
+            // Somebody on the host was faster.
+            Err(EADDRINUSE) => Err(EADDRINUSE),
+            Err(_) => Err(EIO),
+        }
+    }
+    /// A connection from outside: the socket and its peer.
+    pub fn accept(&self, family4: bool, changed: &Arc<Notify>) -> Result<(Self, Endpoint)> {
+        let slot = Slot::new(changed.clone());
+        let mut out = [0; 2 * NET_ADDR];
+        let args = [u64::from(self.fd), u64::from(slot.token)];
+        let fd = self.noting_in(call(Ocall::NetAccept, &args, &[], &mut out));
+        let remote = Self::adopt(fd, slot)?;
+        self.slot.ready.unsure.set(true);
+        Ok((remote, from_wire(&out, family4)))
+    }
+    fn noting_in<T>(&self, r: Result<T>) -> Result<T> {
+        if r.as_ref().err() == Some(&EAGAIN) {
+            self.forget(POLLIN);
+        }
+        r
+    }
+    fn forget(&self, bit: u32) {
+        self.slot.ready.bits.with_mut(|b| *b &= !bit);
+    }
+    /// `POLL*` as far as known without asking.
+    fn known(&self) -> u32 {
+        self.slot.ready.bits.get()
+    }
+    /// `POLL*` now. The host is asked only if something was taken since it reported POLLIN, and the answer counts.
+    pub fn ready(&self) -> u32 {
+        let r = &self.slot.ready;
+        if r.bits.get() & POLLIN != 0 && r.unsure.replace(false) {
+            let now = call(Ocall::NetReady, &[u64::from(self.fd)], &[], &mut []).unwrap_or(0) as u32;
+            r.bits.with_mut(|b| *b = *b & !POLLIN | now & KNOWN);
+        }
+        r.bits.get()
+    }
+    /// Sends; fewer bytes than given mean that no more fit now.
+    pub fn send(&self, data: &[u8], to: Option<&Endpoint>, more: bool) -> Result<usize> {
+        let flags = if to.is_some() { NET_TO } else { 0 } | if more { NET_MORE } else { 0 };
+        let args = [u64::from(self.fd), flags];
+        let r = match to {
+            None => call(Ocall::NetSend, &args, &data[..data.len().min(OCALL_DATA_MAX)], &mut []),
+            Some(e) => call(Ocall::NetSend, &args, &[&to_wire(e)[..], data].concat(), &mut []),
+        };
+        let r = r.and_then(|n| bounded(n, data.len()));
+        if r.is_err_and(|e| e == EAGAIN) || r.is_ok_and(|n| n < data.len()) {
+            self.forget(POLLOUT);
+        }
+        r
+    }
+    /// Receives bytes of a stream; 0 at its end.
+    pub fn receive(&self, buf: &mut [u8], peek: bool) -> Result<usize> {
+        let want = buf.len();
+        let args = [u64::from(self.fd), if peek { NET_PEEK } else { 0 }];
+        let n = self.noting_in(call(Ocall::NetRecv, &args, &[], buf))?;
+        let n = bounded(n, want)?;
+        if peek || self.known() & (POLLRDHUP | POLLHUP | POLLERR) != 0 {
+            return Ok(n);
+        }
+        // Less than asked for was all; more, or the end, is a new event.
+        if n > 0 && n < want {
+            self.forget(POLLIN);
+        } else {
+            self.slot.ready.unsure.set(true);
+        }
+        Ok(n)
+    }
+    /// Receives a datagram: the bytes that fit, the full length, the sender.
+    pub fn receive_from(&self, buf: &mut Vec<u8>, peek: bool, family4: bool) -> Result<(usize, Endpoint)> {
+        const HEAD: usize = NET_ADDR + 4;
+        let args = [u64::from(self.fd), NET_FROM | if peek { NET_PEEK } else { 0 }];
+        let n = self.noting_in(call(Ocall::NetRecv, &args, &[], buf))?;
+        let n = bounded(n, buf.len())?;
+        self.slot.ready.unsure.set(true);
+        if n < HEAD {
+            return Err(EIO);
+        }
+        let from = from_wire(buf, family4);
+        let full = u32::from_le_bytes(core::array::from_fn(|i| buf[NET_ADDR + i])) as usize;
+        buf.truncate(n);
+        buf.drain(..HEAD);
+        // A message is at least what came of it.
+        Ok((full.clamp(buf.len(), DATAGRAM.max(buf.len())), from))
+    }
+    /// `shutdown`.
+    pub fn shutdown(&self, read: bool, write: bool) {
+        let how = match (read, write) {
+            (true, false) => 0,
+            (false, true) => 1,
+            _ => 2,
+        };
+        // What the program sees follows from its own state.
+        let _ = call(Ocall::NetShutdown, &[u64::from(self.fd), how], &[], &mut []);
+    }
+    /// The address of this end, as the outside sees it.
+    pub fn own_name(&self) -> Option<Endpoint> {
+        let mut b = [0; NET_ADDR];
+        call(Ocall::NetName, &[u64::from(self.fd), 0], &[], &mut b).ok()?;
+        let ip = Ip(core::array::from_fn(|i| b[i]));
+        Some(Endpoint { ip, port: u16::from_le_bytes([b[16], b[17]]), scope: 0 })
+    }
+    /// An option's bytes.
+    pub fn option(&self, level: u32, name: u32, out: &mut [u8]) -> Result<usize> {
+        let args = [u64::from(self.fd), u64::from(level), u64::from(name)];
+        let len = out.len();
+        bounded(call(Ocall::NetGetOption, &args, &[], out)?, len)
+    }
+    /// The pending error of the socket, which is taken.
+    pub fn take_error(&self) -> Option<Errno> {
+        let mut b = [0; 4];
+        let n = self.option(super::options::SOL_SOCKET, super::options::SO_ERROR, &mut b);
+        match (n, i32::from_le_bytes(b)) {
+            (Err(e), _) => Some(e),
+            (_, 0) => None,
+            (_, e) => Some(errno_from(e)),
+        }
+    }
+    /// Sets options; what the host refuses stays as it was.
+    pub fn set_option(&self, level: u32, name: u32, value: i32) {
+        let input = options_wire(&[(level, name, value)]);
+        let _ = call(Ocall::NetSetOption, &[u64::from(self.fd)], &input, &mut []);
+    }
+}
+
+static SCRATCH: BklCell<Option<Vec<u8>>> = BklCell::new(None);
+/// Runs `f` with a buffer of `PIECE` bytes that is kept between calls. `f` may wait; another task then makes its own.
+pub fn with_buffer<T>(f: impl FnOnce(&mut [u8]) -> Result<T>) -> Result<T> {
+    let mut buf = match SCRATCH.with_mut(Option::take) {
+        Some(b) => b,
+        None => crate::fs::uio::try_vec(PIECE)?,
+    };
+    let r = f(&mut buf);
+    SCRATCH.set(Some(buf));
+    r
+}
+
+/// The host's interfaces; none if it will not say.
+pub fn interfaces() -> Vec<super::interfaces::Interface> {
+    let Ok(mut buf) = super::interfaces::buffer() else { return Vec::new() };
+    let n = call(Ocall::NetInterfaces, &[], &[], &mut buf).and_then(|n| bounded(n, buf.len()));
+    super::interfaces::parse(&buf[..n.unwrap_or(0)])
+}
+/// Length of the datagram that waits; 0 if there is none.
+pub fn next_size(r: &Remote) -> usize {
+    let mut buf = vec![0; NET_ADDR + 4];
+    r.receive_from(&mut buf, true, true).map_or(0, |(full, _)| full)
+}

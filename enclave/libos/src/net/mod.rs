@@ -1,0 +1,124 @@
+//! Sockets: local ones (AF_UNIX), the internet families, and the little of netlink that programs ask for.
+//!
+//! Order of knowledge (a module may use those below it): `syscall`, `text` (/proc/net) -> `tcp`, `udp`, `unix`, `netlink` -> `ports`,
+//! `options`, `interfaces` -> `host` -> `addr`. Traffic between programs of the enclave never leaves it: `ports` knows who listens where,
+//! and only what is meant for elsewhere, or comes from a published port, goes through the host (`host`).
+//! Invariants: as in `crate::fs`: no cell is borrowed while a task waits or user memory is touched (except the byte
+//! rings); what the host returns is checked in `host`.
+pub mod addr;
+pub mod host;
+pub mod interfaces;
+pub mod netlink;
+pub mod options;
+pub mod ports;
+pub mod syscall;
+pub mod tcp;
+pub mod text;
+pub mod udp;
+pub mod unix;
+
+use crate::fs::OpenFile;
+use crate::fs::file::File;
+use crate::fs::prelude::*;
+use crate::fs::uio::{Dst, Src};
+use options::Common;
+
+pub const SOCK_STREAM: u32 = 1;
+pub const SOCK_DGRAM: u32 = 2;
+pub const SOCK_RAW: u32 = 3;
+pub const SOCK_SEQPACKET: u32 = 5;
+pub const MSG_OOB: u32 = 1;
+pub const MSG_PEEK: u32 = 2;
+pub const MSG_TRUNC: u32 = 0x20;
+pub const MSG_DONTWAIT: u32 = 0x40;
+pub const MSG_WAITALL: u32 = 0x100;
+pub const MSG_ERRQUEUE: u32 = 0x2000;
+pub const MSG_NOSIGNAL: u32 = 0x4000;
+pub const MSG_MORE: u32 = 0x8000;
+
+/// What a send carries besides its bytes.
+#[derive(Default)]
+pub struct Outgoing {
+    /// Descriptors; taken when something is sent.
+    pub files: Vec<Arc<OpenFile>>,
+    /// Where to, as the program passed it.
+    pub to: Option<Vec<u8>>,
+    /// `MSG_*`.
+    pub flags: u32,
+}
+
+/// What a receive gives besides the bytes.
+#[derive(Default)]
+pub struct Received {
+    /// Bytes copied.
+    pub len: usize,
+    /// Bytes the message had (datagrams).
+    pub full: usize,
+    /// Sender's address; `None` where there is nothing to say (streams).
+    pub from: Option<Vec<u8>>,
+    /// Descriptors.
+    pub files: Vec<Arc<OpenFile>>,
+    /// Sender's process, user and group.
+    pub cred: (i32, u32, u32),
+    /// Other control data: level, kind, bytes.
+    pub control: Vec<(u32, u32, Vec<u8>)>,
+}
+
+/// Domain, type and protocol, as SO_DOMAIN, SO_TYPE and SO_PROTOCOL show them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Class {
+    /// `AF_*`.
+    pub family: u16,
+    /// `SOCK_*`.
+    pub kind: u32,
+    /// `IPPROTO_*`.
+    pub protocol: u32,
+}
+
+/// A socket: what the system calls ask of every family. Addresses are the bytes of a `struct sockaddr`.
+pub trait Socket: File {
+    /// Domain, type, protocol.
+    fn class(&self) -> Class;
+    /// Options that every socket has.
+    fn common(&self) -> &Common;
+    /// bind(2).
+    fn bind(&self, addr: &[u8]) -> Result<()>;
+    /// listen(2).
+    fn listen(&self, _backlog: usize) -> Result<()> {
+        Err(EOPNOTSUPP)
+    }
+    /// connect(2); waits itself where it must, unless `nonblocking`.
+    fn connect(&self, addr: &[u8], nonblocking: bool) -> Result<()>;
+    /// accept(2): the new socket and its peer's address; `EAGAIN` if there is none yet.
+    fn accept(&self) -> Result<(Arc<dyn File>, Vec<u8>)> {
+        Err(EOPNOTSUPP)
+    }
+    /// getsockname(2).
+    fn name(&self) -> Vec<u8>;
+    /// getpeername(2).
+    fn peer_name(&self) -> Result<Vec<u8>>;
+    /// shutdown(2) of reading, writing or both.
+    fn shutdown(&self, read: bool, write: bool) -> Result<()>;
+    /// Sends what fits (streams) or one message; `EAGAIN` if the caller would have to wait.
+    fn send(&self, src: &mut Src, out: &mut Outgoing) -> Result<usize>;
+    /// Receives what is there; of `flags`, only MSG_PEEK and MSG_TRUNC mean something here.
+    fn receive(&self, dst: &mut Dst, flags: u32) -> Result<Received>;
+    /// SO_ERROR: the pending error, which is taken.
+    fn take_error(&self) -> i32 {
+        0
+    }
+    /// SO_ACCEPTCONN.
+    fn is_listening(&self) -> bool {
+        false
+    }
+    /// An option of this kind of socket alone; `None` if it is not one.
+    fn get_option(&self, _level: u32, _name: u32) -> Option<Result<Vec<u8>>> {
+        None
+    }
+    /// Sets such an option.
+    fn set_option(&self, _level: u32, _name: u32, _value: &[u8]) -> Option<Result<()>> {
+        None
+    }
+    /// An option of the table was set.
+    fn option_changed(&self, _level: u32, _name: u32, _value: i32) {}
+}

@@ -1,0 +1,192 @@
+//! Who is bound to which endpoint: the enclave's own port space, one for TCP and one for UDP.
+//!
+//! The rules are Linux's: two sockets may share a port if their addresses cannot meet, or if all sides asked for it
+//! (SO_REUSEADDR while nobody listens, SO_REUSEPORT of one user). A port is free again as soon as its sockets are closed:
+//! inside the enclave no stray packet can come later, so there is no TIME_WAIT.
+use super::addr::{Endpoint, Ip};
+use crate::fs::env;
+use crate::fs::prelude::*;
+
+/// Ports that are given to those who ask for none (net.ipv4.ip_local_port_range).
+const EPHEMERAL: core::ops::RangeInclusive<u16> = 32768..=60999;
+/// Below this only root may bind.
+const PRIVILEGED: u16 = 1024;
+
+/// TCP or UDP.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Proto {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// What a socket asks for when it binds.
+#[derive(Clone, Copy)]
+pub struct Claim {
+    /// Where.
+    pub at: Endpoint,
+    /// Takes IPv6 only.
+    pub v6_only: bool,
+    /// SO_REUSEADDR.
+    pub reuse: bool,
+    /// SO_REUSEPORT.
+    pub reuse_port: bool,
+}
+impl Claim {
+    /// Can a packet be for both?
+    fn meets(&self, other: &Claim) -> bool {
+        let (a, b) = (self.at.ip, other.at.ip);
+        a == b || self.covers(b) || other.covers(a)
+    }
+    /// Is it a wildcard that takes packets to `ip`?
+    fn covers(&self, ip: Ip) -> bool {
+        match self.at.ip {
+            Ip::ANY4 => ip.as_v4().is_some(),
+            Ip::ANY6 => ip.as_v4().is_none() || !self.v6_only,
+            _ => false,
+        }
+    }
+    /// How well it fits a packet to `ip`: an exact address before a wildcard of its family before the other one's.
+    fn fit(&self, ip: Ip) -> u32 {
+        match () {
+            () if self.at.ip == ip => 3,
+            () if !self.covers(ip) => 0,
+            () if (self.at.ip == Ip::ANY4) == ip.as_v4().is_some() => 2,
+            () => 1,
+        }
+    }
+}
+
+struct Entry {
+    id: u64,
+    claim: Claim,
+    uid: u32,
+    listening: bool,
+    socket: Weak<dyn Any + Send + Sync>,
+}
+
+struct Table {
+    entries: BTreeMap<(Proto, u16), Vec<Entry>>,
+    next_id: u64,
+    next_port: u16,
+    /// Which of several sockets that share a port is next.
+    turn: usize,
+}
+static TABLE: BklCell<Table> =
+    BklCell::new(Table { entries: BTreeMap::new(), next_id: 1, next_port: *EPHEMERAL.start(), turn: 0 });
+
+/// A place in the table; dropping it gives the port back.
+pub struct Binding {
+    proto: Proto,
+    port: u16,
+    id: u64,
+}
+impl Binding {
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+    fn with<T>(&self, f: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        TABLE.with_mut(|t| {
+            t.entries.get_mut(&(self.proto, self.port))?.iter_mut().find(|e| e.id == self.id).map(f)
+        })
+    }
+    /// Becomes a listener: two of them may share a port only by SO_REUSEPORT.
+    pub fn listen(&self, on: bool) -> Result<()> {
+        if on {
+            let uid = env::cred().uid;
+            TABLE.with(|t| {
+                let list = t.entries.get(&(self.proto, self.port)).map_or(&[][..], |l| &l[..]);
+                let me = list.iter().find(|e| e.id == self.id).ok_or(EINVAL)?;
+                let rival = |e: &&Entry| e.id != me.id && e.listening && e.claim.meets(&me.claim);
+                let shared = |e: &Entry| e.claim.reuse_port && me.claim.reuse_port && e.uid == uid;
+                if list.iter().filter(rival).any(|e| !shared(e)) { Err(EADDRINUSE) } else { Ok(()) }
+            })?;
+        }
+        self.with(|e| e.listening = on);
+        Ok(())
+    }
+    /// The address is known better now (a datagram socket was connected).
+    pub fn set_address(&self, ip: Ip) {
+        self.with(|e| e.claim.at.ip = ip);
+    }
+}
+impl Drop for Binding {
+    fn drop(&mut self) {
+        let gone = TABLE.with_mut(|t| {
+            let list = t.entries.get_mut(&(self.proto, self.port))?;
+            let at = list.iter().position(|e| e.id == self.id)?;
+            let entry = list.swap_remove(at);
+            if list.is_empty() {
+                t.entries.remove(&(self.proto, self.port));
+            }
+            Some(entry)
+        });
+        drop(gone);
+    }
+}
+
+impl Table {
+    fn conflict(&self, proto: Proto, c: &Claim, uid: u32) -> bool {
+        let list = self.entries.get(&(proto, c.at.port)).map_or(&[][..], |l| &l[..]);
+        list.iter().filter(|e| e.claim.meets(c)).any(|e| {
+            let quiet = proto == Proto::Udp || !e.listening;
+            let reuse = e.claim.reuse && c.reuse && quiet;
+            let reuse_port = e.claim.reuse_port && c.reuse_port && e.uid == uid;
+            !reuse && !reuse_port
+        })
+    }
+    fn free_port(&mut self, proto: Proto) -> Option<u16> {
+        for _ in EPHEMERAL {
+            let port = self.next_port;
+            self.next_port = if port == *EPHEMERAL.end() { *EPHEMERAL.start() } else { port + 1 };
+            if !self.entries.contains_key(&(proto, port)) {
+                return Some(port);
+            }
+        }
+        None
+    }
+}
+
+/// Binds; port 0 picks a free one.
+pub fn bind(proto: Proto, mut claim: Claim, socket: Weak<dyn Any + Send + Sync>) -> Result<Binding> {
+    let uid = env::cred().uid;
+    if claim.at.port != 0 && claim.at.port < PRIVILEGED && uid != 0 {
+        return Err(EACCES);
+    }
+    crate::mm::admit(256)?;
+    TABLE.with_mut(|t| {
+        if claim.at.port == 0 {
+            claim.at.port = t.free_port(proto).ok_or(EADDRINUSE)?;
+        } else if t.conflict(proto, &claim, uid) {
+            return Err(EADDRINUSE);
+        }
+        let (id, port) = (t.next_id, claim.at.port);
+        t.next_id += 1;
+        let list = t.entries.entry((proto, port)).or_default();
+        list.push(Entry { id, claim, uid, listening: false, socket });
+        Ok(Binding { proto, port, id })
+    })
+}
+
+/// The socket that a packet to `to` reaches: the best fitting one; of several that share the port, each in turn.
+pub fn find<T: Any + Send + Sync>(proto: Proto, to: Endpoint, want: impl Fn(&T) -> bool) -> Option<Arc<T>> {
+    let all: Vec<(u32, Arc<dyn Any + Send + Sync>)> = TABLE.with(|t| {
+        let list = t.entries.get(&(proto, to.port)).map_or(&[][..], |l| &l[..]);
+        list.iter().filter_map(|e| Some((e.claim.fit(to.ip), e.socket.upgrade()?))).collect()
+    });
+    let sockets = all.into_iter().filter(|(fit, _)| *fit > 0);
+    let fitting: Vec<(u32, Arc<T>)> = sockets
+        .filter_map(|(fit, s)| Some((fit, s.downcast::<T>().ok()?)))
+        .filter(|(_, s)| want(s))
+        .collect();
+    let best = fitting.iter().map(|(fit, _)| *fit).max()?;
+    let mut ties: Vec<Arc<T>> = fitting.into_iter().filter(|(fit, _)| *fit == best).map(|(_, s)| s).collect();
+    let turn = TABLE.with_mut(|t| {
+        t.turn = t.turn.wrapping_add(1);
+        t.turn
+    });
+    let n = ties.len();
+    Some(ties.swap_remove(turn % n))
+}

@@ -1,0 +1,35 @@
+"""The memory of translated code is used again: a program that makes code for ever takes no more than its share."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from framework import cc, enclave
+
+SOURCE = Path(__file__).parent / "src" / "jit.c"
+
+
+def figures(*arguments: str) -> dict[str, int]:
+    program = cc(SOURCE, "-static", "-w", "-pthread")
+    result = enclave([program, *arguments], options=["--stats", "--memory", "1G"], timeout=300)
+    assert result.returncode == 0
+    assert "done" in result.text
+    return {
+        name: int(value.replace(",", ""))
+        for name, value in re.findall(r"^occlum: (\w+) +([\d,]+)", result.errors, re.MULTILINE)
+    }
+
+
+def test_code_that_is_rewritten_for_long() -> None:
+    """200,000 functions, each in the place of an older one: their translations would take 60 MB."""
+    seen = figures("churn", "200000")
+    assert seen["translated_bytes"] > 50 << 20
+    assert seen["code_cache_bytes"] < 8 << 20
+
+
+def test_more_code_than_a_process_may_have() -> None:
+    """120,000 functions that all stay: what is dropped for room comes back when it is called."""
+    seen = figures("hoard", "30000")
+    assert seen["translated_bytes"] > 120 << 20
+    assert seen["code_cache_bytes"] < 96 << 20

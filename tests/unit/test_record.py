@@ -1,0 +1,46 @@
+"""Records of campaigns: what is written can be read back, and says what was not enough."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+import campaign
+import record
+
+
+def sample() -> record.Record:
+    shards = [
+        record.Shard(0, 20, "00ff", counts=Counter({"Done": 15, "Add_rm8_r8/Base": 1200, "Add_rm8_r8/Rip": 7})),
+        record.Shard(1, 21, "a0", ["it | fell"], Counter({"Done": 21})),
+    ]
+    return record.Record("translator", "abc123", 7, 20, "a CPU", "2026-01-02", 1.5, shards)
+
+
+def test_a_record_reads_back() -> None:
+    old = sample()
+    new = record.parse(record.render(old, "Title", "Text."))
+    assert (new.campaign, new.commit, new.seed, new.rounds) == ("translator", "abc123", 7, 20)
+    assert [(s.number, s.done, s.digest) for s in new.shards] == [(0, 20, "00ff"), (1, 21, "a0")]
+
+
+def test_a_record_shows_problems_and_sums() -> None:
+    page = record.render(sample(), "Title", "Text.")
+    assert "| done | 41 |" in page
+    assert "| problems | 1 |" in page
+    assert "- shard 1: it | fell" in page
+    assert "Done 36" in page
+
+
+def test_another_page_is_no_record() -> None:
+    with pytest.raises(ValueError, match="no record"):
+        record.parse("# Title\n\n| commit | abc |\n")
+
+
+def test_rows_are_condensed_and_rare_forms_named() -> None:
+    counts = sample().counts()
+    assert campaign.condensed(counts)["Add_rm8_r8 least Rip=7 of"] == 1207
+    assert "Add_rm8_r8/Rip 7" in campaign.rare(counts)
+    assert "Base" not in campaign.rare(counts)
+    assert campaign.rare(Counter({"Done": 1})) == ""
