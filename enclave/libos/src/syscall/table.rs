@@ -373,10 +373,10 @@ table! {
     TIMERFD_GETTIME timerfd_gettime(fd:fd, cur:ptr) => fs::event::sys_timerfd_gettime;
     SIGNALFD signalfd(fd:fd, mask:ptr, size:size) => fs::event::sys_signalfd;
     SIGNALFD4 signalfd4(fd:fd, mask:ptr, size:size, flags:flags) => fs::event::sys_signalfd4;
-    INOTIFY_INIT inotify_init() => fs::event::sys_absent;
-    INOTIFY_INIT1 inotify_init1(flags:flags) => fs::event::sys_absent;
-    INOTIFY_ADD_WATCH inotify_add_watch(fd:fd, path:str, mask:flags) => fs::event::sys_absent;
-    INOTIFY_RM_WATCH inotify_rm_watch(fd:fd, wd:int) => fs::event::sys_absent;
+    INOTIFY_INIT inotify_init() => fs::event::sys_inotify_init;
+    INOTIFY_INIT1 inotify_init1(flags:flags) => fs::event::sys_inotify_init1;
+    INOTIFY_ADD_WATCH inotify_add_watch(fd:fd, path:str, mask:flags) => fs::event::sys_inotify_add_watch;
+    INOTIFY_RM_WATCH inotify_rm_watch(fd:fd, wd:int) => fs::event::sys_inotify_rm_watch;
     POLL poll(fds:ptr, n:size, timeout:int) => fs::wait::sys_poll;
     PPOLL ppoll(fds:ptr, n:size, timeout:ptr, mask:ptr, size:size) => fs::wait::sys_ppoll;
     SELECT select(n:int, readfds:ptr, writefds:ptr, exceptfds:ptr, timeout:ptr) => fs::wait::sys_select;

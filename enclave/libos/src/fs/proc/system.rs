@@ -1,6 +1,6 @@
 //! System-wide texts of /proc, by path.
-use super::super::mount;
 use super::super::prelude::*;
+use super::super::{inotify, mount};
 use crate::ipc;
 use crate::net::text as net;
 use crate::process::Process;
@@ -28,6 +28,9 @@ pub const FILES: &[SystemFile] = &[
     ("net/unix", net::local),
     ("stat", stat),
     ("sys/fs/file-max", || b"1048576\n".to_vec()),
+    ("sys/fs/inotify/max_queued_events", || format!("{}\n", inotify::QUEUE_MAX).into_bytes()),
+    ("sys/fs/inotify/max_user_instances", || format!("{}\n", inotify::INSTANCES_MAX).into_bytes()),
+    ("sys/fs/inotify/max_user_watches", || format!("{}\n", inotify::WATCHES_MAX).into_bytes()),
     ("sys/fs/mqueue/msg_max", || format!("{}\n", ipc::mq::MSG_MAX).into_bytes()),
     ("sys/fs/mqueue/msgsize_max", || format!("{}\n", ipc::mq::MSGSIZE_MAX).into_bytes()),
     ("sys/fs/mqueue/queues_max", || format!("{}\n", ipc::mq::QUEUES_MAX).into_bytes()),
