@@ -8,12 +8,14 @@ Output: results.json (every sample), table.md, and plot.png where matplotlib is 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import os
 import platform
 import random
 import re
+import socket
 import statistics
 import subprocess
 import sys
@@ -28,10 +30,11 @@ ROOT = Path(__file__).resolve().parents[1]
 BENCHES = ROOT / "benches"
 WORK = ROOT / ".cache" / "bench"
 OCCLUM = ROOT / ".venv" / "bin" / "occlum"
-PROGRAMS = ("tiny", "spawn", "fork", "syscalls", "pingpong", "pipe")
+PROGRAMS = ("tiny", "spawn", "fork", "syscalls", "pingpong", "pipe", "sockets")
 RESAMPLES = 2000
 PINNED_CPUS = 2
 TIMEOUT_S = 600
+START_S = 30
 
 Samples = dict[str, float]
 
@@ -47,6 +50,9 @@ class Job:
     group: str = ""
     mean: str = ""
     repeat_last: int = 1
+    server: tuple[str, ...] = ()
+    rate: str = ""
+    vary: tuple[str, ...] = ("",)
 
 
 @dataclass
@@ -92,7 +98,9 @@ def read_jobs(wanted: str) -> list[Job]:
     """The jobs whose name fits the regular expression."""
     with (BENCHES / "jobs.toml").open("rb") as file:
         rows: list[dict[str, Any]] = tomllib.load(file)["job"]
-    jobs = [Job(**{**row, "argv": tuple(row["argv"])}) for row in rows]
+    for row in rows:
+        row.update({key: tuple(value) for key, value in row.items() if isinstance(value, list)})
+    jobs = [Job(**row) for row in rows]
     return [job for job in jobs if re.fullmatch(wanted, job.name)]
 
 
@@ -125,6 +133,7 @@ def make_inputs(rng: random.Random) -> dict[str, str]:
     source = WORK / "job.c"
     source.write_text("\n".join(_c_function(rng, number) for number in range(90)))
     cc1 = subprocess.run(["gcc", "-print-prog-name=cc1"], capture_output=True, text=True, check=True).stdout.strip()
+    (WORK / "page.html").write_text("".join(rng.choices("abcdefgh \n", k=10240)))
     return {"text": str(text), "sql": str(sql), "csource": str(source), "cc1": cc1}
 
 
@@ -159,13 +168,59 @@ def run_once(job: Job, argv: Sequence[str], inside: bool) -> Samples:
     return {words[0]: float(words[1]) for words in lines if len(words) == 2}
 
 
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
+    """Returns when somebody listens."""
+    end = time.monotonic() + START_S
+    while time.monotonic() < end and server.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(0.02)
+    raise BenchError("the server does not come up")
+
+
+def run_served(job: Job, names: dict[str, str], inside: bool) -> Samples:
+    """A server, natively or in an enclave, under the load of a client on this machine; nanoseconds per request."""
+    port = free_port()
+    environment = {**os.environ, "PORT": str(port), "ROOT": str(WORK)}
+    server = [word.format(**names, port=port) for word in job.server]
+    if inside:
+        server = [str(OCCLUM), "try", "--quiet", "-p", f"{port}:{port}", "--", *server]
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    best: Samples = {}
+    with subprocess.Popen(server, env=environment, **quiet) as process:  # type: ignore[call-overload]
+        try:
+            wait_for(port, process)
+            for value in job.vary:
+                client = [word.format(**names, port=port, vary=value) for word in job.argv]
+                done = subprocess.run(client, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
+                for found in re.finditer(job.rate, done.stdout):
+                    suffix = found.groupdict().get("name")
+                    metric = f"{job.name}-{suffix.lower()}" if suffix else job.name
+                    best[metric] = min(best.get(metric, math.inf), 1e9 / float(found["rate"]))
+        finally:
+            process.terminate()
+    return best
+
+
 def run_job(job: Job, names: dict[str, str], pairs: int) -> list[Series]:
     """All pairs of one job."""
     words = (*job.argv, *job.argv[-1:] * (job.repeat_last - 1))
-    argv = [word.format(**names) for word in words]
+
+    def run(inside: bool) -> Samples:
+        if job.kind == "serve":
+            return run_served(job, names, inside)
+        return run_once(job, [word.format(**names) for word in words], inside)
+
     series: dict[str, Series] = {}
     for _ in range(pairs):
-        turns = [run_once(job, argv, inside) for inside in (False, True, False)]
+        turns = [run(inside) for inside in (False, True, False)]
         for metric in turns[0]:
             one = series.setdefault(metric, Series(metric, job))
             for samples, turn in zip((one.native, one.enclave, one.again), turns, strict=True):

@@ -10,11 +10,13 @@ another, and the host's side may not crash. Started directly it mixes all calls,
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -31,7 +33,7 @@ import record
 from record import ROOT, Shard
 
 SOURCES = ROOT / "tests" / "security" / "src"
-PROGRAMS = ("stale", "hostcalls")
+PROGRAMS = ("stale", "hostcalls", "network")
 CLASSES = ("length", "descriptor", "errno", "time", "event", "metadata", "duplicate", "reorder")
 # After this time the host sends SIGTERM, and 3 s later it ends the enclave. If the program has not ended by then,
 # whoever waits for the host or runs the program is not to blame.
@@ -44,8 +46,9 @@ BLAMELESS = {"Wait", "guest"}
 NOBODY = 65534
 SECRET = "the-other-process's-secret"
 # Pipes, files of the host and of the enclave, directories, sleep; processes with a secret, and others that must not see
-# it: `stale` looks in fresh memory.
+# it: `stale` looks in fresh memory. `network` talks to itself through the host's sockets, by the published PORT.
 WORKLOAD = f"""
+./network PORT &
 yes "{SECRET}" | head -c 300000 | tail -c 3 >/dev/null
 cat letters | tail -c 70000
 read line; echo "$line" | tr a-z A-Z
@@ -58,7 +61,7 @@ sleep 0.02 & sleep 0.01; wait; rm -r shared/moved shared/file shared/copy
 """
 # The same for campaigns, with many calls of every kind.
 PRELUDE = f'yes "{SECRET}" | head -c 100000 | tail -c 3 >/dev/null'
-MANY_CALLS = f"{PRELUDE}; ./hostcalls shared 100; ./stale"
+MANY_CALLS = f"{PRELUDE}; ./hostcalls shared 100; ./network PORT; ./stale"
 # The clocks are read at the start only.
 CLOCKS = "sleep 0.001; date; ./stale"
 # Results to change in a shard of a campaign, and most time for it.
@@ -127,6 +130,17 @@ def names_an_ocall(errors: str, changed: Counter[str]) -> bool:
     return any(re.search(rf"^occlum: .*\b{name}\b", errors, re.MULTILINE) for name in changed)
 
 
+def free_port() -> int:
+    """A port of this machine that nobody uses, for TCP or UDP."""
+    while True:
+        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+            tcp.bind(("127.0.0.1", 0))
+            port = int(tcp.getsockname()[1])
+            with contextlib.suppress(OSError):
+                udp.bind(("127.0.0.1", port))
+                return port
+
+
 class Bench:
     """Copies of what a run needs, where an unprivileged user can use them."""
 
@@ -163,7 +177,8 @@ class Bench:
 
     def _start(self, here: Path, name: str, seed: int, patience: int) -> subprocess.CompletedProcess[bytes] | None:
         work = WORKLOAD if ":" not in name else CLOCKS if name == "time:Clock" else MANY_CALLS
-        script = f"cd {here}\n{work}"
+        port = free_port()
+        script = f"cd {here}\n{work.replace('PORT', str(port))}"
         command = [
             str(self.runner),
             str(self.image),
@@ -172,6 +187,8 @@ class Bench:
             str(LIMIT_S * patience),
             "-b",
             str(here / "shared"),
+            "-p",
+            str(port),
         ]
         user = NOBODY if os.getuid() == 0 else None
         # A pipe and a file are different to a host.
@@ -200,6 +217,11 @@ def build() -> Path:
     return programs.example("hostile", "hostile")
 
 
+def prepare() -> None:
+    """Builds what runs need."""
+    programs.image(), build()
+
+
 @cache
 def fields() -> list[str]:
     """Every `class:OCALL` there is."""
@@ -209,7 +231,7 @@ def fields() -> list[str]:
 
 def shard(seed: int, number: int, rounds: int) -> Shard:
     """One class of results of one OCALL, for a campaign."""
-    programs.image()
+    prepare()
     name = fields()[number % len(fields())]
     tally, end = Tally(), time.monotonic() + SHARD_S
     with tempfile.TemporaryDirectory() as folder:

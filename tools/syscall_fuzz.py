@@ -62,6 +62,11 @@ def build() -> Path:
     return program
 
 
+def prepare() -> None:
+    """Builds what runs need."""
+    build(), programs.image(), programs.example("run")
+
+
 def fuzz(seed: int, seconds: float, calls: int, image: Path | None = None) -> tuple[str, str]:
     """One enclave, until that time is over or that many calls were made: what is wrong (or nothing), and its output."""
     arguments = [str(seed), f"{seconds * 1000:.0f}", str(calls), *map(str, implemented())]

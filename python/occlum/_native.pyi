@@ -15,8 +15,10 @@ __all__ = [
     "LaunchParams",
     "NativeError",
     "Outcome",
+    "Targets",
     "Verified",
     "Violation",
+    "count_targets",
     "measure",
     "run",
     "syscalls",
@@ -86,7 +88,7 @@ def run(
     *,
     strace_fd: int | None = None,
     timeout_s: float | None = None,
-    publish: Sequence[tuple[str, int, int, bool]] = (),
+    publish: Sequence[tuple[str, int, int, bool]] = ...,
 ) -> Outcome: ...
 
 @final
@@ -122,4 +124,17 @@ class Verified:
     def violation(self) -> Violation | None: ...
 
 def verify_file(path: str | PathLike[str]) -> Verified: ...
+
+@final
+class Targets:
+    @property
+    def boundaries(self) -> int: ...
+    @property
+    def returns(self) -> int: ...
+    @property
+    def branches(self) -> int: ...
+    @property
+    def strict_branches(self) -> int: ...
+
+def count_targets(path: str | PathLike[str]) -> Targets | None: ...
 def syscalls() -> list[tuple[int, str, str, str]]: ...

@@ -10,18 +10,18 @@ import pytest
 from framework import cc, compiler, enclave, native, same
 
 SOURCES = Path(__file__).parent / "src"
-LEVELS = ("default",)
+LEVELS = ("default", "strict", "shadow-stack")
 RAN = 7
 STOPPED = 128 + 11
 # Hijack -> the levels that stop it.
 HIJACKS = {
-    "return-to-function": {"default", "strict"},
-    "return-to-instruction": {"default", "strict"},
-    "return-behind-unused-call": {"default", "strict"},
-    "return-into-instruction": {"default", "strict"},
-    "return-to-restorer": {"default", "strict"},
-    "forged-sigreturn": {"default", "strict"},
-    "forged-sigreturn-by-restorer": {"default", "strict"},
+    "return-to-function": {"default", "strict", "shadow-stack"},
+    "return-to-instruction": {"default", "strict", "shadow-stack"},
+    "return-behind-unused-call": {"default", "strict", "shadow-stack"},
+    "return-into-instruction": {"default", "strict", "shadow-stack"},
+    "return-to-restorer": {"default", "strict", "shadow-stack"},
+    "forged-sigreturn": {"default", "strict", "shadow-stack"},
+    "forged-sigreturn-by-restorer": {"default", "strict", "shadow-stack"},
     "jump-to-instruction": {"strict"},
     "jump-into-instruction": {"strict"},
     # What `endbr64` marks is a target at every level.
@@ -101,9 +101,15 @@ PROGRAMS = {
 }
 
 
+# What does not work yet, with what is missing. A listed case that passes fails the run.
+GAPS = {("python3", "shadow-stack"): "libffi, which ctypes calls through, moves its return address to another frame"}
+
+
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_programs_of_debian_run(name: str, level: str) -> None:
+def test_programs_of_debian_run(name: str, level: str, request: pytest.FixtureRequest) -> None:
+    if reason := GAPS.get((name, level)):
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
     result = same(PROGRAMS[name], options=["--cfi", level])
     assert result.returncode == 0
     assert b"refused" not in result.stderr

@@ -52,9 +52,11 @@ def test_jobs_are_well_formed() -> None:
     assert len({job.name for job in jobs}) == len(jobs)
     known = {*bench.PROGRAMS, "text", "sql", "csource", "cc1", "root"}
     for job in jobs:
-        assert job.kind in ("self", "wall")
-        for word in job.argv:
-            word.format(**dict.fromkeys(known, ""))
+        assert job.kind in ("self", "wall", "serve")
+        assert (job.kind == "serve") == bool(job.server) == bool(job.rate)
+        served = {"port", "vary"} if job.kind == "serve" else set()
+        for word in (*job.argv, *job.server):
+            word.format(**dict.fromkeys(known | served, ""))
 
 
 def test_a_job_is_run_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:

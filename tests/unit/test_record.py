@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +46,19 @@ def test_rows_are_condensed_and_rare_forms_named() -> None:
     assert "Add_rm8_r8/Rip 7" in campaign.rare(counts)
     assert "Base" not in campaign.rare(counts)
     assert campaign.rare(Counter({"Done": 1})) == ""
+
+
+@pytest.mark.parametrize(("digest", "problems", "status"), [("00ff", [], 0), ("00fe", [], 1), ("00ff", ["x"], 0)])
+def test_a_replay_compares(
+    digest: str, problems: list[str], status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(seed: int, number: int, rounds: int) -> record.Shard:
+        assert (seed, number, rounds) == (7, 0, 20)
+        return record.Shard(number, rounds, digest, problems)
+
+    kind = campaign.Campaign("", "", run, lambda: None, 1, 1)
+    monkeypatch.setitem(campaign.CAMPAIGNS, "translator", kind)
+    page = tmp_path / "record.md"
+    page.write_text(record.render(sample(), "Title", "Text."))
+    assert campaign.replay(argparse.Namespace(record=page, shard=0, here=True)) == status
+    assert campaign.replay(argparse.Namespace(record=page, shard=5, here=True)) == 2

@@ -133,7 +133,7 @@ REFUSED = SimpleNamespace(
 )
 
 
-def refusing(path: str) -> verify.Result:
+def refusing(path: str, **_: bool) -> verify.Result:
     """A verifier that refuses every file but PROGRAM."""
     if path == str(PROGRAM):
         return verify.Result(path, _native.verify_file(path))
@@ -200,3 +200,31 @@ def test_hostile_files_give_a_report(tmp_path: Path) -> None:
         file.write_bytes(bad)
         result = _native.verify_file(file)
         assert result.kind in ("accepted", "skipped"), result.violation
+
+
+def test_targets_are_counted_at_each_level() -> None:
+    done = occlum("--json", "--cfi", PROGRAM, LIBRARY)
+    assert done.returncode == 0
+    report = json.loads(done.stdout)
+    for counts in (*(entry["cfi"] for entry in report["files"]), report["totals"]["cfi"]):
+        assert counts["branches"] == counts["boundaries"]
+        assert 0 < counts["returns"] < counts["boundaries"] / 5
+        assert 0 < counts["strict_branches"] < counts["boundaries"] / 5
+    assert report["totals"]["cfi"]["returns"] == sum(entry["cfi"]["returns"] for entry in report["files"])
+    assert "strict" in occlum("--cfi", PROGRAM).stdout
+    assert "cfi" not in json.loads(occlum("--json", PROGRAM).stdout)["files"][0]
+
+
+def test_counting_survives_any_bytes(rng: random.Random, tmp_path: Path) -> None:
+    good = PROGRAM.read_bytes()
+    counted = 0
+    for _ in range(60):
+        data = bytearray(good)
+        for _ in range(rng.randrange(1, 30)):
+            # The headers, the dynamic section and the tables of the unwinder are where readers trip.
+            at = rng.randrange(0x400) if rng.random() < 0.5 else rng.randrange(len(data))
+            data[at] = rng.choice((0, 0xFF, 0x7F, rng.randrange(256)))
+        file = tmp_path / "mutant"
+        file.write_bytes(data[: rng.randrange(64, len(data))] if rng.random() < 0.2 else data)
+        counted += _native.count_targets(file) is not None
+    assert counted > 5, "most mutants still have code"

@@ -1,4 +1,5 @@
-//! Does a call end at an address? Neighbours: `lib`.
+//! Looks at code without knowing where its instructions begin: does a call end here, does decoding from there come here?
+//! Neighbours: `lib`.
 use iced_x86::{Code, Decoder, DecoderOptions};
 
 /// Bytes of the longest call without prefixes that mean nothing: opcode, ModRM, SIB, disp32.
@@ -14,9 +15,28 @@ pub fn ends_with_call(bytes: &[u8]) -> bool {
     })
 }
 
+/// Does decoding from the first byte on come to an instruction at `offset`?
+pub fn decodes_to(bytes: &[u8], offset: usize) -> bool {
+    let mut decoder = Decoder::new(64, bytes, DecoderOptions::NONE);
+    while decoder.position() < offset {
+        if !decoder.can_decode() || decoder.decode().is_invalid() {
+            return false;
+        }
+    }
+    decoder.position() == offset && offset < bytes.len()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn decoding_comes_to_instructions_only() {
+        let code = [0x0f, 0x1f, 0x40, 0x00, 0x89, 0xc8, 0xc3]; // nopl; mov %ecx,%eax; ret
+        let reached: Vec<usize> = (0..10).filter(|at| decodes_to(&code, *at)).collect();
+        assert_eq!(reached, [0, 4, 6]);
+        assert!(!decodes_to(&[0x06, 0x90], 1), "an invalid instruction ends it");
+    }
 
     #[test]
     fn calls_of_every_length_count_and_nothing_else() {

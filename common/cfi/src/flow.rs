@@ -16,6 +16,17 @@ struct Frame {
     restorer: u32,
 }
 
+/// Where sigreturn goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resumed {
+    /// No signal was delivered with that frame.
+    NoFrame,
+    /// Where the signal interrupted.
+    Interrupted,
+    /// Where the handler chose.
+    Elsewhere,
+}
+
 /// What the signals of a process allow.
 #[derive(Clone, Default)]
 pub struct Flow {
@@ -42,14 +53,17 @@ impl Flow {
         self.frames.iter().any(|f| f.restorer == restorer)
     }
 
-    /// sigreturn takes the frame at `at` and goes on at `rip`. False: no signal was delivered there.
-    pub fn returned(&mut self, at: u32, rip: u32) -> bool {
-        let Some(n) = self.frames.iter().rposition(|f| f.at == at) else { return false };
-        let frame = self.frames.remove(n);
-        if let Some(f) = frame.filter(|f| f.rip != rip) {
-            self.owe(f.rip);
+    /// sigreturn takes the frame at `at` and goes on at `rip`.
+    pub fn returned(&mut self, at: u32, rip: u32) -> Resumed {
+        let at = self.frames.iter().rposition(|f| f.at == at);
+        match at.and_then(|n| self.frames.remove(n)) {
+            None => Resumed::NoFrame,
+            Some(f) if f.rip == rip => Resumed::Interrupted,
+            Some(f) => {
+                self.owe(f.rip);
+                Resumed::Elsewhere
+            }
         }
-        true
     }
 
     fn owe(&mut self, rip: u32) {
@@ -79,9 +93,9 @@ mod tests {
     fn a_frame_serves_one_sigreturn() {
         let mut f = Flow::default();
         f.delivered(0x1000, 440, 7, 9);
-        assert!(!f.returned(0x1008, 7));
-        assert!(f.returned(0x1000, 7));
-        assert!(!f.returned(0x1000, 7));
+        assert_eq!(f.returned(0x1008, 7), Resumed::NoFrame);
+        assert_eq!(f.returned(0x1000, 7), Resumed::Interrupted);
+        assert_eq!(f.returned(0x1000, 7), Resumed::NoFrame);
         assert!(!f.pay(7), "nothing was put off");
     }
 
@@ -90,7 +104,7 @@ mod tests {
         let mut f = Flow::default();
         for _ in 0..2 {
             f.delivered(0x1000, 440, 7, 9);
-            assert!(f.returned(0x1000, 8));
+            assert_eq!(f.returned(0x1000, 8), Resumed::Elsewhere);
         }
         assert!(f.pay(7) && f.pay(7));
         assert!(!f.pay(7) && !f.pay(8));
@@ -101,12 +115,12 @@ mod tests {
         let mut f = Flow::default();
         f.delivered(0x1000, 440, 7, 9);
         f.delivered(0x1100, 440, 7, 9);
-        assert!(!f.returned(0x1000, 7));
+        assert_eq!(f.returned(0x1000, 7), Resumed::NoFrame);
         for n in 0..FRAMES_MAX as u32 {
             f.delivered(0x10_0000 + n * 440, 440, n, 9);
         }
-        assert!(!f.returned(0x1100, 7));
-        assert!(f.returned(0x10_0000, 0));
+        assert_eq!(f.returned(0x1100, 7), Resumed::NoFrame);
+        assert_eq!(f.returned(0x10_0000, 0), Resumed::Interrupted);
     }
 
     #[test]

@@ -37,13 +37,13 @@ pub mod elrange {
     pub const KSTACK_MAX: u64 = 8192;
 }
 
-/// Domains (slots): 4 GiB-aligned 4 GiB slots, lookup tables below each, unmapped gaps between (R1).
+/// Domains (slots): 4 GiB-aligned 4 GiB slots, lookup tables below each, gaps between (R1).
 pub mod domain {
     /// Size of the guest-addressable slot.
     pub const SIZE: u64 = 1 << 32;
     /// Base of slot 0.
     pub const FIRST_BASE: u64 = (1 << 40) + STRIDE;
-    /// Distance between two slot bases: 4 GiB slot + 32 GiB tables + 4 GiB gap.
+    /// Distance between two slot bases: 4 GiB slot + 32 GiB tables + 4 GiB gap, which holds shadow words or nothing.
     pub const STRIDE: u64 = 40 << 30;
     /// Number of slots.
     pub const COUNT: u64 = 1500;

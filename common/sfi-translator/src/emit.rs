@@ -295,6 +295,9 @@ impl<'a> Emitter<'a> {
     pub(crate) fn parts(&self, item: &Item) -> Option<Parts> {
         let i = &item.instr;
         let mut p = Parts::parse(self.source(item))?;
+        if i.mnemonic() == Mnemonic::Pause && p.rex & 1 != 0 {
+            return None; // iced-x86 says pause, CPUs exchange r8 and rax
+        }
         let repeats =
             i.has_rep_prefix() || i.has_repne_prefix() || i.has_xacquire_prefix() || i.has_xrelease_prefix();
         if repeats && item.class != Class::String {
@@ -621,6 +624,7 @@ impl<'a> Emitter<'a> {
             exits,
             returns: crate::flow::returns(self.extent),
             taken: crate::flow::taken(self.extent),
+            spreads: crate::flow::spreads(self.extent, &mut self.factory),
             rows: self.rows,
             source_len: end.wrapping_sub(self.src.start),
         }

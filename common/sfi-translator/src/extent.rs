@@ -83,6 +83,17 @@ pub(crate) fn find(cfg: &Config, src: Source<'_>, env: &dyn Env) -> Result<Exten
     Ok(Extent { items })
 }
 
+/// All instructions of `src` one after the other, whether or not control gets there.
+pub(crate) fn linear(src: Source<'_>) -> Extent {
+    let mut items = Vec::new();
+    let mut pc = src.start;
+    while let Some(instr) = decode(src, pc) {
+        items.push(Item { instr, class: classify(&instr), off: pc, leader: false, return_site: false });
+        pc = pc.wrapping_add(instr.len() as u32);
+    }
+    Extent { items }
+}
+
 /// The nearest branch target behind a block's end at `pc`. `known`: `pc` itself is translated already.
 fn next_block(targets: &[u32], pc: u32, known: bool) -> Option<u32> {
     let first = if known { pc.checked_add(1)? } else { pc };

@@ -5,11 +5,40 @@
 //! Invariants: what is not understood is a plain `ret`, which is the narrower kind; the answers depend on the fragment's
 //! own instructions alone, so that every process that shares it gets the same.
 
+use crate::Source;
+use crate::classify::Class;
 use crate::emit::has_memory;
-use crate::extent::{Extent, Item};
+use crate::extent::{Extent, Item, linear};
 use alloc::vec::Vec;
 use iced_x86::{Code, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
 use occlum_sfi_spec::domain;
+
+/// What code says of control flow as a whole: for reports, ahead of time.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    /// Bytes that were decoded: up to the last whole instruction.
+    pub len: u32,
+    /// Where its instructions begin.
+    pub boundaries: Vec<u32>,
+    /// As in `Fragment`.
+    pub returns: Vec<u32>,
+    /// As in `Fragment`.
+    pub taken: Vec<u32>,
+    /// As in `Fragment`.
+    pub spreads: Vec<u32>,
+}
+
+/// Decodes all of `src` one instruction after the other.
+pub fn survey(src: Source<'_>) -> Survey {
+    let extent = linear(src);
+    Survey {
+        len: extent.items.last().map_or(0, |i| i.next().wrapping_sub(src.start)),
+        boundaries: extent.items.iter().map(|i| i.off).collect(),
+        returns: returns(&extent),
+        taken: taken(&extent),
+        spreads: spreads(&extent, &mut InstructionInfoFactory::new()),
+    }
+}
 
 /// How many instructions before a `ret` are looked at.
 const LOOK_BACK: usize = 40;
@@ -160,4 +189,51 @@ fn constant(i: &Instruction) -> Option<u32> {
         _ => return None,
     };
     (domain::MAP_MIN..domain::EXEC_MAX).contains(&value).then_some(value as u32)
+}
+
+/// The labels to which code adds an index before it jumps to the sum: `lea L(%rip),%r; lea (%r,%i,8),%r; jmp *%r`, or with
+/// `add`. Steps of equal size follow there.
+pub(crate) fn spreads(extent: &Extent, factory: &mut InstructionInfoFactory) -> Vec<u32> {
+    let mut found = Vec::new();
+    if !extent.items.iter().any(|i| i.class == Class::JmpIndirect) {
+        return found;
+    }
+    // What each register holds: a label, or a label with something added.
+    let mut held: [Option<(u32, bool)>; 16] = [None; 16];
+    for item in &extent.items {
+        let i = &item.instr;
+        if item.class == Class::JmpIndirect && i.op0_kind() == OpKind::Register {
+            found.extend(held[i.op0_register().number() & 15].filter(|h| h.1).map(|h| h.0));
+        }
+        let sum = sum_of_label(i, &held);
+        for r in factory.info(i).used_registers() {
+            let r64 = r.register().full_register();
+            if r64.is_gpr64() && !matches!(r.access(), OpAccess::Read | OpAccess::CondRead) {
+                held[r64.number() & 15] = None;
+            }
+        }
+        if let Some(h) = sum {
+            held[i.op0_register().full_register().number() & 15] = Some(h);
+        }
+    }
+    found
+}
+
+/// The label that `i` puts into its first operand, and whether with something added.
+fn sum_of_label(i: &Instruction, held: &[Option<(u32, bool)>; 16]) -> Option<(u32, bool)> {
+    let of = |r: Register| if r.is_gpr64() { held[r.number() & 15] } else { None };
+    let label = match i.code() {
+        Code::Lea_r64_m if i.is_ip_rel_memory_operand() => {
+            return u32::try_from(i.ip_rel_memory_address()).ok().map(|label| (label, false));
+        }
+        Code::Lea_r64_m => of(i.memory_base()).or(of(i.memory_index())),
+        Code::Add_r64_rm64 | Code::Add_rm64_r64 | Code::Sub_r64_rm64 | Code::Sub_rm64_r64
+            if i.op0_kind() == OpKind::Register =>
+        {
+            let other = if i.op1_kind() == OpKind::Register { of(i.op1_register()) } else { None };
+            of(i.op0_register()).or(other)
+        }
+        _ => None,
+    };
+    label.map(|(label, _)| (label, true))
 }

@@ -24,6 +24,7 @@ mod undo;
 use alloc::vec::Vec;
 use occlum_sfi_spec as sfi_spec;
 
+pub use flow::{Survey, survey};
 pub use undo::undo;
 
 /// Executable guest bytes.
@@ -122,6 +123,8 @@ pub struct Fragment {
     pub returns: Vec<u32>,
     /// Constants of it that may be addresses of code, in ascending order.
     pub taken: Vec<u32>,
+    /// Addresses to which its code adds an index, and then jumps.
+    pub spreads: Vec<u32>,
     /// Map for `undo`, in order of `start`.
     pub rows: Vec<Row>,
     /// Original bytes from the start offset up to the last instruction's end.

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{BASE, Nothing, STUBS, config};
+use common::{BASE, Nothing, STUBS, config, emulated};
 use occlum_sfi_translator::{Config, EntryKind, Env, Error, Fragment, Source, translate, undo};
 
 const START: u32 = 0x40_1000;
@@ -214,4 +214,14 @@ fn a_fragment_names_where_its_calls_return_and_which_addresses_it_makes() {
     assert_eq!(f.taken, [START + 14 + 0x10, 0x40_3000, 0x40_4000]);
     // Also of a call that is the last instruction, which has no entry behind it.
     assert_eq!(make(&[0xff, 0xd0], &Nothing).returns, [START + 2]);
+}
+
+#[test]
+fn a_pause_that_cpus_take_for_an_exchange_is_emulated() {
+    // With 66, dropping it would exchange 32 bits instead of 16.
+    for bytes in [&[0xf3, 0x41, 0x90, 0x50][..], &[0x66, 0xf3, 0x41, 0x90, 0x50], &[0xf3, 0x49, 0x90, 0x50]] {
+        let f = make(bytes, &Nothing);
+        assert_eq!(emulated(&f, START, bytes).len(), 1, "{bytes:02x?}");
+    }
+    assert!(emulated(&make(&[0xf3, 0x90, 0x50], &Nothing), START, &[0xf3, 0x90, 0x50]).is_empty());
 }

@@ -2,14 +2,18 @@
 //!
 //! Neighbours: `code` asks at every miss of a lookup table, and what is allowed may stay in the table, so the policy costs
 //! nothing afterwards; `signal` reports frames and asks at sigreturn. Isolation does not depend on anything here.
-//! Invariants: an answer that may stay in a table rests on the region alone, so that a process which gets the table with
-//! its slot would be told the same; what rests on the state of a process is asked each time.
-use crate::code::{self, Place};
+//! Invariants: an answer that may stay in a table rests on code and files alone, so that the next process of the program,
+//! which may get the table with its slot, would be told the same; what rests on the state of a process is asked each time.
+use crate::code::{self, CodeError, Place};
+use crate::mm::{Backing, FaultError, MapFile, Vma};
 use crate::process::Task;
 use crate::signal::{self, Info};
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+use occlum_cfi::{Facts, File, Resumed};
 use occlum_enclave_abi::CfiLevel;
 use occlum_linux_abi::signo::SIGSEGV;
 use occlum_rt::bkl::BklCell;
@@ -44,43 +48,176 @@ pub enum Allowed {
 }
 
 /// May a branch of this kind go to `place`, which is executable?
-pub fn check(t: &Task, kind: Kind, place: &Place) -> Option<Allowed> {
+pub fn check(t: &Task, kind: Kind, place: &Place) -> Result<Option<Allowed>, CodeError> {
     match kind {
         // The return was compared with its shadow word.
-        Kind::Ret if LEVEL.get() == CfiLevel::ShadowStack => Some(Allowed::Always),
+        Kind::Ret if LEVEL.get() == CfiLevel::ShadowStack => Ok(Some(Allowed::Always)),
         Kind::Ret => check_return(t, place),
-        Kind::Call => Some(Allowed::Always),
+        Kind::Call => check_branch(place),
     }
 }
 
-fn check_return(t: &Task, place: &Place) -> Option<Allowed> {
+fn check_return(t: &Task, place: &Place) -> Result<Option<Allowed>, CodeError> {
     let off = place.off;
-    if place.region.returns_to(off) || place.code_changed() && place.is_behind_call() {
-        return Some(Allowed::Always);
+    // Compilers put return addresses into frames that they rebuild: of a function given up, of an interpreter's.
+    let by_call = place.region.returns_to(off) || place.code_changed() && place.is_behind_call();
+    if by_call || place.is_generated() {
+        return Ok(Some(Allowed::Always));
     }
     let flow = &t.process.flow;
     if flow.with(|f| f.restores(off)) || flow.with_mut(|f| f.pay(off)) {
-        return Some(Allowed::Once);
+        return Ok(Some(Allowed::Once));
     }
-    is_return_made_by_hand(place).then_some(Allowed::Always)
+    Ok(is_return_made_by_hand(place)?.then_some(Allowed::Always))
 }
 
 /// A return address that code has put on a stack without a call: where a coroutine ends (`makecontext`, Boost.Context),
-/// or one behind a nop that stands for the call (Go's `goexit`). Its address was taken by an instruction.
-fn is_return_made_by_hand(place: &Place) -> bool {
+/// or one behind a nop that stands for the call (Go's `goexit`). Its address was taken by an instruction, and no other
+/// file can name it.
+fn is_return_made_by_hand(place: &Place) -> Result<bool, CodeError> {
     const NOP: u8 = 0x90;
     let off = place.off;
-    code::is_taken(&place.mm, off) || place.byte_before() == Some(NOP) && code::is_taken(&place.mm, off - 1)
+    if place.byte_before() == Some(NOP) && code::is_taken(&place.mm, off - 1) {
+        return Ok(true);
+    }
+    if !code::is_taken(&place.mm, off) {
+        return Ok(false);
+    }
+    let exported = with_facts(place, |facts, _, vaddr| facts.is_exported(vaddr))?;
+    Ok(exported != Some(true))
+}
+
+/// Is this the level that narrows indirect calls and jumps?
+pub fn is_strict() -> bool {
+    LEVEL.get() == CfiLevel::Strict
+}
+
+fn check_branch(place: &Place) -> Result<Option<Allowed>, CodeError> {
+    const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
+    // Code that the program writes has no file that would name its targets.
+    let allowed = !is_strict()
+        || place.code_changed()
+        || place.region.returns_to(place.off)
+        || place.region.has_in_table(place.off)
+        || place.is_step_behind_label()
+        || code::is_taken(&place.mm, place.off)
+        || place.bytes() == Some(ENDBR64)
+        || with_facts(place, |facts, file, vaddr| is_named(place, facts, file, vaddr))? == Some(true);
+    Ok(allowed.then_some(Allowed::Always))
+}
+
+fn is_named(place: &Place, facts: &Facts, file: &dyn File, vaddr: u64) -> bool {
+    let (before, first) = (place.byte_before().unwrap_or(0), place.bytes().map_or(0, |[b]| b));
+    facts.names(vaddr)
+        || facts.is_landing_pad(file, vaddr)
+        || facts.is_of_a_runtime(file, vaddr, before, first)
+}
+
+/// A file in the enclave, as the reader of its facts wants it.
+struct Reader<'a>(&'a MapFile);
+
+impl File for Reader<'_> {
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> bool {
+        let (mut at, mut rest) = (offset, buf);
+        while !rest.is_empty() {
+            let Ok(n) = self.0.0.inode().read_at(at, rest) else { return false };
+            if n == 0 {
+                return false;
+            }
+            at = at.saturating_add(n as u64);
+            rest = &mut rest[n..];
+        }
+        true
+    }
+}
+
+/// By file id and version. `None`: no ELF file.
+type FactsOfFiles = BTreeMap<(u64, u64), Option<Arc<Facts>>>;
+/// What files name as targets.
+static FACTS: BklCell<FactsOfFiles> = BklCell::new(BTreeMap::new());
+/// Most files whose facts are kept, and what one may take of the heap.
+const FILES_MAX: usize = 512;
+const FACTS_BYTES: u64 = 24 << 20;
+
+fn facts_of(file: &MapFile) -> Result<Option<Arc<Facts>>, CodeError> {
+    let id = file.id();
+    if let Some(known) = FACTS.with(|all| all.get(&id).cloned()) {
+        return Ok(known);
+    }
+    crate::mm::admit(FACTS_BYTES).map_err(|_| CodeError::Fault(FaultError::HeapFull))?;
+    let facts = Facts::read(&Reader(file)).map(Arc::new);
+    FACTS.with_mut(|all| {
+        if all.len() >= FILES_MAX {
+            all.clear();
+        }
+        all.insert(id, facts.clone());
+    });
+    Ok(facts)
+}
+
+/// Asks the facts of the file that shows at `place`, with the address there in terms of the file. `None`: it has none.
+fn with_facts<T>(
+    place: &Place,
+    ask: impl FnOnce(&Facts, &dyn File, u64) -> T,
+) -> Result<Option<T>, CodeError> {
+    let Some((file, offset)) = place.in_file() else { return Ok(None) };
+    let Some(facts) = facts_of(file)? else { return Ok(None) };
+    Ok(facts.code_at(offset).map(|vaddr| ask(&facts, &Reader(file), vaddr)))
+}
+
+/// Where the jump tables lead whose addresses instructions of the mapping at `start` made. Entries are distances from
+/// the table itself, or from a label whose address the same code made.
+pub fn jump_tables(start: u64, vma: &Vma, constants: &[u32]) -> Vec<u32> {
+    let mut targets = Vec::new();
+    let Backing::File(file, offset) = &vma.backing else { return targets };
+    if !is_strict() || vma.private_code {
+        return targets;
+    }
+    let Ok(Some(facts)) = facts_of(file) else { return targets };
+    let Some(vaddr) = facts.page_at(*offset) else { return targets };
+    // The file lies this much higher than it says.
+    let moved = start.wrapping_sub(vaddr);
+    let is_label = |c: &&u32| (start..vma.end).contains(&u64::from(**c));
+    for (n, table) in constants.iter().enumerate() {
+        let end = constants.get(n + 1).map_or(u64::MAX, |next| u64::from(*next));
+        for base in constants.iter().filter(|base| is_label(base) && *base != table).chain([table]) {
+            let at = |c: u64| c.wrapping_sub(moved);
+            let found = facts.jump_table(&Reader(file), at(u64::from(*table)), at(u64::from(*base)), at(end));
+            targets.extend(found.into_iter().map(|t| u64::from(t).wrapping_add(moved) as u32));
+        }
+    }
+    targets
+}
+
+/// May sigreturn take the frame at `frame` and go on at `rip`? Else the task has its signal.
+pub fn may_resume(t: &Arc<Task>, frame: u32, rip: u32) -> bool {
+    let why = match t.process.flow.with_mut(|f| f.returned(frame, rip)) {
+        Resumed::NoFrame => "no signal was delivered with that frame",
+        Resumed::Interrupted => return true,
+        Resumed::Elsewhere => {
+            let place = t.process.mm().and_then(|mm| code::place(&mm, rip).ok());
+            // What is not executable faults there.
+            let Some(place) = place else { return true };
+            if matches!(check_branch(&place), Ok(Some(_))) {
+                return true;
+            }
+            "a handler chose what nothing in the program names as a target"
+        }
+    };
+    crate::stats::add("cfi_sigreturns", 1);
+    report(t, "sigreturn", rip, why);
+    raise(t, CP_IRET);
+    false
 }
 
 /// May a return that has no shadow word go to `place`? The first on a stack may, and one that a signal put off.
 pub fn is_first_return(t: &Task, place: &Place) -> bool {
-    is_return_made_by_hand(place) || t.process.flow.with_mut(|f| f.pay(place.off))
+    matches!(is_return_made_by_hand(place), Ok(true)) || t.process.flow.with_mut(|f| f.pay(place.off))
 }
 
 /// May it, by the rules of the level `default`?
 pub fn check_unshadowed(t: &Task, place: &Place) -> bool {
-    check_return(t, place).is_some()
+    matches!(check_return(t, place), Ok(Some(_)))
 }
 
 /// A return whose shadow word says otherwise: SIGSEGV, with rip at the `ret` as on Linux.
@@ -99,13 +236,6 @@ pub fn violation(t: &Arc<Task>, kind: Kind, target: u32) {
     crate::stats::add(if kind == Kind::Ret { "cfi_returns" } else { "cfi_branches" }, 1);
     report(t, what, target, why);
     raise(t, error);
-}
-
-/// sigreturn without a frame.
-pub fn no_frame(t: &Arc<Task>, rip: u32) {
-    crate::stats::add("cfi_sigreturns", 1);
-    report(t, "sigreturn", rip, "no signal was delivered with that frame");
-    raise(t, CP_IRET);
 }
 
 fn raise(t: &Arc<Task>, error: u64) {

@@ -14,7 +14,7 @@ pub use stale::{Step, end_step, settle, undo};
 
 use crate::cfi;
 use crate::errno::Errno;
-use crate::mm::{Access, Backing, FaultError, Mm, PAGE, Vma};
+use crate::mm::{Access, Backing, FaultError, MapFile, Mm, PAGE, Vma};
 use crate::process::Task;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -57,6 +57,10 @@ struct Index {
     returns: BTreeMap<u32, Vec<u16>>,
     /// Executable offsets that translated instructions made.
     taken: BTreeSet<u32>,
+    /// Labels to which its code adds an index before it jumps there.
+    spreads: BTreeSet<u32>,
+    /// Where its jump tables lead; only at the level that asks.
+    tabled: BTreeSet<u32>,
 }
 
 impl Index {
@@ -68,6 +72,8 @@ impl Index {
             return_sites: 0,
             returns: BTreeMap::new(),
             taken: BTreeSet::new(),
+            spreads: BTreeSet::new(),
+            tabled: BTreeSet::new(),
         }
     }
 
@@ -282,6 +288,11 @@ fn translate(
     let src = tr::Source { start: off, bytes: &bytes };
     let (base, frag) = publish(region.slot, src, &Known(region), FRAGMENT_MAX, region.return_sites())?;
     let origin = region.origin(off..off.saturating_add(frag.source_len));
+    let tabled = cfi::jump_tables(start, vma, &frag.taken);
+    region.entries.with_mut(|e| {
+        e.tabled.extend(tabled);
+        e.spreads.extend(&frag.spreads);
+    });
     region.add(mm, base, &frag, &origin.source);
     let entries = frag.entries.clone();
     cache::place(base, frag, origin);
@@ -290,8 +301,11 @@ fn translate(
     for e in entries.iter().filter(|e| u64::from(e.off) < vma.end) {
         match e.kind {
             tr::EntryKind::ReturnSite => set_entry(mm, Kind::Ret, e.off, e.at),
-            tr::EntryKind::Start => _ = rtcode::table_set(mm.slot(), Kind::Call, e.off, e.at),
-            tr::EntryKind::Internal => {}
+            // A branch may go there anyway, unless the level asks each time.
+            tr::EntryKind::Start if !cfi::is_strict() => {
+                rtcode::table_set(mm.slot(), Kind::Call, e.off, e.at);
+            }
+            tr::EntryKind::Start | tr::EntryKind::Internal => {}
         }
     }
     Ok(())
@@ -372,6 +386,11 @@ pub fn step(task: &Task, mm: &Mm) -> core::result::Result<u32, CodeError> {
         (CodeError::Cut, Some(why)) => CodeError::Part(off.wrapping_add(bytes.len() as u32), why),
         (e, _) => e,
     })?;
+    for to in &frag.returns {
+        if let Ok((start, vma)) = executable(mm, *to) {
+            region_of(mm, start, &vma).entries.with_mut(|e| e.insert_return(*to));
+        }
+    }
     let source = off..off.saturating_add(frag.source_len);
     let slot = Some(mm.slot().index());
     cache::place(room, frag, cache::Origin { region: Region::number(), start: 0, slot, source });
@@ -425,7 +444,7 @@ pub fn link(mm: &Mm, exit: u32) -> core::result::Result<(u32, u32), (u32, CodeEr
 /// A lookup-table miss of a task: if the branch is allowed, fills the entry and returns where to go on.
 pub fn miss(t: &Task, mm: &Arc<Mm>, kind: Kind, target: u32) -> core::result::Result<u32, CodeError> {
     let place = place(mm, target)?;
-    let allowed = cfi::check(t, kind, &place).ok_or(CodeError::Forbidden(kind))?;
+    let allowed = cfi::check(t, kind, &place)?.ok_or(CodeError::Forbidden(kind))?;
     let (at, _) = entry(mm, target)?;
     if allowed == cfi::Allowed::Always {
         set_entry(mm, kind, target, at);
@@ -453,9 +472,43 @@ pub struct Place {
 }
 
 impl Place {
+    /// The file and the offset there, of code that shows it as it is.
+    pub fn in_file(&self) -> Option<(&MapFile, u64)> {
+        match &self.vma.backing {
+            Backing::File(f, off) if !self.vma.private_code => {
+                Some((f, off + (u64::from(self.off) - self.start)))
+            }
+            _ => None,
+        }
+    }
+
+    fn source(&self, off: u32) -> Vec<u8> {
+        source(&self.mm, (self.start, &self.vma), off, None).unwrap_or_default()
+    }
+
+    /// The bytes there.
+    pub fn bytes<const N: usize>(&self) -> Option<[u8; N]> {
+        self.source(self.off).first_chunk().copied()
+    }
+
+    /// Is it one of the steps behind a label that code adds an index to before it jumps?
+    pub fn is_step_behind_label(&self) -> bool {
+        const STEPS_BYTES: u32 = 1000;
+        let lowest = self.off.saturating_sub(STEPS_BYTES);
+        let labels: Vec<u32> =
+            self.region.entries.with(|e| e.spreads.range(lowest..=self.off).copied().collect());
+        let mut inside = labels.into_iter().filter(|label| u64::from(*label) >= self.start);
+        inside.any(|label| occlum_cfi::decodes_to(&self.source(label), (self.off - label) as usize))
+    }
+
     /// Was the code written, or its mapping split? Then what was known of it before is lost.
     pub fn code_changed(&self) -> bool {
         self.vma.private_code || !matches!(self.vma.backing, Backing::File(..))
+    }
+
+    /// Is it in memory without a file, as the code that programs make?
+    pub fn is_generated(&self) -> bool {
+        matches!(self.vma.backing, Backing::Anon)
     }
 
     /// Do the bytes before it decode as a call?
@@ -471,7 +524,7 @@ impl Place {
     /// Up to `n` bytes of the mapping that lie before it; none if they cannot be read.
     fn bytes_before(&self, n: usize) -> Vec<u8> {
         let n = (u64::from(self.off) - self.start).min(n as u64) as u32;
-        let mut bytes = source(&self.mm, (self.start, &self.vma), self.off - n, None).unwrap_or_default();
+        let mut bytes = self.source(self.off - n);
         bytes.truncate(n as usize);
         if bytes.len() < n as usize { Vec::new() } else { bytes }
     }
@@ -503,6 +556,10 @@ impl Region {
         Arc::new(Region { id: Region::number(), start, slot, entries, pages: BklCell::new(BTreeMap::new()) })
     }
 
+    /// Does a jump table of it lead to this offset?
+    pub fn has_in_table(&self, off: u32) -> bool {
+        self.entries.with(|e| e.tabled.contains(&off))
+    }
     /// Has a call been translated that returns to this offset?
     pub fn returns_to(&self, off: u32) -> bool {
         self.entries.with(|e| e.returns_to(off))

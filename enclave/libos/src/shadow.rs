@@ -16,7 +16,7 @@ use occlum_rt::shadow;
 use occlum_sfi_spec::Returns;
 use occlum_sfi_spec::shadow::{consumed, live, site};
 
-/// How far below its new place the word of a return address that was moved is looked for: arguments of a call.
+/// How many words below its new place that of a return address that was moved is looked for: arguments of a call.
 const MOVED_MAX: u32 = 128;
 /// Words on both sides of rsp that a vfork child may use up by returning.
 const SHARED_WORDS: u32 = 16;
@@ -44,7 +44,8 @@ pub fn take_return(t: &Arc<Task>, drop: u16) {
         Ok(to) => to as u32,
         Err(_) => return cfi::shadow_violation(t, 0),
     };
-    if !is_allowed(t, &mm, rsp, to) {
+    // Where nothing can run, it is a fault there, as on any machine.
+    if code::place(&mm, to).is_ok() && !is_allowed(t, &mm, rsp, to) {
         return cfi::shadow_violation(t, to);
     }
     t.rt.set_gpr(4, u64::from(rsp.wrapping_add(8).wrapping_add(u32::from(drop))));
@@ -59,7 +60,7 @@ fn is_allowed(t: &Arc<Task>, mm: &Arc<Mm>, rsp: u32, to: u32) -> bool {
         Some(s) if s == to => shadow::store(mm.slot(), rsp, consumed(word)),
         Some(_) => mm.moves_stacks() && is_allowed_unshadowed(t, mm, to),
         None => {
-            is_moved_up(t, mm, rsp, to)
+            is_moved_up(mm, rsp, to)
                 || code::place(mm, to).is_ok_and(|p| cfi::is_first_return(t, &p))
                 || mm.moves_stacks() && is_allowed_unshadowed(t, mm, to)
         }
@@ -73,16 +74,15 @@ fn is_allowed_unshadowed(t: &Task, mm: &Arc<Mm>, to: u32) -> bool {
     code::place(mm, to).is_ok_and(|p| cfi::check_unshadowed(t, &p))
 }
 
-/// `pop %r; drop arguments; push %r; ret`: the word stands below, where the call put it.
-fn is_moved_up(t: &Task, mm: &Mm, rsp: u32, to: u32) -> bool {
-    let mut before = [0];
-    let read = uaccess::read_bytes(u64::from(t.rt.rip().wrapping_sub(1)), &mut before);
-    if read.is_err() || !(0x50..0x58).contains(&before[0]) {
-        return false;
+/// A function may move its own return address up, into memory of its caller's frame (libffi), or behind arguments that it
+/// drops (V8). Then the nearest live word below is that of its call: the innermost one, as ever.
+fn is_moved_up(mm: &Mm, rsp: u32, to: u32) -> bool {
+    let mut below = (1..=MOVED_MAX).map(|n| rsp.wrapping_sub(8 * n));
+    let live_word = |off| site(shadow::load(mm.slot(), off)).map(|s| (off, s));
+    match below.find_map(live_word) {
+        Some((off, s)) if s == to => shadow::store(mm.slot(), off, consumed(live(to))),
+        _ => false,
     }
-    let below = (1..=MOVED_MAX).map(|n| rsp.wrapping_sub(8 * n));
-    let found = below.into_iter().find(|off| site(shadow::load(mm.slot(), *off)) == Some(to));
-    found.is_some_and(|off| shadow::store(mm.slot(), off, consumed(live(to))))
 }
 
 /// Shadow words around the rsp of a vfork parent, whose child returns from the same call.

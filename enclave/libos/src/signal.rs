@@ -635,8 +635,7 @@ pub fn sigreturn(t: &Arc<Task>) -> Result<()> {
     let word = |at: usize| u64::from_le_bytes(core::array::from_fn(|i| b[at + i]));
     let rip = word(40 + 8 * 16) as u32;
     let frame = uc_at.wrapping_sub(8) as u32;
-    if !t.process.flow.with_mut(|f| f.returned(frame, rip)) {
-        crate::cfi::no_frame(t, rip);
+    if !crate::cfi::may_resume(t, frame, rip) {
         return Ok(());
     }
     t.mask.set(word(296) & !UNBLOCKABLE);

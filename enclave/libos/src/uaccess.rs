@@ -43,18 +43,6 @@ pub fn write_bytes(off: u64, buf: &[u8]) -> Result<()> {
     with_faults(&mm, || mm.slot().write(off, buf))
 }
 
-/// Writes zeros to guest memory.
-pub fn zero_bytes(off: u64, len: usize) -> Result<()> {
-    const ZEROS: [u8; 512] = [0; 512];
-    let mut done = 0;
-    while done < len {
-        let n = (len - done).min(ZEROS.len());
-        write_bytes(off + done as u64, &ZEROS[..n])?;
-        done += n;
-    }
-    Ok(())
-}
-
 /// Reads a NUL-terminated string of at most `max` bytes (without the NUL). ENAMETOOLONG beyond.
 pub fn read_cstr(off: u64, max: usize) -> Result<Vec<u8>> {
     let mut out = Vec::new();

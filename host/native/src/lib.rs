@@ -13,6 +13,7 @@ use pyo3::types::PyBytes;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod cfi;
 mod verify;
 
 pyo3::create_exception!(_native, NativeError, PyRuntimeError, "The enclave could not be measured or run.");
@@ -208,6 +209,29 @@ fn verify_file(py: Python<'_>, path: PathBuf) -> PyResult<Verified> {
     })
 }
 
+/// Places of a file that control may go to.
+#[pyclass(frozen, get_all, module = "occlum._native")]
+struct Targets {
+    /// Instructions.
+    boundaries: u64,
+    /// Of returns, at every level.
+    returns: u64,
+    /// Of indirect calls and jumps.
+    branches: u64,
+    /// The same with `--cfi=strict`.
+    strict_branches: u64,
+}
+
+/// Counts the targets that the levels of control-flow integrity leave in a file; `None` if it has no code.
+#[pyfunction]
+fn count_targets(py: Python<'_>, path: PathBuf) -> PyResult<Option<Targets>> {
+    let counts = py.detach(|| cfi::file(&path))?;
+    Ok(counts.map(|c| {
+        let (boundaries, returns) = (c.boundaries, c.returns);
+        Targets { boundaries, returns, branches: c.branches, strict_branches: c.strict_branches }
+    }))
+}
+
 /// The system calls of Linux: number, name, "full", "partial" or "none", and the note that belongs to it.
 #[pyfunction]
 fn syscalls() -> Vec<(u32, &'static str, &'static str, &'static str)> {
@@ -218,8 +242,8 @@ fn syscalls() -> Vec<(u32, &'static str, &'static str, &'static str)> {
 mod _native {
     #[pymodule_export]
     use super::{
-        LaunchOptions, LaunchParams, NativeError, Outcome, Verified, Violation, measure, run, syscalls,
-        verify_file,
+        LaunchOptions, LaunchParams, NativeError, Outcome, Targets, Verified, Violation, count_targets,
+        measure, run, syscalls, verify_file,
     };
 
     #[pymodule_export]

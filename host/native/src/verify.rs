@@ -104,9 +104,9 @@ pub(crate) fn bytes(file: &[u8]) -> Report {
 }
 
 /// Code in a file and where it is loaded.
-struct Part {
-    offset: u32,
-    file: Range<usize>,
+pub(crate) struct Part {
+    pub(crate) offset: u32,
+    pub(crate) file: Range<usize>,
 }
 
 fn number(file: &[u8], at: usize, len: usize) -> Option<u64> {
@@ -115,7 +115,7 @@ fn number(file: &[u8], at: usize, len: usize) -> Option<u64> {
 }
 
 /// Executable sections, or segments if there are no sections. `Err`: no file for this machine.
-fn executable(file: &[u8]) -> Result<Vec<Part>, &'static str> {
+pub(crate) fn executable(file: &[u8]) -> Result<Vec<Part>, &'static str> {
     if !file.starts_with(b"\x7fELF") {
         return Err("not an ELF file");
     }

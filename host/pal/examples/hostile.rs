@@ -1,9 +1,9 @@
-//! One run under a hostile host: `hostile IMAGE CLASS[:OCALL] SEED SECONDS [-b DIRECTORY]... PROGRAM [ARG...]`. The last line
-//! on standard error says what was changed and how it ended; `tools/hostile_host.py` judges it. `hostile --list` prints
-//! every CLASS:OCALL there is.
-use occlum_enclave_abi::{CfiLevel, FLAG_REPORT_CHANGES, FLAG_STATS, LaunchParams, Ocall};
+//! One run under a hostile host: `hostile IMAGE CLASS[:OCALL] SEED SECONDS [-b DIRECTORY]... [-p PORT] PROGRAM [ARG...]`.
+//! The last line on standard error says what was changed and how it ended; `tools/hostile_host.py` judges it.
+//! `hostile --list` prints every CLASS:OCALL there is.
+use occlum_enclave_abi::{CfiLevel, FLAG_NET_HOST, FLAG_REPORT_CHANGES, FLAG_STATS, LaunchParams, Ocall};
 use occlum_pal::hostile::{self, Class, Plan};
-use occlum_pal::{ExitStatus, LaunchOptions, RunOptions};
+use occlum_pal::{ExitStatus, LaunchOptions, Publish, RunOptions};
 use std::os::unix::ffi::OsStringExt;
 
 const VCPUS: u32 = 2;
@@ -35,6 +35,17 @@ fn main() {
         let directory = args.next().expect("a directory");
         binds.push((directory.clone(), directory, b"rw".to_vec()));
     }
+    let mut publish = Vec::new();
+    if args.next_if(|a| a == b"-p").is_some() {
+        let port = text(args.next().expect("a port")).parse().expect("a number");
+        // The same port for both: what comes back by it has been through the host.
+        publish.extend([false, true].map(|datagram| Publish {
+            host: String::from("127.0.0.1"),
+            port,
+            inside: 7000,
+            datagram,
+        }));
+    }
     let argv: Vec<Vec<u8>> = args.collect();
     let params = LaunchParams {
         program: argv[0].clone(),
@@ -43,7 +54,7 @@ fn main() {
         cwd: b"/".to_vec(),
         binds,
         hostname: b"hostile".to_vec(),
-        flags: FLAG_STATS | FLAG_REPORT_CHANGES,
+        flags: FLAG_STATS | FLAG_REPORT_CHANGES | FLAG_NET_HOST,
         ..LaunchParams::default()
     };
     let o = LaunchOptions {
@@ -56,7 +67,8 @@ fn main() {
     hostile::terminate_after(std::time::Duration::from_secs(seconds));
     let timeout = Some(std::time::Duration::from_secs(seconds + 3));
     hostile::install(Plan { class, only, seed });
-    let outcome = occlum_pal::run(&image, &o, &RunOptions { params, timeout, ..RunOptions::default() });
+    let outcome =
+        occlum_pal::run(&image, &o, &RunOptions { params, timeout, publish, ..RunOptions::default() });
     let ended = match outcome.map(|o| o.status) {
         Ok(ExitStatus::Exited(n)) => format!("exited:{n}"),
         Ok(ExitStatus::Signaled(n)) => format!("signaled:{n}"),

@@ -13,15 +13,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub enum Class {
     /// Results that are numbers of bytes, and the length of the output.
     Length,
-    /// Descriptors that `Open` returns.
+    /// Descriptors that `Open` and the network's calls return.
     Descriptor,
     /// Error numbers, for calls that the host did or did not do.
     Errno,
     /// The three clocks.
     Time,
-    /// What `Wait`, `Poll`, `Tick` and `Wake` report.
+    /// What `Wait`, `Poll`, `Tick`, `Wake` and `NetReady` report.
     Event,
-    /// Attributes, directory entries, link texts, terminal modes.
+    /// Attributes, directory entries, link texts, terminal modes, network addresses, interfaces, datagrams.
     Metadata,
     /// The completion of the call before, once more.
     Duplicate,
@@ -59,13 +59,29 @@ impl Class {
                     | O::Seek
                     | O::Wait
                     | O::Clock
+                    | O::NetSend
+                    | O::NetRecv
+                    | O::NetGetOption
+                    | O::NetInterfaces
             ),
-            Class::Descriptor => call == O::Open,
+            Class::Descriptor => matches!(call, O::Open | O::NetConnect | O::NetListen | O::NetAccept),
             // A refusal to end is no result.
             Class::Errno | Class::Duplicate | Class::Reorder => call != O::Exit,
             Class::Time => call == O::Clock,
-            Class::Event => matches!(call, O::Wait | O::Poll | O::Tick | O::Wake),
-            Class::Metadata => matches!(call, O::Stat | O::Readdir | O::Readlink | O::Statfs | O::Ioctl),
+            Class::Event => matches!(call, O::Wait | O::Poll | O::Tick | O::Wake | O::NetReady),
+            Class::Metadata => matches!(
+                call,
+                O::Stat
+                    | O::Readdir
+                    | O::Readlink
+                    | O::Statfs
+                    | O::Ioctl
+                    | O::NetAccept
+                    | O::NetRecv
+                    | O::NetName
+                    | O::NetGetOption
+                    | O::NetInterfaces
+            ),
         }
     }
 }

@@ -6,7 +6,6 @@ the one of MRENCLAVE: `EnclaveOptions` are measured, `Launch` is not.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -104,6 +103,9 @@ class Publish:
             host, _, rest = rest.partition(":")
         try:
             if host:
+                # Not needed by other starts, which are to be quick.
+                import ipaddress
+
                 ipaddress.ip_address(host)
             port, inside = (int(number) for number in rest.split(":"))
             known = protocol in ("", "tcp", "udp") and (protocol or "/" not in text)

@@ -13,9 +13,10 @@ import stat
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import click
@@ -34,6 +35,7 @@ class Result:
     path: str
     verified: _native.Verified | None = None
     error: str = ""
+    targets: _native.Targets | None = None
 
     @property
     def kind(self) -> str:
@@ -49,9 +51,19 @@ class Result:
             return entry | {"reason": self.verified.reason}
         for name in ("fragments", "source_bytes", "code_bytes"):
             entry[name] = getattr(self.verified, name)
+        if self.targets:
+            entry["cfi"] = targets_as_json(self.targets)
         if self.verified.violation:
             entry["violation"] = _violation_as_json(self.verified.violation)
         return entry
+
+
+_TARGETS = ("boundaries", "returns", "branches", "strict_branches")
+
+
+def targets_as_json(targets: _native.Targets) -> dict[str, int]:
+    """How many places of a file control may go to."""
+    return {name: getattr(targets, name) for name in _TARGETS}
 
 
 def _violation_as_json(violation: _native.Violation) -> dict[str, object]:
@@ -68,6 +80,7 @@ class Totals:
     fragments: int = 0
     source_bytes: int = 0
     code_bytes: int = 0
+    targets: Counter[str] = field(default_factory=Counter)
 
     def add(self, result: Result) -> None:
         """Counts one file."""
@@ -78,6 +91,8 @@ class Totals:
             self.fragments += result.verified.fragments
             self.source_bytes += result.verified.source_bytes
             self.code_bytes += result.verified.code_bytes
+        if result.targets is not None:
+            self.targets.update(targets_as_json(result.targets))
 
     @property
     def is_good(self) -> bool:
@@ -88,7 +103,8 @@ class Totals:
         """The sums of `--json`."""
         kinds = {kind: self.kinds[kind] for kind in ("accepted", "refused", "skipped", "unreadable")}
         sums = {"fragments": self.fragments, "source_bytes": self.source_bytes, "code_bytes": self.code_bytes}
-        return {**kinds, "skipped_because": dict(self.skipped), **sums}
+        cfi = {"cfi": dict(self.targets)} if self.targets else {}
+        return {**kinds, "skipped_because": dict(self.skipped), **sums, **cfi}
 
 
 def find_files(paths: Sequence[str]) -> Iterator[str]:
@@ -118,10 +134,13 @@ def _walk(top: str) -> Iterator[str]:
                     yield path
 
 
-def verify_one(path: str) -> Result:
-    """Verifies one file; what the system says is part of the result."""
+def verify_one(path: str, cfi: bool = False) -> Result:
+    """Verifies one file; what the system says is part of the result. `cfi`: counts its targets, too."""
     try:
-        return Result(path, _native.verify_file(path))
+        result = Result(path, _native.verify_file(path))
+        if cfi and result.kind != "skipped":
+            result.targets = _native.count_targets(path)
+        return result
     except OSError as error:
         return Result(path, error=str(error).partition(" (os error")[0])
 
@@ -156,23 +175,41 @@ def _line(result: Result) -> str:
     if result.kind == "skipped":
         return f"skipped    {result.path}: {result.verified.reason}"
     size = result.verified.source_bytes / _MEGABYTE
-    return f"accepted   {result.path} ({size:.2f} MB of code, {result.verified.fragments} fragments)"
+    line = f"accepted   {result.path} ({size:.2f} MB of code, {result.verified.fragments} fragments)"
+    return line + (f"\n  {_targets(targets_as_json(result.targets))}" if result.targets else "")
+
+
+def _targets(counts: Mapping[str, int]) -> str:
+    """The levels of control-flow integrity, as what they leave of a file's instructions."""
+    whole = counts["boundaries"] or 1
+
+    def left(name: str) -> str:
+        return f"{counts[name]} ({counts[name] / whole:.1%})"
+
+    return (
+        f"{counts['boundaries']} instructions; returns go to {left('returns')}; "
+        f"calls and jumps: default {left('branches')}, strict {left('strict_branches')}"
+    )
 
 
 def _summary(totals: Totals, seconds: float) -> str:
+    cfi = f"\n{_targets(totals.targets)}" if totals.targets else ""
     kinds = ", ".join(f"{totals.kinds[kind]} {kind}" for kind in ("accepted", "refused", "skipped"))
     if totals.kinds["unreadable"]:
         kinds += f", {totals.kinds['unreadable']} unreadable"
     source, code = totals.source_bytes / _MEGABYTE, totals.code_bytes / _MEGABYTE
-    return f"{kinds}; {source:.1f} MB of code became {code:.1f} MB in {totals.fragments} fragments; {seconds:.1f} s"
+    return (
+        f"{kinds}; {source:.1f} MB of code became {code:.1f} MB in {totals.fragments} fragments; {seconds:.1f} s{cfi}"
+    )
 
 
 @click.command("verify", short_help="Check that programs can be confined, without running them.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+@click.option("--cfi", is_flag=True, help="Count where control may go at each level of --cfi.")
 @click.option("-q", "--quiet", is_flag=True, help="Only what is refused, and the summary.")
 @click.option("-j", "--jobs", type=click.IntRange(1), metavar="N", help="Threads.  [default: one for each CPU]")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True), metavar="PATH...")
-def command(as_json: bool, quiet: bool, jobs: int | None, paths: Sequence[str]) -> int:
+def command(as_json: bool, cfi: bool, quiet: bool, jobs: int | None, paths: Sequence[str]) -> int:
     """Translate the code of ELF files and verify every byte of the result.
 
     A PATH is a file, or a directory that is searched. Nothing is run, and no enclave is started: each executable
@@ -184,6 +221,7 @@ def command(as_json: bool, quiet: bool, jobs: int | None, paths: Sequence[str]) 
     \b
       occlum verify /bin/busybox
       occlum verify /usr/bin /usr/lib/x86_64-linux-gnu
+      occlum verify --cfi /bin/bash
       occlum verify --json app.so | jq '.files[] | select(.status == "refused")'
 
     The exit status is 0 if all files are accepted; 1 if one is refused or cannot be read, or there was nothing to
@@ -198,7 +236,7 @@ def command(as_json: bool, quiet: bool, jobs: int | None, paths: Sequence[str]) 
         _progress(len(files), len(files) > 1 and sys.stderr.isatty() and not as_json) as advance,
     ):
         try:
-            for result in pool.map(verify_one, files):
+            for result in pool.map(partial(verify_one, cfi=cfi), files):
                 advance(result.path)
                 totals.add(result)
                 if as_json:

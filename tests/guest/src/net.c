@@ -609,6 +609,15 @@ CASE(many_messages) {
     CHECK_ERRNO(recvmmsg(a, m, 5, MSG_DONTWAIT, NULL), EAGAIN);
     struct timespec t = {0, 20000000};
     CHECK(sendmmsg(b, m, 1, 0) == 1 && recvmmsg(a, m, 1, 0, &t) == 1);
+    pid_t child = fork_clean();
+    if (child == 0) {
+        sendmmsg(b, m, 1, 0);
+        sleep_ms(30);
+        sendmmsg(b, m, 1, 0);
+        _exit(0);
+    }
+    CHECK(recvmmsg(a, m, 2, 0, NULL) == 2);
+    report("sender", child);
     puts("done");
 }
 

@@ -11,8 +11,8 @@
 #include <unistd.h>
 
 #define RAN "ran\n"
-/* Reached only by hijack. `win` has no address that code takes; `offsets` are what the linker computed, as data, minus 1,
- * so that no word of the program's data is one of their addresses. behind_call: a call that never runs stands before.
+/* Reached only by hijack. `win` has no address that code takes; `offsets` are distances from nowhere, so
+ * that no word of the program's data and no table of distances from a place that code knows is one of the addresses. behind_call: a call that never runs stands before.
  * middle: inside an instruction (movabs with a jump to win as immediate). */
 __asm__(".text\n"
         "nop; win: endbr64; and $-16,%rsp; mov $1,%edi; lea ran_text(%rip),%rsi; mov $4,%edx; mov $1,%eax; syscall;"
@@ -23,11 +23,12 @@ __asm__(".text\n"
         "ud2; inside: movabs $0x9090909090909090,%rax; jmp plain\n"
         "get_sp: ret\n"
         ".data; ran_text: .ascii \"ran\\n\"\n"
-        "offsets: .quad win-offsets, plain-offsets, behind_call-offsets, inside+2-offsets\n"
+        ".set far, offsets-0x40000000\n"
+        "offsets: .quad win-far, plain-far, behind_call-far, inside+2-far\n"
         ".text\n");
 extern const int64_t offsets[];
 enum { WIN, PLAIN, BEHIND_CALL, INSIDE };
-static uintptr_t at(int n) { return (uintptr_t)offsets + ((volatile const int64_t *)offsets)[n]; }
+static uintptr_t at(int n) { return (uintptr_t)offsets - 0x40000000 + ((volatile const int64_t *)offsets)[n]; }
 
 /* Returns to `target`: the return address of this very frame is overwritten, as an overflow does. */
 __attribute__((noinline)) static void return_to(uintptr_t target) {

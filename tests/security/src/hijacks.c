@@ -51,13 +51,15 @@ __asm__(".text\n"
         "got_stub: lea getppid@plt(%rip),%rax; ret\n"
         "puts_address: mov puts@GOTPCREL(%rip),%rax; ret\n"
         ".data; mark_text: .ascii \"hijacked\\n\"\n"
-        "offsets: .quad guarded-offsets, unused-offsets, hidden-offsets, pivot-offsets, pop_rdi-offsets, after_pop-offsets,"
-        " after_say-offsets, cold_pop-offsets, cold_say-offsets\n"
+        ".set far, offsets-0x40000000\n"
+        "offsets: .quad guarded-far, unused-far, hidden-far, pivot-far, pop_rdi-far, after_pop-far, after_say-far,"
+        " cold_pop-far, cold_say-far\n"
         ".text\n");
-/* Where the attacker goes, as distances: neither an instruction nor a word of data is one of the addresses. */
+/* Where the attacker goes, as distances from nowhere: no instruction, no word of data and no jump table of distances from
+ * a place that code knows is one of the addresses. */
 enum { GUARDED, UNUSED, HIDDEN, PIVOT, POP_RDI, AFTER_POP, AFTER_SAY, COLD_POP, COLD_SAY };
 extern volatile const int64_t offsets[];
-static uintptr_t at_offset(int n) { return (uintptr_t)offsets + offsets[n]; }
+static uintptr_t at_offset(int n) { return (uintptr_t)offsets - 0x40000000 + offsets[n]; }
 uintptr_t puts_address(void);
 int warm_pop(void), warm_say(const char *), save(uintptr_t *), privileged(int);
 void restore(void *buffer, uintptr_t *saved), got_caller(void *buffer);

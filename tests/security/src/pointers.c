@@ -194,8 +194,24 @@ static char *page(void) {
     return p;
 }
 
-int main(void) {
+/* What must work. */
+static void said(const char *self) {
+    char *argv[] = { "pointers", "one", "", "three", NULL }, *envp[] = { "A=1", NULL };
+    int status;
+    if (fork() == 0) {
+        execve(self, argv, envp);
+        _exit(9);
+    }
+    show("execve", "good", wait(&status) > 0 ? status : -1);
+}
+
+int main(int argc, char **argv, char **envp) {
     char content[6000];
+    if (argc > 1) {
+        for (int i = 0; i < argc; i++)
+            printf("argument %s\n", argv[i]);
+        return printf("environment %s\n", envp[0]) < 0;
+    }
     good = page(), read_only = page();
     mprotect(read_only, PAGE, PROT_READ);
     zero = open("/dev/zero", O_RDONLY);
@@ -205,6 +221,6 @@ int main(void) {
     write(file, content, sizeof content);
     if (pipe(pipes))
         return 1;
-    simple(), vectors(), strings(), arguments();
+    simple(), vectors(), strings(), arguments(), said(argv[0]);
     return 0;
 }

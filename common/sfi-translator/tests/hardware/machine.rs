@@ -79,6 +79,8 @@ static mut STEPS: u64 = 0;
 static mut BOUND: u64 = 0;
 static mut WATCHED: [(u64, usize); 16] = [(0, 0); 16];
 static mut BEYOND: bool = false;
+/// Where stepping ends; 0: nowhere.
+static mut STOP: u64 = 0;
 
 core::arch::global_asm!(
     r#"
@@ -234,6 +236,12 @@ extern "C" fn h_on_signal(signal: i32, info: *const libc::siginfo_t, context: *m
                 (*(&raw const WATCHED)).iter().any(|&(at, r)| at == rip && g[GREGS[r]] as u64 >= BOUND);
             BEYOND |= generated && (g[libc::REG_RSP as usize] as u64 >= BOUND || watched);
             STEPS -= 1;
+            if generated && rip == STOP {
+                // As a breakpoint there would look.
+                CAUGHT = Caught { signal, code: (*info).si_code, address: 0, rip: rip + 1 };
+                g[libc::REG_RIP as usize] = h_leave as *const () as i64;
+                STEPS = 0;
+            }
             if STEPS == 0 {
                 g[libc::REG_EFL as usize] &= !TF;
             }
@@ -418,6 +426,17 @@ impl Machine {
             self.run(&State { flags: s.flags | TF as u64, ..s.clone() });
             STEPS = 0;
             BEYOND
+        }
+    }
+
+    /// Runs from `s.rip` step by step up to `stop`, which comes after at least one step.
+    pub fn run_to(&mut self, s: &State, stop: u32) -> (State, Option<Caught>) {
+        // SAFETY: 1. No run is active. 2. The process has one thread.
+        unsafe {
+            (STEPS, STOP) = (MAX_STEPS, u64::from(stop));
+            let result = self.run(&State { flags: s.flags | TF as u64, ..s.clone() });
+            (STEPS, STOP) = (0, 0);
+            result
         }
     }
 

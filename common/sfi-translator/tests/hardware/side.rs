@@ -259,10 +259,23 @@ impl Sides {
             Ok(Outcome::Own)
         } else {
             let (native, caught) = self.native(start, stop);
-            self.judge(start, &slot, end, &native, caught, stop)
+            let result = self.judge(start, &slot, end, &native, caught, stop);
+            match stop.filter(|at| result.is_err() && u64::from(*at) != start.rip) {
+                Some(at) => self.compare_stepping(start, at),
+                None => result,
+            }
         };
         self.machine.restore();
         result
+    }
+
+    /// The same without a breakpoint, which the sequence could see as data.
+    fn compare_stepping(&mut self, start: &State, stop: u32) -> Result<Outcome, String> {
+        self.machine.restore();
+        self.reset();
+        let (slot, end) = self.translated(start);
+        let (native, caught) = self.machine.run_to(&self.native_start(start), stop);
+        self.judge(start, &slot, end, &native, caught, Some(stop))
     }
 
     /// `compare`; a side that took too long while the other one ended gets more time.
@@ -322,6 +335,9 @@ impl Sides {
         if self.probe_faults(slot, end) {
             return Ok(Outcome::Known(Known::Probe, end));
         }
+        if self.flags_undefined_on_the_way() {
+            return Ok(Outcome::Undefined(end));
+        }
         if native_end == Some(end) {
             if let Some(known) = self.registers_on_purpose(slot, native, end) {
                 return Ok(Outcome::Known(known, end));
@@ -333,6 +349,14 @@ impl Sides {
         let start = self.native_start(start);
         let watched = self.sums_with_rsp();
         if self.machine.steps_wild(&start, LIMIT, &watched) { Ok(Outcome::Wild) } else { Err(what) }
+    }
+
+    /// rsp moves, then an instruction leaves flags undefined (which a CPU may do by keeping them: what a probe would
+    /// change), then something reads flags.
+    fn flags_undefined_on_the_way(&self) -> bool {
+        let all = self.instructions();
+        let undefined = |i: &Instruction| crate::flags::undefined(i) != 0;
+        all.iter().any(moves_rsp) && all.iter().any(undefined) && all.iter().any(|i| i.rflags_read() != 0)
     }
 
     /// Is everything equal once one register is set to what it is known to differ in?
@@ -354,7 +378,11 @@ impl Sides {
         } else {
             return None;
         };
-        self.states(&other, native, end).is_ok().then_some(known)
+        match self.states(&other, native, end) {
+            Ok(_) => Some(known),
+            // Two differences on purpose at once.
+            Err(what) => (what == "flags" && self.flags(slot, native, end).is_some()).then_some(known),
+        }
     }
 
     /// A fault of `leave`, with rsp where its pop would be.

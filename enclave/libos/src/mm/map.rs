@@ -19,8 +19,9 @@ const MAP_COST: u64 = 1 << 10;
 const MAP_COUNT_MAX: usize = 65530;
 /// Anonymous mappings up to this size go below 2 GiB.
 pub(super) const LOW_MAX: u64 = 64 << 20;
-/// Reservations without rights up to this size go below 2 GiB, too: compilers take room for their code so (the JVM 240 MiB).
-const RESERVED_LOW_MAX: u64 = 256 << 20;
+/// Reservations without rights up to this size go below 2 GiB, too: compilers take room for their code so (the JVM 240 MiB,
+/// V8 512 MiB and a page or two).
+const RESERVED_LOW_MAX: u64 = 520 << 20;
 /// Libraries lie below this and position-independent programs above it: a prefetch reaches the table entries of both
 /// (`sfi_spec::table::PREFETCH_MAX`).
 pub const CODE_TOP: u64 = 192 << 20;

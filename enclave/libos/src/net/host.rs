@@ -149,18 +149,12 @@ fn to_wire(e: &Endpoint) -> [u8; NET_ADDR] {
     b[20..].copy_from_slice(&e.scope.to_le_bytes());
     b
 }
-/// From the wire form: an address of elsewhere. The host cannot make it look like one of the enclave's own.
-fn from_wire(b: &[u8], family4: bool) -> Endpoint {
-    let mut ip = Ip(core::array::from_fn(|i| b.get(i).copied().unwrap_or(0)));
-    let word = |i: usize| b.get(i).copied().unwrap_or(0);
-    let port = u16::from_le_bytes([word(16), word(17)]);
-    let own = ip.is_loopback() || ip.is_any();
-    if family4 && (own || ip.as_v4().is_none()) || own && ip.as_v4().is_some() {
-        ip = Ip::HOST4;
-    } else if own {
-        ip = Ip::HOST6;
-    }
-    Endpoint { ip, port, scope: u32::from_le_bytes([word(20), word(21), word(22), word(23)]) }
+/// From the wire form. It is only shown, and only after `interfaces::outsider`.
+fn from_wire(b: &[u8]) -> Endpoint {
+    let byte = |i: usize| b.get(i).copied().unwrap_or(0);
+    let ip = Ip(core::array::from_fn(byte));
+    let scope = u32::from_le_bytes(core::array::from_fn(|i| byte(20 + i)));
+    Endpoint { ip, port: u16::from_le_bytes([byte(16), byte(17)]), scope }
 }
 fn options_wire(options: &[(u32, u32, i32)]) -> Vec<u8> {
     let mut out = Vec::new();
@@ -207,14 +201,14 @@ impl Remote {
         }
     }
     /// A connection from outside: the socket and its peer.
-    pub fn accept(&self, family4: bool, changed: &Arc<Notify>) -> Result<(Self, Endpoint)> {
+    pub fn accept(&self, changed: &Arc<Notify>) -> Result<(Self, Endpoint)> {
         let slot = Slot::new(changed.clone());
         let mut out = [0; 2 * NET_ADDR];
         let args = [u64::from(self.fd), u64::from(slot.token)];
         let fd = self.noting_in(call(Ocall::NetAccept, &args, &[], &mut out));
         let remote = Self::adopt(fd, slot)?;
         self.slot.ready.unsure.set(true);
-        Ok((remote, from_wire(&out, family4)))
+        Ok((remote, from_wire(&out)))
     }
     fn noting_in<T>(&self, r: Result<T>) -> Result<T> {
         if r.as_ref().err() == Some(&EAGAIN) {
@@ -270,7 +264,7 @@ impl Remote {
         Ok(n)
     }
     /// Receives a datagram: the bytes that fit, the full length, the sender.
-    pub fn receive_from(&self, buf: &mut Vec<u8>, peek: bool, family4: bool) -> Result<(usize, Endpoint)> {
+    pub fn receive_from(&self, buf: &mut Vec<u8>, peek: bool) -> Result<(usize, Endpoint)> {
         const HEAD: usize = NET_ADDR + 4;
         let args = [u64::from(self.fd), NET_FROM | if peek { NET_PEEK } else { 0 }];
         let n = self.noting_in(call(Ocall::NetRecv, &args, &[], buf))?;
@@ -279,7 +273,7 @@ impl Remote {
         if n < HEAD {
             return Err(EIO);
         }
-        let from = from_wire(buf, family4);
+        let from = from_wire(buf);
         let full = u32::from_le_bytes(core::array::from_fn(|i| buf[NET_ADDR + i])) as usize;
         buf.truncate(n);
         buf.drain(..HEAD);
@@ -347,5 +341,5 @@ pub fn interfaces() -> Vec<super::interfaces::Interface> {
 /// Length of the datagram that waits; 0 if there is none.
 pub fn next_size(r: &Remote) -> usize {
     let mut buf = vec![0; NET_ADDR + 4];
-    r.receive_from(&mut buf, true, true).map_or(0, |(full, _)| full)
+    r.receive_from(&mut buf, true).map_or(0, |(full, _)| full)
 }

@@ -75,6 +75,17 @@ fn checked(mut i: Interface) -> Option<Interface> {
 pub fn is_own(ip: Ip) -> bool {
     ip.is_loopback() || all().iter().any(|i| i.addresses.iter().any(|(a, _)| *a == ip))
 }
+/// Who comes from outside, as a socket of `family4` shows it: nobody there has one of the enclave's own addresses.
+pub fn outsider(e: Endpoint, family4: bool) -> Endpoint {
+    let v4 = e.ip.as_v4().is_some();
+    let ip = match is_own(e.ip) || e.ip.is_any() {
+        _ if family4 && !v4 => Ip::HOST4,
+        true if v4 => Ip::HOST4,
+        true => Ip::HOST6,
+        false => e.ip,
+    };
+    Endpoint { ip, ..e }
+}
 /// The address of ours that a peer outside sees, for want of a better one the first of its family.
 pub fn outward(peer: Ip) -> Ip {
     let v4 = peer.as_v4().is_some();

@@ -3,7 +3,7 @@
 //! Blocking lives here: a socket says `EAGAIN`, and the call waits on the socket's queue as long as O_NONBLOCK,
 //! MSG_DONTWAIT and the time-outs let it.
 use super::addr::{self, AF_INET, AF_INET6, AF_NETLINK, AF_UNIX};
-use super::options::{SO_ACCEPTCONN, SO_DOMAIN, SO_ERROR, SO_PROTOCOL, SO_TYPE, SOL_SOCKET};
+use super::options::{SO_ACCEPTCONN, SO_DOMAIN, SO_ERROR, SO_PEERCRED, SO_PROTOCOL, SO_TYPE, SOL_SOCKET};
 use super::tcp::TcpSocket;
 use super::udp::UdpSocket;
 use super::unix::{Kind, UnixSocket};
@@ -14,7 +14,7 @@ use super::{
 use crate::fs::file::{File, wait_for};
 use crate::fs::prelude::*;
 use crate::fs::syscall::fd::install_pair;
-use crate::fs::syscall::{Args, after, int, real_file};
+use crate::fs::syscall::{Args, after, int, real_file, timespec};
 use crate::fs::uio::{Dst, Src, partial, try_vec};
 use crate::fs::{OpenFile, env};
 use crate::uaccess;
@@ -439,12 +439,17 @@ pub fn sys_recvmsg(a: &Args) -> Result<usize> {
 }
 /// Bytes of a `struct mmsghdr`; its length field is at 56.
 const MMSGHDR: u64 = 64;
-fn many(a: &Args, one: fn(&Open, u64, u32) -> Result<usize>) -> Result<usize> {
+fn many(a: &Args, deadline: Option<u64>, one: fn(&Open, u64, u32) -> Result<usize>) -> Result<usize> {
     let s = Open::get(a[0])?;
     let mut done = 0;
     for i in 0..u64::from(int(a[2])).min(IOV_MAX) {
-        let at = a[1] + i * MMSGHDR;
-        let flags = if done > 0 { int(a[3]) | MSG_DONTWAIT } else { int(a[3]) };
+        // As in Linux, the time is looked at only between messages.
+        if done > 0 && deadline.is_some_and(|d| d <= crate::time::monotonic_ns()) {
+            break;
+        }
+        let at = a[1].wrapping_add(i * MMSGHDR);
+        let waits = done == 0 || int(a[3]) & MSG_WAITFORONE == 0;
+        let flags = if waits { int(a[3]) } else { int(a[3]) | MSG_DONTWAIT };
         match one(&s, at, flags).and_then(|n| uaccess::write_val(at + 56, n as u32)) {
             Ok(()) => done += 1,
             Err(e) => return partial(done, e),
@@ -454,11 +459,12 @@ fn many(a: &Args, one: fn(&Open, u64, u32) -> Result<usize>) -> Result<usize> {
 }
 /// sendmmsg(2).
 pub fn sys_sendmmsg(a: &Args) -> Result<usize> {
-    many(a, send_message)
+    many(a, None, send_message)
 }
 /// recvmmsg(2).
 pub fn sys_recvmmsg(a: &Args) -> Result<usize> {
-    many(a, receive_message)
+    let deadline = if a[4] == 0 { None } else { Some(after(timespec(a[4])?)) };
+    many(a, deadline, receive_message)
 }
 
 /// setsockopt(2).
@@ -498,6 +504,10 @@ pub fn sys_getsockopt(a: &Args) -> Result<usize> {
         (SOL_SOCKET, SO_ACCEPTCONN) => number(i32::from(socket.is_listening())),
         _ => match socket.get_option(level, name) {
             Some(r) => r,
+            // Nobody is known at the other end.
+            None if (level, name) == (SOL_SOCKET, SO_PEERCRED) => {
+                Ok([0, u32::MAX, u32::MAX].map(u32::to_le_bytes).concat())
+            }
             None => socket.common().get(class, level, name),
         },
     }?;

@@ -548,7 +548,8 @@ impl TcpSocket {
     /// Takes a connection that the host has accepted.
     fn accept_outside(&self, remote: &Remote) -> Result<Arc<Self>> {
         let new = Self::new(self.family);
-        let (r, peer) = remote.accept(self.family4(), &new.changed)?;
+        let (r, peer) = remote.accept(&new.changed)?;
+        let peer = super::interfaces::outsider(peer, self.family4());
         new.common.inherit(&self.common);
         for (level, name, value) in new.common.for_host() {
             r.set_option(level, name, value);

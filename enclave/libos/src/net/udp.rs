@@ -19,6 +19,8 @@ use crate::fs::uio::{Dst, Src, try_vec};
 const LIMIT: usize = 208 << 10;
 /// What a datagram costs besides its bytes.
 const OVERHEAD: usize = 128;
+/// Programs of the host that an answer finds back to.
+const MAX_CALLERS: usize = 1024;
 /// Bytes of what stands before a datagram from the host.
 const HEAD: usize = occlum_enclave_abi::NET_ADDR + 4;
 
@@ -41,6 +43,8 @@ struct State {
     outward: Option<Arc<Remote>>,
     /// Receives what comes to a published port.
     published: Option<Arc<Remote>>,
+    /// The true addresses of programs of the host that have called, by port.
+    callers: BTreeMap<u16, Ip>,
 }
 
 /// A UDP socket.
@@ -150,10 +154,15 @@ impl UdpSocket {
             return Ok(r);
         }
         let connected = self.state.with(|s| s.peer);
-        let v4 = to.ip.as_v4().is_some();
         let target = connected.unwrap_or(Endpoint::new(to.ip, 0));
-        let r = Remote::connect(Kind::Datagram, v4, &target, &self.common.for_host(), &self.changed)?;
-        let r = Arc::new(r);
+        let options = self.common.for_host();
+        let open = |v4| Remote::connect(Kind::Datagram, v4, &target, &options, &self.changed);
+        let r = match open(self.family4()) {
+            // A host without IPv6 still has IPv4.
+            Err(EAFNOSUPPORT) if to.ip.as_v4().is_some() => open(true),
+            r => r,
+        };
+        let r = Arc::new(r?);
         self.state.with_mut(|s| s.outward = Some(r.clone()));
         Ok(r)
     }
@@ -197,9 +206,12 @@ impl UdpSocket {
     fn send_outside(&self, to: Endpoint, data: &[u8]) -> Result<usize> {
         // An answer to who came by the published port leaves by it.
         let (published, connected) = self.state.with(|s| (s.published.clone(), s.peer.is_some()));
-        let answer = to.ip == Ip::HOST4 || to.ip == Ip::HOST6;
+        let caller = self.state.with(|s| s.callers.get(&to.port).copied());
+        let answer = caller.filter(|_| to.ip == Ip::HOST4 || to.ip == Ip::HOST6);
         let n = match published {
-            Some(p) if answer || !connected => p.send(data, Some(&to), false),
+            Some(p) if answer.is_some() || !connected => {
+                p.send(data, Some(&Endpoint { ip: answer.unwrap_or(to.ip), ..to }), false)
+            }
             _ => {
                 let remote = self.outward(to)?;
                 remote.send(data, (!connected).then_some(&to), false)
@@ -222,8 +234,17 @@ impl UdpSocket {
     fn take_outside(&self, remote: &Remote, dst: &mut Dst, peek: bool) -> Result<(usize, usize, Endpoint)> {
         let want = dst.remaining().min(DATAGRAM);
         let mut buf = try_vec(want + HEAD)?;
-        let (full, from) = remote.receive_from(&mut buf, peek, self.family4())?;
-        Ok((dst.push(&buf)?, full, from))
+        let (full, from) = remote.receive_from(&mut buf, peek)?;
+        let shown = interfaces::outsider(from, self.family4());
+        if shown.ip != from.ip {
+            self.state.with_mut(|s| {
+                if s.callers.len() >= MAX_CALLERS {
+                    s.callers.pop_first();
+                }
+                s.callers.insert(from.port, from.ip);
+            });
+        }
+        Ok((dst.push(&buf)?, full, shown))
     }
     fn remotes(&self) -> [Option<Arc<Remote>>; 2] {
         self.state.with(|s| [s.published.clone(), s.outward.clone()])

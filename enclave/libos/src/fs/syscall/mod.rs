@@ -42,7 +42,7 @@ fn path(v: u64) -> Result<Vec<u8>> {
     uaccess::read_cstr(v, PATH_MAX - 1)
 }
 /// A `struct timespec` in ns; `EINVAL` if it is not one.
-fn timespec(off: u64) -> Result<u64> {
+pub(crate) fn timespec(off: u64) -> Result<u64> {
     let (s, ns): (i64, i64) = (uaccess::read_val(off)?, uaccess::read_val(off + 8)?);
     if s < 0 || !(0..1_000_000_000).contains(&ns) {
         return Err(EINVAL);
