@@ -80,7 +80,7 @@ python: ## Runs the Python unit tests (layers, measurement, command line, forbid
 	@$(call timed,$(PYTEST) tests/unit)
 
 guest: ## Runs real programs natively and in the enclave and compares.
-	@$(call timed,$(PYTEST) $(wildcard tests/guest tests/apps))
+	@$(call timed,$(PYTEST) $(wildcard tests/guest tests/apps tests/sdk))
 
 security: ## Runs the hostile guests and the hostile files.
 	@$(call timed,$(if $(wildcard tests/security/test_*.py),$(PYTEST) tests/security,echo "no tests yet"))

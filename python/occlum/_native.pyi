@@ -8,14 +8,19 @@ __all__ = [
     "FLAG_NET_HOST",
     "FLAG_NET_NONE",
     "FLAG_REPORT_CHANGES",
+    "FLAG_RESIDENT",
     "FLAG_STATS",
     "FLAG_STRACE",
     "FLAG_TTY0",
+    "JOB_NO_TERMINAL",
     "LaunchOptions",
     "LaunchParams",
     "NativeError",
     "Outcome",
     "Targets",
+    "QUERY_PROCESSES",
+    "QUERY_STATS",
+    "Resident",
     "Verified",
     "Violation",
     "count_targets",
@@ -29,6 +34,10 @@ FLAG_STRACE: int
 FLAG_STATS: int
 FLAG_REPORT_CHANGES: int
 FLAG_TTY0: int
+FLAG_RESIDENT: int
+JOB_NO_TERMINAL: int
+QUERY_PROCESSES: int
+QUERY_STATS: int
 FLAG_NET_NONE: int
 FLAG_NET_HOST: int
 
@@ -90,6 +99,35 @@ def run(
     timeout_s: float | None = None,
     publish: Sequence[tuple[str, int, int, bool]] = ...,
 ) -> Outcome: ...
+
+@final
+class Resident:
+    def __new__(
+        cls, image: bytes, options: LaunchOptions, params: LaunchParams, *, strace_fd: int | None = None
+    ) -> Resident: ...
+    def fileno(self) -> int: ...
+    def start(
+        self,
+        *,
+        job: int,
+        program: bytes,
+        argv: Sequence[bytes],
+        envp: Sequence[bytes],
+        cwd: bytes,
+        uid: int,
+        gid: int,
+        groups: Sequence[int],
+        ignored: int,
+        umask: int,
+        flags: int,
+        files: Sequence[tuple[int, int, int, bool]],
+    ) -> bool: ...
+    def signal(self, job: int, target: int, signal: int) -> bool: ...
+    def query(self, id: int, what: int) -> bool: ...
+    def watch(self, on: bool) -> bool: ...
+    def end(self) -> bool: ...
+    def next_event(self) -> tuple[int, int, int, int, bytes] | None: ...
+    def join(self) -> Outcome: ...
 
 @final
 class Violation:

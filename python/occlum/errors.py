@@ -1,8 +1,37 @@
-"""The exceptions that Occlum raises: one base, each with its cause and, where there is one, the fix."""
+"""The exceptions that Occlum raises: one base, each with its cause and, where there is one, the fix.
+
+Those that `subprocess` has are here once more, as subclasses of its own, so that code written for it goes on working.
+They are made when they are first asked for: the commands that need none of them do not import subprocess.
+"""
 
 from __future__ import annotations
 
-__all__ = ["EnclaveError", "ImageError", "OcclumError", "OptionError"]
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import subprocess
+
+    class SubprocessError(subprocess.SubprocessError):
+        """Base of what the functions of `subprocess` raise."""
+
+    class CalledProcessError(subprocess.CalledProcessError, SubprocessError):
+        """A program that was to succeed did not."""
+
+    class TimeoutExpired(subprocess.TimeoutExpired, SubprocessError):
+        """A program took too long."""
+
+
+__all__ = [
+    "CalledProcessError",
+    "EnclaveError",
+    "EnclaveLost",
+    "ImageError",
+    "OcclumError",
+    "OptionError",
+    "SubprocessError",
+    "TimeoutExpired",
+    "Unsupported",
+]
 
 
 class OcclumError(Exception):
@@ -27,3 +56,28 @@ class ImageError(OcclumError):
 
 class EnclaveError(OcclumError):
     """The enclave could not be created, or failed while it ran."""
+
+
+class EnclaveLost(EnclaveError):
+    """A running enclave is gone: it failed, its simulator crashed, or somebody stopped it."""
+
+
+class Unsupported(OcclumError, ValueError):
+    """A parameter that `subprocess` has and an enclave cannot: refused at the call."""
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name not in ("SubprocessError", "CalledProcessError", "TimeoutExpired"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import subprocess
+
+        space = globals()
+        if "SubprocessError" not in space:
+            docs = {"__module__": __name__, "__doc__": "Base of what the functions of `subprocess` raise."}
+            base = space["SubprocessError"] = type("SubprocessError", (subprocess.SubprocessError,), docs)
+            for kind in (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+                docs = {"__module__": __name__, "__doc__": kind.__doc__}
+                space[kind.__name__] = type(kind.__name__, (kind, base), docs)
+        return space[name]

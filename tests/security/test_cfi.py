@@ -101,15 +101,9 @@ PROGRAMS = {
 }
 
 
-# What does not work yet, with what is missing. A listed case that passes fails the run.
-GAPS = {("python3", "shadow-stack"): "libffi, which ctypes calls through, moves its return address to another frame"}
-
-
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_programs_of_debian_run(name: str, level: str, request: pytest.FixtureRequest) -> None:
-    if reason := GAPS.get((name, level)):
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
+def test_programs_of_debian_run(name: str, level: str) -> None:
     result = same(PROGRAMS[name], options=["--cfi", level])
     assert result.returncode == 0
     assert b"refused" not in result.stderr

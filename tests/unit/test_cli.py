@@ -13,7 +13,7 @@ import pytest
 from framework import OCCLUM
 from occlum import cli
 from occlum._host import launch
-from occlum.cli import try_
+from occlum.cli import environment_of, try_
 
 
 def occlum(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -74,7 +74,7 @@ def test_strace_takes_its_file_after_an_equals_sign_only(words: list[str], strac
 
 def test_environment_passes_through_and_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FROM_CALLER", "1")
-    env = try_._environment(["A=b=c", "EMPTY=", "FROM_CALLER"])
+    env = environment_of(["A=b=c", "EMPTY=", "FROM_CALLER"])
     assert (env["FROM_CALLER"], env["A"], env["EMPTY"]) == ("1", "b=c", "")
 
 

@@ -107,7 +107,7 @@ def test_common_crates_are_no_std_and_forbid_unsafe() -> None:
 def test_only_the_cli_imports_the_cli() -> None:
     package = ROOT / "python" / "occlum"
     for file in sorted(package.rglob("*.py")):
-        if (package / "cli") not in file.parents:
+        if (package / "cli") not in file.parents and file != package / "__main__.py":
             assert not any(name.startswith("occlum.cli") for name in imported_modules(file)), file
 
 

@@ -7,6 +7,9 @@
 extern crate alloc;
 use alloc::vec::Vec;
 
+mod job;
+pub use job::*;
+
 /// Bytes of the untrusted OCALL buffer of each TCS. Layout: `OcallFrame` first, then data from `OCALL_DATA`.
 pub const OCALL_BUF_SIZE: usize = (1 << 20) + 4096;
 /// Offset of the data area in the OCALL buffer; inputs are copied there, outputs overwrite it.
@@ -137,6 +140,11 @@ ocalls! {
     NetInterfaces = 49,
     /// args: fd. Returns the events (`POLL*`) that are there now.
     NetReady = 50,
+    /// args: offset. out: that part of the next order (`Order`; offset 0 goes on to the next one). Returns the whole
+    /// order's length; 0 when there is none.
+    NextOrder = 60,
+    /// args: `JobEvent`, then its arguments. in: as it says.
+    JobEvent = 61,
 }
 
 /// `NetSend`: the input starts with an address.
@@ -167,6 +175,8 @@ pub struct HostEvents {
     pub ready: u64,
     /// How many events of sockets follow; at most `MAX_EVENTS`.
     pub count: u64,
+    /// 1 if there are orders to fetch.
+    pub orders: u64,
 }
 impl HostEvents {
     /// Bytes of the data area with all events.
@@ -351,7 +361,7 @@ pub struct LaunchParams {
     /// Host directory that the changed files are saved in at exit; empty: they are discarded.
     pub keep: Vec<u8>,
     /// bit 0 strace, bit 1 stats, bit 2 report changed files, bits 3-5: host fd 0,1,2 is a terminal,
-    /// 6-7: network.
+    /// 6-7: network, bit 8 resident.
     pub flags: u32,
 }
 /// `LaunchParams::flags`: trace system calls.
@@ -360,6 +370,8 @@ pub const FLAG_STRACE: u32 = 1;
 pub const FLAG_STATS: u32 = 2;
 /// `LaunchParams::flags`: report the changed files at exit.
 pub const FLAG_REPORT_CHANGES: u32 = 4;
+/// `LaunchParams::flags`: no first program; the enclave lives until `Order::End` and runs what orders ask for.
+pub const FLAG_RESIDENT: u32 = 256;
 /// `LaunchParams::flags`: descriptor n is a terminal: `FLAG_TTY0 << n`.
 pub const FLAG_TTY0: u32 = 8;
 /// `LaunchParams::flags`: the enclave has no network but its own.
@@ -371,10 +383,6 @@ impl LaunchParams {
     /// Wire form: a sequence of u32-length-prefixed byte strings and u32 counts, in field order.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        let put = |out: &mut Vec<u8>, b: &[u8]| {
-            out.extend_from_slice(&(b.len() as u32).to_le_bytes());
-            out.extend_from_slice(b);
-        };
         put(&mut out, &self.program);
         for list in [&self.argv, &self.envp] {
             out.extend_from_slice(&(list.len() as u32).to_le_bytes());
@@ -425,6 +433,11 @@ impl LaunchParams {
     }
 }
 
+fn put(out: &mut Vec<u8>, b: &[u8]) {
+    out.extend_from_slice(&(b.len() as u32).to_le_bytes());
+    out.extend_from_slice(b);
+}
+
 struct Reader<'a> {
     bytes: &'a [u8],
 }
@@ -433,6 +446,11 @@ impl Reader<'_> {
         let (head, rest) = self.bytes.split_first_chunk::<4>()?;
         self.bytes = rest;
         Some(u32::from_le_bytes(*head))
+    }
+    fn u64(&mut self) -> Option<u64> {
+        let (head, rest) = self.bytes.split_first_chunk::<8>()?;
+        self.bytes = rest;
+        Some(u64::from_le_bytes(*head))
     }
     fn bytes(&mut self) -> Option<Vec<u8>> {
         let n = self.u32()? as usize;

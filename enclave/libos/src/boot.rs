@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use occlum_enclave_abi::{FLAG_REPORT_CHANGES, FLAG_STATS, FLAG_STRACE, LaunchParams, Ocall};
+use occlum_enclave_abi::{FLAG_REPORT_CHANGES, FLAG_RESIDENT, FLAG_STATS, FLAG_STRACE, LaunchParams, Ocall};
 use occlum_rt::bkl::BklCell;
 use occlum_rt::{BootInfo, Hooks};
 
@@ -33,6 +33,12 @@ fn init(boot: BootInfo) {
         crate::strace::enable();
     }
     crate::fs::init(&params);
+    if params.flags & FLAG_RESIDENT != 0 {
+        if process::new_resident_init(crate::fs::boot_context()).is_err() {
+            fail(125, "there is no room for process 1");
+        }
+        return;
+    }
     match start(&params) {
         Ok(task) => crate::sched::make_runnable(&task),
         Err((code, message)) => fail(code, &message),
@@ -49,19 +55,12 @@ fn fail(code: u64, message: &str) -> ! {
 
 fn start(params: &LaunchParams) -> core::result::Result<Arc<Task>, (u64, String)> {
     let name = String::from_utf8_lossy(&params.program).into_owned();
-    let cred = Cred {
-        uid: params.uid,
-        euid: params.uid,
-        suid: params.uid,
-        gid: params.gid,
-        egid: params.gid,
-        sgid: params.gid,
-        groups: Vec::new(),
-    };
+    let cred = cred_of(params.uid, params.gid);
     let oom = |_| (125, String::from("not enough enclave memory for the first process: raise --memory"));
     let task =
         process::new_init(crate::fs::first_files(), crate::fs::first_fs(&params.cwd), cred).map_err(oom)?;
-    let result = exec_searching(&task, params);
+    let LaunchParams { program, argv, envp, cwd, .. } = params;
+    let result = exec_searching(&task, &Request { program, argv, envp, cwd });
     result.map_err(|e| match e {
         Errno::ENOENT => (127, format!("{name}: not found (looked in PATH inside the enclave)")),
         Errno::EACCES => (126, format!("{name}: permission denied, or not a regular executable file")),
@@ -72,24 +71,40 @@ fn start(params: &LaunchParams) -> core::result::Result<Arc<Task>, (u64, String)
     Ok(task)
 }
 
+/// The rights of a user without further groups.
+pub fn cred_of(uid: u32, gid: u32) -> Cred {
+    Cred { uid, euid: uid, suid: uid, gid, egid: gid, sgid: gid, groups: Vec::new() }
+}
+
+/// A program as the host asks for it.
+pub struct Request<'a> {
+    /// Name or path.
+    pub program: &'a [u8],
+    /// argv.
+    pub argv: &'a [Vec<u8>],
+    /// Environment, whose PATH counts.
+    pub envp: &'a [Vec<u8>],
+    /// What a relative path starts from.
+    pub cwd: &'a [u8],
+}
+
 /// Looks the program up in PATH as execvp does.
-fn exec_searching(task: &Arc<Task>, params: &LaunchParams) -> Result<()> {
+pub fn exec_searching(task: &Arc<Task>, r: &Request<'_>) -> Result<()> {
     let run = |path: &[u8]| {
-        let absolute =
-            if path.starts_with(b"/") { path.to_vec() } else { [&params.cwd[..], b"/", path].concat() };
-        crate::loader::exec(task, &absolute, params.argv.clone(), params.envp.clone())
+        let absolute = if path.starts_with(b"/") { path.to_vec() } else { [r.cwd, b"/", path].concat() };
+        crate::loader::exec(task, &absolute, r.argv.to_vec(), r.envp.to_vec())
     };
-    if params.program.contains(&b'/') {
-        return run(&params.program);
+    if r.program.contains(&b'/') {
+        return run(r.program);
     }
-    if params.program.is_empty() {
+    if r.program.is_empty() {
         return Err(Errno::ENOENT);
     }
-    let path = params.envp.iter().find_map(|e| e.strip_prefix(b"PATH="));
+    let path = r.envp.iter().find_map(|e| e.strip_prefix(b"PATH="));
     let mut denied = false;
     for dir in path.unwrap_or(b"/usr/local/bin:/usr/bin:/bin").split(|b| *b == b':') {
         let dir: &[u8] = if dir.is_empty() { b"." } else { dir };
-        let full = [dir, b"/", &params.program].concat();
+        let full = [dir, b"/", r.program].concat();
         match run(&full) {
             Err(Errno::ENOENT | Errno::ENOTDIR) => {}
             Err(Errno::EACCES) => denied = true,

@@ -16,6 +16,7 @@ pub mod emulate;
 pub mod errno;
 pub mod fs;
 pub mod ipc;
+mod jobs;
 pub mod loader;
 pub mod mm;
 pub mod net;

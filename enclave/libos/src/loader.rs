@@ -381,6 +381,7 @@ pub fn exec(task: &Arc<Task>, path: &[u8], argv: Vec<Vec<u8>>, envp: Vec<Vec<u8>
     drop(old);
     crate::process::release_vfork(task);
     crate::stats::add("execs", 1);
+    crate::jobs::program_started(&p);
     Ok(())
 }
 

@@ -65,6 +65,13 @@ pub fn make_runnable(task: &Arc<Task>) {
     }
 }
 
+/// The same for a vCPU that will look into the queue itself soon: nobody is woken for it.
+pub fn make_runnable_here(task: &Arc<Task>) {
+    task.state.set(TaskState::Runnable);
+    let now = monotonic_ns();
+    SCHED.with_mut(|s| s.queue.push_back((task.clone(), now)));
+}
+
 /// Wakes one idle vCPU other than this one, if there is any.
 fn wake_idle() {
     let me = occlum_rt::vcpu::current();
@@ -168,7 +175,7 @@ fn wait_at_host(vcpu: u32) {
 /// Delivers what the host reported. Untrusted: at worst a spurious signal or wake-up.
 fn host_events(out: &[u8; HostEvents::FULL]) {
     let word = |i: usize| u64::from_le_bytes(core::array::from_fn(|k| out[i * 8 + k]));
-    let (signals, ready) = (word(0), word(1));
+    let (signals, ready, orders) = (word(0), word(1), word(3));
     for sig in 1..=31 {
         if signals & (1 << (sig - 1)) != 0 {
             crate::signal::from_host(sig);
@@ -178,6 +185,9 @@ fn host_events(out: &[u8; HostEvents::FULL]) {
         crate::fs::host_ready();
     }
     crate::net::host::take_events(out);
+    if orders != 0 {
+        crate::jobs::take_orders();
+    }
 }
 
 /// Looks at the host without waiting (called on ticks, so that a busy enclave still hears Ctrl-C).

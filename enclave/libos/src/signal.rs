@@ -190,10 +190,20 @@ impl SigActions {
             };
         }
     }
+    /// Children are reaped without wait.
+    pub fn ignore_children(&mut self) {
+        self.ignore(bit(SIGCHLD as i32));
+    }
     /// Are children reaped without wait (SIGCHLD ignored or SA_NOCLDWAIT)?
     pub fn auto_reap(&self) -> bool {
         let a = self.get(SIGCHLD as i32);
         a.handler == SIG_IGN || a.flags & SA_NOCLDWAIT != 0
+    }
+    /// Ignores the signals of a set.
+    pub fn ignore(&mut self, set: u64) {
+        for sig in (1..=64).filter(|s| set & !UNBLOCKABLE & bit(*s) != 0) {
+            self.set(sig, Action { handler: SIG_IGN, ..Action::default() });
+        }
     }
     fn is_ignored(&self, sig: i32) -> bool {
         let a = self.get(sig);
@@ -314,6 +324,7 @@ fn prepare_send(p: &Arc<Process>, sig: i32) -> bool {
 
 fn notify_job(p: &Arc<Process>, status: WaitStatus) {
     p.job_event.set(Some(status));
+    crate::jobs::process_changed(p, status);
     let Some(parent) = p.parent.with(alloc::sync::Weak::upgrade) else { return };
     if parent.actions.with(|a| a.get(SIGCHLD as i32)).flags & SA_NOCLDSTOP == 0 {
         send_process(&parent, SIGCHLD as i32, Info::child(p, status));
@@ -540,6 +551,8 @@ fn is_orphaned(p: &Arc<Process>) -> bool {
             .with(alloc::sync::Weak::upgrade)
             .is_some_and(|parent| parent.pgid.get() != g && parent.sid.get() == s)
     }) && p.pid != 1
+        // The host looks after the group that it started.
+        && !crate::jobs::is_job(g)
 }
 
 /// Ends the process by a signal: each thread leaves at its next way out of the kernel.

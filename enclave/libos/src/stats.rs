@@ -1,5 +1,5 @@
 //! Counters for `--stats`: plain names and numbers, reported once at exit.
-use alloc::{collections::BTreeMap, format};
+use alloc::{collections::BTreeMap, format, vec::Vec};
 use occlum_enclave_abi::Ocall;
 use occlum_rt::bkl::BklCell;
 
@@ -8,6 +8,13 @@ static COUNTERS: BklCell<BTreeMap<&'static str, u64>> = BklCell::new(BTreeMap::n
 /// Adds `n` to a counter.
 pub fn add(name: &'static str, n: u64) {
     COUNTERS.with_mut(|c| *c.entry(name).or_insert(0) += n);
+}
+
+/// Every counter as a `name=value` line.
+pub fn lines() -> Vec<u8> {
+    let mut out = format!("heap_bytes={}\n", occlum_rt::mem::heap_used());
+    COUNTERS.with(|c| c.iter().for_each(|(name, value)| out += &format!("{name}={value}\n")));
+    out.into_bytes()
 }
 
 /// Hands every counter to the host.

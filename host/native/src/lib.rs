@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 mod cfi;
+mod resident;
 mod verify;
 
 pyo3::create_exception!(_native, NativeError, PyRuntimeError, "The enclave could not be measured or run.");
@@ -150,7 +151,7 @@ fn run(
         .into_iter()
         .map(|(host, port, inside, datagram)| pal::Publish { host, port, inside, datagram })
         .collect();
-    let run = pal::RunOptions { params: params.0.clone(), strace_fd, timeout, publish };
+    let run = pal::RunOptions { params: params.0.clone(), strace_fd, timeout, publish, control: None };
     let outcome = py.detach(|| pal::run(image, &options, &run)).map_err(native_error)?;
     Ok(Outcome::from_pal(py, outcome))
 }
@@ -243,7 +244,7 @@ mod _native {
     #[pymodule_export]
     use super::{
         LaunchOptions, LaunchParams, NativeError, Outcome, Targets, Verified, Violation, count_targets,
-        measure, run, syscalls, verify_file,
+        measure, resident::Resident, run, syscalls, verify_file,
     };
 
     #[pymodule_export]
@@ -252,6 +253,14 @@ mod _native {
     const FLAG_STATS: u32 = super::abi::FLAG_STATS;
     #[pymodule_export]
     const FLAG_REPORT_CHANGES: u32 = super::abi::FLAG_REPORT_CHANGES;
+    #[pymodule_export]
+    const FLAG_RESIDENT: u32 = super::abi::FLAG_RESIDENT;
+    #[pymodule_export]
+    const JOB_NO_TERMINAL: u32 = super::abi::JOB_NO_TERMINAL;
+    #[pymodule_export]
+    const QUERY_PROCESSES: u32 = super::abi::QUERY_PROCESSES;
+    #[pymodule_export]
+    const QUERY_STATS: u32 = super::abi::QUERY_STATS;
     #[pymodule_export]
     const FLAG_TTY0: u32 = super::abi::FLAG_TTY0;
     #[pymodule_export]

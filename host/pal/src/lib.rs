@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod control;
 #[cfg(feature = "hostile")]
 pub mod hostile;
 mod image;
@@ -13,6 +14,7 @@ mod ocall;
 mod sim;
 
 use occlum_enclave_abi::{CfiLevel, ConfigPage, LaunchParams};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What is measured besides the image.
@@ -42,7 +44,7 @@ impl LaunchOptions {
 }
 
 /// One run: what to start and how to watch it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct RunOptions {
     /// Program, arguments, environment, mounts.
     pub params: LaunchParams,
@@ -50,6 +52,8 @@ pub struct RunOptions {
     pub strace_fd: Option<i32>,
     /// Ends the enclave after this time.
     pub timeout: Option<Duration>,
+    /// Of a resident enclave: where its orders come from. The signals of this process are then not the enclave's.
+    pub control: Option<Arc<control::Control>>,
     /// Ports of this machine that lead inside.
     pub publish: Vec<Publish>,
 }

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 from occlum.errors import ImageError
 
-_IMAGE = Path(__file__).resolve().parents[1] / "_data" / "occlum-libos.elf"
+_IMAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "_data", "occlum-libos.elf")
 
 
-def image_path() -> Path:
+def image_path() -> str:
     """Where the image is."""
     return _IMAGE
 
@@ -17,7 +17,8 @@ def image_path() -> Path:
 def read_image() -> bytes:
     """The image's bytes."""
     try:
-        return _IMAGE.read_bytes()
+        with open(_IMAGE, "rb") as file:
+            return file.read()
     except FileNotFoundError:
         fix = "in a source tree run `make build`; otherwise reinstall the package"
         raise ImageError(f"the enclave image {_IMAGE} is missing", fix) from None

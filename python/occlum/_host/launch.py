@@ -10,12 +10,14 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from occlum import _native
 from occlum._host.image import read_image
 from occlum._host.units import format_size, parse_size
 from occlum.errors import EnclaveError, OptionError
+
+if TYPE_CHECKING:
+    from occlum import _native
 
 PAGE_SIZE = 4096
 DEFAULT_MEMORY = "2G"
@@ -46,6 +48,8 @@ class EnclaveOptions:
 
     def to_native(self) -> _native.LaunchOptions:
         """The extension's form."""
+        from occlum import _native
+
         return _native.LaunchOptions(
             memory_bytes=self.memory_bytes,
             vcpus=self.cpus,
@@ -71,13 +75,13 @@ class Bind:
         mode = parts.pop() if read_only else "rw"
         if len(parts) not in (1, 2) or not all(parts):
             raise OptionError(f"{text!r} is not a bind mount", "write PATH or HOST:GUEST, then :ro if read-only")
-        host = Path(parts[0]).absolute()
-        guest = parts[1] if len(parts) == 2 else str(host)
-        if not host.exists():
+        host = os.path.join(os.getcwd(), parts[0]).rstrip("/") or "/"
+        guest = parts[1] if len(parts) == 2 else host
+        if not os.path.exists(host):
             raise OptionError(f"{host} does not exist on this machine", "create it, or name another path")
         if not guest.startswith("/"):
             raise OptionError(f"{guest!r} is not an absolute path", "write the whole path inside the enclave")
-        return cls(str(host), guest, mode == "ro")
+        return cls(host, guest, mode == "ro")
 
     def to_native(self) -> tuple[bytes, bytes, bytes]:
         """The extension's form."""
@@ -121,7 +125,7 @@ class Publish:
         return self.host, self.port, self.inside, self.datagram
 
 
-NETWORKS = {"none": _native.FLAG_NET_NONE, "outbound": 0, "host": _native.FLAG_NET_HOST}
+NETWORKS = ("none", "outbound", "host")
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,8 @@ class Launch:
     stats: bool = False
     report_changes: bool = False
     keep: str | None = None
+    # No program of its own: the enclave takes orders (`_native.Resident`).
+    resident: bool = False
     network: str = "outbound"
     publish: Sequence[Publish] = ()
 
@@ -147,20 +153,25 @@ class Launch:
 
     def flags(self) -> int:
         """The flag word of the launch parameters."""
-        flags = NETWORKS[self.network]
+        from occlum import _native
+
+        flags = {"none": _native.FLAG_NET_NONE, "outbound": 0, "host": _native.FLAG_NET_HOST}[self.network]
         for wanted, bit in (
             (self.strace, _native.FLAG_STRACE),
             (self.stats, _native.FLAG_STATS),
             (self.report_changes, _native.FLAG_REPORT_CHANGES),
+            (self.resident, _native.FLAG_RESIDENT),
         ):
             flags |= bit if wanted else 0
-        for descriptor in range(3):
+        for descriptor in range(0 if self.resident else 3):
             if os.isatty(descriptor):
                 flags |= _native.FLAG_TTY0 << descriptor
         return flags
 
     def to_native(self) -> _native.LaunchParams:
         """The extension's form; text goes back to the bytes it came from."""
+        from occlum import _native
+
         return _native.LaunchParams(
             program=os.fsencode(self.argv[0]),
             argv=[os.fsencode(argument) for argument in self.argv],
@@ -177,6 +188,8 @@ class Launch:
 
 def measure(options: EnclaveOptions) -> bytes:
     """MRENCLAVE of the enclave that `run` starts with these options."""
+    from occlum import _native
+
     try:
         return _native.measure(read_image(), options.to_native())
     except _native.NativeError as error:
@@ -187,6 +200,8 @@ def run(
     options: EnclaveOptions, launch: Launch, strace_fd: int | None = None, timeout_s: float | None = None
 ) -> _native.Outcome:
     """Runs the program in a fresh enclave to its end."""
+    from occlum import _native
+
     try:
         return _native.run(
             read_image(),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
-import sys
+from collections.abc import Sequence
 
 import click
 
@@ -16,10 +16,21 @@ from occlum.errors import OcclumError
 
 EXIT_TIMED_OUT = 124
 EXIT_OCCLUM_FAILED = 125
+EXIT_CANNOT_EXECUTE = 126
+EXIT_NO_PROGRAM = 127
 EXIT_INTERRUPTED = 130
 
 # Command name -> (module under occlum.cli, one-line help). The help is here so that `occlum --help` imports nothing.
 COMMANDS = {
+    "cp": ("cp", "Copy files into or out of a running enclave."),
+    "exec": ("exec_", "Run a program in a running enclave."),
+    "kill": ("kill", "Send a signal to processes of a running enclave."),
+    "logs": ("logs", "Show what a running enclave's host process logged."),
+    "ps": ("ps", "List the processes in running enclaves."),
+    "start": ("start", "Start an enclave that stays, for `exec`."),
+    "status": ("status", "Say which enclaves run."),
+    "stop": ("stop", "Stop a running enclave."),
+    "top": ("top", "Watch the processes of a running enclave."),
     "print": ("print_", "Print facts about the enclave, such as its measurement."),
     "syscalls": ("syscalls", "Print which system calls are supported, and how far."),
     "try": ("try_", "Run a program of this machine in a fresh enclave."),
@@ -59,8 +70,20 @@ def fail(message: str) -> None:
     click.echo(f"occlum: {message}", err=True)
 
 
-def main() -> None:
-    """Entry point of the console script."""
+def environment_of(settings: Sequence[str]) -> dict[str, str]:
+    """The caller's environment with the `-e` options applied in order."""
+    env = dict(os.environ)
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not key:
+            raise click.UsageError(f"-e {setting!r} has no name; write NAME=VALUE")
+        if equals:
+            env[key] = value
+    return env
+
+
+def main() -> int:
+    """Runs the command; its exit status."""
     try:
         status = occlum.main(prog_name="occlum", standalone_mode=False)
     except click.ClickException as error:
@@ -80,4 +103,4 @@ def main() -> None:
         # The reader of our output is gone; keep the interpreter's own flush at exit from failing too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         status = EXIT_OCCLUM_FAILED
-    sys.exit(status if isinstance(status, int) else 0)
+    return status if isinstance(status, int) else 0

@@ -42,6 +42,9 @@ DURATION = _Parsed("duration", units.parse_duration)
 BIND = _Parsed("bind", launch.Bind.parse)
 PUBLISH = _Parsed("publish", launch.Publish.parse)
 
+# Of the commands that start, use and stop enclaves that stay.
+DEFAULT_NAME = "default"
+
 _MEASURED = (
     click.option(
         "-m",
@@ -85,6 +88,36 @@ _MEASURED = (
         help="Control-flow integrity: default, strict or shadow-stack (measured).",
     ),
 )
+
+
+def name_option(function: F) -> F:
+    """Adds `--name`: which running enclave."""
+    return click.option(
+        "-n",
+        "--name",
+        default=DEFAULT_NAME,
+        metavar="NAME",
+        show_default=True,
+        help="Name of the enclave.",
+    )(function)
+
+
+def json_option(function: F) -> F:
+    """Adds `--json`: output for programs."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+
+
+def bind_option(function: F) -> F:
+    """Adds `-v`."""
+    return click.option(
+        "-v",
+        "--bind",
+        "binds",
+        multiple=True,
+        type=BIND,
+        metavar="PATH",
+        help="Share PATH, or HOST:GUEST, with the programs; append :ro to keep it read-only.",
+    )(function)
 
 
 def measured_options(function: F) -> F:

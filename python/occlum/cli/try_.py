@@ -9,13 +9,12 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import click
 
 from occlum import _native
 from occlum._host import launch
-from occlum.cli import EXIT_OCCLUM_FAILED, EXIT_TIMED_OUT, fail
+from occlum.cli import EXIT_OCCLUM_FAILED, EXIT_TIMED_OUT, environment_of, fail
 from occlum.cli.options import BIND, DURATION, PUBLISH, measured_options
 
 BANNER = "simulation: nothing is protected from this machine (development only; --quiet hides this line)"
@@ -50,18 +49,6 @@ class _TryCommand(click.Command):
         return done + rest
 
 
-def _environment(settings: Sequence[str]) -> dict[str, str]:
-    """The caller's environment with the `-e` options applied in order."""
-    env = dict(os.environ)
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not key:
-            raise click.UsageError(f"-e {setting!r} has no name; write NAME=VALUE")
-        if equals:
-            env[key] = value
-    return env
-
-
 @contextlib.contextmanager
 def _strace_descriptor(target: str | None) -> Iterator[int | None]:
     """Where the system-call trace goes: nowhere, to standard error, or to a fresh file."""
@@ -94,6 +81,9 @@ def _report_changes(changed: Sequence[bytes], diff: bool, quiet: bool) -> None:
 
 def _keep_directory(path: str) -> str:
     """The absolute path of an empty directory for the changed files, made if it is not there."""
+    # Takes a while to import.
+    from pathlib import Path
+
     directory = Path(path).absolute()
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -206,8 +196,8 @@ def command(
     options = launch.EnclaveOptions(memory, cpus, max_tasks, pid_max, cfi)
     job = launch.Launch(
         argv=[program, *arguments],
-        env=_environment(settings),
-        cwd=os.path.normpath(Path.cwd() / (cwd or ".")),
+        env=environment_of(settings),
+        cwd=os.path.normpath(os.path.join(os.getcwd(), cwd or ".")),
         binds=binds,
         strace=strace is not None,
         stats=stats,

@@ -4,7 +4,7 @@ use super::inode::{FsInfo, Inode, InodeRef};
 use super::memfs::MemInode;
 use super::prelude::*;
 use super::uio::{Dst, Src, partial};
-use super::{pty, stream, tty};
+use super::{pty, tty};
 
 /// `dev_t` of a major and minor number.
 pub const fn makedev(major: u64, minor: u64) -> u64 {
@@ -21,8 +21,10 @@ const TTY: u64 = makedev(5, 0);
 const CONSOLE: u64 = makedev(5, 1);
 /// Opening it makes a pseudo-terminal.
 pub const PTMX: u64 = makedev(5, 2);
-/// The node of the host's terminal.
+/// Nodes of terminals: minor numbers count them.
 pub const PTS0: u64 = makedev(136, 0);
+/// Minor numbers that lie side by side.
+const PTS_MAX: u64 = 256;
 
 /// Memory devices.
 struct Mem(u64);
@@ -81,13 +83,8 @@ pub fn open(rdev: u64, _node: &InodeRef, flags: u32) -> Result<Arc<dyn File>> {
         NULL | ZERO | FULL | RANDOM | URANDOM => Ok(Arc::new(Mem(rdev))),
         TTY => tty::open_controlling(),
         PTMX => Ok(pty::open_master()?),
-        CONSOLE | PTS0 => {
-            let stream = stream::tty_stream().ok_or(ENXIO)?;
-            if let Some(t) = tty::console() {
-                t.job.opened(flags);
-            }
-            Ok(stream)
-        }
+        CONSOLE => tty::open(tty::console(), flags),
+        _ if (PTS0..PTS0 + PTS_MAX).contains(&rdev) => tty::open(tty::by_index((rdev - PTS0) as u32), flags),
         _ => Err(ENXIO),
     }
 }

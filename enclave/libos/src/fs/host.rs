@@ -31,6 +31,35 @@ pub fn open(path: &[u8], flags: u32, mode: u32) -> Result<u32> {
 pub fn close(fd: u32) {
     let _ = call(Ocall::Close, &[u64::from(fd)], &[], &mut []);
 }
+
+/// A descriptor of the host's that streams share.
+pub struct HostFd {
+    number: u32,
+    /// Ours to close, unlike 0 to 2.
+    owned: bool,
+}
+impl HostFd {
+    /// A standard stream of the host process: stays open.
+    pub fn standard(number: u32) -> Arc<Self> {
+        Arc::new(Self { number, owned: false })
+    }
+    /// One that was handed over: closed with its last user.
+    pub fn handed_over(number: u32) -> Arc<Self> {
+        Arc::new(Self { number, owned: true })
+    }
+    /// The number.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+}
+impl Drop for HostFd {
+    fn drop(&mut self) {
+        if self.owned {
+            close(self.number);
+        }
+    }
+}
+
 /// Reads at an offset; 0 at the end.
 pub fn pread(fd: u32, off: u64, buf: &mut [u8]) -> Result<usize> {
     let want = buf.len().min(PIECE);

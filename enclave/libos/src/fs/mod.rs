@@ -45,10 +45,10 @@ pub use file::OpenFile;
 pub use inode::{Inode, InodeRef};
 pub use stream::host_ready;
 pub use table::{FileTable, FsContext};
-pub use tty::{foreground_pgrp, session_ended};
+pub use tty::{foreground_of, foreground_pgrp, session_ended};
 pub use uio::try_vec;
 
-use occlum_enclave_abi::{FLAG_TTY0, LaunchParams};
+use occlum_enclave_abi::{FLAG_TTY0, JOB_NO_TERMINAL, JobStart, LaunchParams};
 use path::Last;
 use prelude::*;
 
@@ -85,13 +85,63 @@ pub fn first_fs(cwd: &[u8]) -> Arc<FsContext> {
 pub fn first_files() -> Arc<FileTable> {
     let table = FileTable::empty();
     for fd in 0..3 {
+        let host = host::HostFd::standard(fd);
         let is_tty = TTY_FLAGS.get() & (FLAG_TTY0 << fd) != 0;
-        if let Some(f) = stream::open_std(fd, is_tty, || mount::lookup_path(b"/dev/pts/0")) {
+        let tty = is_tty.then(|| tty::create_console(&host));
+        let mode = match (is_tty, fd) {
+            (true, _) => O_RDWR,
+            (_, 0) => O_RDONLY,
+            _ => O_WRONLY,
+        };
+        if let Some(f) = stream::open_given(stream::Given { host, mode, tty }) {
             // Below the limit: cannot fail.
             let _ = table.put(fd as i32, f, false);
         }
     }
     table
+}
+
+/// The context of a job, in its process: the cwd must be there.
+pub fn job_fs(start: &JobStart) -> Result<Arc<FsContext>> {
+    let ctx = boot_context();
+    ctx.set_umask(start.umask);
+    let d = path::walk(&ctx, &env::cred(), &ctx.root(), &start.cwd, Last::Follow)?.get()?;
+    if !d.inode().is_dir() {
+        return Err(ENOTDIR);
+    }
+    env::cred().check(&d.inode().stat()?, MAY_EXEC)?;
+    ctx.set_cwd(d);
+    Ok(ctx)
+}
+
+/// The descriptors that came with a job: closed whatever becomes of it.
+pub struct HandedOver<'a> {
+    start: &'a JobStart,
+    hosts: Vec<Arc<host::HostFd>>,
+}
+impl<'a> HandedOver<'a> {
+    /// Takes them over.
+    pub fn new(start: &'a JobStart) -> Self {
+        Self { start, hosts: start.files.iter().map(|f| host::HostFd::handed_over(f.host_fd)).collect() }
+    }
+    /// The job's table, made in its process. All its terminals are one: the one of session `sid`. What the host has
+    /// closed is left out; a number that is no descriptor is an error.
+    pub fn into_files(self, sid: i32) -> Result<Arc<FileTable>> {
+        let table = FileTable::empty();
+        let mut terminal = None;
+        let sid = if self.start.flags & JOB_NO_TERMINAL != 0 { 0 } else { sid };
+        for (f, host) in self.start.files.iter().zip(self.hosts) {
+            if f.terminal != 0 && terminal.is_none() {
+                terminal = Some(tty::create(&host, sid)?);
+            }
+            let tty = terminal.clone().filter(|_| f.terminal != 0);
+            let fd = i32::try_from(f.guest_fd).map_err(|_| EBADF)?;
+            if let Some(file) = stream::open_given(stream::Given { host, mode: f.mode, tty }) {
+                table.put(fd, file, false)?;
+            }
+        }
+        Ok(table)
+    }
 }
 
 /// Opens a program: a regular file that the caller may execute.

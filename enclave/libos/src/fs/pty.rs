@@ -9,7 +9,7 @@ use super::inode::{DirEntry, FsInfo, Inode, InodeRef, SetAttr, Stat};
 use super::ldisc::{Ldisc, Termios};
 use super::memfs::{MemInode, apply_attr};
 use super::prelude::*;
-use super::tty::Job;
+use super::tty::{self, Job};
 use super::uio::{Dst, Src, try_vec};
 use super::{dev, mount};
 use crate::time::monotonic_ns;
@@ -59,10 +59,16 @@ pub fn of_session(sid: i32) -> Option<Arc<Pty>> {
     PAIRS.with(|p| p.values().find(|p| sid > 0 && p.job.session() == sid).cloned())
 }
 
+/// The lowest number in /dev/pts that no terminal has. ENOSPC.
+pub fn free_index() -> Result<u32> {
+    let free = |i: &u32| !PAIRS.with(|p| p.contains_key(i)) && tty::by_index(*i).is_none();
+    (FIRST.get()..MAX).find(free).ok_or(ENOSPC)
+}
+
 /// open("/dev/ptmx").
 pub fn open_master() -> Result<Arc<Master>> {
     crate::mm::admit(COST)?;
-    let index = PAIRS.with(|p| (FIRST.get()..MAX).find(|i| !p.contains_key(i))).ok_or(ENOSPC)?;
+    let index = free_index()?;
     let cred = env::cred();
     let t = crate::time::realtime_ns() as i64;
     let meta = Stat {
@@ -570,6 +576,8 @@ struct PtsRoot {
     fs: Arc<FsInfo>,
     /// The host's terminal, as 0.
     console: Option<Arc<MemInode>>,
+    /// Those of programs that the host started later, by number.
+    given: BklCell<BTreeMap<u32, Arc<MemInode>>>,
     ptmx: Arc<MemInode>,
 }
 
@@ -579,7 +587,17 @@ pub fn root(owner: (u32, u32), with_tty: bool) -> InodeRef {
     FIRST.set(u32::from(with_tty));
     let console = with_tty.then(|| MemInode::new(&fs, S_IFCHR | 0o620, owner, dev::PTS0));
     let ptmx = MemInode::new(&fs, S_IFCHR | 0o666, (0, 0), dev::PTMX);
-    Arc::new(PtsRoot { fs, console, ptmx })
+    Arc::new(PtsRoot { fs, console, given: BklCell::new(BTreeMap::new()), ptmx })
+}
+impl PtsRoot {
+    /// The node of a terminal that the host gave later.
+    fn given(&self, t: &tty::Tty) -> InodeRef {
+        let node = || {
+            let cred = env::cred();
+            MemInode::new(&self.fs, S_IFCHR | 0o620, (cred.uid, cred.gid), t.rdev())
+        };
+        self.given.with_mut(|g| g.entry(t.index()).or_insert_with(node).clone())
+    }
 }
 impl Inode for PtsRoot {
     fn fs(&self) -> &Arc<FsInfo> {
@@ -614,6 +632,9 @@ impl Inode for PtsRoot {
             && let Some(c) = &self.console
         {
             return Ok(c.clone());
+        }
+        if let Some(t) = tty::by_index(index).filter(|_| alloc::format!("{index}") == text) {
+            return Ok(self.given(&t));
         }
         let found = PAIRS.with(|p| p.get(&index).filter(|p| p.live.get()).cloned());
         let pty = found.filter(|_| alloc::format!("{index}") == text).ok_or(ENOENT)?;

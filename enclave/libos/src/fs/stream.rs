@@ -3,11 +3,11 @@
 use super::anon::{AnonInode, Reopen};
 use super::dentry::Dentry;
 use super::file::{File, Notify, OpenFile};
-use super::host;
+use super::host::{self, HostFd};
 use super::inode::Stat;
 use super::memfs::stat_of_host;
 use super::prelude::*;
-use super::tty::{self, Tty};
+use super::tty::Tty;
 use super::uio::{Dst, Src, partial, try_vec};
 
 /// Bytes moved by one OCALL.
@@ -29,31 +29,31 @@ pub fn host_ready() {
 
 /// A host stream.
 pub struct HostStream {
-    fd: u32,
+    host: Arc<HostFd>,
     kind: u32,
     tty: Option<Arc<Tty>>,
 }
 impl HostStream {
-    /// Over a host descriptor.
-    pub fn new(fd: u32, kind: u32, tty: Option<Arc<Tty>>) -> Arc<Self> {
-        Arc::new(Self { fd, kind, tty })
+    /// Over a terminal.
+    pub fn on_terminal(tty: Arc<Tty>) -> Arc<Self> {
+        Arc::new(Self { host: tty.host().clone(), kind: S_IFCHR, tty: Some(tty) })
     }
     fn always_ready(&self) -> bool {
         self.kind == S_IFREG || self.kind == S_IFDIR || self.kind == S_IFBLK
     }
     /// Did the host say "would block" although it is ready by now? Registers interest otherwise.
     fn retry(&self, events: u32) -> bool {
-        self.always_ready() || host::poll(self.fd, events) & (events | POLLERR | POLLHUP) != 0
+        self.always_ready() || host::poll(self.host.number(), events) & (events | POLLERR | POLLHUP) != 0
     }
     fn read_once(&self, buf: &mut [u8]) -> Result<usize> {
-        match host::read(self.fd, buf) {
-            Err(EAGAIN) if self.retry(POLLIN) => host::read(self.fd, buf),
+        match host::read(self.host.number(), buf) {
+            Err(EAGAIN) if self.retry(POLLIN) => host::read(self.host.number(), buf),
             r => r,
         }
     }
     fn write_once(&self, buf: &[u8]) -> Result<usize> {
-        match host::write(self.fd, buf) {
-            Err(EAGAIN) if self.retry(POLLOUT) => host::write(self.fd, buf),
+        match host::write(self.host.number(), buf) {
+            Err(EAGAIN) if self.retry(POLLOUT) => host::write(self.host.number(), buf),
             r => r,
         }
     }
@@ -115,7 +115,7 @@ impl File for HostStream {
         if self.always_ready() {
             return POLL_IN | POLL_OUT;
         }
-        let mut e = host::poll(self.fd, want & (POLLIN | POLLOUT));
+        let mut e = host::poll(self.host.number(), want & (POLLIN | POLLOUT));
         e &= POLLIN | POLLOUT | POLLERR | POLLHUP | POLLPRI;
         if e & POLLIN != 0 {
             e |= POLLRDNORM;
@@ -137,7 +137,7 @@ impl File for HostStream {
         }
         if request == FIONREAD {
             let mut b = [0; 4];
-            host::ioctl(self.fd, request, &[], &mut b)?;
+            host::ioctl(self.host.number(), request, &[], &mut b)?;
             crate::uaccess::write_bytes(arg, &b)?;
             return Ok(0);
         }
@@ -150,7 +150,7 @@ impl File for HostStream {
         if whence > SEEK_HOLE {
             return Err(EINVAL);
         }
-        host::seek(self.fd, whence, off)
+        host::seek(self.host.number(), whence, off)
     }
     fn pread(&self, off: u64, dst: &mut Dst) -> Result<usize> {
         if self.kind != S_IFREG {
@@ -160,7 +160,7 @@ impl File for HostStream {
         let mut total = 0;
         while dst.remaining() > 0 {
             let want = buf.len().min(dst.remaining());
-            match host::pread(self.fd, off + total as u64, &mut buf[..want]) {
+            match host::pread(self.host.number(), off + total as u64, &mut buf[..want]) {
                 Ok(0) => break,
                 Ok(n) => total += dst.push(&buf[..n])?,
                 Err(e) => return partial(total, e),
@@ -179,7 +179,7 @@ impl File for HostStream {
             if n == 0 {
                 return Ok(total);
             }
-            match host::pwrite(self.fd, off + total as u64, &buf[..n]) {
+            match host::pwrite(self.host.number(), off + total as u64, &buf[..n]) {
                 Ok(m) => {
                     src.rewind(n - m);
                     total += m;
@@ -195,34 +195,34 @@ impl File for HostStream {
         if self.tty.is_some() {
             return None;
         }
-        Some(host::fstat(self.fd).map(|s| stat_of_host(&s)))
+        Some(host::fstat(self.host.number()).map(|s| stat_of_host(&s)))
     }
 }
 
-static STREAMS: BklCell<Vec<Arc<HostStream>>> = BklCell::new(Vec::new());
-/// A stream on the terminal.
-pub fn tty_stream() -> Option<Arc<HostStream>> {
-    STREAMS.with(|s| s.iter().find(|s| s.tty.is_some()).cloned())
+/// A stream that the host gave.
+pub struct Given {
+    /// Its descriptor.
+    pub host: Arc<HostFd>,
+    /// O_RDONLY, O_WRONLY or O_RDWR.
+    pub mode: u32,
+    /// The terminal that it is.
+    pub tty: Option<Arc<Tty>>,
 }
 
-/// The open file for host descriptor `fd`; `None` if the host has it closed. `terminal` names the tty's node.
-pub fn open_std(fd: u32, is_tty: bool, terminal: impl Fn() -> Option<Arc<Dentry>>) -> Option<Arc<OpenFile>> {
-    let s = host::fstat(fd).ok()?;
+/// The open file for a given stream; `None` if the host has it closed.
+pub fn open_given(given: Given) -> Option<Arc<OpenFile>> {
+    let Given { host, mode, tty } = given;
+    let s = host::fstat(host.number()).ok()?;
     let kind = s.mode as u32 & S_IFMT;
-    let mode = match (is_tty, fd) {
-        (true, _) => O_RDWR,
-        (_, 0) => O_RDONLY,
-        _ => O_WRONLY,
-    };
     if kind == S_IFCHR && s.rdev == super::dev::NULL {
         let d = super::mount::lookup_path(b"/dev/null")?;
         let special = super::dev::open(super::dev::NULL, d.inode(), O_RDWR).ok();
         return Some(OpenFile::new(d, special, O_RDWR));
     }
-    let tty = is_tty.then(|| tty::create(fd));
-    let stream = HostStream::new(fd, kind, tty);
-    STREAMS.with_mut(|v| v.push(stream.clone()));
-    if is_tty && let Some(d) = terminal() {
+    let path = tty.as_ref().map(|t| alloc::format!("/dev/pts/{}", t.index()));
+    let node = path.and_then(|p| super::mount::lookup_path(p.as_bytes()));
+    let stream = Arc::new(HostStream { host, kind, tty });
+    if let Some(d) = node {
         return Some(OpenFile::new(d, Some(stream), mode));
     }
     let inode = AnonInode::new(kind);

@@ -1,12 +1,15 @@
-//! Terminals: job control, which all of them share, and the one that the host gave.
+//! Terminals: job control, which all of them share, and those that the host gave.
 //!
 //! A pseudo-terminal made inside is in `pty`. For the host's, line discipline and echo are the host's; session and
-//! foreground group are ours. The signal code asks `foreground_pgrp` where a key's signal goes.
+//! foreground group are ours. The signal code asks `foreground_pgrp` where a key's signal goes. The terminal that the
+//! enclave was started with, if there is one, is number 0 and stays; those of later programs stay while a session has them
+//! or somebody has them open.
 use super::env;
 use super::file::File;
-use super::host;
+use super::host::{self, HostFd};
 use super::prelude::*;
 use super::pty;
+use super::stream::HostStream;
 use crate::uaccess;
 
 /// Which session a terminal controls, and its foreground group. 0: none.
@@ -146,61 +149,99 @@ fn put(at: u64, v: i32) -> Result<usize> {
     Ok(0)
 }
 
-/// The host's terminal.
+/// A terminal of the host's.
 pub struct Tty {
     /// A host descriptor of it.
-    host_fd: u32,
+    host: Arc<HostFd>,
+    /// Its number in /dev/pts.
+    index: u32,
     /// Whose it is.
     pub job: Job,
 }
 
-static TTY: BklCell<Option<Arc<Tty>>> = BklCell::new(None);
+/// Those that are there, each with what keeps it: its session has it, or it stays.
+static TTYS: BklCell<Vec<(Weak<Tty>, Option<Arc<Tty>>)>> = BklCell::new(Vec::new());
+static CONSOLE: BklCell<Option<Arc<Tty>>> = BklCell::new(None);
 
-/// The terminal of the enclave, if the host gave it one.
+/// The terminal that the enclave was started with, if the host gave it one.
 pub fn console() -> Option<Arc<Tty>> {
-    TTY.with(|t| t.clone())
+    CONSOLE.with(|t| t.clone())
 }
-/// Creates it over a host descriptor (only the first counts); the first session has it.
-pub fn create(host_fd: u32) -> Arc<Tty> {
+/// Creates the console over a host descriptor (only the first counts); the first session has it.
+pub fn create_console(host: &Arc<HostFd>) -> Arc<Tty> {
     if let Some(t) = console() {
         return t;
     }
-    let t = Arc::new(Tty { host_fd, job: Job::new(1) });
-    TTY.set(Some(t.clone()));
+    let t = Arc::new(Tty { host: host.clone(), index: 0, job: Job::new(1) });
+    TTYS.with_mut(|all| all.push((Arc::downgrade(&t), None)));
+    CONSOLE.set(Some(t.clone()));
     t
 }
-/// The group that gets the signals of the host's terminal.
+/// Creates a terminal that controls the session `sid`; 0: nobody's. ENOSPC.
+pub fn create(host: &Arc<HostFd>, sid: i32) -> Result<Arc<Tty>> {
+    let index = pty::free_index()?;
+    let t = Arc::new(Tty { host: host.clone(), index, job: Job::new(sid) });
+    TTYS.with_mut(|all| {
+        all.retain(|(t, _)| t.strong_count() > 0);
+        all.push((Arc::downgrade(&t), (sid != 0).then(|| t.clone())));
+    });
+    Ok(t)
+}
+/// The one with this number.
+pub fn by_index(index: u32) -> Option<Arc<Tty>> {
+    find(|t| t.index == index)
+}
+fn find(wanted: impl Fn(&Tty) -> bool) -> Option<Arc<Tty>> {
+    TTYS.with(|all| all.iter().filter_map(|(t, _)| t.upgrade()).find(|t| wanted(t)))
+}
+fn host_of_session(sid: i32) -> Option<Arc<Tty>> {
+    if sid > 0 { find(|t| t.job.session() == sid) } else { None }
+}
+/// The group that gets the signals of the terminal that the enclave was started with.
 pub fn foreground_pgrp() -> Option<i32> {
     console().map(|t| t.job.foreground()).filter(|g| *g > 0)
+}
+/// The group that gets the signals of a session's terminal.
+pub fn foreground_of(sid: i32) -> Option<i32> {
+    of_session(sid).map(|(_, group)| group).filter(|g| *g > 0)
 }
 fn session_has_terminal(sid: i32) -> bool {
     of_session(sid).is_some()
 }
 /// (Device number, foreground group) of the terminal that controls a session.
 pub fn of_session(sid: i32) -> Option<(u64, i32)> {
-    match console() {
-        Some(t) if t.job.session() == sid => Some((super::dev::PTS0, t.job.foreground())),
-        _ => pty::of_session(sid).map(|p| (p.rdev(), p.job.foreground())),
+    match host_of_session(sid) {
+        Some(t) => Some((t.rdev(), t.job.foreground())),
+        None => pty::of_session(sid).map(|p| (p.rdev(), p.job.foreground())),
     }
 }
 /// /dev/tty: the caller's controlling terminal.
 pub fn open_controlling() -> Result<Arc<dyn File>> {
     let (_, sid, _) = env::job();
-    match console() {
-        Some(t) if t.job.session() == sid => Ok(super::stream::tty_stream().ok_or(ENXIO)?),
-        _ => pty::of_session(sid).ok_or(ENXIO)?.open_slave(O_NOCTTY),
+    match host_of_session(sid) {
+        Some(t) => Ok(HostStream::on_terminal(t)),
+        None => pty::of_session(sid).ok_or(ENXIO)?.open_slave(O_NOCTTY),
     }
+}
+/// Opens a node of a terminal of the host's.
+pub fn open(t: Option<Arc<Tty>>, flags: u32) -> Result<Arc<dyn File>> {
+    let t = t.ok_or(ENXIO)?;
+    t.job.opened(flags);
+    Ok(HostStream::on_terminal(t))
 }
 /// A session leader has ended: its terminal is free, the foreground group hangs up.
 pub fn session_ended(sid: i32) {
     free_terminal(sid, false);
 }
 fn free_terminal(sid: i32, resume: bool) {
-    if let Some(t) = console()
-        && t.job.session() == sid
-    {
+    if let Some(t) = host_of_session(sid) {
         // The host's terminal ends as one that is no pseudo-terminal.
         t.job.end(true);
+        let gone = |all: &mut Vec<(Weak<Tty>, Option<Arc<Tty>>)>| {
+            let place = all.iter_mut().find(|(w, _)| core::ptr::eq(w.as_ptr(), Arc::as_ptr(&t)));
+            place.and_then(|(_, held)| held.take())
+        };
+        drop(TTYS.with_mut(gone));
     }
     if let Some(p) = pty::of_session(sid) {
         p.job.end(resume);
@@ -208,6 +249,18 @@ fn free_terminal(sid: i32, resume: bool) {
 }
 
 impl Tty {
+    /// Device number of its node.
+    pub fn rdev(&self) -> u64 {
+        super::dev::makedev(136, u64::from(self.index))
+    }
+    /// Its number in /dev/pts.
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+    /// The host's descriptor of it.
+    pub fn host(&self) -> &Arc<HostFd> {
+        &self.host
+    }
     /// Before a read.
     pub fn check_read(&self) -> Result<()> {
         self.job.check_read()
@@ -219,7 +272,7 @@ impl Tty {
     fn tostop(&self) -> bool {
         let mut t = [0u8; 36];
         let lflag = |t: &[u8; 36]| u32::from_le_bytes([t[12], t[13], t[14], t[15]]);
-        host::ioctl(self.host_fd, TCGETS, &[], &mut t).is_ok() && lflag(&t) & TOSTOP != 0
+        host::ioctl(self.host.number(), TCGETS, &[], &mut t).is_ok() && lflag(&t) & TOSTOP != 0
     }
 
     /// ioctl(2).
@@ -242,14 +295,14 @@ impl Tty {
     }
     fn forward_out(&self, request: u32, arg: u64, len: usize) -> Result<usize> {
         let mut b = [0u8; 36];
-        host::ioctl(self.host_fd, request, &[], &mut b[..len])?;
+        host::ioctl(self.host.number(), request, &[], &mut b[..len])?;
         uaccess::write_bytes(arg, &b[..len])?;
         Ok(0)
     }
     fn forward_in(&self, request: u32, arg: u64, len: usize) -> Result<usize> {
         let mut b = [0u8; 36];
         uaccess::read_bytes(arg, &mut b[..len])?;
-        host::ioctl(self.host_fd, request, &b[..len], &mut [])?;
+        host::ioctl(self.host.number(), request, &b[..len], &mut [])?;
         Ok(0)
     }
 }

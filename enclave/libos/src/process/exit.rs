@@ -75,6 +75,7 @@ pub(super) fn exit_process(p: &Arc<Process>, status: WaitStatus) {
     crate::ipc::process_ended(p.pid);
     crate::fs::pidfd::process_ended();
     reparent_children(p);
+    crate::jobs::process_ended(p, status);
     if p.pid == 1 {
         end_of_init(status);
     }

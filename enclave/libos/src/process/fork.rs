@@ -32,10 +32,43 @@ impl VforkGate {
 
 /// Creates process 1, without memory: the caller runs exec for it.
 pub fn new_init(files: Arc<FileTable>, fs: Arc<FsContext>, cred: Cred) -> Result<Arc<Task>> {
+    let process = first_of_session(Weak::new(), files, fs, cred)?;
+    PIDS.with_mut(|p| p.insert(process.pid, process.clone()));
+    new_task(&process, process.pid)
+}
+
+/// Creates process 1 of a resident enclave: no program, no thread. It adopts and reaps, nothing else.
+pub fn new_resident_init(fs: Arc<FsContext>) -> Result<()> {
+    let process = first_of_session(Weak::new(), FileTable::empty(), fs, Cred::default())?;
+    process.actions.with_mut(SigActions::ignore_children);
+    PIDS.with_mut(|p| p.insert(process.pid, process));
+    Ok(())
+}
+
+/// Creates the first process of a job, a child of init in a session of its own, without memory: its task runs exec.
+pub fn new_job(init: &Arc<Process>, fs: Arc<FsContext>, cred: Cred) -> Result<Arc<Task>> {
+    crate::mm::admit(TASK_COST)?;
+    let process = first_of_session(Arc::downgrade(init), FileTable::empty(), fs, cred)?;
+    PIDS.with_mut(|p| p.insert(process.pid, process.clone()));
+    let task = new_task(&process, process.pid);
+    match &task {
+        Ok(_) => init.children.with_mut(|c| c.push(process)),
+        Err(_) => drop(PIDS.with_mut(|p| p.remove(&process.pid))),
+    }
+    task
+}
+
+/// A process that leads its session and group, in no table yet.
+fn first_of_session(
+    parent: Weak<Process>,
+    files: Arc<FileTable>,
+    fs: Arc<FsContext>,
+    cred: Cred,
+) -> Result<Arc<Process>> {
     let pid = alloc_pid()?;
-    let process = Arc::new(Process {
+    Ok(Arc::new(Process {
         pid,
-        parent: BklCell::new(Weak::new()),
+        parent: BklCell::new(parent),
         children: BklCell::new(Vec::new()),
         tasks: BklCell::new(Vec::new()),
         mm: BklCell::new(None),
@@ -62,9 +95,7 @@ pub fn new_init(files: Arc<FileTable>, fs: Arc<FsContext>, cred: Cred) -> Result
         start_ns: crate::time::monotonic_ns(),
         subreaper: BklCell::new(false),
         pdeathsig: BklCell::new(0),
-    });
-    PIDS.with_mut(|p| p.insert(pid, process.clone()));
-    new_task(&process, pid)
+    }))
 }
 
 pub(super) fn default_rlimits() -> [(u64, u64); 16] {

@@ -25,6 +25,7 @@ use occlum_sfi_spec::table::Kind;
 /// Runs the current task until it ends.
 pub fn task_loop() -> ! {
     let me = current();
+    crate::jobs::begin(&me);
     loop {
         if let Some(status) = me.ending() {
             crate::process::exit_task(me, status);

@@ -27,6 +27,13 @@ impl Drop for Files {
 }
 
 impl Files {
+    /// Takes descriptors over from the control plane.
+    pub(super) fn adopt(&self, descriptors: Vec<i32>) {
+        if let Ok(mut open) = self.open.lock() {
+            open.extend(descriptors);
+        }
+    }
+
     pub(super) fn serve(
         &self,
         call: Ocall,

@@ -7,9 +7,10 @@ pub mod net;
 mod stream;
 pub mod wait;
 
+use crate::control::Control;
 use occlum_enclave_abi::{Ocall, OcallFrame};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// What the backend does for `MemProtect` and `MemAlias`. Addresses are checked by the implementation.
 pub trait Memory: Send + Sync {
@@ -45,6 +46,7 @@ pub struct Host {
     terminals: stream::Terminals,
     ocalls: AtomicU64,
     files: files::Files,
+    control: Option<Arc<Control>>,
     net: net::Net,
 }
 
@@ -53,6 +55,7 @@ impl Host {
     pub fn new(
         vcpus: u32,
         strace_fd: Option<i32>,
+        control: Option<Arc<Control>>,
         mem: Box<dyn Memory>,
         kick: Box<dyn Fn(u32) + Send + Sync>,
         stop: fn(i32),
@@ -73,6 +76,7 @@ impl Host {
             terminals: stream::Terminals::default(),
             ocalls: AtomicU64::new(0),
             files: files::Files::default(),
+            control,
         })
     }
 
@@ -96,6 +100,16 @@ impl Host {
         self.wait.signal(n);
         (self.kick)(0);
     }
+    /// There are orders. A busy enclave is kicked, so that it hears of them.
+    pub fn notify(&self) {
+        if !self.wait.notify() {
+            (self.kick)(0);
+        }
+    }
+    /// These descriptors are the enclave's from now on.
+    pub fn adopt(&self, descriptors: Vec<i32>) {
+        self.files.adopt(descriptors);
+    }
     /// Changed paths and statistics reported so far.
     pub fn take_reports(&self) -> (Vec<Vec<u8>>, Vec<(String, String)>) {
         let changed = self.changed.lock().map(|mut c| std::mem::take(&mut *c)).unwrap_or_default();
@@ -117,6 +131,9 @@ impl Host {
         };
         let in_len = (frame.in_len as usize).min(data.len());
         let out_len = (frame.out_len as usize).min(data.len());
+        if let (Ocall::NextOrder, Some(control)) = (call, &self.control) {
+            return control.next_order(frame.args[0], &mut data[..out_len]);
+        }
         let ret = loop {
             // A kick interrupts a call that blocks: the end of the enclave must reach it, the enclave need not know.
             match self.dispatch(vcpu, call, &frame.args, data, in_len, out_len) {
@@ -150,7 +167,7 @@ impl Host {
                 self.end(Ended { kind: a[0], value: a[1] });
                 0
             }
-            Ocall::Wait => self.wait.wait(vcpu, a[0], &mut data[..out_len], || self.ended().is_some()),
+            Ocall::Wait => self.wait(vcpu, a[0], &mut data[..out_len]),
             Ocall::Wake => {
                 let target = a[0] as u32;
                 if a[1] != 0 {
@@ -174,6 +191,10 @@ impl Host {
                 self.terminals.lend(|| (self.stop)(a[0] as i32));
                 0
             }
+            Ocall::JobEvent => match &self.control {
+                Some(control) => control.event(a, &data[..in_len]),
+                None => -i64::from(libc::ENOSYS),
+            },
             Ocall::NetConnect => self.net.connect(&self.wait, a, &data[..in_len]),
             Ocall::NetListen => self.net.listen(&self.wait, a),
             Ocall::NetAccept => self.net.accept(&self.wait, a, &mut data[..out_len]),
@@ -186,9 +207,18 @@ impl Host {
             Ocall::NetInterfaces => net::interfaces(&mut data[..out_len]),
             Ocall::NetReady => self.net.ready(a),
             Ocall::Close if self.net.close(&self.wait, a[0] as i32).is_some() => 0,
+            Ocall::Close => {
+                self.wait.forget(a[0] as i32);
+                self.files.serve(call, a, data, in_len, out_len)
+            }
             Ocall::Seek => stream::seek(a[0] as i32, a[1] as i32, a[2] as i64),
             _ => self.files.serve(call, a, data, in_len, out_len),
         }
+    }
+
+    fn wait(&self, vcpu: u32, deadline: u64, out: &mut [u8]) -> i64 {
+        let has_orders = || self.control.as_ref().is_some_and(|c| c.has_orders());
+        self.wait.wait(vcpu, deadline, out, || self.ended().is_some(), has_orders)
     }
 
     fn log(&self, sink: u64, text: &[u8]) -> i64 {

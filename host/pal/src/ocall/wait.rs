@@ -7,6 +7,7 @@
 use super::errno;
 use occlum_enclave_abi::{HostEvents, MAX_EVENTS};
 use std::cell::Cell;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Marks the data of a socket's events; below it stands the enclave's token. Other data is a descriptor.
@@ -22,6 +23,8 @@ pub struct Waiter {
     signal_event: i32,
     epoll: i32,
     signals: AtomicU64,
+    /// Bit n: vCPU n will look for signals and orders before it goes back to work.
+    sleeping: AtomicU64,
     /// Was a socket ever registered?
     sockets: AtomicBool,
     /// Does a sleeping vCPU watch the sockets?
@@ -31,17 +34,22 @@ pub struct Waiter {
     relief_called: AtomicBool,
 }
 
+/// An event descriptor that somebody else owns.
+pub(crate) fn event_fd() -> std::io::Result<OwnedFd> {
+    // SAFETY: 1. the descriptor is new and nobody else's.
+    eventfd().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
+}
 fn eventfd() -> std::io::Result<i32> {
     // SAFETY: 1. eventfd has no memory arguments.
     let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
     if fd < 0 { Err(std::io::Error::last_os_error()) } else { Ok(fd) }
 }
-fn ring(fd: i32) {
+pub(crate) fn ring(fd: i32) {
     let one = 1u64;
     // SAFETY: 1. `one` is 8 readable bytes; 2. write is async-signal-safe.
     unsafe { libc::write(fd, (&raw const one).cast(), 8) };
 }
-fn drain(fd: i32) {
+pub(crate) fn drain(fd: i32) {
     let mut v = 0u64;
     // SAFETY: 1. `v` is 8 writable bytes.
     unsafe { libc::read(fd, (&raw mut v).cast(), 8) };
@@ -66,6 +74,7 @@ impl Waiter {
             signal_event: eventfd()?,
             epoll,
             signals: AtomicU64::new(0),
+            sleeping: AtomicU64::new(0),
             sockets: AtomicBool::new(false),
             watched: AtomicBool::new(false),
             relief,
@@ -88,7 +97,25 @@ impl Waiter {
         }
     }
 
-    pub(super) fn wait(&self, vcpu: u32, deadline: u64, out: &mut [u8], ended: impl Fn() -> bool) -> i64 {
+    /// Makes one sleeping vCPU look for orders; false if none sleeps: then it takes a kick.
+    pub(super) fn notify(&self) -> bool {
+        match self.sleeping.load(Ordering::SeqCst) {
+            0 => false,
+            sleeping => {
+                self.wake(sleeping.trailing_zeros());
+                true
+            }
+        }
+    }
+
+    pub(super) fn wait(
+        &self,
+        vcpu: u32,
+        deadline: u64,
+        out: &mut [u8],
+        ended: impl Fn() -> bool,
+        has_orders: impl Fn() -> bool,
+    ) -> i64 {
         // A wait without room for events is a nap of `deadline` ns and takes none.
         if out.len() < HostEvents::FULL {
             match deadline {
@@ -109,7 +136,8 @@ impl Waiter {
             found = self.take_ready();
         }
         let (n, events) = found;
-        report(out, self.signals.swap(0, Ordering::SeqCst), &events[..n]);
+        let signals = self.signals.swap(0, Ordering::SeqCst);
+        report(out, signals, has_orders(), &events[..n]);
         0
     }
     /// Sleeps until a wake of `own`, a signal, news of descriptors or the deadline. Is there news of descriptors?
@@ -220,10 +248,10 @@ impl Drop for Waiter {
 }
 
 /// Writes `HostEvents` and the events of sockets.
-fn report(out: &mut [u8], signals: u64, events: &[libc::epoll_event]) {
+fn report(out: &mut [u8], signals: u64, orders: bool, events: &[libc::epoll_event]) {
     let sockets = events.iter().filter(|e| e.u64 & SOCKET != 0);
-    let words =
-        [signals, u64::from(events.iter().any(|e| e.u64 & SOCKET == 0)), sockets.clone().count() as u64];
+    let ready = u64::from(events.iter().any(|e| e.u64 & SOCKET == 0));
+    let words = [signals, ready, sockets.clone().count() as u64, u64::from(orders)];
     let packed = sockets.map(|e| (e.u64 & 0xffff_ffff) | u64::from(e.events) << 32);
     for (chunk, w) in out.chunks_exact_mut(8).zip(words.into_iter().chain(packed)) {
         chunk.copy_from_slice(&w.to_le_bytes());
@@ -353,7 +381,7 @@ mod tests {
             pause(taken);
             if taken < all {
                 let start = now(libc::CLOCK_MONOTONIC);
-                waiter.wait(0, start + 20_000_000_000, &mut out, || false);
+                waiter.wait(0, start + 20_000_000_000, &mut out, || false, || false);
                 assert!(now(libc::CLOCK_MONOTONIC) - start < 10_000_000_000, "a wake-up was lost");
             }
             shared.lock().unwrap().idle = false;
@@ -422,7 +450,7 @@ mod tests {
         let mut out = [0u8; HostEvents::FULL];
         waiter.wake(1);
         let start = now(libc::CLOCK_MONOTONIC);
-        waiter.wait(1, start + 20_000_000_000, &mut out, || false);
+        waiter.wait(1, start + 20_000_000_000, &mut out, || false, || false);
         assert!(now(libc::CLOCK_MONOTONIC) - start < 10_000_000_000);
     }
 }

@@ -62,6 +62,7 @@ pub(crate) fn run(file: &[u8], config: &ConfigPage, r: &RunOptions) -> Result<Ru
     let host = Host::new(
         config.vcpus,
         r.strace_fd,
+        r.control.clone(),
         Box::new(elrange.clone()),
         Box::new(move |v| kicker.kick(v)),
         signals::stop_process,
@@ -73,7 +74,10 @@ pub(crate) fn run(file: &[u8], config: &ConfigPage, r: &RunOptions) -> Result<Ru
     let launch = r.params.encode();
     // Declared before the threads' guard: the stacks outlive the handlers.
     let _altstacks = entry::Altstacks::reserve()?;
-    let guard = signals::install(&host)?;
+    let guard = signals::install(&host, r.control.is_none())?;
+    if let Some(control) = &r.control {
+        control.attach(&host);
+    }
     let done = Arc::new((Mutex::new(0u32), Condvar::new()));
     let (threads, started) = start_vcpus(config, &host, &tids, &launch, &done);
     if started.is_err() {
@@ -82,6 +86,9 @@ pub(crate) fn run(file: &[u8], config: &ConfigPage, r: &RunOptions) -> Result<Ru
     supervise(threads.len() as u32, &host, &tids, &done, r);
     for t in threads {
         let _ = t.join();
+    }
+    if let Some(control) = &r.control {
+        control.end();
     }
     drop(guard);
     host.restore_terminals();

@@ -155,8 +155,8 @@ pub(super) struct Guard {
     _host: Arc<Host>,
 }
 
-/// Installs all handlers.
-pub(super) fn install(host: &Arc<Host>) -> Result<Guard, PalError> {
+/// Installs the handlers for faults and, if they are the enclave's to hear, for the process's own signals.
+pub(super) fn install(host: &Arc<Host>, forwards: bool) -> Result<Guard, PalError> {
     HOST.store(Arc::as_ptr(host).cast_mut(), Ordering::Release);
     let mut guard = Guard { old: Vec::new(), _host: host.clone() };
     let fault = entry::occlum_sim_signal as *const () as usize;
@@ -164,7 +164,7 @@ pub(super) fn install(host: &Arc<Host>) -> Result<Guard, PalError> {
         // No SA_RESTART: a kick must get a vCPU thread out of a host call that blocks (the servers try again).
         guard.set(sig, fault, libc::SA_SIGINFO | libc::SA_ONSTACK)?;
     }
-    for sig in FORWARDED {
+    for sig in FORWARDED.into_iter().filter(|_| forwards) {
         guard.set(sig, forward as *const () as usize, libc::SA_RESTART)?;
     }
     Ok(guard)

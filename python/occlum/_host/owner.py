@@ -1,0 +1,81 @@
+"""From settings to a served enclave, in the owner process.
+
+Neighbours: `__main__` (starts this), `client` (writes the settings), `server` (the loop), `registry` (the name).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import time
+from typing import Any
+
+from occlum import _native
+from occlum._host import registry
+from occlum._host.image import read_image
+from occlum._host.launch import Bind, EnclaveOptions, Launch
+from occlum._host.server import Owner
+from occlum.errors import OcclumError
+
+
+def _say(ready: int, answer: dict[str, Any]) -> None:
+    """Tells the starter, who may be gone."""
+    with contextlib.suppress(OSError):
+        os.write(ready, json.dumps(answer).encode() + b"\n")
+    os.close(ready)
+
+
+def _more_descriptors() -> None:
+    """Every program in the enclave has some of this process."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _own_streams(log: str) -> None:
+    """Standard streams of its own: nobody's terminal, the log."""
+    null = os.open(os.devnull, os.O_RDWR)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+    for descriptor, source in ((0, null), (1, output), (2, output)):
+        os.dup2(source, descriptor)
+    os.close(null)
+    os.close(output)
+
+
+def run(settings: dict[str, Any]) -> int:
+    """Serves the enclave that the settings describe; the owner's exit status."""
+    ready, lease = int(settings["ready"]), settings["lease"]
+    for descriptor in (ready, lease):
+        if descriptor is not None:
+            os.set_inheritable(descriptor, False)
+    try:
+        options = EnclaveOptions(**settings["options"])
+        binds = [Bind(**bind) for bind in settings["binds"]]
+        facts = {"pid": os.getpid(), "started": time.time(), "memory": options.memory_bytes, "cpus": options.cpus}
+        claim = registry.Claim(settings["name"], facts)
+    except OcclumError as error:
+        _say(ready, {"error": error.cause, "fix": error.fix})
+        return 1
+    try:
+        _own_streams(str(claim.entry.path / registry.LOG))
+        _more_descriptors()
+        launch = Launch(argv=[""], env={}, cwd="/", binds=binds, resident=True)
+        enclave = _native.Resident(read_image(), options.to_native(), launch.to_native())
+        listener = claim.listen()
+    except (OcclumError, _native.NativeError, OSError) as error:
+        cause, fix = (error.cause, error.fix) if isinstance(error, OcclumError) else (str(error), "")
+        _say(ready, {"error": cause, "fix": fix})
+        claim.release()
+        return 1
+    owner = Owner(enclave, listener, lease)
+    _say(ready, {"ready": True})
+    owner.serve()
+    listener.close()
+    if not owner.lost:
+        claim.release()
+        return 0
+    # The directory stays: its log says why.
+    os.write(2, f"occlum: the enclave is lost: {owner.lost}\n".encode())
+    os._exit(1)
