@@ -159,8 +159,10 @@ pub struct Tty {
     pub job: Job,
 }
 
-/// Those that are there, each with what keeps it: its session has it, or it stays.
-static TTYS: BklCell<Vec<(Weak<Tty>, Option<Arc<Tty>>)>> = BklCell::new(Vec::new());
+/// A terminal and what keeps it: its session has it, or it stays.
+type Kept = (Weak<Tty>, Option<Arc<Tty>>);
+/// Those that are there.
+static TTYS: BklCell<Vec<Kept>> = BklCell::new(Vec::new());
 static CONSOLE: BklCell<Option<Arc<Tty>>> = BklCell::new(None);
 
 /// The terminal that the enclave was started with, if the host gave it one.
