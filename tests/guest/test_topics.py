@@ -15,8 +15,8 @@ from framework import cc, native, same
 SOURCES = Path(__file__).parent / "src"
 TOPICS = (
     # One source each.
-    "process exec pipes signals faults frames threads memory jit races jumps times polling files ptys handles insns many"
-    " net hostile"
+    "process exec pipes signals faults frames threads memory jit races jumps times polling files ptys handles ipc watches"
+    " insns many net hostile"
 ).split()
 CASES = [
     (topic, case)

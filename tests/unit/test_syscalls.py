@@ -19,6 +19,7 @@ LIBRARY = {
     "clock_gettime": r"clock_gettime",
     "exit_group": r"_exit|exit",
     "getdents64": r"getdents64|readdir",
+    "mq_getsetattr": r"mq_getattr|mq_setattr",
     "newfstatat": r"fstatat",
     "pread64": r"pread",
     "prlimit64": r"prlimit|getrlimit|setrlimit",

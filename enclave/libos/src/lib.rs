@@ -4,8 +4,8 @@
 //! Invariants: every function here runs under the big kernel lock (BKL); a task blocks only in `sched`, and no
 //! `BklCell` borrow is alive across a block. Nothing here panics on guest or host input.
 //!
-//! Order of knowledge (a module may use those to its right): syscall -> process, signal -> cfi -> mm, code, loader -> net
-//! -> fs -> sched, uaccess, time -> errno.
+//! Order of knowledge (a module may use those to its right): syscall -> process, signal, ipc -> cfi -> mm, code, loader
+//! -> net -> fs -> sched, uaccess, time -> errno.
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;
@@ -15,6 +15,7 @@ mod code;
 pub mod emulate;
 pub mod errno;
 pub mod fs;
+pub mod ipc;
 mod jobs;
 pub mod loader;
 pub mod mm;

@@ -92,6 +92,9 @@ pub fn child_code(status: WaitStatus) -> (i32, i32) {
     }
 }
 
+/// Most queued signals of a process or a thread.
+const QUEUE_MAX: usize = 4096;
+
 /// Pending signals: a bit each below 32 (first info kept), a queue each from 32.
 #[derive(Clone, Default)]
 pub struct Pending {
@@ -105,12 +108,16 @@ impl Pending {
     }
     /// Queues another one, whether or not one is pending.
     fn push(&mut self, sig: i32, info: Info) -> bool {
-        if self.queue.len() >= 4096 || self.queue.try_reserve(1).is_err() {
+        if self.is_full(sig) || self.queue.try_reserve(1).is_err() {
             return false;
         }
         self.set |= bit(sig);
         self.queue.push_back((sig, info));
         true
+    }
+    /// No room for another one of this number? Those below 32 always have room: there is at most one of each.
+    pub fn is_full(&self, sig: i32) -> bool {
+        sig >= 32 && self.queue.len() >= QUEUE_MAX
     }
     fn remove(&mut self, mask: u64) {
         self.set &= !mask;
@@ -343,6 +350,10 @@ pub fn send_to_current(sig: i32) {
     send_task(&current(), sig, Info::user());
 }
 
+/// EAGAIN if `p` has too many signals queued to take one with a value.
+pub fn check_room(p: &Process, sig: i32) -> Result<()> {
+    if p.pending.with(|q| q.is_full(sig)) { Err(Errno::EAGAIN) } else { Ok(()) }
+}
 /// EPERM unless the caller may send `sig` to `p`.
 pub fn check_may_send(p: &Process, sig: i32) -> Result<()> {
     if may_send(p, sig) { Ok(()) } else { Err(Errno::EPERM) }
@@ -495,6 +506,8 @@ fn restartable(nr: u64) -> bool {
             | n::EPOLL_PWAIT
             | n::SEMOP
             | n::SEMTIMEDOP
+            | n::MSGSND
+            | n::MSGRCV
             | n::CONNECT
     )
 }

@@ -109,6 +109,10 @@ CASE(processes_as_files) {
     CHECK_ERRNO(send_to(fd, 99, NULL, 0), EINVAL);
     CHECK_ERRNO(send_to(fd, 0, NULL, 77777), EINVAL);
     CHECK_ERRNO(send_to(0, 0, NULL, 0), EBADF);
+    char path[40];
+    sprintf(path, "/proc/%d", child);
+    int directory = open(path, O_DIRECTORY | O_RDONLY);
+    CHECK(directory >= 0 && send_to(directory, 0, NULL, 0) == 0);
     siginfo_t info = {.si_signo = SIGTERM, .si_code = SI_USER};
     CHECK_ERRNO(send_to(fd, SIGTERM, &info, 0), EPERM);
     CHECK_ERRNO(send_to(fd, SIGINT, &info, 0), EINVAL);

@@ -602,6 +602,11 @@ CASE(injected) {
     int number = 0;
     CHECK_ERRNO(ioctl(master, 0x5499, &number), ENOTTY);
     CHECK_ERRNO(ioctl(slave, 0x5499, &number), ENOTTY);
+    struct { unsigned short flags[4]; unsigned char line, cc[8]; } old;
+    CHECK(ioctl(slave, 0x5405 /* TCGETA */, &old) == 0 && old.cc[0] == 3);
+    old.cc[0] = 5;
+    struct termios t;
+    CHECK(ioctl(slave, 0x5406 /* TCSETA */, &old) == 0 && tcgetattr(slave, &t) == 0 && t.c_cc[VINTR] == 5);
     char block[4096];
     memset(block, 'l', sizeof block);
     CHECK(write(master, block, sizeof block) == 4096 && write(master, "\n", 1) == 1);

@@ -368,3 +368,26 @@ CASE(ping_pong_by_signals) {
     }
     report("partner", child);
 }
+
+/* A full queue refuses more values, and loses no other signal. */
+CASE(full_queue) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGRTMIN);
+    sigaddset(&set, SIGUSR2);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    long sent = 0;
+    while (sent < 1000000 && sigqueue(getpid(), SIGRTMIN, (union sigval){.sival_int = (int)sent}) == 0) {
+        sent++;
+    }
+    CHECK(errno == EAGAIN && sent > 1000);
+    CHECK(kill(getpid(), SIGUSR2) == 0);
+    siginfo_t info;
+    CHECK(sigwaitinfo(&set, &info) == SIGUSR2);
+    long got = 0;
+    while (sigtimedwait(&set, &info, &(struct timespec){0, 0}) == SIGRTMIN && info.si_int == got) {
+        got++;
+    }
+    CHECK(got == sent);
+    puts("done");
+}

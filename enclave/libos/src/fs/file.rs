@@ -8,6 +8,7 @@ use super::changes;
 use super::dentry::Dentry;
 use super::env;
 use super::inode::{DirEntry, InodeRef, Stat, next_id};
+use super::inotify::{self, event};
 use super::prelude::*;
 use super::uio::{Dst, Src, partial};
 use crate::sched;
@@ -103,6 +104,7 @@ pub fn open_count() -> u64 {
 impl Drop for OpenFile {
     fn drop(&mut self) {
         OPEN.with_mut(|n| *n -= 1);
+        inotify::closed(self);
         super::locks::release_file(self.id);
     }
 }
@@ -203,6 +205,7 @@ impl OpenFile {
         let off = self.offset.get();
         let n = self.inode().read_to(off, dst)?;
         self.offset.set(off + n as u64);
+        self.accessed(n);
         Ok(n)
     }
     fn read_special(&self, special: &Arc<dyn File>, dst: &mut Dst) -> Result<usize> {
@@ -228,8 +231,13 @@ impl OpenFile {
             Some(s) => s.pread(off, dst),
             None => {
                 crate::mm::before_read(self.inode().as_ref());
-                self.inode().read_to(off, dst)
+                self.inode().read_to(off, dst).inspect(|n| self.accessed(*n))
             }
+        }
+    }
+    fn accessed(&self, n: usize) {
+        if n > 0 {
+            inotify::about(&self.dentry, event::ACCESS);
         }
     }
     /// write(2).
@@ -303,6 +311,9 @@ impl OpenFile {
         }
         let n = self.inode().write_from(off, src)?;
         crate::mm::after_write(self.inode().as_ref(), off, n as u64);
+        if n > 0 {
+            inotify::about(&self.dentry, event::MODIFY);
+        }
         Ok(n)
     }
     /// Puts the path on the list of changed ones, once.

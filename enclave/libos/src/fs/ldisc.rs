@@ -126,6 +126,27 @@ impl Termios {
         b[17..].copy_from_slice(&self.cc);
         b
     }
+    /// Size of the older `struct termio`.
+    pub const OLD_SIZE: usize = 18;
+    /// The older structure: 16-bit flags, eight characters.
+    pub fn to_old_bytes(self) -> [u8; Self::OLD_SIZE] {
+        let mut b = [0; Self::OLD_SIZE];
+        for (i, w) in [self.iflag, self.oflag, self.cflag, self.lflag].iter().enumerate() {
+            b[2 * i..2 * i + 2].copy_from_slice(&w.to_le_bytes()[..2]);
+        }
+        b[8] = self.line;
+        b[9..17].copy_from_slice(&self.cc[..8]);
+        b
+    }
+    /// These modes with the parts that the older structure knows replaced.
+    pub fn with_old_bytes(self, b: &[u8; Self::OLD_SIZE]) -> Self {
+        let mut all = self.to_bytes();
+        for i in 0..4 {
+            all[4 * i..4 * i + 2].copy_from_slice(&b[2 * i..2 * i + 2]);
+        }
+        all[16..25].copy_from_slice(&b[8..17]);
+        Self::from_bytes(&all)
+    }
     /// Does background output stop its writer?
     pub fn tostop(&self) -> bool {
         self.lflag & TOSTOP != 0

@@ -18,6 +18,7 @@ pub mod event;
 pub mod file;
 pub mod host;
 pub mod inode;
+pub mod inotify;
 mod keep;
 pub mod ldisc;
 pub mod locks;
@@ -167,6 +168,7 @@ fn open_exec_dentry(d: Arc<dentry::Dentry>) -> Result<Arc<OpenFile>> {
         return Err(EACCES);
     }
     inode.open(inode, O_RDONLY)?;
+    inotify::about(&d, inotify::event::OPEN);
     Ok(OpenFile::new(d, None, O_RDONLY))
 }
 

@@ -125,6 +125,7 @@ pub fn init(params: &LaunchParams) {
     };
     log("/dev", mount(b"/dev", dev::build(&info("devtmpfs", 0x0102_1994, true), owner, with_tty)));
     log("/dev/pts", mount(b"/dev/pts", pty::root(owner, with_tty)));
+    log("/dev/mqueue", mount(b"/dev/mqueue", crate::ipc::mq::root()));
     log("/proc", mount(b"/proc", proc::root()));
     log("/sys", mount(b"/sys", sys::build()));
     super::keep::set_directory(&params.keep);

@@ -5,6 +5,7 @@ use super::dentry::Dentry;
 use super::env;
 use super::file::OpenFile;
 use super::inode::{InodeRef, SetAttr, Stat};
+use super::inotify::{self, event};
 use super::memfs::MemInode;
 use super::path::{Cred, Last, Walked, walk};
 use super::prelude::*;
@@ -76,6 +77,7 @@ fn make(w: &Walked, mode: u32, rdev: u64) -> Result<Arc<Dentry>> {
     let (owner, mode) = new_owner(&cred, &dir.stat()?, mode);
     let inode = dir.create(&w.name, mode, owner, rdev)?;
     changes::note_entry(&w.parent, &w.name);
+    inotify::entry(&w.parent, &w.name, &inode, event::CREATE);
     Ok(w.parent.attach(&w.name, inode))
 }
 
@@ -128,9 +130,11 @@ fn open_dentry(d: Arc<Dentry>, flags: u32, fresh: bool) -> Result<Arc<OpenFile>>
         env::cred().check(&inode.stat()?, access_of(flags))?;
     }
     let special = inode.open(&inode, flags)?;
+    inotify::about(&d, event::OPEN);
     if flags & O_TRUNC != 0 && kind == S_IFREG && !fresh {
         resize(&inode, 0)?;
         changes::note(&d);
+        inotify::about(&d, event::MODIFY);
     }
     Ok(OpenFile::new(d, special, flags))
 }
@@ -216,6 +220,7 @@ pub fn symlink(target: &[u8], dirfd: i32, path: &[u8]) -> Result<()> {
     let (owner, _) = new_owner(&cred, &dir.stat()?, S_IFLNK);
     let inode = dir.symlink(&w.name, target, owner)?;
     changes::note_entry(&w.parent, &w.name);
+    inotify::entry(&w.parent, &w.name, &inode, event::CREATE);
     w.parent.attach(&w.name, inode);
     Ok(())
 }
@@ -237,9 +242,14 @@ pub fn link(old: &Arc<Dentry>, dirfd: i32, path: &[u8]) -> Result<()> {
     check_dir_write(&env::cred(), &w.parent)?;
     w.parent.inode().link(&w.name, old.inode())?;
     changes::note_entry(&w.parent, &w.name);
+    inotify::itself(old, event::ATTRIB);
+    inotify::entry(&w.parent, &w.name, old.inode(), event::CREATE);
     w.parent.attach(&w.name, old.inode().clone());
     Ok(())
 }
+/// References to a victim that its remover has: the walk's and its own.
+const HELD_HERE: usize = 2;
+
 /// unlink(2).
 pub fn unlink(dirfd: i32, path: &[u8]) -> Result<()> {
     let w = walk_at(dirfd, path, Last::NoFollow)?;
@@ -254,6 +264,9 @@ pub fn unlink(dirfd: i32, path: &[u8]) -> Result<()> {
     w.parent.inode().unlink(&w.name)?;
     changes::note_entry(&w.parent, &w.name);
     w.parent.detach(&w.name);
+    inotify::itself(&victim, event::ATTRIB);
+    inotify::unlinked(&victim, HELD_HERE);
+    inotify::entry(&w.parent, &w.name, victim.inode(), event::DELETE);
     Ok(())
 }
 /// rmdir(2).
@@ -277,6 +290,8 @@ pub fn rmdir(dirfd: i32, path: &[u8]) -> Result<()> {
     w.parent.inode().rmdir(&w.name)?;
     changes::note_entry(&w.parent, &w.name);
     w.parent.detach(&w.name);
+    inotify::unlinked(&victim, HELD_HERE);
+    inotify::entry(&w.parent, &w.name, victim.inode(), event::DELETE);
     Ok(())
 }
 
@@ -302,6 +317,19 @@ pub fn rename(from: (i32, &[u8]), to: (i32, &[u8]), flags: u32) -> Result<()> {
     changes::note_entry(&a.parent, &a.name);
     changes::note_entry(&b.parent, &b.name);
     a.parent.renamed(&a.name, &b.parent, &b.name, &moved, exchange);
+    let (from, to) = ((&a.parent, &a.name[..]), (&b.parent, &b.name[..]));
+    match &b.found {
+        Some(other) if exchange => {
+            inotify::moved(from, to, &moved, None);
+            inotify::moved(to, from, other, None);
+        }
+        replaced => {
+            inotify::moved(from, to, &moved, replaced.as_ref());
+            if let Some(r) = replaced {
+                inotify::unlinked(r, 1);
+            }
+        }
+    }
     Ok(())
 }
 fn check_rename(a: &Walked, b: &Walked, moved: &Arc<Dentry>, flags: u32) -> Result<()> {
@@ -351,6 +379,7 @@ pub fn chmod(d: &Arc<Dentry>, mode: u32) -> Result<()> {
     }
     d.inode().setattr(&SetAttr { mode: Some(mode), ..SetAttr::default() })?;
     changes::note(d);
+    inotify::about(d, event::ATTRIB);
     Ok(())
 }
 /// chown(2); `u32::MAX` leaves an id alone.
@@ -376,6 +405,7 @@ pub fn chown(d: &Arc<Dentry>, uid: u32, gid: u32) -> Result<()> {
     let mode = drop_bits.then_some(s.mode & 0o7777 & !(S_ISUID | S_ISGID));
     d.inode().setattr(&SetAttr { uid, gid, mode, ..SetAttr::default() })?;
     changes::note(d);
+    inotify::about(d, event::ATTRIB);
     Ok(())
 }
 /// utimensat(2): `None` leaves a time alone; `explicit` says whether a time other than now was given.
@@ -391,6 +421,12 @@ pub fn utimens(d: &Arc<Dentry>, atime: Option<i64>, mtime: Option<i64>, explicit
     }
     d.inode().setattr(&SetAttr { atime, mtime, ..SetAttr::default() })?;
     changes::note(d);
+    let what = match (atime, mtime) {
+        (Some(_), None) => event::ACCESS,
+        (None, Some(_)) => event::MODIFY,
+        _ => event::ATTRIB,
+    };
+    inotify::about(d, what);
     Ok(())
 }
 /// truncate(2) of a path.
@@ -405,6 +441,7 @@ pub fn truncate(d: &Arc<Dentry>, len: u64) -> Result<()> {
     d.inode().open(d.inode(), O_WRONLY)?;
     set_len(d.inode(), len)?;
     changes::note(d);
+    inotify::about(d, event::MODIFY);
     Ok(())
 }
 /// Sets a length within the file size limit.

@@ -177,6 +177,21 @@ impl Pty {
                 });
                 self.changed();
             }
+            TCGETA => uaccess::write_bytes(arg, &self.ldisc.with(Ldisc::termios).to_old_bytes())?,
+            TCSETA | TCSETAW | TCSETAF => {
+                let mut b = [0; Termios::OLD_SIZE];
+                uaccess::read_bytes(arg, &mut b)?;
+                self.ldisc.with_mut(|l| {
+                    if request == TCSETAF {
+                        l.flush_input();
+                    }
+                    l.set_termios(l.termios().with_old_bytes(&b));
+                });
+                self.changed();
+            }
+            // No mode is locked, and nobody may lock one.
+            TIOCGLCKTRMIOS => uaccess::write_bytes(arg, &[0; Termios::SIZE])?,
+            TIOCSLCKTRMIOS => return Err(EPERM),
             TIOCGWINSZ => uaccess::write_bytes(arg, &self.winsize.get())?,
             TIOCSWINSZ => {
                 let mut b = [0; 8];
@@ -481,7 +496,19 @@ impl File for Slave {
         }
         let changes = matches!(
             request,
-            TCSETS | TCSETSW | TCSETSF | TCSETS2 | TCSETSW2 | TCSETSF2 | TCSBRK | TCSBRKP | TCXONC | TCFLSH
+            TCSETS
+                | TCSETSW
+                | TCSETSF
+                | TCSETS2
+                | TCSETSW2
+                | TCSETSF2
+                | TCSETA
+                | TCSETAW
+                | TCSETAF
+                | TCSBRK
+                | TCSBRKP
+                | TCXONC
+                | TCFLSH
         );
         if changes {
             p.job.check_background(SIGTTOU)?;

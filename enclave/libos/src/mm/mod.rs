@@ -24,7 +24,7 @@ pub use budget::{admit, admit_last, available, give_way, in_use, taken, total};
 pub use fault::{Access, FaultError};
 pub use filemap::{after_truncate, after_write, before_read, before_truncate};
 pub use map::CODE_TOP;
-pub use shared::shared_object;
+pub use shared::{SharedObject, shared_object};
 pub use vma::{Backing, MapFile, Vma};
 
 use crate::errno::{Errno, Result};

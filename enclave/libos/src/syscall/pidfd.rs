@@ -27,6 +27,14 @@ pub fn get(fd: u64) -> Result<Arc<OpenFile>> {
     let f = current_process().files().get(fd as i32)?;
     if f.downcast::<PidFd>().is_some() { Ok(f) } else { Err(Errno::EBADF) }
 }
+/// For sending, a process's directory in /proc names it too.
+fn target_of(fd: u64) -> Result<Arc<Process>> {
+    let f = current_process().files().get(fd as i32)?;
+    match crate::fs::proc::process_of_directory(&f) {
+        Some(p) => p,
+        None => process_of(fd),
+    }
+}
 fn process_of(fd: u64) -> Result<Arc<Process>> {
     get(fd)?.downcast::<PidFd>().ok_or(Errno::EBADF)?.process()
 }
@@ -37,13 +45,14 @@ pub fn sys_pidfd_send_signal(a: &[u64; 6]) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     let sig = a[1] as i32;
-    let p = process_of(a[0])?;
+    let p = target_of(a[0])?;
     let info = if a[2] == 0 { Info::user() } else { read_info(a[2], sig, &p)? };
     if !(0..=64).contains(&sig) {
         return Err(Errno::EINVAL);
     }
     signal::check_may_send(&p, sig)?;
     if sig != 0 {
+        signal::check_room(&p, sig)?;
         signal::send_process(&p, sig, info);
     }
     Ok(0)

@@ -174,7 +174,9 @@ pub fn sys_rt_sigqueueinfo(a: &[u64; 6]) -> Result<usize> {
     if code >= 0 && p.pid != current().process.pid {
         return Err(Errno::EPERM);
     }
+    signal::check_may_send(&p, sig)?;
     if sig != 0 {
+        signal::check_room(&p, sig)?;
         signal::send_process(&p, sig, Info { code, payload });
     }
     Ok(0)

@@ -3,6 +3,7 @@
 use super::{futex, memory, misc, pidfd, proc, signals, time, timers};
 use crate::errno::Result;
 use crate::fs::syscall as fs;
+use crate::ipc::{mq, msg, sem, shm};
 use crate::net::syscall as net;
 use occlum_linux_abi::nr;
 
@@ -145,6 +146,24 @@ table! {
     PIDFD_OPEN pidfd_open(pid: int, flags: flags) => pidfd::sys_pidfd_open;
     PIDFD_SEND_SIGNAL pidfd_send_signal(pidfd: fd, sig: int, info: ptr, flags: flags) => pidfd::sys_pidfd_send_signal;
     PIDFD_GETFD pidfd_getfd(pidfd: fd, fd: fd, flags: flags) => pidfd::sys_pidfd_getfd;
+    SHMGET shmget(key: int, size: size, flags: flags) => shm::sys_shmget;
+    SHMAT shmat(id: int, addr: ptr, flags: flags) => shm::sys_shmat;
+    SHMDT shmdt(addr: ptr) => shm::sys_shmdt;
+    SHMCTL shmctl(id: int, cmd: int, buf: ptr) => shm::sys_shmctl;
+    SEMGET semget(key: int, count: int, flags: flags) => sem::sys_semget;
+    SEMOP semop(id: int, ops: ptr, n: size) => sem::sys_semop;
+    SEMTIMEDOP semtimedop(id: int, ops: ptr, n: size, timeout: ptr) => sem::sys_semtimedop;
+    SEMCTL semctl(id: int, num: int, cmd: int, arg: ptr) => sem::sys_semctl;
+    MSGGET msgget(key: int, flags: flags) => msg::sys_msgget;
+    MSGSND msgsnd(id: int, message: ptr, size: size, flags: flags) => msg::sys_msgsnd;
+    MSGRCV msgrcv(id: int, message: ptr, size: size, kind: int, flags: flags) => msg::sys_msgrcv;
+    MSGCTL msgctl(id: int, cmd: int, buf: ptr) => msg::sys_msgctl;
+    MQ_OPEN mq_open(name: str, flags: flags, mode: mode, attr: ptr) => mq::sys_mq_open;
+    MQ_UNLINK mq_unlink(name: str) => mq::sys_mq_unlink;
+    MQ_TIMEDSEND mq_timedsend(fd: fd, message: inbuf, size: size, priority: uint, timeout: ptr) => mq::sys_mq_timedsend;
+    MQ_TIMEDRECEIVE mq_timedreceive(fd: fd, buf: outbuf, size: size, priority: ptr, timeout: ptr) => mq::sys_mq_timedreceive;
+    MQ_NOTIFY mq_notify(fd: fd, event: ptr) => mq::sys_mq_notify;
+    MQ_GETSETATTR mq_getsetattr(fd: fd, new: ptr, old: ptr) => mq::sys_mq_getsetattr;
     GETPID getpid() => proc::sys_getpid;
     GETTID gettid() => proc::sys_gettid;
     GETPPID getppid() => proc::sys_getppid;
@@ -354,10 +373,10 @@ table! {
     TIMERFD_GETTIME timerfd_gettime(fd:fd, cur:ptr) => fs::event::sys_timerfd_gettime;
     SIGNALFD signalfd(fd:fd, mask:ptr, size:size) => fs::event::sys_signalfd;
     SIGNALFD4 signalfd4(fd:fd, mask:ptr, size:size, flags:flags) => fs::event::sys_signalfd4;
-    INOTIFY_INIT inotify_init() => fs::event::sys_absent;
-    INOTIFY_INIT1 inotify_init1(flags:flags) => fs::event::sys_absent;
-    INOTIFY_ADD_WATCH inotify_add_watch(fd:fd, path:str, mask:flags) => fs::event::sys_absent;
-    INOTIFY_RM_WATCH inotify_rm_watch(fd:fd, wd:int) => fs::event::sys_absent;
+    INOTIFY_INIT inotify_init() => fs::event::sys_inotify_init;
+    INOTIFY_INIT1 inotify_init1(flags:flags) => fs::event::sys_inotify_init1;
+    INOTIFY_ADD_WATCH inotify_add_watch(fd:fd, path:str, mask:flags) => fs::event::sys_inotify_add_watch;
+    INOTIFY_RM_WATCH inotify_rm_watch(fd:fd, wd:int) => fs::event::sys_inotify_rm_watch;
     POLL poll(fds:ptr, n:size, timeout:int) => fs::wait::sys_poll;
     PPOLL ppoll(fds:ptr, n:size, timeout:ptr, mask:ptr, size:size) => fs::wait::sys_ppoll;
     SELECT select(n:int, readfds:ptr, writefds:ptr, exceptfds:ptr, timeout:ptr) => fs::wait::sys_select;

@@ -73,6 +73,13 @@ pub fn root() -> InodeRef {
     Arc::new(ProcInode { fs: mount::info("proc", 0x9fa0, false), node: Node::Root })
 }
 
+/// The process whose directory this is; `None`: it is none.
+pub fn process_of_directory(f: &super::OpenFile) -> Option<Result<Arc<Process>>> {
+    match f.inode().as_any().downcast_ref::<ProcInode>()?.node {
+        Node::Dir(pid, 0) => Some(Process::by_pid(pid).ok_or(ESRCH)),
+        _ => None,
+    }
+}
 fn process(pid: i32) -> Result<Arc<Process>> {
     Process::by_pid(pid).ok_or(ENOENT)
 }

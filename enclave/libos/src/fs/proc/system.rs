@@ -1,6 +1,7 @@
 //! System-wide texts of /proc, by path.
-use super::super::mount;
 use super::super::prelude::*;
+use super::super::{inotify, mount};
+use crate::ipc;
 use crate::net::text as net;
 use crate::process::Process;
 use crate::time::{monotonic_ns, realtime_ns};
@@ -27,6 +28,12 @@ pub const FILES: &[SystemFile] = &[
     ("net/unix", net::local),
     ("stat", stat),
     ("sys/fs/file-max", || b"1048576\n".to_vec()),
+    ("sys/fs/inotify/max_queued_events", || format!("{}\n", inotify::QUEUE_MAX).into_bytes()),
+    ("sys/fs/inotify/max_user_instances", || format!("{}\n", inotify::INSTANCES_MAX).into_bytes()),
+    ("sys/fs/inotify/max_user_watches", || format!("{}\n", inotify::WATCHES_MAX).into_bytes()),
+    ("sys/fs/mqueue/msg_max", || format!("{}\n", ipc::mq::MSG_MAX).into_bytes()),
+    ("sys/fs/mqueue/msgsize_max", || format!("{}\n", ipc::mq::MSGSIZE_MAX).into_bytes()),
+    ("sys/fs/mqueue/queues_max", || format!("{}\n", ipc::mq::QUEUES_MAX).into_bytes()),
     ("sys/fs/nr_open", || b"1048576\n".to_vec()),
     ("sys/fs/pipe-max-size", || b"1048576\n".to_vec()),
     ("sys/kernel/cap_last_cap", || b"40\n".to_vec()),
@@ -38,6 +45,15 @@ pub const FILES: &[SystemFile] = &[
     ("sys/kernel/random/boot_id", boot_id),
     ("sys/kernel/random/entropy_avail", || b"256\n".to_vec()),
     ("sys/kernel/random/uuid", uuid),
+    ("sys/kernel/msgmax", || b"8192\n".to_vec()),
+    ("sys/kernel/msgmnb", || b"16384\n".to_vec()),
+    ("sys/kernel/msgmni", || b"32000\n".to_vec()),
+    ("sys/kernel/pty/max", || format!("{}\n", super::super::pty::MAX).into_bytes()),
+    ("sys/kernel/pty/nr", || format!("{}\n", super::super::pty::count()).into_bytes()),
+    ("sys/kernel/sem", ipc::sem::limits),
+    ("sys/kernel/shmall", || format!("{}\n", ipc::shm::max_size() / PAGE).into_bytes()),
+    ("sys/kernel/shmmax", || format!("{}\n", ipc::shm::max_size()).into_bytes()),
+    ("sys/kernel/shmmni", || format!("{}\n", ipc::shm::MAX).into_bytes()),
     ("sys/kernel/threads-max", || b"8000\n".to_vec()),
     ("sys/kernel/yama/ptrace_scope", || b"1\n".to_vec()),
     ("sys/net/core/rmem_max", || b"212992\n".to_vec()),
@@ -50,6 +66,9 @@ pub const FILES: &[SystemFile] = &[
     ("sys/vm/mmap_min_addr", || b"65536\n".to_vec()),
     ("sys/vm/overcommit_memory", || b"0\n".to_vec()),
     ("sys/vm/swappiness", || b"0\n".to_vec()),
+    ("sysvipc/msg", ipc::msg::text),
+    ("sysvipc/sem", ipc::sem::text),
+    ("sysvipc/shm", ipc::shm::text),
     ("uptime", uptime),
     ("version", || b"Linux version 6.1.0 (occlum) #1 SMP\n".to_vec()),
 ];
@@ -86,7 +105,7 @@ fn cpuinfo() -> Vec<u8> {
     out.into_bytes()
 }
 fn filesystems() -> Vec<u8> {
-    b"nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tdevtmpfs\nnodev\toverlay\nnodev\thostfs\n".to_vec()
+    b"nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tdevtmpfs\nnodev\tdevpts\nnodev\tmqueue\nnodev\toverlay\nnodev\thostfs\n".to_vec()
 }
 fn loadavg() -> Vec<u8> {
     let all = Process::all();

@@ -1,6 +1,6 @@
 //! Modes, owners, times, lengths, extended attributes.
 use super::super::prelude::*;
-use super::super::{env, ops};
+use super::super::{env, inotify, ops};
 use super::{Args, fd, file, int, path, real_file};
 use crate::time::realtime_ns;
 use crate::uaccess;
@@ -67,7 +67,9 @@ pub fn sys_ftruncate(a: &Args) -> Result<usize> {
         return Err(EINVAL);
     }
     f.note_change();
-    ops::set_len(f.inode(), len).map(|()| 0)
+    ops::set_len(f.inode(), len)?;
+    inotify::about(f.dentry(), inotify::event::MODIFY);
+    Ok(0)
 }
 /// fallocate(2).
 pub fn sys_fallocate(a: &Args) -> Result<usize> {
@@ -89,6 +91,7 @@ pub fn sys_fallocate(a: &Args) -> Result<usize> {
     crate::mm::before_read(f.inode().as_ref());
     f.inode().allocate(int(a[1]), off, len)?;
     crate::mm::after_write(f.inode().as_ref(), off, len);
+    inotify::about(f.dentry(), inotify::event::MODIFY);
     Ok(0)
 }
 

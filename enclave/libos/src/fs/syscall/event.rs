@@ -1,9 +1,10 @@
 //! eventfd, timerfd, signalfd, inotify.
 use super::super::event::{EventFd, TimerFd};
+use super::super::inotify::{Inotify, event};
 use super::super::prelude::*;
 use super::super::signalfd::SignalFd;
-use super::super::{OpenFile, env};
-use super::{Args, int, real_file, timespec};
+use super::super::{OpenFile, env, ops};
+use super::{Args, fd, int, path, real_file, timespec};
 use crate::uaccess;
 
 fn install(file: Arc<OpenFile>, flags: u32) -> Result<usize> {
@@ -83,7 +84,40 @@ pub fn sys_signalfd4(a: &Args) -> Result<usize> {
     f.downcast::<SignalFd>().ok_or(EINVAL)?.set_mask(mask);
     Ok(int(a[0]) as usize)
 }
-/// inotify: not there.
-pub fn sys_absent(_a: &Args) -> Result<usize> {
-    Err(ENOSYS)
+/// inotify_init(2).
+pub fn sys_inotify_init(_a: &Args) -> Result<usize> {
+    sys_inotify_init1(&[0; 6])
+}
+/// inotify_init1(2).
+pub fn sys_inotify_init1(a: &Args) -> Result<usize> {
+    let flags = int(a[0]);
+    if flags & !(O_CLOEXEC | O_NONBLOCK) != 0 {
+        return Err(EINVAL);
+    }
+    let f = OpenFile::anonymous(0, "anon_inode:inotify", Inotify::new()?, O_RDONLY | flags & O_NONBLOCK);
+    install(f, flags)
+}
+/// inotify_add_watch(2).
+pub fn sys_inotify_add_watch(a: &Args) -> Result<usize> {
+    const ONLYDIR: u32 = 1 << 24;
+    const DONT_FOLLOW: u32 = 1 << 25;
+    let mask = int(a[2]);
+    let both = event::MASK_ADD | event::MASK_CREATE;
+    if mask & (event::ALL | event::OVERFLOW | event::IGNORED) == 0 || mask & both == both {
+        return Err(EINVAL);
+    }
+    let f = real_file(a[0])?;
+    let i = f.downcast::<Inotify>().ok_or(EINVAL)?;
+    let flags = if mask & DONT_FOLLOW != 0 { AT_SYMLINK_NOFOLLOW } else { 0 };
+    let d = ops::object_at(AT_FDCWD, &path(a[1])?, flags)?;
+    if mask & ONLYDIR != 0 && !d.inode().is_dir() {
+        return Err(ENOTDIR);
+    }
+    env::cred().check(&d.inode().stat()?, MAY_READ)?;
+    i.add(d.inode(), mask).map(|wd| wd as usize)
+}
+/// inotify_rm_watch(2).
+pub fn sys_inotify_rm_watch(a: &Args) -> Result<usize> {
+    let f = real_file(a[0])?;
+    f.downcast::<Inotify>().ok_or(EINVAL)?.remove(fd(a[1])).map(|()| 0)
 }

@@ -1,0 +1,258 @@
+//! shmget, shmat, shmdt, shmctl: segments are shared objects of `mm`.
+//!
+//! Nobody counts attachments: they are the mappings that show the segment, found when somebody asks. A segment that was
+//! removed stays until the last mapping is gone; it is then dropped at the next call.
+use super::*;
+use crate::mm::{Backing, Mm, PAGE, SharedObject, page_ceil, shared_object};
+use crate::process::{Process, current_mm};
+use alloc::format;
+use alloc::string::String;
+use occlum_linux_abi::mmap as mf;
+use occlum_sfi_spec::domain;
+
+const SHM_RDONLY: u32 = 0o10000;
+const SHM_RND: u32 = 0o20000;
+const SHM_REMAP: u32 = 0o40000;
+const SHM_EXEC: u32 = 0o100000;
+const SHM_DEST: u32 = 0o1000;
+const SHM_LOCKED: u32 = 0o2000;
+const SHM_HUGETLB: u32 = 0o4000;
+const SHM_LOCK: u32 = 11;
+const SHM_UNLOCK: u32 = 12;
+const SHM_STAT: u32 = 13;
+const SHM_INFO: u32 = 14;
+const SHM_STAT_ANY: u32 = 15;
+/// Most segments (/proc/sys/kernel/shmmni).
+pub const MAX: usize = 4096;
+
+/// A segment.
+pub struct Segment {
+    object: Arc<SharedObject>,
+    size: u64,
+    creator: i32,
+    last: BklCell<i32>,
+    /// Attach, detach, change.
+    times: BklCell<[u64; 3]>,
+    locked: BklCell<bool>,
+}
+
+static SEGMENTS: BklCell<Ids<Segment>> = BklCell::new(Ids::new());
+
+/// Largest segment.
+pub fn max_size() -> u64 {
+    domain::SIZE
+}
+
+/// Segments that were removed and have no mapping any more go.
+fn sweep() {
+    for o in SEGMENTS.with(Ids::all) {
+        if o.removed.get() && Arc::strong_count(&o.body.object) == 1 {
+            let gone = SEGMENTS.with_mut(|s| s.remove(&o));
+            drop(gone);
+        }
+    }
+}
+
+/// Where the segment is attached in a domain: each attachment's first byte.
+fn attachments(mm: &Mm, object: &Arc<SharedObject>) -> Vec<u64> {
+    let mut found: Vec<u64> = mm
+        .vmas()
+        .filter_map(|(start, v)| match &v.backing {
+            Backing::Shared(o, off) if Arc::ptr_eq(o, object) => Some(start.wrapping_sub(*off)),
+            _ => None,
+        })
+        .collect();
+    found.dedup();
+    found
+}
+fn attach_count(s: &Segment) -> usize {
+    let mut domains: Vec<Arc<Mm>> = Vec::new();
+    for mm in Process::all().iter().filter_map(|p| p.mm()) {
+        if !domains.iter().any(|d| Arc::ptr_eq(d, &mm)) {
+            domains.push(mm);
+        }
+    }
+    domains.iter().map(|mm| attachments(mm, &s.object).len()).sum()
+}
+
+/// shmget(key, size, flags)
+pub fn sys_shmget(a: &[u64; 6]) -> Result<usize> {
+    let (size, flags) = (a[1], a[2] as u32);
+    sweep();
+    if flags & SHM_HUGETLB != 0 {
+        return Err(Errno::ENOMEM);
+    }
+    let make = || {
+        if size == 0 || size > max_size() {
+            return Err(Errno::EINVAL);
+        }
+        Ok(Segment {
+            object: shared_object(None),
+            size,
+            creator: current_process().pid,
+            last: BklCell::new(0),
+            times: BklCell::new([0, 0, now()]),
+            locked: BklCell::new(false),
+        })
+    };
+    let fits = |s: &Segment| if size > s.size { Err(Errno::EINVAL) } else { Ok(()) };
+    let cost = 1 << 10;
+    get(&SEGMENTS, &Get { key: a[0] as i32, flags, max: MAX, cost, fits: &fits, make: &make })
+}
+
+/// shmat(id, addr, flags)
+pub fn sys_shmat(a: &[u64; 6]) -> Result<usize> {
+    sweep();
+    let (mut at, flags) = (a[1], a[2] as u32);
+    let o = SEGMENTS.with(|s| s.by_id(a[0] as i32))?;
+    if at % PAGE != 0 {
+        if flags & SHM_RND == 0 {
+            return Err(Errno::EINVAL);
+        }
+        at &= !(PAGE - 1);
+    }
+    if at == 0 && flags & SHM_REMAP != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let read_only = flags & SHM_RDONLY != 0;
+    let exec = flags & SHM_EXEC != 0;
+    let want = READ | if read_only { 0 } else { WRITE } | u32::from(exec);
+    o.perm.with(|p| p.check(want))?;
+    let len = page_ceil(o.body.size);
+    let mm = current_mm();
+    let end = at.checked_add(len).filter(|e| *e <= domain::SIZE).ok_or(Errno::EINVAL)?;
+    if at != 0 && flags & SHM_REMAP == 0 && mm.vmas().any(|(s, v)| s < end && v.end > at) {
+        return Err(Errno::EINVAL);
+    }
+    let prot =
+        mf::PROT_READ | if read_only { 0 } else { mf::PROT_WRITE } | if exec { mf::PROT_EXEC } else { 0 };
+    let object = o.body.object.clone();
+    let start = mm.map((at != 0).then_some(at), 0, len, prot, Backing::Shared(object, 0))?;
+    mm.set_name(start, "/SYSV");
+    o.body.last.set(current_process().pid);
+    o.body.times.with_mut(|t| t[0] = now());
+    Ok(start as usize)
+}
+
+/// shmdt(addr)
+pub fn sys_shmdt(a: &[u64; 6]) -> Result<usize> {
+    let at = a[0];
+    let mm = current_mm();
+    let segments = SEGMENTS.with(Ids::all);
+    let found =
+        segments.iter().find(|o| attachments(&mm, &o.body.object).contains(&at)).ok_or(Errno::EINVAL)?;
+    let parts: Vec<core::ops::Range<u64>> = mm
+        .vmas()
+        .filter(|(start, v)| match &v.backing {
+            Backing::Shared(o, off) => Arc::ptr_eq(o, &found.body.object) && start.wrapping_sub(*off) == at,
+            _ => false,
+        })
+        .map(|(start, v)| start..v.end)
+        .collect();
+    for r in parts {
+        mm.unmap(r)?;
+    }
+    found.body.last.set(current_process().pid);
+    found.body.times.with_mut(|t| t[1] = now());
+    drop(segments);
+    sweep();
+    Ok(0)
+}
+
+fn write_stat(o: &Object<Segment>, at: u64) -> Result<()> {
+    let s = &o.body;
+    let [atime, dtime, ctime] = s.times.get();
+    let state = if o.removed.get() { SHM_DEST } else { 0 } | if s.locked.get() { SHM_LOCKED } else { 0 };
+    let mut b = [0; 112];
+    o.put_perm(&mut b, state);
+    let pids = u64::from(s.creator as u32) | u64::from(s.last.get() as u32) << 32;
+    let words =
+        [(48, s.size), (56, atime), (64, dtime), (72, ctime), (80, pids), (88, attach_count(s) as u64)];
+    put(&mut b, &words);
+    write_bytes(at, &b)
+}
+
+/// shmctl(id, cmd, buf)
+pub fn sys_shmctl(a: &[u64; 6]) -> Result<usize> {
+    sweep();
+    let cmd = a[1] as u32 & !IPC_64;
+    if (a[0] as i32) < 0 {
+        return Err(Errno::EINVAL);
+    }
+    match cmd {
+        IPC_INFO => {
+            let mut b = [0; 72];
+            put(
+                &mut b,
+                &[(0, max_size()), (8, 1), (16, MAX as u64), (24, MAX as u64), (32, max_size() / PAGE)],
+            );
+            write_bytes(a[2], &b)?;
+            return Ok(SEGMENTS.with(Ids::highest));
+        }
+        SHM_INFO => {
+            let all = SEGMENTS.with(Ids::all);
+            let pages = all.iter().map(|o| page_ceil(o.body.size) / PAGE).sum::<u64>();
+            let mut b = [0; 48];
+            put(&mut b, &[(0, all.len() as u64), (8, pages), (16, pages)]);
+            write_bytes(a[2], &b)?;
+            return Ok(SEGMENTS.with(Ids::highest));
+        }
+        _ => {}
+    }
+    let by_index = matches!(cmd, SHM_STAT | SHM_STAT_ANY);
+    let o = SEGMENTS.with(|s| if by_index { s.by_index(a[0] as i32) } else { s.by_id(a[0] as i32) })?;
+    match cmd {
+        IPC_STAT | SHM_STAT | SHM_STAT_ANY => {
+            if cmd != SHM_STAT_ANY {
+                o.perm.with(|p| p.check(READ))?;
+            }
+            write_stat(&o, a[2])?;
+            return Ok(if by_index { o.id as usize } else { 0 });
+        }
+        IPC_SET => {
+            o.set_perm(a[2])?;
+            o.body.times.with_mut(|t| t[2] = now());
+        }
+        IPC_RMID => {
+            o.check_owner()?;
+            o.removed.set(true);
+            o.perm.with_mut(|p| p.key = IPC_PRIVATE);
+            drop(o);
+            sweep();
+        }
+        SHM_LOCK | SHM_UNLOCK => {
+            o.check_owner()?;
+            o.body.locked.set(cmd == SHM_LOCK);
+        }
+        _ => return Err(Errno::EINVAL),
+    }
+    Ok(0)
+}
+
+/// /proc/sysvipc/shm.
+pub fn text() -> Vec<u8> {
+    sweep();
+    let mut out = String::from(
+        "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime                   rss                  swap\n",
+    );
+    for o in SEGMENTS.with(Ids::all) {
+        let (p, s, [at, dt, ct]) = (o.perm.get(), &o.body, o.body.times.get());
+        let mode = p.mode | if o.removed.get() { SHM_DEST } else { 0 };
+        out += &format!(
+            "{:10} {:10}  {mode:4o} {:21} {:5} {:5}  {:5} {:5} {:5} {:5} {:5} {at:10} {dt:10} {ct:10} {:21} {:21}\n",
+            p.key,
+            o.id,
+            s.size,
+            s.creator,
+            s.last.get(),
+            attach_count(s),
+            p.uid,
+            p.gid,
+            p.cuid,
+            p.cgid,
+            0,
+            0
+        );
+    }
+    out.into_bytes()
+}
