@@ -52,7 +52,6 @@ pub struct Host {
 
 impl Host {
     /// Host state for `vcpus` vCPUs.
-    #[expect(clippy::too_many_arguments, reason = "one for each field that the launch decides")]
     pub fn new(
         vcpus: u32,
         strace_fd: Option<i32>,
