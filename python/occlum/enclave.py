@@ -215,14 +215,14 @@ class Enclave:
                 ask(self._entry, {"do": "stop", "grace": grace})
         finally:
             os.close(lease)
-        if self._entry.is_alive():
-            self._await_end()
-        elif self._entry.path.exists():
+        # Also of a killed one: it holds its lock until its memory is gone.
+        self._await_end()
+        if self._entry.path.exists() and not self._entry.is_alive():
             # What a lost one left.
             self._entry.remove()
 
     def _await_end(self) -> None:
-        """The owner has said that it goes; its last steps take milliseconds."""
+        """Waits for the owner's last steps, which take milliseconds."""
         deadline = time.monotonic() + CLOSE_GRACE_S
         while self._entry.is_alive() and time.monotonic() < deadline:
             time.sleep(0.001)

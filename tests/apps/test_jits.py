@@ -43,9 +43,6 @@ def test_libffi_closures(also: str, seed: int) -> None:
     assert ("True" in result.text) == bool(also)
 
 
-@pytest.mark.xfail(
-    reason="V8 returns to places where no call is when it gives code up; CFI knows them not yet", strict=True
-)
 def test_node(seed: int) -> None:
     result = same([compiler("node"), SOURCES / "mix.js", str(seed % 100000 + 1)], timeout=90, options=MEMORY)
     assert result.returncode == 0
