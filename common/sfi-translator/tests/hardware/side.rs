@@ -51,7 +51,8 @@ pub enum Known {
     /// A load through fs or gs that faults leaves the segment's base in its destination (the same).
     SegmentBase,
     /// The probe of rsp: it faults where the program would not have touched its stack, or it changed flags, which is seen
-    /// because the instruction that replaces them faults (section 3).
+    /// because the instruction that replaces them faults (section 3). Also the probe that the CPU's `enter` makes at the end
+    /// of its frame and ours does not (section 6).
     Probe,
     /// `leave` that faults has moved rsp already (section 4).
     Leave,
@@ -332,7 +333,7 @@ impl Sides {
         if let Some(outcome) = (what == "flags").then(|| self.flags(slot, native, end)).flatten() {
             return Ok(outcome);
         }
-        if self.probe_faults(slot, end) {
+        if self.probe_faults(slot, end) || self.enter_touches(native, native_end) {
             return Ok(Outcome::Known(Known::Probe, end));
         }
         if self.flags_undefined_on_the_way() {
@@ -397,6 +398,15 @@ impl Sides {
         let End::Fault(libc::SIGSEGV, pc, Some((_, at))) = end else { return false };
         let behind = |i: &Instruction| moves_rsp(i) && (i.ip() as u32 == pc || i.next_ip() as u32 == pc);
         u64::from(at) == slot.gpr[4] && self.instructions().iter().any(behind)
+    }
+
+    /// A native fault of `enter` at the end of its frame.
+    fn enter_touches(&self, native: &State, native_end: Option<End>) -> bool {
+        let Some(End::Fault(libc::SIGSEGV, pc, Some((_, at)))) = native_end else { return false };
+        let i = decode(self.machine.code(), pc);
+        let frame = 8 + u64::from(i.immediate16());
+        i.code() == Code::Enterq_imm16_imm8
+            && u64::from(at) == native.gpr[4].wrapping_sub(frame) & 0xffff_ffff
     }
 
     /// `ret n` and an access to the stack, which may reach what `ret n` left there.
