@@ -71,7 +71,7 @@ lint: ## Checks formatting, lints and types of both languages.
 # The fuzzers' slices: so many seconds each, from another seed with each commit. The verifier also as it is shipped: a
 # compiler's mistake there would be a hole.
 rust: export OCCLUM_TEST_SEED = $(shell printf %d 0x$$(git rev-parse --short=8 HEAD 2>/dev/null || echo 1))
-rust: export OCCLUM_TEST_SECONDS = 40
+rust: export OCCLUM_TEST_SECONDS = 15
 rust: ## Runs the Rust tests.
 	@$(call timed,echo "seed: $$OCCLUM_TEST_SEED" && cargo test --quiet && \
 	  cargo test --quiet --profile enclave -p occlum-sfi-verifier)
