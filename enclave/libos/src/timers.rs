@@ -371,6 +371,14 @@ pub fn on_run(p: &Arc<Process>) {
     }
 }
 
+/// A task reads a CPU clock: it must not see it ahead of its timers, however late the host's tick comes.
+pub fn on_cpu_clock(p: &Arc<Process>) {
+    let now = monotonic_ns();
+    if CPU_IN_USE.get() && p.timers.with(|t| t.cpu_check != 0 && t.cpu_check <= now) {
+        check_cpu(p, now);
+    }
+}
+
 /// Sends what CPU timers and the CPU limit owe, and sets the time of the next look.
 fn check_cpu(p: &Arc<Process>, now: u64) {
     let cpu = p.cpu_now();

@@ -54,7 +54,11 @@ fn cpu_ns() -> u64 {
 
 /// clock_gettime(clock, ts)
 pub fn sys_clock_gettime(a: &[u64; 6]) -> Result<usize> {
-    write_timespec(a[1], clock(a[0])?)?;
+    let clock = clock_of(a[0])?;
+    if clock.is_cpu() {
+        timers::on_cpu_clock(&current_process());
+    }
+    write_timespec(a[1], clock.now())?;
     Ok(0)
 }
 /// clock_getres(clock, ts)
