@@ -1,6 +1,6 @@
 //! The SFI contract as data: enclave address map, domain layout, trusted-context layout, spill slots.
 //!
-//! Neighbours: `sfi-translator` emits code against it, `sfi-verifier` will check against it, `enclave/rt` builds it.
+//! Neighbours: `sfi-translator` emits code against it, `sfi-verifier` checks against it, `enclave/rt` builds it.
 //! Invariants: nothing here decodes or encodes instructions; every number that two crates must agree on stands here once.
 //! Rules named R.. are listed in `docs/sfi.md`.
 #![no_std]
