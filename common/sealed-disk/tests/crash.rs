@@ -2,6 +2,9 @@
 //!
 //! `OCCLUM_TEST_SEED` repeats a run; `OCCLUM_CRASH_POINTS` and `OCCLUM_MUTATIONS` make a campaign of the slices
 //! (`make sealed-campaign`).
+mod common;
+
+use common::{Slice, seed};
 use occlum_sealed_disk::testing::{Crashes, OneMark, Recorder, Rng};
 use occlum_sealed_disk::{BLOCK, Disk, Error, Key, MemDevice, Options};
 use std::collections::BTreeMap;
@@ -15,31 +18,6 @@ const BLOCKS_MIN: usize = 460;
 /// Content of logical blocks by the seed of their bytes; 0 is a hole.
 type Model = BTreeMap<u32, u64>;
 
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |v| v.parse().expect("a number"))
-}
-/// How long and how much: a campaign's amount if it is given, else as much as a few seconds allow.
-struct Slice {
-    amount: u64,
-    end: Option<std::time::Instant>,
-}
-impl Slice {
-    fn of(name: &str) -> Self {
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(5);
-        let campaign = std::env::var(name).is_ok();
-        Self { amount: number(name, u64::MAX), end: (!campaign).then_some(end) }
-    }
-    /// Goes on after `done`; the first is always done.
-    fn more(&self, done: u64) -> bool {
-        done == 0 || done < self.amount && self.end.is_none_or(|end| std::time::Instant::now() < end)
-    }
-}
-fn seed() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("time").as_nanos();
-    let seed = number("OCCLUM_TEST_SEED", now as u64);
-    println!("OCCLUM_TEST_SEED={seed}");
-    seed
-}
 fn content(seed: u64) -> Vec<u8> {
     if seed == 0 {
         return vec![0; BLOCK];

@@ -2,6 +2,10 @@
 //!
 //! `OCCLUM_TEST_SEED` repeats a run; `OCCLUM_CRASH_POINTS`, `OCCLUM_MUTATIONS` and `OCCLUM_FSX_OPS` make campaigns
 //! of the slices (`make sealed-campaign`).
+#[path = "../../sealed-disk/tests/common/mod.rs"]
+mod common;
+
+use common::{Slice, number, seed};
 use occlum_sealed_disk::testing::{Crashes, Recorder, Rng};
 use occlum_sealed_disk::{BlockDevice, Disk, Key, MemDevice, Options};
 use occlum_sealed_fs::{Attr, Error, Fs, FsOptions, Mode, Owner, ROOT, SetAttr};
@@ -12,31 +16,6 @@ use std::sync::atomic::Ordering;
 const KEY: Key<'static> = Key::Root(&[3; 32]);
 const BLOCKS: usize = 2048;
 
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |v| v.parse().expect("a number"))
-}
-/// How long and how much: a campaign's amount if it is given, else as much as a few seconds allow.
-struct Slice {
-    amount: u64,
-    end: Option<std::time::Instant>,
-}
-impl Slice {
-    fn of(name: &str) -> Self {
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(5);
-        let campaign = std::env::var(name).is_ok();
-        Self { amount: number(name, u64::MAX), end: (!campaign).then_some(end) }
-    }
-    /// Goes on after `done`; the first is always done.
-    fn more(&self, done: u64) -> bool {
-        done == 0 || done < self.amount && self.end.is_none_or(|end| std::time::Instant::now() < end)
-    }
-}
-fn seed() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("time").as_nanos();
-    let seed = number("OCCLUM_TEST_SEED", now as u64);
-    println!("OCCLUM_TEST_SEED={seed}");
-    seed
-}
 /// Small limits, so that write-back, eviction and checkpoints happen all the time.
 fn small(rng: &mut Rng) -> (Options, FsOptions) {
     let disk = Options { cache_nodes: 8, max_pending: 50 + rng.below(300) as usize, ..Options::default() };
