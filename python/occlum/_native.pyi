@@ -13,7 +13,6 @@ __all__ = [
     "FLAG_STRACE",
     "FLAG_TTY0",
     "JOB_NO_TERMINAL",
-    "LaunchOptions",
     "LaunchParams",
     "NativeError",
     "Outcome",
@@ -46,22 +45,6 @@ FLAG_NET_HOST: int
 class NativeError(RuntimeError): ...
 
 @final
-class LaunchOptions:
-    def __new__(
-        cls, *, memory_bytes: int, vcpus: int, max_tasks: int, pid_max: int, cfi: str = ...
-    ) -> LaunchOptions: ...
-    @property
-    def memory_bytes(self) -> int: ...
-    @property
-    def vcpus(self) -> int: ...
-    @property
-    def max_tasks(self) -> int: ...
-    @property
-    def pid_max(self) -> int: ...
-    @property
-    def cfi(self) -> str: ...
-
-@final
 class LaunchParams:
     def __new__(
         cls,
@@ -76,6 +59,7 @@ class LaunchParams:
         gid: int,
         flags: int,
         keep: bytes | None = None,
+        sources: Sequence[tuple[bytes, bytes]] = ...,
     ) -> LaunchParams: ...
 
 @final
@@ -91,10 +75,10 @@ class Outcome:
     @property
     def stats(self) -> list[tuple[str, str]]: ...
 
-def measure(image: bytes, options: LaunchOptions) -> bytes: ...
+def measure(image: bytes, config: bytes) -> bytes: ...
 def run(
     image: bytes,
-    options: LaunchOptions,
+    config: bytes,
     params: LaunchParams,
     *,
     strace_fd: int | None = None,
@@ -105,7 +89,7 @@ def run(
 @final
 class Resident:
     def __new__(
-        cls, image: bytes, options: LaunchOptions, params: LaunchParams, *, strace_fd: int | None = None
+        cls, image: bytes, config: bytes, params: LaunchParams, *, strace_fd: int | None = None
     ) -> Resident: ...
     def fileno(self) -> int: ...
     def start(

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import Any
 
 import pytest
 
 from framework import ROOT
 from occlum import _native
 from occlum._host.image import read_image
+from occlum._host.launch import EnclaveOptions
 
 
-def options(**changes: int) -> _native.LaunchOptions:
-    """Small valid options."""
-    given: dict[str, Any] = {"memory_bytes": 256 << 20, "vcpus": 1, "max_tasks": 64, "pid_max": 1000} | changes
-    return _native.LaunchOptions(**given)
+def options() -> bytes:
+    """A small valid configuration."""
+    return EnclaveOptions(memory_bytes=256 << 20, cpus=1, max_tasks=64, pid_max=1000).to_config()
 
 
 def test_stub_describes_the_module() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from framework import ROOT
+from occlum._host.launch import EnclaveOptions
 from occlum.sgx import layout
 
 
@@ -41,7 +42,7 @@ def test_two_checkouts_give_one_mrenclave(tmp_path: Path) -> None:
     tree = tmp_path / "another directory with a long name"
     checkout(tree)
     there = build(tree)
-    config = layout.Config(memory_bytes=1 << 30, vcpus=2, max_tasks=1024, pid_max=32768)
+    config = EnclaveOptions(memory_bytes=1 << 30).to_config()
     assert layout.mrenclave(there, config).hex() == layout.mrenclave(here, config).hex()
     assert there == here
     assert str(tree).encode() not in there

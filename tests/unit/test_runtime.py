@@ -19,11 +19,12 @@ PASSED = 42
 RUN = """
 import sys
 from occlum import _native
-options = _native.LaunchOptions(memory_bytes=256 << 20, vcpus=int(sys.argv[2]), max_tasks=64, pid_max=1000)
+from occlum._host.launch import EnclaveOptions
+config = EnclaveOptions(memory_bytes=256 << 20, cpus=int(sys.argv[2]), max_tasks=64, pid_max=1000).to_config()
 params = _native.LaunchParams(program=b"selftest", argv=[b"selftest"], envp=[], cwd=b"/", binds=[],
                               hostname=b"host", uid=0, gid=0, flags=0)
 with open(sys.argv[1], "rb") as file:
-    outcome = _native.run(file.read(), options, params, timeout_s=60)
+    outcome = _native.run(file.read(), config, params, timeout_s=60)
 print(outcome.kind, outcome.value, outcome.message)
 """
 

@@ -1,4 +1,4 @@
-//! The enclave's edge: ECALL and OCALL numbers, what crosses with them, the measured configuration page.
+//! The enclave's edge: ECALL and OCALL numbers, what crosses with them, the measured configuration.
 //!
 //! Neighbours: `enclave/rt` (inside) and `host/pal` (outside) meet only here. Every value that comes in is untrusted:
 //! the LibOS checks lengths, ranges and errno values before use. Buffers cross by copy through one buffer per TCS.
@@ -7,7 +7,9 @@
 extern crate alloc;
 use alloc::vec::Vec;
 
+mod config;
 mod job;
+pub use config::*;
 pub use job::*;
 
 /// Bytes of the untrusted OCALL buffer of each TCS. Layout: `OcallFrame` first, then data from `OCALL_DATA`.
@@ -265,80 +267,6 @@ impl HostStat {
     }
 }
 
-/// How narrow control flow is (`docs/cfi.md`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u32)]
-pub enum CfiLevel {
-    /// Returns go behind calls, indirect calls and jumps to instruction boundaries.
-    #[default]
-    Default = 0,
-    /// Indirect calls and jumps go only to what the program's files or code name as a target.
-    Strict = 1,
-    /// Returns go where the call was.
-    ShadowStack = 2,
-}
-impl CfiLevel {
-    /// All of them with the names that options and logs use.
-    pub const NAMES: [(Self, &str); 3] =
-        [(Self::Default, "default"), (Self::Strict, "strict"), (Self::ShadowStack, "shadow-stack")];
-    /// The level with this number.
-    pub fn from_u32(n: u32) -> Option<Self> {
-        Self::NAMES.iter().map(|(level, _)| *level).find(|level| *level as u32 == n)
-    }
-    /// The level with this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::NAMES.iter().find(|(_, known)| *known == name).map(|(level, _)| *level)
-    }
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        Self::NAMES.iter().find(|(level, _)| *level == self).map_or("", |(_, name)| name)
-    }
-}
-
-/// The measured configuration page: everything that MRENCLAVE must cover besides the image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConfigPage {
-    /// Enclave memory budget, bytes.
-    pub memory_bytes: u64,
-    /// Number of vCPUs (TCSs).
-    pub vcpus: u32,
-    /// Most processes and threads.
-    pub max_tasks: u32,
-    /// Largest pid before wrapping.
-    pub pid_max: u32,
-    /// Control-flow integrity.
-    pub cfi: CfiLevel,
-}
-impl ConfigPage {
-    /// First bytes of the page.
-    pub const MAGIC: [u8; 8] = *b"OCCLCFG1";
-    /// The page: magic, then the fields little-endian in order, zero padded.
-    pub fn to_page(&self) -> [u8; 4096] {
-        let mut p = [0; 4096];
-        p[..8].copy_from_slice(&Self::MAGIC);
-        p[8..16].copy_from_slice(&self.memory_bytes.to_le_bytes());
-        p[16..20].copy_from_slice(&self.vcpus.to_le_bytes());
-        p[20..24].copy_from_slice(&self.max_tasks.to_le_bytes());
-        p[24..28].copy_from_slice(&self.pid_max.to_le_bytes());
-        p[28..32].copy_from_slice(&(self.cfi as u32).to_le_bytes());
-        p
-    }
-    /// Reads the page; `None` if the magic or a field with names is wrong.
-    pub fn from_page(p: &[u8; 4096]) -> Option<Self> {
-        if p[..8] != Self::MAGIC {
-            return None;
-        }
-        let u32_at = |i: usize| u32::from_le_bytes([p[i], p[i + 1], p[i + 2], p[i + 3]]);
-        Some(Self {
-            memory_bytes: u64::from(u32_at(8)) | u64::from(u32_at(12)) << 32,
-            vcpus: u32_at(16),
-            max_tasks: u32_at(20),
-            pid_max: u32_at(24),
-            cfi: CfiLevel::from_u32(u32_at(28))?,
-        })
-    }
-}
-
 /// Untrusted launch parameters: what to run. Not measured; the LibOS validates them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LaunchParams {
@@ -352,6 +280,8 @@ pub struct LaunchParams {
     pub cwd: Vec<u8>,
     /// Bind mounts: host path, guest path, then flags as text ("ro" or "rw").
     pub binds: Vec<(Vec<u8>, Vec<u8>, Vec<u8>)>,
+    /// Where on the host the sources of the mount table are: name, host path.
+    pub sources: Vec<(Vec<u8>, Vec<u8>)>,
     /// Host name for uname.
     pub hostname: Vec<u8>,
     /// uid, gid of the first process.
@@ -397,6 +327,11 @@ impl LaunchParams {
             put(&mut out, b);
             put(&mut out, c);
         }
+        out.extend_from_slice(&(self.sources.len() as u32).to_le_bytes());
+        for (name, path) in &self.sources {
+            put(&mut out, name);
+            put(&mut out, path);
+        }
         put(&mut out, &self.hostname);
         put(&mut out, &self.keep);
         for v in [self.uid, self.gid, self.flags] {
@@ -416,6 +351,11 @@ impl LaunchParams {
         for _ in 0..n {
             binds.push((r.bytes()?, r.bytes()?, r.bytes()?));
         }
+        let n = r.u32()?;
+        let mut sources = Vec::new();
+        for _ in 0..n {
+            sources.push((r.bytes()?, r.bytes()?));
+        }
         let hostname = r.bytes()?;
         let keep = r.bytes()?;
         Some(Self {
@@ -424,6 +364,7 @@ impl LaunchParams {
             envp,
             cwd,
             binds,
+            sources,
             hostname,
             keep,
             uid: r.u32()?,
@@ -451,6 +392,11 @@ impl Reader<'_> {
         let (head, rest) = self.bytes.split_first_chunk::<8>()?;
         self.bytes = rest;
         Some(u64::from_le_bytes(*head))
+    }
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.bytes.split_first_chunk::<N>()?;
+        self.bytes = rest;
+        Some(*head)
     }
     fn bytes(&mut self) -> Option<Vec<u8>> {
         let n = self.u32()? as usize;

@@ -4,8 +4,8 @@
 //! Neighbours: `host/pal` adds these pages to the measured image, `enclave/rt` finds its state from the TCS
 //! address.
 
-/// The measured configuration page.
-pub const CONFIG_PAGE: u64 = 0x37ff_f000;
+/// The measured configuration: its first page. As many follow as it is long.
+pub const CONFIG_BASE: u64 = 0x37f0_0000;
 /// The block of vCPU 0; its TCS is the first page.
 pub const THREADS_BASE: u64 = 0x3800_0000;
 /// Distance between two blocks.

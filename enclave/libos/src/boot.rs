@@ -27,9 +27,10 @@ fn init(boot: BootInfo) {
     crate::cfi::init(boot.config.cfi);
     crate::time::init();
     process::init(boot.config.pid_max, boot.config.max_tasks);
+    crate::policy::init(boot.config);
     FLAGS.set(params.flags);
     HOSTNAME.replace(params.hostname.clone());
-    if params.flags & FLAG_STRACE != 0 {
+    if params.flags & FLAG_STRACE != 0 && crate::policy::is_debug() {
         crate::strace::enable();
     }
     crate::fs::init(&params);

@@ -5,7 +5,7 @@
 //! `BklCell` borrow is alive across a block. Nothing here panics on guest or host input.
 //!
 //! Order of knowledge (a module may use those to its right): syscall -> process, signal, ipc -> cfi -> mm, code, loader
-//! -> net -> fs -> sched, uaccess, time -> errno.
+//! -> net -> fs -> sched, uaccess, time -> policy, errno.
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;
@@ -20,6 +20,7 @@ mod jobs;
 pub mod loader;
 pub mod mm;
 pub mod net;
+pub mod policy;
 pub mod process;
 pub mod sched;
 pub mod shadow;

@@ -46,12 +46,12 @@ pub use panic::{log, on_panic};
 pub use vcpu::halt;
 
 use alloc::vec::Vec;
-use occlum_enclave_abi::ConfigPage;
+use occlum_enclave_abi::Config;
 
 /// What the LibOS gets at boot.
 pub struct BootInfo {
     /// The measured configuration.
-    pub config: ConfigPage,
+    pub config: Config,
     /// Untrusted launch parameters, copied in.
     pub launch: Vec<u8>,
 }

@@ -9,9 +9,9 @@ use crate::{BootInfo, bkl};
 use alloc::vec::Vec;
 use core::ptr::with_exposed_provenance_mut;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use occlum_enclave_abi::{ConfigPage, OCALL_BUF_SIZE, Ocall};
+use occlum_enclave_abi::{Config, ConfigError, OCALL_BUF_SIZE, Ocall};
 use occlum_sfi_spec::{ctx, elrange};
-use occlum_sgx_arch::layout;
+use occlum_sgx_arch::{PAGE, layout};
 
 /// Offsets of `Vcpu` fields, for the assembly.
 pub(crate) mod field {
@@ -209,8 +209,13 @@ unsafe extern "Rust" {
     fn occlum_rt_hooks() -> crate::Hooks;
 }
 
+/// Heap until the configuration is read: several times the longest one.
+const BOOT_HEAP: u64 = 16 << 20;
+
 fn boot(init: fn(BootInfo), launch: u64, launch_len: u64) {
-    let config = config_page().expect("the configuration page is damaged");
+    // Reading the configuration takes some heap, before it says how much there may be.
+    crate::mem::set_limit(BOOT_HEAP);
+    let config = config().unwrap_or_else(|why| panic!("the configuration is damaged: {why}"));
     assert!((1..=layout::MAX_VCPUS).contains(&config.vcpus), "unusable number of vCPUs");
     COUNT.store(config.vcpus, Ordering::Relaxed);
     mark_vcpus(config.vcpus);
@@ -230,10 +235,14 @@ fn mark_vcpus(count: u32) {
     }
 }
 
-fn config_page() -> Option<ConfigPage> {
-    let p: *const [u8; 4096] = core::ptr::with_exposed_provenance(layout::CONFIG_PAGE as usize);
-    // SAFETY: the page is part of the measured image and never written.
-    ConfigPage::from_page(unsafe { &*p })
+fn config() -> Result<Config, ConfigError> {
+    let start: *const u8 = core::ptr::with_exposed_provenance(layout::CONFIG_BASE as usize);
+    // SAFETY: 1. the configuration has at least one page; 2. it is part of the measured image and never written.
+    let first = unsafe { core::slice::from_raw_parts(start, PAGE) };
+    let pages = Config::length(first).ok_or("it does not begin as one")?.div_ceil(PAGE);
+    // SAFETY: 1. an enclave whose measurement is that of a good configuration has as many pages as it is long; in any
+    // other this faults, which ends it; 2. `length` keeps them below the blocks of the vCPUs; 3. never written.
+    Config::decode(unsafe { core::slice::from_raw_parts(start, pages * PAGE) })
 }
 
 /// Most bytes of launch parameters.

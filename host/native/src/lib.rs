@@ -24,41 +24,6 @@ fn native_error(error: pal::PalError) -> PyErr {
     NativeError::new_err(error.to_string())
 }
 
-/// What is measured: the options that MRENCLAVE covers.
-#[pyclass(frozen, get_all, module = "occlum._native")]
-struct LaunchOptions {
-    memory_bytes: u64,
-    vcpus: u32,
-    max_tasks: u32,
-    pid_max: u32,
-    /// One of `CFI_LEVELS`.
-    cfi: String,
-}
-
-#[pymethods]
-impl LaunchOptions {
-    #[new]
-    #[pyo3(signature = (*, memory_bytes, vcpus, max_tasks, pid_max, cfi="default".into()))]
-    fn new(memory_bytes: u64, vcpus: u32, max_tasks: u32, pid_max: u32, cfi: String) -> PyResult<Self> {
-        let known = abi::CfiLevel::from_name(&cfi).is_some();
-        known
-            .then_some(Self { memory_bytes, vcpus, max_tasks, pid_max, cfi })
-            .ok_or_else(|| NativeError::new_err("cfi: no such level: give default, strict or shadow-stack"))
-    }
-}
-
-impl LaunchOptions {
-    fn to_pal(&self) -> pal::LaunchOptions {
-        pal::LaunchOptions {
-            memory_bytes: self.memory_bytes,
-            vcpus: self.vcpus,
-            max_tasks: self.max_tasks,
-            pid_max: self.pid_max,
-            cfi: abi::CfiLevel::from_name(&self.cfi).unwrap_or_default(),
-        }
-    }
-}
-
 /// What to run: not measured, validated inside.
 #[pyclass(frozen, module = "occlum._native")]
 struct LaunchParams(abi::LaunchParams);
@@ -66,7 +31,7 @@ struct LaunchParams(abi::LaunchParams);
 #[pymethods]
 impl LaunchParams {
     #[new]
-    #[pyo3(signature = (*, program, argv, envp, cwd, binds, hostname, uid, gid, flags, keep=None))]
+    #[pyo3(signature = (*, program, argv, envp, cwd, binds, hostname, uid, gid, flags, keep=None, sources=Vec::new()))]
     #[expect(clippy::too_many_arguments, reason = "one keyword per field of the wire form")]
     fn new(
         program: Vec<u8>,
@@ -79,6 +44,7 @@ impl LaunchParams {
         gid: u32,
         flags: u32,
         keep: Option<Vec<u8>>,
+        sources: Vec<(Vec<u8>, Vec<u8>)>,
     ) -> Self {
         Self(abi::LaunchParams {
             program,
@@ -86,6 +52,7 @@ impl LaunchParams {
             envp,
             cwd,
             binds,
+            sources,
             hostname,
             uid,
             gid,
@@ -123,27 +90,25 @@ impl Outcome {
     }
 }
 
-/// MRENCLAVE of the enclave that `run` would start with the same image and options.
+/// MRENCLAVE of the enclave that `run` would start with the same image and configuration.
 #[pyfunction]
-fn measure<'py>(py: Python<'py>, image: &[u8], options: &LaunchOptions) -> PyResult<Bound<'py, PyBytes>> {
-    let options = options.to_pal();
-    let digest = py.detach(|| pal::measure(image, &options)).map_err(native_error)?;
+fn measure<'py>(py: Python<'py>, image: &[u8], config: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+    let digest = py.detach(|| pal::measure(image, config)).map_err(native_error)?;
     Ok(PyBytes::new(py, &digest))
 }
 
 /// Loads the image, runs the program to its end, tears the enclave down.
 #[pyfunction]
-#[pyo3(signature = (image, options, params, *, strace_fd=None, timeout_s=None, publish=Vec::new()))]
+#[pyo3(signature = (image, config, params, *, strace_fd=None, timeout_s=None, publish=Vec::new()))]
 fn run(
     py: Python<'_>,
     image: &[u8],
-    options: &LaunchOptions,
+    config: &[u8],
     params: &LaunchParams,
     strace_fd: Option<i32>,
     timeout_s: Option<f64>,
     publish: Vec<(String, u16, u16, bool)>,
 ) -> PyResult<Outcome> {
-    let options = options.to_pal();
     let timeout = timeout_s
         .map(Duration::try_from_secs_f64)
         .transpose()
@@ -153,7 +118,7 @@ fn run(
         .map(|(host, port, inside, datagram)| pal::Publish { host, port, inside, datagram })
         .collect();
     let run = pal::RunOptions { params: params.0.clone(), strace_fd, timeout, publish, control: None };
-    let outcome = py.detach(|| pal::run(image, &options, &run)).map_err(native_error)?;
+    let outcome = py.detach(|| pal::run(image, config, &run)).map_err(native_error)?;
     Ok(Outcome::from_pal(py, outcome))
 }
 
@@ -246,8 +211,8 @@ mod _native {
     use super::sealed::{SealedFs, SealedStat};
     #[pymodule_export]
     use super::{
-        LaunchOptions, LaunchParams, NativeError, Outcome, Targets, Verified, Violation, count_targets,
-        measure, resident::Resident, run, syscalls, verify_file,
+        LaunchParams, NativeError, Outcome, Targets, Verified, Violation, count_targets, measure,
+        resident::Resident, run, syscalls, verify_file,
     };
 
     #[pymodule_export]

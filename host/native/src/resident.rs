@@ -1,7 +1,7 @@
 //! A resident enclave: started on a thread of its own, asked for programs through `pal::control`.
 //!
 //! Invariant: whatever way the run ends, `control` is told, so that nobody waits for events in vain.
-use super::{LaunchOptions, LaunchParams, NativeError, Outcome, native_error};
+use super::{LaunchParams, NativeError, Outcome, native_error};
 use occlum_enclave_abi as abi;
 use occlum_pal::{self as pal, control::Control};
 use pyo3::prelude::*;
@@ -26,19 +26,14 @@ type EventTuple = (u64, u64, u64, u64, Py<PyBytes>);
 impl Resident {
     /// Starts it; `params` must have FLAG_RESIDENT.
     #[new]
-    #[pyo3(signature = (image, options, params, *, strace_fd=None))]
-    fn new(
-        image: Vec<u8>,
-        options: &LaunchOptions,
-        params: &LaunchParams,
-        strace_fd: Option<i32>,
-    ) -> PyResult<Self> {
+    #[pyo3(signature = (image, config, params, *, strace_fd=None))]
+    fn new(image: Vec<u8>, config: Vec<u8>, params: &LaunchParams, strace_fd: Option<i32>) -> PyResult<Self> {
         let control = Control::new().map_err(native_error)?;
-        let (options, params, of_run) = (options.to_pal(), params.0.clone(), control.clone());
+        let (params, of_run) = (params.0.clone(), control.clone());
         let body = move || {
             let control = Some(of_run.clone());
             let run = pal::RunOptions { params, strace_fd, timeout: None, publish: Vec::new(), control };
-            let result = pal::run(&image, &options, &run);
+            let result = pal::run(&image, &config, &run);
             of_run.end();
             result
         };

@@ -1,9 +1,12 @@
 //! One run under a hostile host: `hostile IMAGE CLASS[:OCALL] SEED SECONDS [-b DIRECTORY]... [-p PORT] PROGRAM [ARG...]`.
 //! The last line on standard error says what was changed and how it ended; `tools/hostile_host.py` judges it.
 //! `hostile --list` prints every CLASS:OCALL there is.
-use occlum_enclave_abi::{CfiLevel, FLAG_NET_HOST, FLAG_REPORT_CHANGES, FLAG_STATS, LaunchParams, Ocall};
+use occlum_enclave_abi::{
+    CONFIG_DEBUG, CONFIG_HOST_VIEW, Config, FLAG_NET_HOST, FLAG_REPORT_CHANGES, FLAG_STATS, LaunchParams,
+    Ocall,
+};
 use occlum_pal::hostile::{self, Class, Plan};
-use occlum_pal::{ExitStatus, LaunchOptions, Publish, RunOptions};
+use occlum_pal::{ExitStatus, Publish, RunOptions};
 use std::os::unix::ffi::OsStringExt;
 
 const VCPUS: u32 = 2;
@@ -57,18 +60,22 @@ fn main() {
         flags: FLAG_STATS | FLAG_REPORT_CHANGES | FLAG_NET_HOST,
         ..LaunchParams::default()
     };
-    let o = LaunchOptions {
+    let o = Config {
         memory_bytes: 256 << 20,
         vcpus: VCPUS,
         max_tasks: 256,
         pid_max: 1000,
-        cfi: CfiLevel::Default,
+        flags: CONFIG_DEBUG | CONFIG_HOST_VIEW,
+        ..Config::default()
     };
     hostile::terminate_after(std::time::Duration::from_secs(seconds));
     let timeout = Some(std::time::Duration::from_secs(seconds + 3));
     hostile::install(Plan { class, only, seed });
-    let outcome =
-        occlum_pal::run(&image, &o, &RunOptions { params, timeout, publish, ..RunOptions::default() });
+    let outcome = occlum_pal::run(
+        &image,
+        &o.encode(),
+        &RunOptions { params, timeout, publish, ..RunOptions::default() },
+    );
     let ended = match outcome.map(|o| o.status) {
         Ok(ExitStatus::Exited(n)) => format!("exited:{n}"),
         Ok(ExitStatus::Signaled(n)) => format!("signaled:{n}"),

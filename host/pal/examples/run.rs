@@ -1,20 +1,22 @@
 //! Runs a program in the simulated enclave without Python, for work on the runtime itself:
 //! `run IMAGE [-m MIB] [-c VCPUS] [--cfi LEVEL] [--strace] [--stats] [-p PORT] PROGRAM [ARG...]`.
 use occlum_enclave_abi::{
-    CfiLevel, FLAG_NET_HOST, FLAG_NET_NONE, FLAG_STATS, FLAG_STRACE, FLAG_TTY0, LaunchParams,
+    CONFIG_DEBUG, CONFIG_HOST_VIEW, CfiLevel, Config, FLAG_NET_HOST, FLAG_NET_NONE, FLAG_STATS, FLAG_STRACE,
+    FLAG_TTY0, LaunchParams,
 };
-use occlum_pal::{ExitStatus, LaunchOptions, Publish, RunOptions};
+use occlum_pal::{ExitStatus, Publish, RunOptions};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 fn main() {
     let mut args = std::env::args_os().skip(1).peekable();
     let image = std::fs::read(args.next().expect("usage: run IMAGE PROGRAM [ARG...]")).expect("the image");
-    let mut o = LaunchOptions {
+    let mut o = Config {
         memory_bytes: 2 << 30,
         vcpus: 2,
         max_tasks: 4096,
         pid_max: 32768,
-        cfi: CfiLevel::Default,
+        flags: CONFIG_DEBUG | CONFIG_HOST_VIEW,
+        ..Config::default()
     };
     let mut flags = 0;
     let mut publish = Vec::new();
@@ -50,7 +52,8 @@ fn main() {
         flags,
         ..LaunchParams::default()
     };
-    let outcome = occlum_pal::run(&image, &o, &RunOptions { params, publish, ..RunOptions::default() });
+    let outcome =
+        occlum_pal::run(&image, &o.encode(), &RunOptions { params, publish, ..RunOptions::default() });
     let outcome = outcome.unwrap_or_else(|e| panic!("{e}"));
     for (k, v) in &outcome.stats {
         if flags & FLAG_STATS != 0 {

@@ -1,9 +1,8 @@
-//! The enclave image as a sequence of pages: the ELF file's load segments, the configuration page, the vCPU blocks.
+//! The enclave image as a sequence of pages: the ELF file's load segments, the configuration, the vCPU blocks.
 //!
-//! Order is part of the measurement: segments by address, configuration page, then per vCPU its TCS page and the
+//! Order is part of the measurement: segments by address, configuration, then per vCPU its TCS page and the
 //! read-write runs of its block, ascending. `occlum.sgx.measurement` computes the same from the same description.
 use crate::PalError;
-use occlum_enclave_abi::ConfigPage;
 use occlum_sfi_spec::elrange;
 use occlum_sgx_arch::measure::Measurement;
 use occlum_sgx_arch::{PAGE, layout, secinfo, tcs::Tcs};
@@ -52,7 +51,7 @@ fn parse(image: &[u8]) -> Result<(u64, Vec<Segment>), PalError> {
         let (filesz, memsz) = (word(image, at + 32, 8)? as usize, word(image, at + 40, 8)?);
         let end = off.checked_add(filesz).filter(|e| *e <= image.len());
         let end = end.ok_or(PalError::Image("a segment lies outside the file"))?;
-        if vaddr < elrange::IMAGE_BASE || vaddr.saturating_add(memsz) > layout::CONFIG_PAGE {
+        if vaddr < elrange::IMAGE_BASE || vaddr.saturating_add(memsz) > layout::CONFIG_BASE {
             return Err(PalError::Image("a segment lies outside the image region"));
         }
         let flag = |bit: u64, to: u64| if f & bit != 0 { to } else { 0 };
@@ -66,7 +65,8 @@ fn parse(image: &[u8]) -> Result<(u64, Vec<Segment>), PalError> {
 /// Calls `f` for every page in measurement order.
 pub(crate) fn each_page(
     image: &[u8],
-    config: &ConfigPage,
+    config: &[u8],
+    vcpus: u32,
     f: &mut dyn FnMut(&Page) -> Result<(), PalError>,
 ) -> Result<(), PalError> {
     let (entry, segments) = parse(image)?;
@@ -78,8 +78,14 @@ pub(crate) fn each_page(
         }
     }
     let rw = secinfo::R | secinfo::W | secinfo::REG;
-    f(&Page { addr: layout::CONFIG_PAGE, flags: secinfo::R | secinfo::REG, bytes: config.to_page() })?;
-    for n in 0..config.vcpus {
+    let mut addr = layout::CONFIG_BASE;
+    for chunk in config.chunks(PAGE) {
+        let mut bytes = [0; PAGE];
+        bytes[..chunk.len()].copy_from_slice(chunk);
+        f(&Page { addr, flags: secinfo::R | secinfo::REG, bytes })?;
+        addr += PAGE as u64;
+    }
+    for n in 0..vcpus {
         let base = layout::thread(n);
         let tcs = Tcs {
             ossa: base + layout::SSA,

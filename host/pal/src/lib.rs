@@ -13,35 +13,9 @@ mod image;
 mod ocall;
 mod sim;
 
-use occlum_enclave_abi::{CfiLevel, ConfigPage, LaunchParams};
+use occlum_enclave_abi::{Config, ConfigError, LaunchParams};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// What is measured besides the image.
-#[derive(Clone, Copy, Debug)]
-pub struct LaunchOptions {
-    /// Enclave memory, bytes.
-    pub memory_bytes: u64,
-    /// vCPUs (TCSs).
-    pub vcpus: u32,
-    /// Most processes and threads.
-    pub max_tasks: u32,
-    /// Largest pid.
-    pub pid_max: u32,
-    /// Control-flow integrity.
-    pub cfi: CfiLevel,
-}
-impl LaunchOptions {
-    fn config(&self) -> ConfigPage {
-        ConfigPage {
-            memory_bytes: self.memory_bytes,
-            vcpus: self.vcpus,
-            max_tasks: self.max_tasks,
-            pid_max: self.pid_max,
-            cfi: self.cfi,
-        }
-    }
-}
 
 /// One run: what to start and how to watch it.
 #[derive(Clone, Default)]
@@ -104,6 +78,9 @@ pub enum PalError {
     /// Options out of range.
     #[error("{0}")]
     Options(&'static str),
+    /// The configuration is not one.
+    #[error("the configuration is damaged: {0}; build it again")]
+    Config(ConfigError),
     /// An address range of ELRANGE is in use.
     #[error("the enclave's address range {start:#x}-{end:#x} is not free in this process ({error})")]
     AddressInUse {
@@ -145,21 +122,23 @@ impl PalError {
     }
 }
 
-fn check(o: &LaunchOptions) -> Result<(), PalError> {
-    if !(1..=occlum_sgx_arch::layout::MAX_VCPUS).contains(&o.vcpus) {
+/// Reads a configuration and checks that an enclave can be made of it.
+fn read(config: &[u8]) -> Result<Config, PalError> {
+    let c = Config::decode(config).map_err(PalError::Config)?;
+    if !(1..=occlum_sgx_arch::layout::MAX_VCPUS).contains(&c.vcpus) {
         return Err(PalError::Options("the number of CPUs must be 1 to 64"));
     }
-    if o.memory_bytes < 32 << 20 || o.memory_bytes > 1 << 40 {
+    if c.memory_bytes < 32 << 20 || c.memory_bytes > 1 << 40 {
         return Err(PalError::Options("enclave memory must be at least 32M and at most 1T"));
     }
-    Ok(())
+    Ok(c)
 }
 
-/// MRENCLAVE of the enclave that `run` would start with these options.
-pub fn measure(image: &[u8], o: &LaunchOptions) -> Result<[u8; 32], PalError> {
-    check(o)?;
+/// MRENCLAVE of the enclave that `run` would start with this configuration (`Config::encode`).
+pub fn measure(image: &[u8], config: &[u8]) -> Result<[u8; 32], PalError> {
+    let vcpus = read(config)?.vcpus;
     let mut m = image::measurement();
-    image::each_page(image, &o.config(), &mut |page| {
+    image::each_page(image, config, vcpus, &mut |page| {
         m.add_page(page.addr, page.flags, &page.bytes);
         Ok(())
     })?;
@@ -167,7 +146,7 @@ pub fn measure(image: &[u8], o: &LaunchOptions) -> Result<[u8; 32], PalError> {
 }
 
 /// Runs a program in a fresh simulated enclave until it ends.
-pub fn run(image: &[u8], o: &LaunchOptions, r: &RunOptions) -> Result<RunOutcome, PalError> {
-    check(o)?;
-    sim::run(image, &o.config(), r)
+pub fn run(image: &[u8], config: &[u8], r: &RunOptions) -> Result<RunOutcome, PalError> {
+    let vcpus = read(config)?.vcpus;
+    sim::run(image, config, vcpus, r)
 }

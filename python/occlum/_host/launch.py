@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from occlum._host.image import read_image
 from occlum._host.units import format_size, parse_size
+from occlum.config import page
 from occlum.errors import EnclaveError, OptionError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ DEFAULT_CPUS = 2
 DEFAULT_MAX_TASKS = 1024
 DEFAULT_PID_MAX = 32768
 SMALLEST_MEMORY = 64 << 20
-CFI_LEVELS = ("default", "strict", "shadow-stack")
+CFI_LEVELS = page.CFI_LEVELS
 
 
 @dataclass(frozen=True)
@@ -46,17 +47,18 @@ class EnclaveOptions:
         whole = -(-self.memory_bytes // PAGE_SIZE) * PAGE_SIZE
         object.__setattr__(self, "memory_bytes", whole)
 
-    def to_native(self) -> _native.LaunchOptions:
-        """The extension's form."""
-        from occlum import _native
-
-        return _native.LaunchOptions(
+    def to_config(self) -> bytes:
+        """The measured configuration: a debug enclave with a view of this machine's files."""
+        if self.cfi not in page.CFI_LEVELS:
+            raise OptionError(f"{self.cfi!r} is no level of control-flow integrity", f"give one of {page.CFI_LEVELS}")
+        return page.Config(
             memory_bytes=self.memory_bytes,
             vcpus=self.cpus,
             max_tasks=self.max_tasks,
             pid_max=self.pid_max,
-            cfi=self.cfi,
-        )
+            cfi=page.CFI_LEVELS.index(self.cfi),
+            flags=page.DEBUG | page.HOST_VIEW,
+        ).encode()
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,7 @@ def measure(options: EnclaveOptions) -> bytes:
     from occlum import _native
 
     try:
-        return _native.measure(read_image(), options.to_native())
+        return _native.measure(read_image(), options.to_config())
     except _native.NativeError as error:
         raise EnclaveError(str(error)) from None
 
@@ -205,7 +207,7 @@ def run(
     try:
         return _native.run(
             read_image(),
-            options.to_native(),
+            options.to_config(),
             launch.to_native(),
             strace_fd=strace_fd,
             timeout_s=timeout_s,

@@ -62,7 +62,7 @@ def run(settings: dict[str, Any]) -> int:
         _own_streams(str(claim.entry.path / registry.LOG))
         _more_descriptors()
         launch = Launch(argv=[""], env={}, cwd="/", binds=binds, resident=True)
-        enclave = _native.Resident(read_image(), options.to_native(), launch.to_native())
+        enclave = _native.Resident(read_image(), options.to_config(), launch.to_native())
         listener = claim.listen()
     except (OcclumError, _native.NativeError, OSError) as error:
         cause, fix = (error.cause, error.fix) if isinstance(error, OcclumError) else (str(error), "")

@@ -1,7 +1,7 @@
 """The pages of an Occlum enclave, in the order in which the loader adds them: what `measurement` hashes.
 
 A second source: it restates the layout that `common/sgx-arch` and `host/pal` implement, from the image file and the
-measured options alone. The order is: the image's segments by address, the configuration page, then for each vCPU its
+measured configuration alone. The order is: the image's segments by address, the configuration, then for each vCPU its
 TCS and the pages behind it.
 """
 
@@ -19,8 +19,9 @@ ENCLAVE_BASE = 0
 ENCLAVE_SIZE = 1 << 46
 SSA_FRAME_PAGES = 1
 
-CONFIG_PAGE = 0x37FF_F000
-CONFIG_MAGIC = b"OCCLCFG1"
+# The first page of the configuration; the number of vCPUs in it (docs/configuration-page.md).
+CONFIG_BASE = 0x37F0_0000
+_CONFIG_VCPUS = 20
 
 THREADS_BASE = 0x3800_0000
 THREAD_STRIDE = 256 << 10
@@ -36,22 +37,6 @@ _ZERO_PAGE = bytes(PAGE_SIZE)
 _E_ENTRY, _E_PHOFF, _E_PHENTSIZE = 24, 32, 54
 _PT_LOAD = 1
 _PF_X, _PF_W, _PF_R = 1, 2, 4
-
-
-@dataclass(frozen=True)
-class Config:
-    """What the configuration page says."""
-
-    memory_bytes: int
-    vcpus: int
-    max_tasks: int
-    pid_max: int
-    cfi: int = 0
-
-    def to_page(self) -> bytes:
-        """The measured page."""
-        fields = struct.pack("<QIIII", self.memory_bytes, self.vcpus, self.max_tasks, self.pid_max, self.cfi)
-        return (CONFIG_MAGIC + fields).ljust(PAGE_SIZE, b"\0")
 
 
 @dataclass(frozen=True)
@@ -108,16 +93,24 @@ def thread_pages(vcpu: int, entry: int) -> Iterator[Page]:
             yield Page(block + offset, PageType.REG, READ | WRITE, _ZERO_PAGE)
 
 
-def pages(image: bytes, config: Config) -> Iterator[Page]:
+def config_pages(config: bytes) -> Iterator[Page]:
+    """The pages of the configuration; the last one is filled up with zeros."""
+    for offset in range(0, len(config), PAGE_SIZE):
+        content = config[offset : offset + PAGE_SIZE].ljust(PAGE_SIZE, b"\0")
+        yield Page(CONFIG_BASE + offset - ENCLAVE_BASE, PageType.REG, READ, content)
+
+
+def pages(image: bytes, config: bytes) -> Iterator[Page]:
     """Every page of the enclave, in the loader's order."""
     (entry,) = struct.unpack_from("<Q", image, _E_ENTRY)
     for segment in sorted(segments(image), key=lambda segment: segment.address):
         yield from segment.pages()
-    yield Page(CONFIG_PAGE - ENCLAVE_BASE, PageType.REG, READ, config.to_page())
-    for vcpu in range(config.vcpus):
+    yield from config_pages(config)
+    (vcpus,) = struct.unpack_from("<I", config, _CONFIG_VCPUS)
+    for vcpu in range(vcpus):
         yield from thread_pages(vcpu, entry - ENCLAVE_BASE)
 
 
-def mrenclave(image: bytes, config: Config) -> bytes:
-    """MRENCLAVE of the enclave that this image and these options make."""
+def mrenclave(image: bytes, config: bytes) -> bytes:
+    """MRENCLAVE of the enclave that this image and this configuration make."""
     return measurement.measure(ENCLAVE_SIZE, SSA_FRAME_PAGES, pages(image, config))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import random
+from typing import Any
 
 import pytest
 
 from occlum import _native
 from occlum._host.image import read_image
-from occlum._host.launch import CFI_LEVELS
+from occlum._host.launch import EnclaveOptions
+from occlum.config import page
 from occlum.sgx import layout
 from occlum.sgx.measurement import EXECUTE, PAGE_SIZE, READ, WRITE, Measurement, Page, PageType, measure
 
@@ -40,53 +42,44 @@ def test_a_page_that_is_none_is_refused(offset: int, length: int) -> None:
         Measurement(1 << 20, 1).add(Page(offset, PageType.REG, READ, bytes(length)))
 
 
-def options(rng: random.Random) -> layout.Config:
-    """Measured options as users may give them."""
-    return layout.Config(
+def options(rng: random.Random) -> bytes:
+    """A configuration as users may give it, of one page or more."""
+    return page.Config(
         memory_bytes=rng.randrange(64, 4096) << 20,
         vcpus=rng.randrange(1, 9),
         max_tasks=rng.randrange(1, 4096),
         pid_max=rng.randrange(64, 1 << 22),
-        cfi=rng.randrange(len(CFI_LEVELS)),
-    )
-
-
-def rust(image: bytes, config: layout.Config) -> bytes:
-    """The measurement that host/pal computes."""
-    return _native.measure(
-        image,
-        _native.LaunchOptions(
-            memory_bytes=config.memory_bytes,
-            vcpus=config.vcpus,
-            max_tasks=config.max_tasks,
-            pid_max=config.pid_max,
-            cfi=CFI_LEVELS[config.cfi],
-        ),
-    )
+        cfi=rng.randrange(len(page.CFI_LEVELS)),
+        cwd="/",
+        env_default=[f"V{number}={'x' * 100}" for number in range(rng.randrange(100))],
+        mounts=[page.Mount("/", page.RAMFS)],
+    ).encode()
 
 
 def test_python_and_rust_agree(rng: random.Random) -> None:
     image = read_image()
     for _ in range(3):
         config = options(rng)
-        assert layout.mrenclave(image, config).hex() == rust(image, config).hex(), config
+        assert layout.mrenclave(image, config).hex() == _native.measure(image, config).hex(), config
 
 
 def test_every_measured_option_counts() -> None:
     image = read_image()
-    base = {"memory_bytes": 1 << 30, "vcpus": 2, "max_tasks": 100, "pid_max": 1000, "cfi": 0}
-    changed = {"memory_bytes": 1 << 31, "vcpus": 3, "max_tasks": 101, "pid_max": 1001, "cfi": 1}
-    results = {rust(image, layout.Config(**base))}
-    results |= {rust(image, layout.Config(**(base | {name: value}))) for name, value in changed.items()}
+    base: dict[str, Any] = {"memory_bytes": 1 << 30, "vcpus": 2, "max_tasks": 100, "pid_max": 1000, "cwd": "/"}
+    base["mounts"] = [page.Mount("/", page.RAMFS)]
+    changed: dict[str, Any] = {"memory_bytes": 1 << 31, "vcpus": 3, "max_tasks": 101, "pid_max": 1001, "cfi": 1}
+    changed |= {"flags": page.DEBUG, "cwd": "/tmp", "env_default": ["A=b"], "svn": 1, "entry_points": ["/bin"]}
+    results = {_native.measure(image, page.Config(**base).encode())}
+    results |= {_native.measure(image, page.Config(**(base | {name: to})).encode()) for name, to in changed.items()}
     assert len(results) == 1 + len(changed)
 
 
 def test_a_changed_image_byte_counts(rng: random.Random) -> None:
     image = bytearray(read_image())
     segment = next(iter(layout.segments(bytes(image))))
-    config = layout.Config(1 << 30, 1, 100, 1000)
-    before = rust(bytes(image), config)
+    config = EnclaveOptions(1 << 30, 1, 100, 1000).to_config()
+    before = _native.measure(bytes(image), config)
     # The first segment begins with the ELF headers; a byte of its content beyond them is what a tamperer changes.
     at = bytes(image).index(segment.content[0x1000 : 0x1000 + 64]) + rng.randrange(64)
     image[at] ^= 1 << rng.randrange(8)
-    assert rust(bytes(image), config) != before
+    assert _native.measure(bytes(image), config) != before

@@ -12,7 +12,7 @@ use crate::ocall::{Ended, Host, wait};
 use crate::{ExitStatus, PalError, Publish, RunOptions, RunOutcome, image};
 use entry::Thread;
 use memory::Elrange;
-use occlum_enclave_abi::{ConfigPage, FLAG_NET_HOST, FLAG_NET_NONE, OCALL_BUF_SIZE, OCALL_DATA, OcallFrame};
+use occlum_enclave_abi::{FLAG_NET_HOST, FLAG_NET_NONE, OCALL_BUF_SIZE, OCALL_DATA, OcallFrame};
 use occlum_sgx_arch::layout;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -40,7 +40,7 @@ impl Tids {
 }
 
 /// Runs the program; returns when the enclave is gone.
-pub(crate) fn run(file: &[u8], config: &ConfigPage, r: &RunOptions) -> Result<RunOutcome, PalError> {
+pub(crate) fn run(file: &[u8], config: &[u8], vcpus: u32, r: &RunOptions) -> Result<RunOutcome, PalError> {
     let _busy = BUSY.try_lock().map_err(|_| PalError::Busy)?;
     let has = [
         std::arch::is_x86_feature_detected!("avx2"),
@@ -52,15 +52,15 @@ pub(crate) fn run(file: &[u8], config: &ConfigPage, r: &RunOptions) -> Result<Ru
     }
     let elrange = Arc::new(Elrange::create()?);
     let mut loader = elrange.loader()?;
-    image::each_page(file, config, &mut |p| loader.add_page(p))?;
+    image::each_page(file, config, vcpus, &mut |p| loader.add_page(p))?;
     loader.finish()?;
-    for n in 0..config.vcpus {
+    for n in 0..vcpus {
         elrange.set_gate(n, entry::gate());
     }
-    let tids = Arc::new(Tids((0..config.vcpus).map(|_| AtomicI32::new(0)).collect()));
+    let tids = Arc::new(Tids((0..vcpus).map(|_| AtomicI32::new(0)).collect()));
     let kicker = tids.clone();
     let host = Host::new(
-        config.vcpus,
+        vcpus,
         r.strace_fd,
         Box::new(elrange.clone()),
         Box::new(move |v| kicker.kick(v)),
@@ -78,7 +78,7 @@ pub(crate) fn run(file: &[u8], config: &ConfigPage, r: &RunOptions) -> Result<Ru
         control.attach(&host);
     }
     let done = Arc::new((Mutex::new(0u32), Condvar::new()));
-    let (threads, started) = start_vcpus(config, &host, &tids, &launch, &done);
+    let (threads, started) = start_vcpus(vcpus, &host, &tids, &launch, &done);
     if started.is_err() {
         host.end(Ended { kind: CRASHED, value: 0 });
     }
@@ -98,14 +98,14 @@ pub(crate) fn run(file: &[u8], config: &ConfigPage, r: &RunOptions) -> Result<Ru
 
 /// Starts the vCPU threads. If one cannot be started, those before it run and are the caller's to stop.
 fn start_vcpus(
-    config: &ConfigPage,
+    vcpus: u32,
     host: &Arc<Host>,
     tids: &Arc<Tids>,
     launch: &[u8],
     done: &Arc<(Mutex<u32>, Condvar)>,
 ) -> (Vec<JoinHandle<()>>, Result<(), PalError>) {
     let mut threads = Vec::new();
-    for n in 0..config.vcpus {
+    for n in 0..vcpus {
         let (host, tids, done) = (host.clone(), tids.clone(), done.clone());
         let launch = if n == 0 { launch.to_vec() } else { Vec::new() };
         let body = move || {
