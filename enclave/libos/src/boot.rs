@@ -21,16 +21,17 @@ pub fn hostname() -> Vec<u8> {
 }
 
 fn init(boot: BootInfo) {
-    let Some(params) = LaunchParams::decode(&boot.launch) else {
+    let Some(mut params) = LaunchParams::decode(&boot.launch) else {
         fail(125, "the launch parameters are malformed");
     };
     crate::cfi::init(boot.config.cfi);
     crate::time::init();
     process::init(boot.config.pid_max, boot.config.max_tasks);
     crate::policy::init(boot.config);
+    crate::policy::restrict_launch(&mut params);
     FLAGS.set(params.flags);
     HOSTNAME.replace(params.hostname.clone());
-    if params.flags & FLAG_STRACE != 0 && crate::policy::is_debug() {
+    if params.flags & FLAG_STRACE != 0 {
         crate::strace::enable();
     }
     crate::fs::init(&params);
@@ -57,16 +58,18 @@ fn fail(code: u64, message: &str) -> ! {
 fn start(params: &LaunchParams) -> core::result::Result<Arc<Task>, (u64, String)> {
     let name = String::from_utf8_lossy(&params.program).into_owned();
     let cred = cred_of(params.uid, params.gid);
-    let oom = |_| (125, String::from("not enough enclave memory for the first process: raise --memory"));
+    let more = crate::policy::more_memory;
+    let oom = |_| (125, format!("not enough enclave memory for the first process: {}", more()));
     let task =
         process::new_init(crate::fs::first_files(), crate::fs::first_fs(&params.cwd), cred).map_err(oom)?;
     let LaunchParams { program, argv, envp, cwd, .. } = params;
     let result = exec_searching(&task, &Request { program, argv, envp, cwd });
     result.map_err(|e| match e {
         Errno::ENOENT => (127, format!("{name}: not found (looked in PATH inside the enclave)")),
+        Errno::EPERM => (126, format!("{name}: not below one of the entry points of this enclave")),
         Errno::EACCES => (126, format!("{name}: permission denied, or not a regular executable file")),
         Errno::ENOEXEC => (126, format!("{name}: not an x86-64 ELF program and has no '#!' line")),
-        Errno::ENOMEM => (125, format!("{name}: out of enclave memory while loading: raise --memory")),
+        Errno::ENOMEM => (125, format!("{name}: out of enclave memory while loading: {}", more())),
         e => (126, format!("{name}: cannot execute: {e:?}")),
     })?;
     Ok(task)
@@ -89,10 +92,15 @@ pub struct Request<'a> {
     pub cwd: &'a [u8],
 }
 
-/// Looks the program up in PATH as execvp does.
+/// Looks the program up in PATH as execvp does. EPERM: what is found is no entry point.
 pub fn exec_searching(task: &Arc<Task>, r: &Request<'_>) -> Result<()> {
+    let cwd = r.cwd.strip_suffix(b"/").unwrap_or(r.cwd);
     let run = |path: &[u8]| {
-        let absolute = if path.starts_with(b"/") { path.to_vec() } else { [r.cwd, b"/", path].concat() };
+        let absolute = if path.starts_with(b"/") { path.to_vec() } else { [cwd, b"/", path].concat() };
+        if !crate::policy::may_start(&absolute) {
+            // What is not there is not forbidden.
+            return crate::fs::open_exec(&absolute).and(Err(Errno::EPERM));
+        }
         crate::loader::exec(task, &absolute, r.argv.to_vec(), r.envp.to_vec())
     };
     if r.program.contains(&b'/') {
@@ -102,17 +110,17 @@ pub fn exec_searching(task: &Arc<Task>, r: &Request<'_>) -> Result<()> {
         return Err(Errno::ENOENT);
     }
     let path = r.envp.iter().find_map(|e| e.strip_prefix(b"PATH="));
-    let mut denied = false;
+    let mut denied = None;
     for dir in path.unwrap_or(b"/usr/local/bin:/usr/bin:/bin").split(|b| *b == b':') {
         let dir: &[u8] = if dir.is_empty() { b"." } else { dir };
         let full = [dir, b"/", r.program].concat();
         match run(&full) {
             Err(Errno::ENOENT | Errno::ENOTDIR) => {}
-            Err(Errno::EACCES) => denied = true,
+            Err(e @ (Errno::EACCES | Errno::EPERM)) => denied = Some(e),
             r => return r,
         }
     }
-    Err(if denied { Errno::EACCES } else { Errno::ENOENT })
+    Err(denied.unwrap_or(Errno::ENOENT))
 }
 
 /// The first process ended: report and leave.

@@ -43,7 +43,10 @@ fn tell(event: JobEvent, args: &[u64], input: &[u8]) {
 pub fn take_orders() {
     while let Some(order) = next_order() {
         match order.ok().and_then(|bytes| Order::decode(&bytes)) {
-            Some(Order::Start(s)) => start(s),
+            Some(Order::Start(mut s)) => {
+                crate::policy::restrict_job(&mut s);
+                start(s);
+            }
             Some(Order::Signal { job, target, signal }) => {
                 send(job, target, signal as i32);
                 tell(JobEvent::Signalled, &[job], &[]);

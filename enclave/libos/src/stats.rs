@@ -13,6 +13,8 @@ pub fn add(name: &'static str, n: u64) {
 /// Every counter as a `name=value` line.
 pub fn lines() -> Vec<u8> {
     let mut out = format!("heap_bytes={}\n", occlum_rt::mem::heap_used());
+    out +=
+        &format!("peak_memory={}\npeak_threads={}\n", occlum_rt::mem::peak(), crate::process::peak_tasks());
     COUNTERS.with(|c| c.iter().for_each(|(name, value)| out += &format!("{name}={value}\n")));
     out.into_bytes()
 }
@@ -21,6 +23,8 @@ pub fn lines() -> Vec<u8> {
 pub fn report() {
     crate::code::report();
     add("heap_bytes", occlum_rt::mem::heap_used());
+    add("peak_memory", occlum_rt::mem::peak());
+    add("peak_threads", crate::process::peak_tasks() as u64);
     COUNTERS.with(|c| {
         for (name, value) in c {
             let line = format!("{name}={value}");

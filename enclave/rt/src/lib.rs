@@ -42,7 +42,7 @@ pub mod task;
 pub mod time;
 pub mod vcpu;
 
-pub use panic::{log, on_panic};
+pub use panic::{log, on_panic, quiet_log};
 pub use vcpu::halt;
 
 use alloc::vec::Vec;

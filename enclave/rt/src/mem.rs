@@ -25,6 +25,8 @@ const LOW: u64 = 1 << 20;
 static LIMIT: AtomicU64 = AtomicU64::new(0);
 static USED: AtomicU64 = AtomicU64::new(0);
 static CHARGED: AtomicU64 = AtomicU64::new(0);
+/// The most that was ever charged.
+static PEAK: AtomicU64 = AtomicU64::new(0);
 /// Bytes in use inside the heap, with the allocator's own.
 static LIVE: AtomicU64 = AtomicU64::new(0);
 /// Small allocations took from `EMERGENCY`.
@@ -47,6 +49,10 @@ pub fn heap_limit() -> u64 {
 /// Bytes charged for guest pages.
 pub fn charged() -> u64 {
     CHARGED.load(Ordering::Relaxed)
+}
+/// The most that was ever charged.
+pub fn peak() -> u64 {
+    PEAK.load(Ordering::Relaxed)
 }
 /// Bytes of live heap objects.
 pub fn heap_live() -> u64 {
@@ -89,6 +95,7 @@ pub fn charge(bytes: u64) -> bool {
     let fits = bytes <= charge_room();
     if fits {
         CHARGED.store(charged() + bytes, Ordering::Relaxed);
+        PEAK.fetch_max(charged(), Ordering::Relaxed);
     }
     fits
 }

@@ -101,7 +101,10 @@ fn first_of_session(
 pub(super) fn default_rlimits() -> [(u64, u64); 16] {
     const INF: u64 = u64::MAX;
     let mut r = [(INF, INF); 16];
-    r[3] = (8 << 20, INF); // RLIMIT_STACK
+    let c = crate::policy::config();
+    let given = |bytes: u64, own: u64| if bytes == 0 { own } else { bytes };
+    r[2] = (given(c.data_bytes, INF), INF); // RLIMIT_DATA
+    r[3] = (given(c.stack_bytes, 8 << 20), INF); // RLIMIT_STACK
     r[4] = (0, INF); // RLIMIT_CORE
     r[6] = (LIMITS.get().1 as u64, LIMITS.get().1 as u64); // RLIMIT_NPROC
     r[7] = (1024, 1 << 20); // RLIMIT_NOFILE

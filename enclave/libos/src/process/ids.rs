@@ -69,11 +69,27 @@ pub(super) fn alloc_pid() -> Result<i32> {
     Err(Errno::EAGAIN)
 }
 
+/// The most tasks that were ever there at once.
+pub fn peak_tasks() -> usize {
+    // Places are used again before there are new ones.
+    TASKS.with(Vec::len)
+}
+
+/// Says once what was hit, and what would help.
+fn report_limit(max: usize) {
+    static SAID: BklCell<bool> = BklCell::new(false);
+    if !SAID.replace(true) {
+        let fix = crate::policy::more_tasks();
+        occlum_rt::log(&alloc::format!("occlum: all {max} processes and threads are in use: {fix}\n"));
+    }
+}
+
 pub(super) fn new_task(process: &Arc<Process>, tid: i32) -> Result<Arc<Task>> {
     let (_, max) = LIMITS.get();
     let index = TASKS.with_mut(|t| {
         let live = t.iter().flatten().count();
         if live >= max {
+            report_limit(max);
             return Err(Errno::EAGAIN);
         }
         if let Some(i) = t.iter().position(Option::is_none) {

@@ -11,7 +11,7 @@ mod wait;
 
 pub use exit::{begin_group_exit, exit_task, kill_other_threads, wake_for_signal};
 pub use fork::{CloneRequest, VforkGate, do_clone, new_init, new_job, new_resident_init, release_vfork};
-pub use ids::{init, pid_max, task_count, try_current, with_current, with_tasks};
+pub use ids::{init, peak_tasks, pid_max, task_count, try_current, with_current, with_tasks};
 pub use wait::{WaitFor, Waited, do_wait};
 
 use crate::fs::{FileTable, FsContext};

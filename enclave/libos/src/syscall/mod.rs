@@ -339,8 +339,8 @@ fn out_of_memory(t: &Arc<Task>) -> bool {
 }
 
 fn report_out_of_memory(pid: i32) {
-    let text =
-        alloc::format!("occlum: pid {pid}: out of enclave memory: raise --memory (try twice as much)\n");
+    let fix = crate::policy::more_memory();
+    let text = alloc::format!("occlum: pid {pid}: out of enclave memory: {fix}\n");
     occlum_rt::log(&text);
     crate::stats::add("oom_kills", 1);
 }
