@@ -241,7 +241,7 @@ calls! {
     MODIFY_LDT = 154 "modify_ldt" none "segments belong to the sandbox",
     PIVOT_ROOT = 155 "pivot_root" partial "always EPERM",
     SYSCTL = 156 "_sysctl" none "gone from Linux",
-    PRCTL = 157 "prctl" partial "names, death signal, subreaper; the rest is EINVAL or a constant",
+    PRCTL = 157 "prctl" partial "names, death signal, subreaper, TSC; the rest is EINVAL or a constant",
     ARCH_PRCTL = 158 "arch_prctl" partial "FS and GS only",
     ADJTIMEX = 159 "adjtimex" none "time is the host's",
     SETRLIMIT = 160 "setrlimit" full "times/cpu_limit_warns_and_kills",

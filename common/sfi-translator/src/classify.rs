@@ -207,7 +207,11 @@ fn is_far_bit_test(i: &Instruction) -> bool {
 }
 
 /// Class of `i`; `Emulate` for everything unknown.
-pub(crate) fn classify(i: &Instruction) -> Class {
+pub(crate) fn classify(i: &Instruction, native_tsc: bool) -> Class {
+    // With idle prefixes it is nobody's.
+    if native_tsc && i.code() == Code::Rdtsc && i.len() == 2 {
+        return Class::Plain;
+    }
     if i.is_invalid()
         || i.is_privileged()
         || !matches!(i.encoding(), EncodingKind::Legacy | EncodingKind::VEX)

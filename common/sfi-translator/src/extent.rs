@@ -60,7 +60,7 @@ pub(crate) fn find(cfg: &Config, src: Source<'_>, env: &dyn Env) -> Result<Exten
         }
         let mut ends = true;
         if let Some(instr) = decoded {
-            let class = classify(&instr);
+            let class = classify(&instr, cfg.native_tsc);
             let return_site = items.last().is_some_and(|p| p.next() == pc && p.class.is_call());
             items.push(Item { instr, class, off: pc, leader: false, return_site });
             if let Class::Jmp(t) | Class::Jcc(t) | Class::Loop(t) = class {
@@ -88,7 +88,13 @@ pub(crate) fn linear(src: Source<'_>) -> Extent {
     let mut items = Vec::new();
     let mut pc = src.start;
     while let Some(instr) = decode(src, pc) {
-        items.push(Item { instr, class: classify(&instr), off: pc, leader: false, return_site: false });
+        items.push(Item {
+            instr,
+            class: classify(&instr, false),
+            off: pc,
+            leader: false,
+            return_site: false,
+        });
         pc = pc.wrapping_add(instr.len() as u32);
     }
     Extent { items }

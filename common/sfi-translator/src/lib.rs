@@ -53,6 +53,8 @@ pub struct Config {
     pub prefetch_returns: bool,
     /// How returns are checked.
     pub returns: sfi_spec::Returns,
+    /// `rdtsc` is executed, not left to the LibOS (which can refuse it: `PR_SET_TSC`).
+    pub native_tsc: bool,
 }
 
 /// Why an entry exists.

@@ -191,6 +191,8 @@ const RULES: &[Rule] = &[
     rule(M0F, NP, 0x2b, 0x2b, MEM, M), rule(M0F, NP, 0x2c, 0x2d, ANY, M), rule(M0F, SD, 0x2c, 0x2d, ANY, M | GWV),
     rule(M0F, NP, 0x2e, 0x2f, ANY, M),
     // cmov, movmsk, arithmetic
+    // rdtsc: an enclave may execute it where there is SGX2; it tells nothing that a program may not know.
+    rule(M0F, N, 0x31, 0x31, ANY, 0),
     rule(M0F, NP, 0x40, 0x4f, ANY, M | GWV | ERV), rule(M0F, NP, 0x50, 0x50, REG, M | GWD),
     rule(M0F, ALL, 0x51, 0x51, ANY, M), rule(M0F, N | S, 0x52, 0x53, ANY, M), rule(M0F, NP, 0x54, 0x57, ANY, M),
     rule(M0F, ALL, 0x58, 0x5a, ANY, M), rule(M0F, NP | S, 0x5b, 0x5b, ANY, M), rule(M0F, ALL, 0x5c, 0x5f, ANY, M),

@@ -55,7 +55,8 @@ impl Tally {
 
     fn try_with(&mut self, bytes: &[u8], max_instructions: usize, returns: Returns) {
         self.tried += 1;
-        let config = Config { stubs: STUBS, max_instructions, prefetch_returns: true, returns };
+        let config =
+            Config { stubs: STUBS, max_instructions, prefetch_returns: true, returns, native_tsc: true };
         let source = Source { start: 0x12345, bytes };
         let Ok(f) = translate(&config, source, BASE, 7, &Nothing) else { return };
         match check_with(returns, f.base, &f.code) {

@@ -286,7 +286,12 @@ fn translate(
     }
     let bytes = source(mm, (start, vma), off, Some(region))?;
     let src = tr::Source { start: off, bytes: &bytes };
-    let (base, frag) = publish(region.slot, src, &Known(region), FRAGMENT_MAX, region.return_sites())?;
+    let making = Making {
+        max_instructions: FRAGMENT_MAX,
+        prefetch_returns: region.return_sites() > PREFETCH_FROM,
+        native_tsc: crate::vdso::is_code(vma),
+    };
+    let (base, frag) = publish(region.slot, src, &Known(region), making)?;
     let origin = region.origin(off..off.saturating_add(frag.source_len));
     let tabled = cfi::jump_tables(start, vma, &frag.taken);
     region.entries.with_mut(|e| {
@@ -311,13 +316,20 @@ fn translate(
     Ok(())
 }
 
+/// How a fragment is made.
+struct Making {
+    max_instructions: usize,
+    prefetch_returns: bool,
+    /// The vDSO's own `rdtsc` is executed; that of programs can be forbidden (`PR_SET_TSC`).
+    native_tsc: bool,
+}
+
 /// Makes a fragment and publishes it, in the private pieces of `slot` or among the shared code.
 fn publish(
     slot: Option<Slot>,
     src: tr::Source<'_>,
     env: &dyn tr::Env,
-    max_instructions: usize,
-    return_sites: usize,
+    making: Making,
 ) -> core::result::Result<(cache::Room, tr::Fragment), CodeError> {
     // What a fragment leaves in the heap: asked for before anything is published.
     if crate::mm::admit_last().is_err() {
@@ -325,9 +337,10 @@ fn publish(
     }
     let cfg = tr::Config {
         stubs: rtcode::stubs(),
-        max_instructions,
-        prefetch_returns: return_sites > PREFETCH_FROM,
+        max_instructions: making.max_instructions,
+        prefetch_returns: making.prefetch_returns,
         returns: rtcode::returns(),
+        native_tsc: making.native_tsc,
     };
     let (mut room, mut frag);
     let mut whole = false;
@@ -382,7 +395,13 @@ pub fn step(task: &Task, mm: &Mm) -> core::result::Result<u32, CodeError> {
     let off = task.rt.rip();
     let (bytes, end) = instruction_bytes(mm, off);
     let src = tr::Source { start: off, bytes: &bytes };
-    let (room, frag) = publish(Some(mm.slot()), src, &Nothing, 1, 0).map_err(|e| match (e, end) {
+    let (room, frag) = publish(
+        Some(mm.slot()),
+        src,
+        &Nothing,
+        Making { max_instructions: 1, prefetch_returns: false, native_tsc: false },
+    )
+    .map_err(|e| match (e, end) {
         (CodeError::Cut, Some(why)) => CodeError::Part(off.wrapping_add(bytes.len() as u32), why),
         (e, _) => e,
     })?;

@@ -145,6 +145,9 @@ fn step(t: &Arc<Task>, insn: &Instruction, pc: u32) -> Outcome {
             }
             Outcome::Next
         }
+        Mnemonic::Rdtsc | Mnemonic::Rdtscp if t.tsc_denied.get() => {
+            Outcome::Signal(signo::SIGSEGV, Info::kernel())
+        }
         Mnemonic::Rdtsc | Mnemonic::Rdtscp => {
             let tsc = occlum_rt::time::tsc();
             r.set_gpr(0, tsc & 0xffff_ffff);

@@ -31,6 +31,7 @@ pub mod syscall;
 pub mod time;
 pub mod timers;
 pub mod uaccess;
+mod vdso;
 
 mod boot;
 

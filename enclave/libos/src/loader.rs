@@ -221,9 +221,11 @@ fn build(r: &Request, stack_limit: u64, cred: &crate::process::Cred) -> Result<B
             (i.elf.entry.wrapping_add(ib) & 0xffff_ffff, ib)
         }
     };
+    let vdso = crate::vdso::map(&mm)?;
     let brk = top.max(BRK_BASE);
     let phdr = r.program.elf.phdr_vaddr.map_or(0, |v| v.wrapping_add(bias));
     let aux = [
+        (at::AT_SYSINFO_EHDR, vdso),
         (at::AT_HWCAP, HWCAP),
         (at::AT_PAGESZ, PAGE),
         (at::AT_CLKTCK, 100),

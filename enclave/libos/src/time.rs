@@ -46,14 +46,20 @@ pub fn init() {
 pub fn monotonic_ns() -> u64 {
     CAL.with_mut(|c| {
         let ticks = occlum_rt::time::tsc().saturating_sub(c.tsc0);
-        let now = c.mono0.saturating_add(((u128::from(ticks) * u128::from(c.mult)) >> 32) as u64);
+        let now = c.mono0.wrapping_add(((u128::from(ticks) * u128::from(c.mult)) >> 32) as u64);
         c.last = c.last.max(now);
         c.last
     })
 }
 
+/// What the clocks are computed from, for programs that compute them themselves (`vdso`): the counter's start,
+/// CLOCK_MONOTONIC then, ns per tick (32.32), CLOCK_REALTIME less CLOCK_MONOTONIC.
+pub fn parameters() -> [u64; 4] {
+    CAL.with(|c| [c.tsc0, c.mono0, c.mult, c.real0.wrapping_sub(c.mono0)])
+}
+
 /// CLOCK_REALTIME in ns since the epoch.
 pub fn realtime_ns() -> u64 {
     let now = monotonic_ns();
-    CAL.with(|c| c.real0.saturating_add(now.saturating_sub(c.mono0)))
+    CAL.with(|c| now.wrapping_add(c.real0.wrapping_sub(c.mono0)))
 }

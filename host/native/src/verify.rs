@@ -21,8 +21,13 @@ const STUBS: Stubs = Stubs {
     miss_call: elrange::IMAGE_BASE as u32 + 0x1300,
     emulate: elrange::IMAGE_BASE as u32 + 0x1400,
 };
-const CONFIG: Config =
-    Config { stubs: STUBS, max_instructions: 400, prefetch_returns: true, returns: Returns::Table };
+const CONFIG: Config = Config {
+    stubs: STUBS,
+    max_instructions: 400,
+    prefetch_returns: true,
+    returns: Returns::Table,
+    native_tsc: false,
+};
 /// Bytes of source that a fragment is made from.
 const WINDOW: usize = 1024;
 /// Longest instruction.

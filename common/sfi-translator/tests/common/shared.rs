@@ -17,7 +17,13 @@ pub const STUBS: Stubs = Stubs {
 pub const BASE: u32 = 0x4000_0000;
 
 pub const fn config() -> Config {
-    Config { stubs: STUBS, max_instructions: 400, prefetch_returns: true, returns: Returns::Table }
+    Config {
+        stubs: STUBS,
+        max_instructions: 400,
+        prefetch_returns: true,
+        returns: Returns::Table,
+        native_tsc: false,
+    }
 }
 
 /// A code map that knows nothing.

@@ -11,8 +11,6 @@
     .byte 0xf1
 @ Rule cpuid leaves the enclave
     cpuid
-@ Rule time stamp
-    rdtsc
 @ Rule rdtscp
     rdtscp
 @ Rule port input

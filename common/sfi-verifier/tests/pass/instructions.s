@@ -34,6 +34,9 @@
     rdrand %rax
     mfence
     pause
+@ V1 the time-stamp counter
+    lfence
+    rdtsc
 @ V1 implicit memory operands take the same prefixes
     .byte 0x65, 0x67, 0xd7                  # xlat
     .byte 0x65, 0x67, 0x66, 0x0f, 0xf7, 0xc1 # maskmovdqu

@@ -68,7 +68,6 @@ const FORBIDDEN: &[Mnemonic] = {
         M::Xsave,
         M::Xrstor,
         M::Cpuid,
-        M::Rdtsc,
         M::Rdtscp,
         M::Rdpmc,
         M::Xgetbv,
@@ -187,7 +186,7 @@ impl Slow {
     }
 
     fn may_stand(&self, i: &Instruction) -> Answer {
-        let known = i.cpuid_features().iter().all(|f| FEATURES.contains(f));
+        let known = i.cpuid_features().iter().all(|f| FEATURES.contains(f)) || i.code() == Code::Rdtsc;
         ensure(known, "feature")?;
         let prefetch = format!("{:?}", i.mnemonic()).starts_with("Prefetch");
         ensure(prefetch || !i.cpuid_features().contains(&CpuidFeature::D3NOW), "3DNow!")?;

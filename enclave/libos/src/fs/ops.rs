@@ -466,6 +466,12 @@ fn resize(inode: &InodeRef, len: u64) -> Result<()> {
 static MEMFD_FS: BklCell<Option<Arc<super::inode::FsInfo>>> = BklCell::new(None);
 /// A file in memory without a name in the tree (memfd_create).
 pub fn open_memfd(name: &[u8]) -> Result<Arc<OpenFile>> {
+    let cred = env::cred();
+    let label = [b"/memfd:", name, b" (deleted)"].concat();
+    Ok(open_unnamed(&label, (cred.uid, cred.gid)))
+}
+/// A file in memory that is shown as `label`.
+pub fn open_unnamed(label: &[u8], owner: (u32, u32)) -> Arc<OpenFile> {
     let fs = match MEMFD_FS.with(|f| f.clone()) {
         Some(f) => f,
         None => {
@@ -474,8 +480,6 @@ pub fn open_memfd(name: &[u8]) -> Result<Arc<OpenFile>> {
             f
         }
     };
-    let cred = env::cred();
-    let inode = MemInode::new(&fs, S_IFREG | 0o777, (cred.uid, cred.gid), 0);
-    let label = [b"/memfd:", name, b" (deleted)"].concat();
-    Ok(OpenFile::new(Dentry::anonymous(inode, &label), None, O_RDWR))
+    let inode = MemInode::new(&fs, S_IFREG | 0o777, owner, 0);
+    OpenFile::new(Dentry::anonymous(inode, label), None, O_RDWR)
 }

@@ -284,6 +284,7 @@ pub(super) fn init_child(me: &Arc<Task>, child: &Arc<Task>, r: &CloneRequest) ->
     }
     child.mask.set(me.mask.get());
     child.comm.set(me.comm.get());
+    child.tsc_denied.set(me.tsc_denied.get());
     if r.flags & (cl::CLONE_VM | cl::CLONE_VFORK) != cl::CLONE_VM {
         child.altstack.set(me.altstack.get());
     }

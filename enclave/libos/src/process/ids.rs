@@ -119,6 +119,7 @@ pub(super) fn new_task(process: &Arc<Process>, tid: i32) -> Result<Arc<Task>> {
         must_step: BklCell::new(false),
         step: BklCell::new(None),
         idle_flags: BklCell::new(0),
+        tsc_denied: BklCell::new(false),
         comm: BklCell::new([0; 16]),
         vfork_done: BklCell::new(None),
         cpu_ns: BklCell::new(0),

@@ -79,6 +79,8 @@ pub struct Task {
     pub step: BklCell<Option<crate::code::Step>>,
     /// The flags AC and ID as the program set them (`emulate`).
     pub idle_flags: BklCell<u64>,
+    /// rdtsc is a SIGSEGV (`PR_SET_TSC`).
+    pub tsc_denied: BklCell<bool>,
     /// Thread name.
     pub comm: BklCell<[u8; 16]>,
     /// Woken when a vfork child lets go of its parent's memory.

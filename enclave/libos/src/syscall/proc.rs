@@ -5,7 +5,7 @@ use crate::process::{self, CloneRequest, Process, Task, WaitFor, current, curren
 use crate::uaccess::{read_bytes, read_cstr, read_string_array, read_val, write_bytes, write_val};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use occlum_linux_abi::{clone as cl, signo, wait as w};
+use occlum_linux_abi::{clone as cl, prctl as pr, signo, wait as w};
 
 /// fork()
 pub fn sys_fork(_a: &[u64; 6]) -> Result<usize> {
@@ -432,6 +432,12 @@ pub fn sys_prctl(a: &[u64; 6]) -> Result<usize> {
         }
         16 => write_bytes(a[1], &t.comm.get())?,
         23 => return Ok(0),
+        25 => write_val(a[1], if t.tsc_denied.get() { pr::PR_TSC_SIGSEGV } else { pr::PR_TSC_ENABLE })?,
+        26 => match a[1] as u32 {
+            pr::PR_TSC_ENABLE => t.tsc_denied.set(false),
+            pr::PR_TSC_SIGSEGV => t.tsc_denied.set(true),
+            _ => return Err(Errno::EINVAL),
+        },
         30 => return Ok(0),
         36 => t.process.subreaper.set(a[1] != 0),
         37 => write_val(a[1], i32::from(t.process.subreaper.get()))?,

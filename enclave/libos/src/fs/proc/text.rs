@@ -107,6 +107,8 @@ fn area_line(start: u64, v: &crate::mm::Vma) -> String {
     let bit = |b: u32, c: char| if v.prot & b != 0 { c } else { '-' };
     let shared = matches!(v.backing, Backing::Shared(..));
     let (off, ino, dev, path) = match &v.backing {
+        // The vDSO is a file to nobody.
+        Backing::File(..) if !v.name.is_empty() => (0, 0, 0, String::from(v.name)),
         Backing::File(f, off) => {
             let s = f.0.stat().unwrap_or_default();
             (*off, s.ino, s.dev, String::from_utf8_lossy(&f.path()).into_owned())
