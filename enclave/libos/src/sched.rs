@@ -1,41 +1,50 @@
 //! The scheduler: one run queue under the BKL, wait queues, timers, idle vCPUs.
 //!
-//! Neighbours: `rt::task::switch` does the switch; `process` owns the tasks. Invariants: a task is in the run queue at
-//! most once and only in state `Runnable`; kernel code is never preempted, it yields (S6, S7).
+//! Neighbours: `queue` orders what is runnable, by what `class` says of a task; `rt::task::switch` does the switch;
+//! `process` owns the tasks. Invariants: a task is in the run queue at most once and only in state `Runnable`; kernel code
+//! is never preempted, it yields (S6, S7); a task waits only while each vCPU that may run it is busy with one that goes
+//! first, and that vCPU ticks or will look into the queue on its way to the guest.
+pub mod class;
+mod queue;
+
 use crate::errno::{Errno, Result};
 use crate::process::{Task, TaskState, current, try_current};
 use crate::time::monotonic_ns;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use occlum_enclave_abi::{HostEvents, Ocall};
 use occlum_rt::bkl::{self, BklCell};
+use queue::{Enter, RunQueue};
 
 /// Length of a tick while somebody waits.
 const TICK_NS: u64 = 1_000_000;
-/// Ticks that a task may run before it yields.
-const SLICE_TICKS: u32 = 4;
+/// `Sched::running` of an idle vCPU: anything goes before it.
+const NOBODY: u8 = u8::MAX;
+/// vCPUs that the masks of this module can hold.
+const VCPUS: usize = u64::BITS as usize;
 /// An entry that waited longer than this when a task leaves the kernel is worth waking an idle vCPU.
 const WAKE_AFTER_NS: u64 = 60_000;
 
 struct Sched {
-    queue: VecDeque<(Arc<Task>, u64)>,
+    queue: RunQueue,
+    /// Priority of what each vCPU runs.
+    running: [u8; VCPUS],
     timers: BTreeMap<(u64, i32), Option<Arc<Task>>>,
     idle: u64,
     /// Until when each idle vCPU waits.
-    idle_until: [u64; u64::BITS as usize],
+    idle_until: [u64; VCPUS],
     ticking: u64,
-    ticks: u32,
     dead: Vec<Arc<Task>>,
 }
 
 static SCHED: BklCell<Sched> = BklCell::new(Sched {
-    queue: VecDeque::new(),
+    queue: RunQueue::new(),
+    running: [NOBODY; VCPUS],
     timers: BTreeMap::new(),
     idle: 0,
-    idle_until: [u64::MAX; u64::BITS as usize],
+    idle_until: [u64::MAX; VCPUS],
     ticking: 0,
-    ticks: 0,
     dead: Vec::new(),
 });
 
@@ -51,16 +60,22 @@ impl Sched {
     }
 }
 
+/// All vCPUs.
+pub fn all_vcpus() -> u64 {
+    u64::MAX >> (u64::BITS - occlum_rt::vcpu::count().clamp(1, u64::BITS))
+}
+
 /// Puts a task into the run queue (no-op unless it is blocked, stopped or new).
 pub fn make_runnable(task: &Arc<Task>) {
     if matches!(task.state.get(), TaskState::Blocked | TaskState::New) {
         task.state.set(TaskState::Runnable);
         let now = monotonic_ns();
-        SCHED.with_mut(|s| s.queue.push_back((task.clone(), now)));
+        SCHED.with_mut(|s| s.queue.push(task, Enter::Woken, now));
+        find_vcpu(task);
         // A wake from the idle context (timers, host events) has no running task whose slice could be donated. The first
         // one this vCPU runs itself, at once.
         if try_current().is_none() && SCHED.with(|s| s.queue.len() > 1) {
-            wake_idle();
+            wake_idle(SCHED.with(|s| s.queue.wanted()));
         }
     }
 }
@@ -69,14 +84,35 @@ pub fn make_runnable(task: &Arc<Task>) {
 pub fn make_runnable_here(task: &Arc<Task>) {
     task.state.set(TaskState::Runnable);
     let now = monotonic_ns();
-    SCHED.with_mut(|s| s.queue.push_back((task.clone(), now)));
+    SCHED.with_mut(|s| s.queue.push(task, Enter::Woken, now));
 }
 
-/// Wakes one idle vCPU other than this one, if there is any.
-fn wake_idle() {
+/// A task came into the queue. This vCPU looks at it when it leaves the kernel; if that will not do, one that may run it,
+/// and has nothing more important to do, is told.
+fn find_vcpu(task: &Arc<Task>) {
+    let me = occlum_rt::vcpu::current();
+    let (here, priority) = (task.sched.allows(me), task.sched.priority());
+    if here && (!task.sched.is_rt() || SCHED.with(|s| priority < s.running[me as usize])) {
+        return;
+    }
+    let mask = task.sched.affinity.get() & all_vcpus();
+    if wake_idle(mask) {
+        return;
+    }
+    let lowest = SCHED.with(|s| {
+        let others = (0..occlum_rt::vcpu::count()).filter(|v| *v != me && mask >> v & 1 != 0);
+        others.max_by_key(|v| s.running[*v as usize]).filter(|v| !here || priority < s.running[*v as usize])
+    });
+    if let Some(v) = lowest {
+        occlum_rt::vcpu::kick(v);
+    }
+}
+
+/// Wakes one idle vCPU of `mask` other than this one; false if there is none.
+fn wake_idle(mask: u64) -> bool {
     let me = occlum_rt::vcpu::current();
     let target = SCHED.with_mut(|s| {
-        let others = s.idle & !(1 << me);
+        let others = s.idle & mask & !(1 << me);
         if others == 0 {
             return None;
         }
@@ -87,27 +123,67 @@ fn wake_idle() {
     if let Some(v) = target {
         occlum_rt::ocall::call(Ocall::Wake, &[u64::from(v), 0], &[], &mut []);
     }
+    target.is_some()
+}
+
+/// Lends `task` the priority of the first one that waits for it (`None`: nobody does any more).
+pub fn lend(task: &Arc<Task>, priority: Option<u8>) {
+    if task.sched.lend(priority) {
+        reconsider(task);
+    }
+}
+
+/// What counts for the place of `task` in the queue, or for its vCPU, has changed.
+pub fn reconsider(task: &Arc<Task>) {
+    match task.state.get() {
+        TaskState::Runnable => {
+            let now = monotonic_ns();
+            SCHED.with_mut(|s| s.queue.push(task, Enter::TurnOver, now));
+            find_vcpu(task);
+        }
+        TaskState::Running => {
+            let v = task.vcpu.get();
+            SCHED.with_mut(|s| s.running[v as usize] = task.sched.priority());
+            kick(task);
+        }
+        _ => {}
+    }
+}
+
+/// The first task that this vCPU may run gets it.
+fn take_next(vcpu: u32) -> Option<Arc<Task>> {
+    let now = monotonic_ns();
+    let next = SCHED.with_mut(|s| {
+        let next = s.queue.pop(vcpu, now);
+        s.running[vcpu as usize] = next.as_ref().map_or(NOBODY, |t| t.sched.priority());
+        next
+    })?;
+    next.state.set(TaskState::Running);
+    next.vcpu.set(vcpu);
+    next.start_cpu();
+    Some(next)
 }
 
 /// Switches away from the current task, whose state says why. Returns when it is scheduled again.
 pub fn schedule() {
     let prev = current();
     prev.charge_cpu();
-    let next = SCHED.with_mut(|s| s.queue.pop_front());
-    match next {
-        Some((next, _)) => {
-            next.state.set(TaskState::Running);
-            next.vcpu.set(occlum_rt::vcpu::current());
-            next.start_cpu();
+    let vcpu = occlum_rt::vcpu::current();
+    match take_next(vcpu) {
+        Some(next) => {
             if Arc::ptr_eq(&prev, &next) {
                 return;
             }
             let (p, n): (&Task, &Task) = (&prev, &next);
-            SCHED.with_mut(|s| s.ticks = 0);
             occlum_rt::task::switch(&p.rt, &n.rt);
         }
-        None => occlum_rt::task::switch(&prev.rt, occlum_rt::task::Task::idle(occlum_rt::vcpu::current())),
+        None => occlum_rt::task::switch(&prev.rt, occlum_rt::task::Task::idle(vcpu)),
     }
+}
+
+/// Counts the time that a task ran.
+pub fn charge(task: &Task, ran: u64, now: u64) {
+    SCHED.with_mut(|s| s.queue.charge(&task.sched, ran, now));
 }
 
 /// Ends the current task's execution for good; its `Arc` is dropped by the idle context of this vCPU.
@@ -125,15 +201,41 @@ fn drop_dead() {
     }
 }
 
-/// Puts the current task at the end of the queue and runs another, if there is one.
+/// sched_yield: others of the same priority go first, if there are any.
 pub fn yield_now() {
+    give_way(Enter::Yields);
+}
+
+/// Puts the current task into the queue and runs the first one.
+fn give_way(how: Enter) {
     if SCHED.with(|s| s.queue.is_empty()) {
         return;
     }
     let task = current();
+    task.charge_cpu();
+    if how != Enter::Preempted {
+        task.sched.round.set(0);
+    }
+    requeue_current(&task, how);
+    drop(task);
+    schedule();
+}
+
+fn requeue_current(task: &Arc<Task>, how: Enter) {
     task.state.set(TaskState::Runnable);
     let now = monotonic_ns();
-    SCHED.with_mut(|s| s.queue.push_back((task, now)));
+    SCHED.with_mut(|s| s.queue.push(task, how, now));
+}
+
+/// Goes to a vCPU that the current task may run on, if this is none.
+pub fn follow_affinity() {
+    let task = current();
+    if task.sched.allows(occlum_rt::vcpu::current()) {
+        return;
+    }
+    requeue_current(&task, Enter::TurnOver);
+    find_vcpu(&task);
+    drop(task);
     schedule();
 }
 
@@ -143,11 +245,9 @@ pub fn vcpu_main(vcpu: u32) -> ! {
     loop {
         drop_dead();
         fire_timers();
-        if let Some((next, _)) = SCHED.with_mut(|s| s.queue.pop_front()) {
-            next.state.set(TaskState::Running);
-            next.vcpu.set(vcpu);
-            next.start_cpu();
-            occlum_rt::task::switch(occlum_rt::task::Task::idle(vcpu), &next.rt);
+        if let Some(next) = take_next(vcpu) {
+            let n: &Task = &next;
+            occlum_rt::task::switch(occlum_rt::task::Task::idle(vcpu), &n.rt);
             continue;
         }
         wait_at_host(vcpu);
@@ -221,50 +321,77 @@ fn fire_timers() {
     crate::timers::fire(now);
 }
 
-/// Work at the way back to the guest: is another task waiting so long that an idle vCPU should take it?
+/// Work at the way back to the guest: does another task go first, or wait so long that an idle vCPU should take it?
 pub fn leaving_kernel() {
+    let me = occlum_rt::vcpu::current();
+    if !SCHED.with(|s| s.queue.is_empty()) {
+        pass_on(me);
+    }
     let (waiting, idle, timers, late) = SCHED.with(|s| {
         let first = s.timers.first_key_value().map(|((t, _), _)| *t);
         let late = s.idle != 0 && first.is_some_and(|t| t < s.earliest_wake());
-        (s.queue.front().map(|(_, since)| *since), s.idle, first.is_some(), late)
+        (!s.queue.is_empty(), s.idle, first.is_some(), late)
     });
     // While no vCPU is idle, only ticks hear of the host's sockets.
     let timers = timers || crate::net::host::in_use();
     if late {
         // The idle vCPU does not know of this timer yet; it waits again with the right deadline.
-        wake_idle();
+        wake_idle(u64::MAX);
         return;
     }
-    if waiting.is_none() && (idle != 0 || !timers) {
-        return;
+    if waiting || idle == 0 && timers {
+        start_tick(me);
     }
-    start_tick(occlum_rt::vcpu::current());
-    if let Some(since) = waiting
-        && idle != 0
-        && monotonic_ns().saturating_sub(since) > WAKE_AFTER_NS
-    {
-        wake_idle();
+}
+
+/// Somebody waits: gives way to a more important task, has an idle vCPU take one that waits too long.
+fn pass_on(me: u32) {
+    let now = monotonic_ns();
+    let (first, idle) = SCHED.with_mut(|s| (s.queue.peek(me, now), s.idle));
+    let since = first.as_ref().map(|f| f.since);
+    let task = current();
+    if first.is_some_and(|f| f.priority < 100 && f.priority < task.sched.priority()) {
+        drop(task);
+        return give_way(Enter::Preempted);
+    }
+    if idle != 0 && since.is_none_or(|t| now.saturating_sub(t) > WAKE_AFTER_NS) {
+        wake_idle(SCHED.with(|s| s.queue.wanted()));
     }
 }
 
 /// A tick interrupted the guest: share the CPU, fire timers, hear the host.
 pub fn tick() {
     fire_timers();
-    let (waiting, ticks) = SCHED.with_mut(|s| {
-        s.ticks += 1;
-        (!s.queue.is_empty(), s.ticks)
-    });
-    if !waiting {
+    let me = occlum_rt::vcpu::current();
+    follow_affinity();
+    if SCHED.with(|s| s.queue.is_empty()) {
         if SCHED.with(|s| s.idle != 0 || s.timers.is_empty()) && !crate::net::host::in_use() {
-            stop_tick(occlum_rt::vcpu::current());
+            stop_tick(me);
         }
         return;
     }
-    wake_idle();
-    if ticks >= SLICE_TICKS {
-        SCHED.with_mut(|s| s.ticks = 0);
-        yield_now();
+    let task = current();
+    task.charge_cpu();
+    task.sched.round.with_mut(|r| *r += 1);
+    spread();
+    let now = monotonic_ns();
+    let how = SCHED.with_mut(|s| {
+        let first = s.queue.peek(me, now)?;
+        s.queue.gives_way(&task.sched, &first, now)
+    });
+    drop(task);
+    if let Some(how) = how {
+        give_way(how);
     }
+}
+
+/// Tasks wait: an idle vCPU takes one, and the busy ones tick, so that each is shared.
+fn spread() {
+    let wanted = SCHED.with(|s| s.queue.wanted());
+    wake_idle(wanted);
+    let me = occlum_rt::vcpu::current();
+    let quiet = SCHED.with(|s| !(s.idle | s.ticking)) & wanted & all_vcpus() & !(1 << me);
+    (0..occlum_rt::vcpu::count()).filter(|v| quiet >> v & 1 != 0).for_each(occlum_rt::vcpu::kick);
 }
 
 /// Notes whether the vCPU ticks; true if that is a change.

@@ -283,6 +283,7 @@ pub(super) fn init_child(me: &Arc<Task>, child: &Arc<Task>, r: &CloneRequest) ->
         child.resolve.set(false);
     }
     child.mask.set(me.mask.get());
+    child.sched.inherit(&me.sched);
     child.comm.set(me.comm.get());
     child.tsc_denied.set(me.tsc_denied.get());
     if r.flags & (cl::CLONE_VM | cl::CLONE_VFORK) != cl::CLONE_VM {

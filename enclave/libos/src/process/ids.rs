@@ -107,6 +107,7 @@ pub(super) fn new_task(process: &Arc<Process>, tid: i32) -> Result<Arc<Task>> {
         state: BklCell::new(TaskState::New),
         interruptible: BklCell::new(true),
         vcpu: BklCell::new(0),
+        sched: crate::sched::class::Entity::default(),
         mask: BklCell::new(0),
         saved_mask: BklCell::new(None),
         pending: BklCell::new(Pending::default()),

@@ -55,6 +55,8 @@ pub struct Task {
     pub interruptible: BklCell<bool>,
     /// vCPU it runs or ran on.
     pub vcpu: BklCell<u32>,
+    /// Policy, priority, affinity.
+    pub sched: crate::sched::class::Entity,
     /// Blocked signals.
     pub mask: BklCell<u64>,
     /// Mask to restore after sigsuspend-like calls, once a handler frame is built or the call returns.
@@ -288,6 +290,7 @@ impl Task {
         let since = self.on_cpu_since.replace(now);
         let ran = now.saturating_sub(since);
         self.cpu_ns.with_mut(|n| *n += ran);
+        crate::sched::charge(self, ran, now);
         self.process.times.with_mut(|t| t.cpu_ns += ran);
     }
     /// The task gets a vCPU: from now on its time counts.

@@ -7,6 +7,7 @@ pub mod memory;
 pub mod misc;
 pub mod pidfd;
 pub mod proc;
+pub mod sched;
 pub mod signals;
 pub mod table;
 pub mod time;

@@ -465,69 +465,6 @@ pub fn sys_arch_prctl(a: &[u64; 6]) -> Result<usize> {
     Ok(0)
 }
 
-/// sched_yield()
-pub fn sys_sched_yield(_a: &[u64; 6]) -> Result<usize> {
-    crate::sched::yield_now();
-    Ok(0)
-}
-/// sched_getaffinity(pid, size, mask)
-pub fn sys_sched_getaffinity(a: &[u64; 6]) -> Result<usize> {
-    if a[1] < 8 || a[1] % 8 != 0 {
-        return Err(Errno::EINVAL);
-    }
-    write_val(a[2], (1u64 << occlum_rt::vcpu::count()) - 1)?;
-    Ok(8)
-}
-/// sched_setaffinity(pid, size, mask): at least one vCPU must be in it; the scheduler takes it as a hint.
-pub fn sys_sched_setaffinity(a: &[u64; 6]) -> Result<usize> {
-    let mut b = [0u8; 8];
-    let n = a[1].min(8) as usize;
-    read_bytes(a[2], &mut b[..n])?;
-    let all = (1u64 << occlum_rt::vcpu::count()) - 1;
-    if u64::from_le_bytes(b) & all == 0 { Err(Errno::EINVAL) } else { Ok(0) }
-}
-/// sched_getscheduler(pid): SCHED_OTHER.
-pub fn sys_sched_getscheduler(_a: &[u64; 6]) -> Result<usize> {
-    Ok(0)
-}
-/// sched_getparam(pid, param)
-pub fn sys_sched_getparam(a: &[u64; 6]) -> Result<usize> {
-    write_val(a[1], 0i32)?;
-    Ok(0)
-}
-/// sched_setscheduler: only SCHED_OTHER, SCHED_BATCH and SCHED_IDLE without priority.
-pub fn sys_sched_setscheduler(a: &[u64; 6]) -> Result<usize> {
-    let prio: i32 = read_val(a[2])?;
-    match a[1] & !0x4000_0000 {
-        0 | 3 | 5 if prio == 0 => Ok(0),
-        1 | 2 => Err(Errno::EPERM),
-        _ => Err(Errno::EINVAL),
-    }
-}
-/// sched_get_priority_max(policy)
-pub fn sys_sched_get_priority_max(a: &[u64; 6]) -> Result<usize> {
-    match a[0] {
-        1 | 2 => Ok(99),
-        0 | 3 | 5 => Ok(0),
-        _ => Err(Errno::EINVAL),
-    }
-}
-/// sched_get_priority_min(policy)
-pub fn sys_sched_get_priority_min(a: &[u64; 6]) -> Result<usize> {
-    match a[0] {
-        1 | 2 => Ok(1),
-        0 | 3 | 5 => Ok(0),
-        _ => Err(Errno::EINVAL),
-    }
-}
-/// getpriority: nice 0, in the kernel's encoding (20 - nice).
-pub fn sys_getpriority(_a: &[u64; 6]) -> Result<usize> {
-    Ok(20)
-}
-/// setpriority: accepted for nice >= 0, which changes nothing while nobody competes; EACCES below.
-pub fn sys_setpriority(a: &[u64; 6]) -> Result<usize> {
-    if (a[2] as i32) < 0 { Err(Errno::EACCES) } else { Ok(0) }
-}
 /// getcpu(cpu, node)
 pub fn sys_getcpu(a: &[u64; 6]) -> Result<usize> {
     if a[0] != 0 {

@@ -1,6 +1,6 @@
 //! THE system-call table: number, name, argument types, handler. Dispatch and `--strace` read it; a call that is not here
 //! is ENOSYS and counted. How far each call is supported stands beside its number in `occlum_linux_abi::nr`.
-use super::{futex, memory, misc, pidfd, proc, signals, time, timers};
+use super::{futex, memory, misc, pidfd, proc, sched, signals, time, timers};
 use crate::errno::Result;
 use crate::fs::syscall as fs;
 use crate::ipc::{mq, msg, sem, shm};
@@ -194,16 +194,22 @@ table! {
     SETRLIMIT setrlimit(resource: int, new: ptr) => proc::sys_setrlimit;
     PRCTL prctl(option: int, a: ptr, b: ptr, c: ptr, d: ptr) => proc::sys_prctl;
     ARCH_PRCTL arch_prctl(code: flags, addr: ptr) => proc::sys_arch_prctl;
-    SCHED_YIELD sched_yield() => proc::sys_sched_yield;
-    SCHED_GETAFFINITY sched_getaffinity(pid: int, size: size, mask: ptr) => proc::sys_sched_getaffinity;
-    SCHED_SETAFFINITY sched_setaffinity(pid: int, size: size, mask: ptr) => proc::sys_sched_setaffinity;
-    SCHED_GETSCHEDULER sched_getscheduler(pid: int) => proc::sys_sched_getscheduler;
-    SCHED_GETPARAM sched_getparam(pid: int, param: ptr) => proc::sys_sched_getparam;
-    SCHED_SETSCHEDULER sched_setscheduler(pid: int, policy: int, param: ptr) => proc::sys_sched_setscheduler;
-    SCHED_GET_PRIORITY_MAX sched_get_priority_max(policy: int) => proc::sys_sched_get_priority_max;
-    SCHED_GET_PRIORITY_MIN sched_get_priority_min(policy: int) => proc::sys_sched_get_priority_min;
-    GETPRIORITY getpriority(which: int, who: int) => proc::sys_getpriority;
-    SETPRIORITY setpriority(which: int, who: int, prio: int) => proc::sys_setpriority;
+    SCHED_YIELD sched_yield() => sched::sys_sched_yield;
+    SCHED_GETAFFINITY sched_getaffinity(pid: int, size: size, mask: ptr) => sched::sys_sched_getaffinity;
+    SCHED_SETAFFINITY sched_setaffinity(pid: int, size: size, mask: ptr) => sched::sys_sched_setaffinity;
+    SCHED_GETSCHEDULER sched_getscheduler(pid: int) => sched::sys_sched_getscheduler;
+    SCHED_GETPARAM sched_getparam(pid: int, param: ptr) => sched::sys_sched_getparam;
+    SCHED_SETSCHEDULER sched_setscheduler(pid: int, policy: int, param: ptr) => sched::sys_sched_setscheduler;
+    SCHED_GET_PRIORITY_MAX sched_get_priority_max(policy: int) => sched::sys_sched_get_priority_max;
+    SCHED_GET_PRIORITY_MIN sched_get_priority_min(policy: int) => sched::sys_sched_get_priority_min;
+    SCHED_SETPARAM sched_setparam(pid: int, param: ptr) => sched::sys_sched_setparam;
+    SCHED_RR_GET_INTERVAL sched_rr_get_interval(pid: int, interval: ptr) => sched::sys_sched_rr_get_interval;
+    SCHED_SETATTR sched_setattr(pid: int, attr: ptr, flags: flags) => sched::sys_sched_setattr;
+    SCHED_GETATTR sched_getattr(pid: int, attr: ptr, size: size, flags: flags) => sched::sys_sched_getattr;
+    IOPRIO_SET ioprio_set(which: int, who: int, ioprio: int) => sched::sys_ioprio_set;
+    IOPRIO_GET ioprio_get(which: int, who: int) => sched::sys_ioprio_get;
+    GETPRIORITY getpriority(which: int, who: int) => sched::sys_getpriority;
+    SETPRIORITY setpriority(which: int, who: int, prio: int) => sched::sys_setpriority;
     GETCPU getcpu(cpu: ptr, node: ptr) => proc::sys_getcpu;
     PERSONALITY personality(persona: flags) => proc::sys_personality;
     MMAP mmap(addr: ptr, len: size, prot: flags, flags: flags, fd: fd, off: off) => memory::sys_mmap;
