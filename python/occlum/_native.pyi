@@ -25,6 +25,7 @@ __all__ = [
     "Verified",
     "Violation",
     "count_targets",
+    "cpuid",
     "measure",
     "run",
     "syscalls",
@@ -161,6 +162,7 @@ class Targets:
     def strict_branches(self) -> int: ...
 
 def count_targets(path: str | PathLike[str]) -> Targets | None: ...
+def cpuid(leaf: int, subleaf: int) -> tuple[int, int, int, int]: ...
 def syscalls() -> list[tuple[int, str, str, str]]: ...
 
 @final

@@ -119,7 +119,9 @@ class Enclave:
         enclave = cls(name)
         enclave._quiet = True
         if not enclave._entry.is_alive():
-            raise EnclaveError(f"no enclave named {name} is running", f"start it: `occlum start --name {name}`")
+            raise EnclaveError(
+                f"no enclave named {name} is running", f"start it: `occlum start --name {name}`", "OC302"
+            )
         return enclave
 
     # The functions of subprocess.
@@ -196,7 +198,7 @@ class Enclave:
 
     def _usable(self) -> registry.Entry:
         if self._closed:
-            raise EnclaveError(f"the enclave {self.name} is closed", "start another")
+            raise EnclaveError(f"the enclave {self.name} is closed", "start another", "OC304")
         return self._entry
 
     def _start(self, program: Program) -> Job:

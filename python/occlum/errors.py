@@ -35,35 +35,73 @@ __all__ = [
 
 
 class OcclumError(Exception):
-    """Base of all errors; `str()` gives the cause and then the fix."""
+    """Base of all errors; `str()` gives the cause, the fix and the code, of which `occlum explain` knows more.
 
-    def __init__(self, cause: str, fix: str = "") -> None:
+    Attributes:
+        cause: what went wrong, in one line.
+        fix: what to do about it; where the place that raised it has no better one, that of the table (`codes`).
+        code: the error's code. Each class has one for what has none of its own.
+    """
+
+    code = "OC300"
+
+    def __init__(self, cause: str, fix: str = "", code: str | None = None) -> None:
         super().__init__(cause, fix)
         self.cause = cause
-        self.fix = fix
+        self.code = code or type(self).code
+        self._fix = fix
+
+    @property
+    def fix(self) -> str:
+        """What to do about it."""
+        if self._fix:
+            return self._fix
+        from occlum.codes import ERRORS
+
+        return ERRORS[self.code].fix
 
     def __str__(self) -> str:
-        return f"{self.cause}; {self.fix}" if self.fix else self.cause
+        return (
+            f"{self.cause}; {self._fix} [{self.code}]"
+            if self._fix
+            else f"{self.cause}; see `occlum explain {self.code}`"
+        )
 
 
 class OptionError(OcclumError):
     """An option has a value that makes no sense."""
 
+    code = "OC101"
+
 
 class ImageError(OcclumError):
     """The enclave image is missing or not usable."""
+
+    code = "OC200"
 
 
 class EnclaveError(OcclumError):
     """The enclave could not be created, or failed while it ran."""
 
+    code = "OC300"
+
+    @classmethod
+    def from_native(cls, error: Exception | str) -> EnclaveError:
+        """What the extension says, which has its code in brackets at the end."""
+        text, _, code = str(error).rpartition(" [OC")
+        return cls(text, code=f"OC{code[:-1]}") if text else cls(str(error))
+
 
 class EnclaveLost(EnclaveError):
     """A running enclave is gone: it failed, its simulator crashed, or somebody stopped it."""
 
+    code = "OC301"
+
 
 class Unsupported(OcclumError, ValueError):
     """A parameter that `subprocess` has and an enclave cannot: refused at the call."""
+
+    code = "OC500"
 
 
 if not TYPE_CHECKING:

@@ -104,7 +104,7 @@ def _pickle(value: object) -> bytes:
     try:
         import cloudpickle
     except ImportError:
-        raise EnclaveError("EnclaveExecutor needs cloudpickle", "pip install 'occlum[executor]'") from None
+        raise EnclaveError("EnclaveExecutor needs cloudpickle", "pip install 'occlum[executor]'", "OC203") from None
     return bytes(cloudpickle.dumps(value))
 
 
@@ -238,7 +238,7 @@ class EnclaveExecutor(concurrent.futures.Executor):
             worker = _Worker(kind(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0))
         except FileNotFoundError:
             fix = "name one that does with python=..."
-            self._break(task, EnclaveError(f"there is no {self._python} inside the enclave", fix))
+            self._break(task, EnclaveError(f"there is no {self._python} inside the enclave", fix, "OC501"))
             return None
         except Exception as error:
             task.future.set_exception(error)
@@ -304,12 +304,12 @@ class EnclaveExecutor(concurrent.futures.Executor):
         if (version, implementation) != own:
             text = f"the enclave's Python is {implementation} {version[0]}.{version[1]}, this one"
             cause = f"{text} {own[1]} {own[0][0]}.{own[0][1]}: they do not understand each other's pickles"
-            error = EnclaveError(cause, "name a matching one with python=...")
+            error = EnclaveError(cause, "name a matching one with python=...", "OC502")
         elif not pickler:
-            error = EnclaveError(f"{self._python} inside the enclave has no cloudpickle", "install it there")
+            error = EnclaveError(f"{self._python} inside the enclave has no cloudpickle", "install it there", "OC502")
         elif pickler.split(".")[0] != cloudpickle.__version__.split(".")[0]:
             cause = f"cloudpickle is {pickler} inside the enclave and {cloudpickle.__version__} here"
-            error = EnclaveError(cause, "install the same version")
+            error = EnclaveError(cause, "install the same version", "OC502")
         else:
             return
         task, worker.task = worker.task, None

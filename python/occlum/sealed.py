@@ -27,6 +27,8 @@ T = TypeVar("T")
 class StoreError(OcclumError):
     """A store could not be opened, read or changed."""
 
+    code = "OC900"
+
 
 class Finding(NamedTuple):
     """One thing that a check found."""
@@ -65,9 +67,9 @@ def read_key(path: Path) -> bytes:
     try:
         key = bytes.fromhex(path.read_text().strip())
     except (OSError, ValueError) as error:
-        raise StoreError(f"cannot read the key {path}: {error}") from error
+        raise StoreError(f"cannot read the key {path}: {error}", code="OC901") from error
     if len(key) != KEY_BYTES:
-        raise StoreError(f"{path} is not an image key: it has {len(key)} bytes instead of {KEY_BYTES}")
+        raise StoreError(f"{path} is not an image key: it has {len(key)} bytes instead of {KEY_BYTES}", code="OC901")
     return key
 
 
@@ -106,7 +108,9 @@ class Store:
             raise StoreError(f"{file} exists already") from error
         except (OSError, StoreError, OverflowError) as error:
             file.unlink(missing_ok=True)
-            raise StoreError(f"cannot make {file}: {error}") from error
+            raise StoreError(
+                f"cannot make {file}: {error.cause if isinstance(error, StoreError) else error}"
+            ) from error
 
     def __enter__(self) -> Self:
         return self
@@ -256,5 +260,5 @@ def _locked(file: Path, *, shared: bool) -> BinaryIO:
         fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError as error:
         handle.close()
-        raise StoreError(f"{file} is in use by another process") from error
+        raise StoreError(f"{file} is in use by another process", code="OC902") from error
     return handle

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from occlum._host.launch import Bind, EnclaveOptions
 from occlum._host.units import format_size, parse_duration, parse_size
-from occlum.errors import OcclumError, OptionError
+from occlum.errors import OptionError
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,3 @@ def test_memory_is_rounded_up_to_pages() -> None:
 def test_too_little_memory_is_refused() -> None:
     with pytest.raises(OptionError, match="at least 64M"):
         EnclaveOptions(memory_bytes=1 << 20)
-
-
-def test_error_text_is_cause_then_fix() -> None:
-    assert str(OcclumError("it broke", "mend it")) == "it broke; mend it"
-    assert str(OcclumError("it broke")) == "it broke"

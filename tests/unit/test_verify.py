@@ -96,7 +96,7 @@ def test_nothing_to_verify_is_a_failure(tree: Path) -> None:
     done = occlum(tree / "text")
     assert done.returncode == verify.EXIT_REFUSED
     assert f"skipped    {tree / 'text'}: not an ELF file" in done.stdout
-    assert done.stderr == "occlum: no ELF file for x86-64 with code among them\n"
+    assert done.stderr == "occlum: no ELF file for x86-64 with code among them [OC405]\n"
 
 
 def test_a_path_that_is_not_there_is_named() -> None:

@@ -59,18 +59,21 @@ fn start(params: &LaunchParams) -> core::result::Result<Arc<Task>, (u64, String)
     let name = String::from_utf8_lossy(&params.program).into_owned();
     let cred = cred_of(params.uid, params.gid);
     let more = crate::policy::more_memory;
-    let oom = |_| (125, format!("not enough enclave memory for the first process: {}", more()));
+    let oom = |_| (125, format!("not enough enclave memory for the first process: {} [OC311]", more()));
     let task =
         process::new_init(crate::fs::first_files(), crate::fs::first_fs(&params.cwd), cred).map_err(oom)?;
     let LaunchParams { program, argv, envp, cwd, .. } = params;
     let result = exec_searching(&task, &Request { program, argv, envp, cwd });
-    result.map_err(|e| match e {
-        Errno::ENOENT => (127, format!("{name}: not found (looked in PATH inside the enclave)")),
-        Errno::EPERM => (126, format!("{name}: not below one of the entry points of this enclave")),
-        Errno::EACCES => (126, format!("{name}: permission denied, or not a regular executable file")),
-        Errno::ENOEXEC => (126, format!("{name}: not an x86-64 ELF program and has no '#!' line")),
-        Errno::ENOMEM => (125, format!("{name}: out of enclave memory while loading: {}", more())),
-        e => (126, format!("{name}: cannot execute: {e:?}")),
+    result.map_err(|e| {
+        let (status, why, code) = match e {
+            Errno::ENOENT => (127, "not found (looked in PATH inside the enclave)".into(), "OC400"),
+            Errno::EPERM => (126, "not below one of the entry points of this enclave".into(), "OC406"),
+            Errno::EACCES => (126, "permission denied, or not a regular executable file".into(), "OC401"),
+            Errno::ENOEXEC => (126, "not an x86-64 ELF program and has no '#!' line".into(), "OC401"),
+            Errno::ENOMEM => (125, format!("out of enclave memory while loading: {}", more()), "OC311"),
+            e => (126, format!("cannot execute: {e:?}"), "OC401"),
+        };
+        (status, format!("{name}: {why} [{code}]"))
     })?;
     Ok(task)
 }

@@ -1,8 +1,9 @@
 //! `occlum._native`: the Python face of `host/pal`, of the verifier (`verify`) and of the list of system calls. Conversions only, no policy.
 //!
 //! Neighbours: `host/pal` below, `python/occlum` above (its `_native.pyi` describes this module; keep the two equal).
-//! Invariants: the GIL is released while an enclave runs; every error becomes `NativeError` with pal's own message; no
-//! hand-written `unsafe` (what PyO3's macros expand to is the one named exception in ARCHITECTURE.md).
+//! Invariants: the GIL is released while an enclave runs; every error becomes `NativeError` with pal's own message and
+//! its code in brackets; no hand-written `unsafe` (what PyO3's macros expand to is the one named exception in
+//! ARCHITECTURE.md).
 
 use occlum_enclave_abi as abi;
 use occlum_linux_abi::nr;
@@ -21,7 +22,7 @@ mod verify;
 pyo3::create_exception!(_native, NativeError, PyRuntimeError, "The enclave could not be measured or run.");
 
 fn native_error(error: pal::PalError) -> PyErr {
-    NativeError::new_err(error.to_string())
+    NativeError::new_err(format!("{error} [{}]", error.code()))
 }
 
 /// What to run: not measured, validated inside.
@@ -205,13 +206,19 @@ fn syscalls() -> Vec<(u32, &'static str, &'static str, &'static str)> {
     nr::CALLS.iter().map(|c| (c.nr, c.name, c.support.level(), c.support.note())).collect()
 }
 
+/// What the CPU answers to CPUID: eax, ebx, ecx, edx. Zeros for a leaf that it does not have.
+#[pyfunction]
+fn cpuid(leaf: u32, subleaf: u32) -> (u32, u32, u32, u32) {
+    pal::cpuid(leaf, subleaf).into()
+}
+
 #[pymodule]
 mod _native {
     #[pymodule_export]
     use super::sealed::{SealedFs, SealedStat};
     #[pymodule_export]
     use super::{
-        LaunchParams, NativeError, Outcome, Targets, Verified, Violation, count_targets, measure,
+        LaunchParams, NativeError, Outcome, Targets, Verified, Violation, count_targets, cpuid, measure,
         resident::Resident, run, syscalls, verify_file,
     };
 

@@ -117,9 +117,33 @@ pub enum PalError {
     },
 }
 impl PalError {
+    /// The code under which `occlum explain` knows it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Image(_) => "OC200",
+            Self::Options(_) => "OC101",
+            Self::Config(_) => "OC600",
+            Self::AddressInUse { .. } => "OC308",
+            Self::Busy => "OC309",
+            Self::Cpu(_) => "OC202",
+            Self::Publish { .. } => "OC310",
+            Self::System { .. } => "OC300",
+        }
+    }
+
     fn last_os(what: &'static str) -> Self {
         Self::System { what, error: std::io::Error::last_os_error() }
     }
+}
+
+/// CPUID's eax, ebx, ecx, edx; zeros for a leaf that the CPU does not have (it would answer with another's).
+pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
+    use core::arch::x86_64::__cpuid_count;
+    if leaf > __cpuid_count(leaf & 0x8000_0000, 0).eax {
+        return [0; 4];
+    }
+    let r = __cpuid_count(leaf, subleaf);
+    [r.eax, r.ebx, r.ecx, r.edx]
 }
 
 /// Reads a configuration and checks that an enclave can be made of it.

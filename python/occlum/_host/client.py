@@ -48,7 +48,7 @@ class Connection:
         except OSError as error:
             if not entry.path.exists():
                 fix = "`occlum status` lists what runs" if error.errno else ""
-                raise EnclaveError(f"no enclave named {entry.name} is running", fix) from None
+                raise EnclaveError(f"no enclave named {entry.name} is running", fix, "OC302") from None
             raise self._lost() from None
         _connections.add(self)
 
@@ -96,7 +96,7 @@ class Connection:
         if message.get("event") == "lost":
             raise self._lost(str(message.get("message")))
         if message.get("event") == "refused":
-            raise EnclaveError(str(message.get("message")))
+            raise EnclaveError(str(message.get("message")), code="OC305")
         return message
 
     def _wait(self, deadline: float | None) -> bool:
@@ -306,8 +306,8 @@ def start_owner(
 def _await_ready(ready: int) -> None:
     with open(ready, "rb") as answers:
         line = answers.readline()
-    answer: dict[str, Any] = {"error": "the owner process did not start", "fix": "look at what it printed"}
+    answer: dict[str, Any] = {"error": "the owner process did not start", "code": "OC306"}
     with contextlib.suppress(ValueError):
         answer = json.loads(line)
     if "error" in answer:
-        raise EnclaveError(answer["error"], answer.get("fix", ""))
+        raise EnclaveError(answer["error"], answer.get("fix", ""), answer.get("code"))

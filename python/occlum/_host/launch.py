@@ -76,13 +76,15 @@ class Bind:
         read_only = len(parts) > 1 and parts[-1] in ("ro", "rw")
         mode = parts.pop() if read_only else "rw"
         if len(parts) not in (1, 2) or not all(parts):
-            raise OptionError(f"{text!r} is not a bind mount", "write PATH or HOST:GUEST, then :ro if read-only")
+            raise OptionError(
+                f"{text!r} is not a bind mount", "write PATH or HOST:GUEST, then :ro if read-only", "OC102"
+            )
         host = os.path.join(os.getcwd(), parts[0]).rstrip("/") or "/"
         guest = parts[1] if len(parts) == 2 else host
         if not os.path.exists(host):
-            raise OptionError(f"{host} does not exist on this machine", "create it, or name another path")
+            raise OptionError(f"{host} does not exist on this machine", "create it, or name another path", "OC102")
         if not guest.startswith("/"):
-            raise OptionError(f"{guest!r} is not an absolute path", "write the whole path inside the enclave")
+            raise OptionError(f"{guest!r} is not an absolute path", "write the whole path inside the enclave", "OC102")
         return cls(host, guest, mode == "ro")
 
     def to_native(self) -> tuple[bytes, bytes, bytes]:
@@ -119,7 +121,7 @@ class Publish:
                 raise ValueError
         except ValueError:
             fix = "write PORT:PORT or ADDRESS:PORT:PORT (this machine's first), then /udp if it is for UDP"
-            raise OptionError(f"{text!r} does not name ports to publish", fix) from None
+            raise OptionError(f"{text!r} does not name ports to publish", fix, "OC103") from None
         return cls(host, port, inside, protocol == "udp")
 
     def to_native(self) -> tuple[str, int, int, bool]:
@@ -151,7 +153,7 @@ class Launch:
         taken = Counter((published.host, published.port, published.datagram) for published in self.publish)
         for (_, port, _), times in taken.items():
             if times > 1:
-                raise OptionError(f"port {port} is published {times} times", "name another port of this machine")
+                raise OptionError(f"port {port} is published {times} times", "name another port", "OC103")
 
     def flags(self) -> int:
         """The flag word of the launch parameters."""
@@ -195,7 +197,7 @@ def measure(options: EnclaveOptions) -> bytes:
     try:
         return _native.measure(read_image(), options.to_config())
     except _native.NativeError as error:
-        raise EnclaveError(str(error)) from None
+        raise EnclaveError.from_native(error) from None
 
 
 def run(
@@ -214,4 +216,4 @@ def run(
             publish=[published.to_native() for published in launch.publish],
         )
     except _native.NativeError as error:
-        raise EnclaveError(str(error)) from None
+        raise EnclaveError.from_native(error) from None

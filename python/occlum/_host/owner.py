@@ -17,7 +17,7 @@ from occlum._host import registry
 from occlum._host.image import read_image
 from occlum._host.launch import Bind, EnclaveOptions, Launch
 from occlum._host.server import Owner
-from occlum.errors import OcclumError
+from occlum.errors import EnclaveError, OcclumError
 
 
 def _say(ready: int, answer: dict[str, Any]) -> None:
@@ -25,6 +25,10 @@ def _say(ready: int, answer: dict[str, Any]) -> None:
     with contextlib.suppress(OSError):
         os.write(ready, json.dumps(answer).encode() + b"\n")
     os.close(ready)
+
+
+def _told(error: OcclumError) -> dict[str, Any]:
+    return {"error": error.cause, "fix": error.fix, "code": error.code}
 
 
 def _more_descriptors() -> None:
@@ -56,7 +60,7 @@ def run(settings: dict[str, Any]) -> int:
         facts = {"pid": os.getpid(), "started": time.time(), "memory": options.memory_bytes, "cpus": options.cpus}
         claim = registry.Claim(settings["name"], facts)
     except OcclumError as error:
-        _say(ready, {"error": error.cause, "fix": error.fix})
+        _say(ready, _told(error))
         return 1
     try:
         _own_streams(str(claim.entry.path / registry.LOG))
@@ -65,8 +69,7 @@ def run(settings: dict[str, Any]) -> int:
         enclave = _native.Resident(read_image(), options.to_config(), launch.to_native())
         listener = claim.listen()
     except (OcclumError, _native.NativeError, OSError) as error:
-        cause, fix = (error.cause, error.fix) if isinstance(error, OcclumError) else (str(error), "")
-        _say(ready, {"error": cause, "fix": fix})
+        _say(ready, _told(error if isinstance(error, OcclumError) else EnclaveError.from_native(error)))
         claim.release()
         return 1
     owner = Owner(enclave, listener, lease)

@@ -36,7 +36,7 @@ def _whole_file(kind: int) -> bytes:
 def check_name(name: str) -> str:
     """The name itself, if it can be one."""
     if not _NAME.fullmatch(name):
-        raise OptionError(f"{name!r} cannot name an enclave", "use up to 64 letters, digits, '.', '_' and '-'")
+        raise OptionError(f"{name!r} cannot name an enclave", "use up to 64 letters, digits, '.', '_' and '-'", "OC104")
     return name
 
 
@@ -51,7 +51,7 @@ def runtime_directory() -> Path:
     except FileExistsError:
         pass
     except OSError as error:
-        raise EnclaveError(f"{directory} cannot be made: {error.strerror}", "set OCCLUM_RUNTIME_DIR") from None
+        raise EnclaveError(f"{directory} cannot be made: {error.strerror}", "set OCCLUM_RUNTIME_DIR", "OC201") from None
     _check_private(directory)
     return directory
 
@@ -59,10 +59,10 @@ def runtime_directory() -> Path:
 def _check_private(directory: Path) -> None:
     found = directory.lstat()
     if not stat.S_ISDIR(found.st_mode):
-        raise EnclaveError(f"{directory} is not a directory", "remove it, or set OCCLUM_RUNTIME_DIR")
+        raise EnclaveError(f"{directory} is not a directory", "remove it, or set OCCLUM_RUNTIME_DIR", "OC201")
     if found.st_uid != os.getuid() or found.st_mode & 0o077:
         fix = f"`chmod 700 {directory}` if it is yours, or set OCCLUM_RUNTIME_DIR"
-        raise EnclaveError(f"{directory} is open to other users", fix)
+        raise EnclaveError(f"{directory} is open to other users", fix, "OC201")
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class Claim:
                 break
             os.close(self._lock)
         else:
-            raise EnclaveError(f"{self.entry.path} does not stay", "look who removes it")
+            raise EnclaveError(f"{self.entry.path} does not stay", "look who removes it", "OC201")
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, json.dumps(facts).encode(), 0)
 
@@ -165,7 +165,7 @@ class Claim:
         except OSError:
             os.close(self._lock)
             fix = f"stop it with `occlum stop {self.entry.name}`, or use another name"
-            raise EnclaveError(f"an enclave named {self.entry.name} is running", fix) from None
+            raise EnclaveError(f"an enclave named {self.entry.name} is running", fix, "OC303") from None
         try:
             return os.fstat(self._lock).st_ino == (self.entry.path / LOCK).stat().st_ino
         except FileNotFoundError:

@@ -23,6 +23,9 @@ EXIT_INTERRUPTED = 130
 # Command name -> (module under occlum.cli, one-line help). The help is here so that `occlum --help` imports nothing.
 COMMANDS = {
     "fs": ("fs", "Look into sealed stores and change them."),
+    "completion": ("completion", "Print the script that completes `occlum` in your shell."),
+    "doctor": ("doctor", "Say what this machine offers, and what to fix."),
+    "explain": ("explain", "Explain an error's code or an exit status."),
     "cp": ("cp", "Copy files into or out of a running enclave."),
     "exec": ("exec_", "Run a program in a running enclave."),
     "kill": ("kill", "Send a signal to processes of a running enclave."),
@@ -38,6 +41,33 @@ COMMANDS = {
     "verify": ("verify", "Check that programs can be confined, without running them."),
     "version": ("version", "Print the version."),
 }
+
+# What `occlum --help` lists, in this order; what stands in none of them would be hidden (a test looks).
+GROUPS = {
+    "Run programs": ("try", "verify"),
+    "Enclaves that stay": ("start", "exec", "ps", "top", "status", "logs", "cp", "kill", "stop"),
+    "Measurements and sealed files": ("print", "fs"),
+    "Help": ("doctor", "explain", "syscalls", "completion", "version"),
+}
+
+EXAMPLES = """\b
+Examples:
+  occlum try python3 -c 'print(6*7)'          one program, in an enclave of its own
+  occlum try --strace -v "$PWD" make          with every system call shown, and this directory shared
+  occlum start; occlum exec bash; occlum stop an enclave that stays
+  occlum COMMAND --help                       options and more examples
+"""
+
+FIRST = """\
+Occlum runs unmodified Linux programs, many processes of them, inside one SGX enclave (simulated).
+
+Four commands to try first:
+
+  occlum try bash            a shell, and all that it starts, in an enclave of its own
+  occlum start               an enclave that stays: `occlum exec PROGRAM`, `occlum ps`, `occlum stop`
+  occlum doctor              what this machine offers, and what to fix
+  occlum --help              everything else
+"""
 
 
 class LazyGroup(click.Group):
@@ -56,19 +86,36 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """The list of commands, without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, help_text) for name, (_, help_text) in sorted(COMMANDS.items())])
+        """The groups of commands, without importing them."""
+        for title, names in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, COMMANDS[name][1]) for name in names])
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-def occlum() -> None:
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
+    epilog=EXAMPLES,
+)
+@click.pass_context
+def occlum(ctx: click.Context) -> None:
     """Run unmodified programs, and many processes of them, inside one SGX enclave (simulated)."""
+    if ctx.invoked_subcommand is None:
+        click.echo(FIRST, nl=False)
 
 
-def fail(message: str) -> None:
-    """One line on standard error in the tool's own name."""
-    click.echo(f"occlum: {message}", err=True)
+class BadValue(click.BadParameter):
+    """A usage error with a code of its own."""
+
+    def __init__(self, error: OcclumError, param: click.Parameter | None, ctx: click.Context | None) -> None:
+        super().__init__(f"{error.cause}; {error.fix}", ctx, param)
+        self.code = error.code
+
+
+def fail(message: str, code: str = "") -> None:
+    """One line on standard error in the tool's own name; an error has its code (`occlum.codes`)."""
+    click.echo(f"occlum: {message} [{code}]" if code else f"occlum: {message}", err=True)
 
 
 def environment_of(settings: Sequence[str]) -> dict[str, str]:
@@ -90,10 +137,9 @@ def main() -> int:
     except click.ClickException as error:
         if isinstance(error, click.exceptions.NoArgsIsHelpError):
             click.echo(error.format_message(), err=True)
-        elif isinstance(error, click.UsageError) and error.ctx is not None:
-            fail(f"{error.format_message()} (see `{error.ctx.command_path} --help`)")
         else:
-            fail(error.format_message())
+            place = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "occlum"
+            fail(f"{error.format_message()} (see `{place} --help`)", getattr(error, "code", "OC100"))
         status = EXIT_OCCLUM_FAILED
     except OcclumError as error:
         fail(str(error))

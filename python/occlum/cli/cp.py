@@ -42,4 +42,4 @@ def command(source: str, target: str) -> None:
             there = Path(target_path)
             enclave.fs.copy_out(source_path, there / base if there.is_dir() else there)
     except OSError as error:
-        raise OcclumError(f"{error.filename}: {error.strerror}") from None
+        raise OcclumError(f"{error.filename}: {error.strerror}", code="OC404") from None

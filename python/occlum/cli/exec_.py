@@ -20,7 +20,7 @@ import click
 from occlum._host import registry
 from occlum._host.client import FOREGROUND, PROCESS, Job, Program, StartFailed
 from occlum.cli import EXIT_CANNOT_EXECUTE, EXIT_NO_PROGRAM, environment_of, fail
-from occlum.cli.options import name_option
+from occlum.cli.options import name_option, program_arguments
 
 # Those of the terminal's keys and size are for the program's foreground group, others for the program.
 _OF_TERMINAL = {signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGWINCH}
@@ -144,8 +144,7 @@ def _files(detached: bool, background: bool, entry: registry.Entry) -> dict[int,
 @click.option("-i", "--interactive", is_flag=True, help="Standard input is passed on: it always is (without -d).")
 @click.option("-t", "--tty", is_flag=True, help="Fail if none of the streams is a terminal.")
 @click.option("-d", "--detach", is_flag=True, help="Do not wait: print the process id; output goes to the log.")
-@click.argument("program", metavar="PROGRAM [ARG...]")
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="")
+@program_arguments
 def command(
     name: str,
     settings: Sequence[str],
@@ -160,6 +159,12 @@ def command(
 
     Your streams, terminal, environment and signals are the program's. The exit status is its own, or 128+N if signal N
     ended it; 125 occlum failed, 126 the program cannot be executed, 127 there is no such program.
+
+    \b
+    Examples:
+      occlum exec bash
+      occlum exec -n web -e DEBUG=1 python3 -m http.server 8000
+      occlum exec -d sleep 60        prints the process id and goes on
     """
     if detach and (interactive or tty):
         raise click.UsageError("-d has no streams for -i or -t")
@@ -188,8 +193,9 @@ def command(
             finally:
                 terminal.take()
     except StartFailed as error:
-        fail(f"{cwd if error.is_cwd else program}: {os.strerror(error.errno)} (inside the enclave {name})")
         missing = error.errno == errno.ENOENT and not error.is_cwd
+        subject = cwd if error.is_cwd else program
+        fail(f"{subject}: {os.strerror(error.errno)} (inside the enclave {name})", "OC400" if missing else "OC401")
         return EXIT_NO_PROGRAM if missing else EXIT_CANNOT_EXECUTE
 
 

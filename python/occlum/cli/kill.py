@@ -36,5 +36,5 @@ def command(name: str, text: str, pids: tuple[int, ...]) -> int:
         if pid in alive:
             ask(entry, {"do": "signal", "pid": pid, "signal": number}, timeout=10.0)
         else:
-            fail(f"{pid}: no such process in the enclave {name}")
+            fail(f"{pid}: no such process in the enclave {name}", "OC403")
     return 0 if alive.issuperset(pids) else 1

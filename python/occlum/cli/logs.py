@@ -22,7 +22,7 @@ def command(name: str, follow: bool) -> None:
     try:
         log = open(entry.path / registry.LOG, "rb")  # noqa: SIM115
     except OSError:
-        raise EnclaveError(f"there is no enclave named {name}", "`occlum status` lists what runs") from None
+        raise EnclaveError(f"there is no enclave named {name}", "`occlum status` lists what runs", "OC302") from None
     with log:
         while True:
             # Asked before reading: what comes last is not missed.

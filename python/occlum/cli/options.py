@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from occlum._host import launch, units
+from occlum.cli import BadValue
 from occlum.errors import OptionError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -34,7 +35,7 @@ class _Parsed(_ParamType):
         try:
             return self._parse(value)
         except OptionError as error:
-            self.fail(str(error), param, ctx)
+            raise BadValue(error, param, ctx) from None
 
 
 SIZE = _Parsed("size", units.parse_size)
@@ -90,6 +91,17 @@ _MEASURED = (
 )
 
 
+def _lazy(name: str) -> Callable[[click.Context, click.Parameter, str], Any]:
+    """A function of `completing`, which is imported only while somebody presses the key."""
+
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> Any:
+        from occlum.cli import completing
+
+        return getattr(completing, name)(ctx, param, incomplete)
+
+    return complete
+
+
 def name_option(function: F) -> F:
     """Adds `--name`: which running enclave."""
     return click.option(
@@ -99,7 +111,15 @@ def name_option(function: F) -> F:
         metavar="NAME",
         show_default=True,
         help="Name of the enclave.",
+        shell_complete=_lazy("enclaves"),
     )(function)
+
+
+def program_arguments(function: F) -> F:
+    """Adds PROGRAM and its ARGs, where options end."""
+    program = click.argument("program", metavar="PROGRAM [ARG...]", shell_complete=_lazy("programs"))
+    rest = click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="", shell_complete=_lazy("files"))
+    return program(rest(function))
 
 
 def json_option(function: F) -> F:

@@ -33,6 +33,11 @@ def command(
 
     It returns when the enclave takes programs: `occlum exec PROGRAM`. They share one writable layer above a read-only
     view of this machine's files, each as it was when first looked at.
+
+    \b
+    Examples:
+      occlum start
+      occlum start -n web -m 1G -v "$PWD"
     """
     options = launch.EnclaveOptions(memory, cpus, max_tasks, pid_max, cfi)
     if not quiet:

@@ -32,7 +32,7 @@ def _end(entry: registry.Entry) -> None:
 def stop(entry: registry.Entry, grace: float) -> None:
     """Stops it, or removes what a crash left of it."""
     if not entry.path.exists():
-        raise EnclaveError(f"no enclave named {entry.name} is running", "`occlum status` lists what runs")
+        raise EnclaveError(f"no enclave named {entry.name} is running", "`occlum status` lists what runs", "OC302")
     if entry.is_alive():
         with contextlib.suppress(EnclaveLost):
             ask(entry, {"do": "stop", "grace": grace}, timeout=grace + _PATIENCE_S)

@@ -15,7 +15,7 @@ import click
 from occlum import _native
 from occlum._host import launch
 from occlum.cli import EXIT_OCCLUM_FAILED, EXIT_TIMED_OUT, environment_of, fail
-from occlum.cli.options import BIND, DURATION, PUBLISH, measured_options
+from occlum.cli.options import BIND, DURATION, PUBLISH, measured_options, program_arguments
 
 BANNER = "simulation: nothing is protected from this machine (development only; --quiet hides this line)"
 STANDARD_ERROR = "-"
@@ -108,10 +108,10 @@ def _exit_status(outcome: _native.Outcome, timeout_s: float | None) -> int:
         case "signaled":
             return 128 + outcome.value
         case "timed-out":
-            fail(f"the program was stopped after {timeout_s} s; give it more with --timeout")
+            fail(f"the program was stopped after {timeout_s} s; give it more with --timeout", "OC402")
             return EXIT_TIMED_OUT
         case _:
-            fail(outcome.message)
+            fail(outcome.message, "OC307")
             return EXIT_OCCLUM_FAILED
 
 
@@ -163,8 +163,7 @@ def _exit_status(outcome: _native.Outcome, timeout_s: float | None) -> int:
 @click.option("--keep", metavar="DIR", help="Save the files that the program changed under DIR.")
 @click.option("--diff", is_flag=True, help="List the files that the program changed, on standard error.")
 @click.option("-q", "--quiet", is_flag=True, help="No banner and no closing remarks.")
-@click.argument("program", metavar="PROGRAM [ARG...]")
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="")
+@program_arguments
 def command(
     settings: Sequence[str],
     cwd: str | None,
@@ -190,6 +189,14 @@ def command(
     It sees a read-only view of this machine's files under a writable layer in the enclave's memory, which is discarded
     at the end. The exit status is the program's own, or 128+N if signal N ended it; 124 time-out, 125 occlum failed,
     126 the program cannot be executed, 127 there is no such program.
+
+    \b
+    Examples:
+      occlum try bash -c 'seq 1 100000 | sort -r | head -n 3'
+      occlum try --strace ls /etc                 every system call, with decoded arguments
+      occlum try -m 512M --stats gcc --version    a smaller enclave; figures at the end
+      occlum try -v "$PWD" make                   share this directory: its changes stay
+      occlum try -p 8080:80 lighttpd -D -f site.conf
     """
     if keep is not None:
         keep = _keep_directory(keep)

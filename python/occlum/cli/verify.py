@@ -251,7 +251,7 @@ def command(as_json: bool, cfi: bool, quiet: bool, jobs: int | None, paths: Sequ
     else:
         click.echo(_summary(totals, time.monotonic() - begin))
         if not totals.kinds["accepted"] and not totals.kinds["refused"]:
-            fail("no ELF file for x86-64 with code among them")
+            fail("no ELF file for x86-64 with code among them", "OC405")
     return 0 if totals.is_good else EXIT_REFUSED
 
 

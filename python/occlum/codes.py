@@ -1,0 +1,247 @@
+"""The one table of errors, and the one of exit statuses: what `occlum explain` and the documentation print.
+
+Every error of the tool carries a code of `ERRORS`, and every code here is raised somewhere: tests/unit/test_codes.py.
+Data only, imported when somebody asks. Neighbours: `errors` (whose classes have default codes), `cli.explain`. A code
+never gets another meaning: users search for it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["ERRORS", "STATUSES", "Explanation", "Status"]
+
+
+class Explanation(NamedTuple):
+    """What is behind a code."""
+
+    title: str
+    cause: str
+    fix: str
+
+
+class Status(NamedTuple):
+    """A row of the table of exit statuses. `of`: the commands that end with it."""
+
+    status: str
+    of: str
+    meaning: str
+
+
+ERRORS: dict[str, Explanation] = {
+    # The command line and options.
+    "OC100": Explanation(
+        "The command line makes no sense",
+        "A command, an option or an argument is unknown, missing or out of range; the message names it.",
+        "Look at `occlum COMMAND --help`; words for the program stand behind its name, or after `--`.",
+    ),
+    "OC101": Explanation(
+        "A value of an option cannot be used",
+        "A size, a duration, a number of CPUs or of workers, or a level cannot be read or is out of range.",
+        "Sizes are like 512M or 4G (at least 64M), durations like 500ms, 30s or 2m, CPUs 1 to 64.",
+    ),
+    "OC102": Explanation(
+        "A directory or file cannot be shared",
+        "The value of -v is not PATH or HOST:GUEST, its path does not exist here, or the path inside is not absolute.",
+        "Create the path first; write `-v PATH`, `-v HOST:/absolute/path`, and `:ro` behind it for read-only.",
+    ),
+    "OC103": Explanation(
+        "A port cannot be published as written",
+        "The value of -p does not name ports, or names the same port of this machine twice.",
+        "Write `-p HOSTPORT:PORT`, `-p ADDRESS:HOSTPORT:PORT`, and `/udp` behind it for UDP.",
+    ),
+    "OC104": Explanation(
+        "A name cannot name an enclave",
+        "Names of enclaves are names of directories, so not every text will do.",
+        "Use up to 64 letters, digits, '.', '_' and '-', beginning with a letter or digit.",
+    ),
+    "OC105": Explanation(
+        "There is no such code",
+        "`occlum explain` was asked for something that is neither an error's code nor an exit status.",
+        "`occlum explain` without an argument lists them all.",
+    ),
+    # The installation and this machine.
+    "OC200": Explanation(
+        "The enclave image is missing or damaged",
+        "The package carries the enclave image; it is not there, cannot be read, or is not what the build makes.",
+        "In a source tree run `make build`; otherwise install the package again.",
+    ),
+    "OC201": Explanation(
+        "The runtime directory cannot be used",
+        "The sockets of running enclaves are in a directory that only you may enter. It cannot be made, is not a "
+        "directory, or is open to others: $OCCLUM_RUNTIME_DIR, else $XDG_RUNTIME_DIR/occlum, else /tmp/occlum-UID.",
+        "Set OCCLUM_RUNTIME_DIR to a directory of yours, or make its rights 0700 (`chmod 700 DIR`).",
+    ),
+    "OC202": Explanation(
+        "This machine lacks something that enclaves need",
+        "A feature of the CPU or of the kernel is missing, such as instructions that set FS and GS (FSGSBASE).",
+        "`occlum doctor` says what is missing and what to do about it.",
+    ),
+    "OC203": Explanation(
+        "An optional part is not installed",
+        "A function was used whose library the package does not install by itself.",
+        "Install the extra that the message names, such as `pip install 'occlum[executor]'`.",
+    ),
+    # Enclaves.
+    "OC300": Explanation(
+        "The enclave could not be created",
+        "The host refused something that the simulator asked for: memory, a mapping, a thread; the message has the "
+        "system's own words. Limits of the process or container (ulimit -v, cgroups, seccomp) are the usual cause.",
+        "`occlum doctor` looks at the limits. A smaller enclave (`-m 512M --cpus 1`) needs less.",
+    ),
+    "OC301": Explanation(
+        "The enclave is lost",
+        "Its host process is gone or does not answer: somebody killed it, the machine ran out of memory, or the "
+        "simulator failed. Nothing of the enclave's memory is left.",
+        "`occlum logs --name NAME` may say why; `occlum start` or a new `Enclave` begins afresh.",
+    ),
+    "OC302": Explanation(
+        "No enclave of that name is running",
+        "The command or `Enclave.attach` names an enclave that was never started, was stopped, or belongs to another "
+        "user or another runtime directory.",
+        "`occlum status` lists what runs; `occlum start --name NAME` starts one.",
+    ),
+    "OC303": Explanation(
+        "An enclave of that name is running already",
+        "Each name stands for one enclave at a time.",
+        "Use it (`occlum exec`), stop it (`occlum stop`), or start one of another name (`occlum start --name OTHER`).",
+    ),
+    "OC304": Explanation(
+        "The enclave is closed",
+        "An `Enclave` was used after `close()` or after its `with` statement.",
+        "Start another, or use it before it is closed.",
+    ),
+    "OC305": Explanation(
+        "The enclave's host process refused a request",
+        "Client and host process are of different versions, the enclave is stopping, or the request is out of bounds: "
+        "too many descriptors, a null character in an argument.",
+        "Stop the enclave and start it again with this version; the message says what was wrong with the request.",
+    ),
+    "OC306": Explanation(
+        "The enclave's host process did not start",
+        "The Python that runs `python -m occlum._host` ended before it could say anything.",
+        "Look at what it printed; `occlum doctor` checks the installation.",
+    ),
+    "OC307": Explanation(
+        "The enclave failed while it ran",
+        "The LibOS stopped with a message of its own, or the simulator did. This is a defect of Occlum, whatever the "
+        "program did.",
+        "Report it with the output of `occlum doctor --report` and the program that shows it.",
+    ),
+    "OC308": Explanation(
+        "The enclave's addresses are not free",
+        "An enclave lives at fixed addresses (from 512 MiB on, and from 1 TiB on). Something in this process is there: "
+        "another library, a sanitizer, or a limit on the address space.",
+        "Run the enclave in a process of its own (`occlum start`, the SDK); do not preload libraries into it.",
+    ),
+    "OC309": Explanation(
+        "Another enclave runs in this process",
+        "One process hosts one enclave.",
+        "Use the SDK or `occlum start`, which give each enclave a process of its own.",
+    ),
+    "OC310": Explanation(
+        "A port of this machine cannot be had",
+        "The port of -p is in use, or is below 1024 and you are not root.",
+        "Name another port, or stop what uses it (`ss -ltnp` tells).",
+    ),
+    "OC311": Explanation(
+        "The enclave has too little memory for the program",
+        "The program's first pages did not fit.",
+        "Give it more with -m, such as `-m 1G`.",
+    ),
+    # Programs.
+    "OC400": Explanation(
+        "There is no such program",
+        "Neither a path nor a name in PATH, seen from inside the enclave. An enclave that stays sees files as they "
+        "were when it first looked.",
+        "Give the path, or set PATH with -e; share what is new with -v.",
+    ),
+    "OC401": Explanation(
+        "The program cannot be executed",
+        "It is no executable file, you may not execute it, it is for another architecture, or its working directory is "
+        "not there.",
+        "`file PROGRAM` and `ls -l PROGRAM` tell; Occlum runs x86-64 ELF programs, and scripts with a `#!` line.",
+    ),
+    "OC402": Explanation(
+        "The program took too long",
+        "`--timeout` ran out, and the program was stopped.",
+        "Give it more time with --timeout.",
+    ),
+    "OC403": Explanation(
+        "There is no such process",
+        "No process of the enclave has that number, or not any more.",
+        "`occlum ps` lists the processes; numbers are those inside the enclave.",
+    ),
+    "OC404": Explanation(
+        "A file could not be copied",
+        "One of the two paths does not exist, may not be read or written, or exists already.",
+        "The message names the path; paths inside are seen with the rights of the enclave's programs.",
+    ),
+    "OC405": Explanation(
+        "There is nothing to verify",
+        "None of the files is an x86-64 ELF file with code.",
+        "Name programs or shared libraries, or directories that hold some.",
+    ),
+    "OC406": Explanation(
+        "The program is not below an entry point",
+        "The measured configuration lists the directories whose programs may be started from outside "
+        "(`entry_points`), and this one is in none of them.",
+        "Start a program that is, or add its directory to `entry_points` and build again.",
+    ),
+    # The Python SDK.
+    "OC500": Explanation(
+        "A parameter of subprocess that an enclave cannot have",
+        "The program starts where this process's functions and process groups are not.",
+        "Leave the parameter out; docs/sdk.md says what takes its place.",
+    ),
+    "OC501": Explanation(
+        "The executor found no Python inside",
+        "The enclave has no program of the name that `EnclaveExecutor(python=...)` was given.",
+        "Name one that is there; by default it is this process's own.",
+    ),
+    "OC502": Explanation(
+        "The Python inside does not match the one outside",
+        "Functions travel as byte code, which only the same minor version of the same implementation understands, and "
+        "cloudpickle has to be there on both sides, in the same version.",
+        "Name a matching interpreter with python=..., or install the same cloudpickle inside.",
+    ),
+    # Configurations and images.
+    "OC600": Explanation(
+        "The measured configuration is damaged",
+        "The page that the enclave is configured by is not one that this version writes, or was cut or changed.",
+        "Build it again with this version.",
+    ),
+    # Sealed stores.
+    "OC900": Explanation(
+        "A sealed store cannot be used",
+        "The store could not be opened, read or changed: it is damaged, was tampered with, is of another format, or "
+        "the path inside is not there. The message says which.",
+        "`occlum fs fsck STORE` says what can still be read; `occlum fs --help` lists what can be done.",
+    ),
+    "OC901": Explanation(
+        "A key cannot be used",
+        "The file cannot be read, or is no key: a key has 32 bytes.",
+        "`occlum fs gen-key FILE` makes one.",
+    ),
+    "OC902": Explanation(
+        "The store is in use",
+        "Another process has the store open; two writers would destroy it.",
+        "End the other one, or wait for it.",
+    ),
+}
+
+STATUSES: tuple[Status, ...] = (
+    Status("0-255", "try, exec", "the program's own exit status, exactly"),
+    Status("128+N", "try, exec", "signal N ended the program"),
+    Status("124", "try", "--timeout ran out; the program was stopped"),
+    Status(
+        "125", "all", "occlum itself failed: bad options, no memory for the enclave, a lost enclave; see the message"
+    ),
+    Status("126", "try, exec", "the program exists but cannot be executed"),
+    Status("127", "try, exec", "there is no such program"),
+    Status("130", "all", "Ctrl-C ended occlum itself"),
+    Status(
+        "1", "status, kill, verify, fs fsck, doctor", "the answer is no: it does not run, is not there, is not good"
+    ),
+    Status("0", "all others", "done"),
+)
