@@ -21,17 +21,18 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from occlum._host.compare import interval
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHES = ROOT / "benches"
 WORK = ROOT / ".cache" / "bench"
 OCCLUM = ROOT / ".venv" / "bin" / "occlum"
 PROGRAMS = ("tiny", "spawn", "fork", "syscalls", "pingpong", "pipe", "sockets", "clocks")
-RESAMPLES = 2000
 PINNED_CPUS = 2
 TIMEOUT_S = 600
 START_S = 30
@@ -226,14 +227,6 @@ def run_job(job: Job, names: dict[str, str], pairs: int) -> list[Series]:
             for samples, turn in zip((one.native, one.enclave, one.again), turns, strict=True):
                 samples.append(turn[metric])
     return list(series.values())
-
-
-def interval(
-    values: Sequence[float], rng: random.Random, statistic: Callable[[Sequence[float]], float]
-) -> tuple[float, float]:
-    """95 % bootstrap interval of the statistic."""
-    results = sorted(statistic(rng.choices(values, k=len(values))) for _ in range(RESAMPLES))
-    return results[int(RESAMPLES * 0.025)], results[int(RESAMPLES * 0.975)]
 
 
 def figure(series: Series, rng: random.Random) -> Figure:

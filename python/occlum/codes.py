@@ -188,6 +188,11 @@ ERRORS: dict[str, Explanation] = {
         "(`entry_points`), and this one is in none of them.",
         "Start a program that is, or add its directory to `entry_points` and build again.",
     ),
+    "OC407": Explanation(
+        "The program ends otherwise inside than outside",
+        "`occlum bench` saw different exit statuses, so the times do not compare the same work.",
+        "Run it with `occlum try` to see what it says inside; `--strace` shows which call it fails over.",
+    ),
     # The Python SDK.
     "OC500": Explanation(
         "A parameter of subprocess that an enclave cannot have",
@@ -241,7 +246,9 @@ STATUSES: tuple[Status, ...] = (
     Status("127", "try, exec", "there is no such program"),
     Status("130", "all", "Ctrl-C ended occlum itself"),
     Status(
-        "1", "status, kill, verify, fs fsck, doctor", "the answer is no: it does not run, is not there, is not good"
+        "1",
+        "status, kill, verify, bench, fs fsck, doctor",
+        "the answer is no: it does not run, is not there, is not good",
     ),
     Status("0", "all others", "done"),
 )

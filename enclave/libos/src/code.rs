@@ -324,8 +324,20 @@ struct Making {
     native_tsc: bool,
 }
 
-/// Makes a fragment and publishes it, in the private pieces of `slot` or among the shared code.
+/// Makes a fragment and publishes it, in the private pieces of `slot` or among the shared code; counts the time it took.
 fn publish(
+    slot: Option<Slot>,
+    src: tr::Source<'_>,
+    env: &dyn tr::Env,
+    making: Making,
+) -> core::result::Result<(cache::Room, tr::Fragment), CodeError> {
+    let begin = crate::time::monotonic_ns();
+    let made = make(slot, src, env, making);
+    crate::stats::add("translation_ns", crate::time::monotonic_ns() - begin);
+    made
+}
+
+fn make(
     slot: Option<Slot>,
     src: tr::Source<'_>,
     env: &dyn tr::Env,

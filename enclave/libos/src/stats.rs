@@ -5,6 +5,14 @@ use occlum_rt::bkl::BklCell;
 
 static COUNTERS: BklCell<BTreeMap<&'static str, u64>> = BklCell::new(BTreeMap::new());
 
+/// System calls so far. Apart from the others: no look-up on that path.
+static SYSTEM_CALLS: BklCell<u64> = BklCell::new(0);
+
+/// Counts a system call.
+pub fn system_call() {
+    SYSTEM_CALLS.with_mut(|n| *n += 1);
+}
+
 /// Adds `n` to a counter.
 pub fn add(name: &'static str, n: u64) {
     COUNTERS.with_mut(|c| *c.entry(name).or_insert(0) += n);
@@ -12,7 +20,8 @@ pub fn add(name: &'static str, n: u64) {
 
 /// Every counter as a `name=value` line.
 pub fn lines() -> Vec<u8> {
-    let mut out = format!("heap_bytes={}\n", occlum_rt::mem::heap_used());
+    let mut out =
+        format!("heap_bytes={}\nsystem_calls={}\n", occlum_rt::mem::heap_used(), SYSTEM_CALLS.with(|n| *n));
     out +=
         &format!("peak_memory={}\npeak_threads={}\n", occlum_rt::mem::peak(), crate::process::peak_tasks());
     COUNTERS.with(|c| c.iter().for_each(|(name, value)| out += &format!("{name}={value}\n")));
@@ -23,6 +32,8 @@ pub fn lines() -> Vec<u8> {
 pub fn report() {
     crate::code::report();
     add("heap_bytes", occlum_rt::mem::heap_used());
+    add("system_calls", SYSTEM_CALLS.with(|n| *n));
+    add("uptime_ns", crate::time::uptime_ns());
     add("peak_memory", occlum_rt::mem::peak());
     add("peak_threads", crate::process::peak_tasks() as u64);
     COUNTERS.with(|c| {

@@ -52,6 +52,11 @@ pub fn monotonic_ns() -> u64 {
     })
 }
 
+/// Since the clocks were calibrated, which the boot begins with.
+pub fn uptime_ns() -> u64 {
+    monotonic_ns().saturating_sub(CAL.with(|c| c.mono0))
+}
+
 /// What the clocks are computed from, for programs that compute them themselves (`vdso`): the counter's start,
 /// CLOCK_MONOTONIC then, ns per tick (32.32), CLOCK_REALTIME less CLOCK_MONOTONIC.
 pub fn parameters() -> [u64; 4] {

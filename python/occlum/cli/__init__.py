@@ -23,6 +23,7 @@ EXIT_INTERRUPTED = 130
 # Command name -> (module under occlum.cli, one-line help). The help is here so that `occlum --help` imports nothing.
 COMMANDS = {
     "fs": ("fs", "Look into sealed stores and change them."),
+    "bench": ("bench", "Compare a program's speed, native and in an enclave."),
     "completion": ("completion", "Print the script that completes `occlum` in your shell."),
     "doctor": ("doctor", "Say what this machine offers, and what to fix."),
     "explain": ("explain", "Explain an error's code or an exit status."),
@@ -44,7 +45,7 @@ COMMANDS = {
 
 # What `occlum --help` lists, in this order; what stands in none of them would be hidden (a test looks).
 GROUPS = {
-    "Run programs": ("try", "verify"),
+    "Run programs": ("try", "bench", "verify"),
     "Enclaves that stay": ("start", "exec", "ps", "top", "status", "logs", "cp", "kill", "stop"),
     "Measurements and sealed files": ("print", "fs"),
     "Help": ("doctor", "explain", "syscalls", "completion", "version"),

@@ -16,6 +16,7 @@ from occlum import _native
 from occlum._host import launch
 from occlum.cli import EXIT_OCCLUM_FAILED, EXIT_TIMED_OUT, environment_of, fail
 from occlum.cli.options import BIND, DURATION, PUBLISH, measured_options, program_arguments
+from occlum.errors import OptionError
 
 BANNER = "simulation: nothing is protected from this machine (development only; --quiet hides this line)"
 STANDARD_ERROR = "-"
@@ -100,6 +101,17 @@ def _report_stats(stats: Sequence[tuple[str, str]]) -> None:
         click.echo(f"occlum: {name:<{width}}  {value}", err=True)
 
 
+def _write_stats(path: str, stats: Sequence[tuple[str, str]]) -> None:
+    # Only here.
+    import json
+
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump({name: int(value) for name, value in stats}, file, indent=2)
+    except OSError as error:
+        raise OptionError(f"--stats-file {path}: {error.strerror}", "name a file that can be written") from None
+
+
 def _exit_status(outcome: _native.Outcome, timeout_s: float | None) -> int:
     """The program's status as a shell would see it, or the tool's own."""
     match outcome.kind:
@@ -160,6 +172,7 @@ def _exit_status(outcome: _native.Outcome, timeout_s: float | None) -> int:
 @click.option("--timeout", type=DURATION, metavar="TIME", help="Stop the program after this long, like 30s.")
 @click.option("--strace", metavar="[=FILE]", help="Print every system call, to standard error or to FILE.")
 @click.option("--stats", is_flag=True, help="Print statistics at the end.")
+@click.option("--stats-file", metavar="FILE", help="Write the statistics to FILE, as JSON.")
 @click.option("--keep", metavar="DIR", help="Save the files that the program changed under DIR.")
 @click.option("--diff", is_flag=True, help="List the files that the program changed, on standard error.")
 @click.option("-q", "--quiet", is_flag=True, help="No banner and no closing remarks.")
@@ -178,6 +191,7 @@ def command(
     timeout: float | None,
     strace: str | None,
     stats: bool,
+    stats_file: str | None,
     keep: str | None,
     diff: bool,
     quiet: bool,
@@ -207,7 +221,7 @@ def command(
         cwd=os.path.normpath(os.path.join(os.getcwd(), cwd or ".")),
         binds=binds,
         strace=strace is not None,
-        stats=stats,
+        stats=stats or stats_file is not None,
         report_changes=diff or keep is not None or (sys.stderr.isatty() and not quiet),
         keep=keep,
         network=network,
@@ -223,4 +237,6 @@ def command(
         fail(f"{len(outcome.changed)} changed paths are saved under {keep}")
     if stats:
         _report_stats(outcome.stats)
+    if stats_file is not None:
+        _write_stats(stats_file, outcome.stats)
     return _exit_status(outcome, timeout)

@@ -375,6 +375,7 @@ fn syscall(t: &Arc<Task>) -> Left {
 
 /// Runs the row's handler. `None`: the handler set the registers itself (sigreturn, exec).
 fn dispatch(t: &Arc<Task>, nr: u64, args: &[u64; 6]) -> Result<Option<usize>> {
+    crate::stats::system_call();
     let row = table::row(nr);
     let line = crate::strace::is_on().then(|| crate::strace::enter(t, row, nr, args));
     let result = match row {
