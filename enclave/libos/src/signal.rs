@@ -4,7 +4,7 @@
 //! x86-64 `rt_sigframe`. Invariants: a handler frame is built only from an original state (after `code::undo`), and
 //! sigreturn takes nothing unchecked (R14, R24).
 use crate::errno::{Errno, Result};
-use crate::process::{self, Process, Task, TaskState, WaitStatus, current};
+use crate::process::{self, Process, Restart, Task, TaskState, WaitStatus, current};
 use crate::sched::WaitQueue;
 use crate::uaccess;
 use alloc::collections::VecDeque;
@@ -458,7 +458,7 @@ pub fn deliver(t: &Arc<Task>, interrupted_call: Option<u64>) {
             SIG_IGN => {}
             SIG_DFL => default_action(t, sig),
             _ => {
-                restart_or_fail(t, call.take(), action.flags & SA_RESTART != 0);
+                restart_or_fail(t, call.take(), Some(action.flags & SA_RESTART != 0));
                 if action.flags & SA_RESETHAND != 0 {
                     let once = Action { flags: action.flags & SA_SIGINFO, ..Action::default() };
                     p.actions.with_mut(|x| x.set(sig, once));
@@ -472,44 +472,43 @@ pub fn deliver(t: &Arc<Task>, interrupted_call: Option<u64>) {
             }
         }
     }
-    restart_or_fail(t, call, true);
+    restart_or_fail(t, call, None);
     if let Some(m) = t.saved_mask.replace(None) {
         t.mask.set(m & !UNBLOCKABLE);
     }
 }
 
-/// A call interrupted before it did anything: run the `syscall` instruction again, or let it return EINTR.
-fn restart_or_fail(t: &Task, call: Option<u64>, restart: bool) {
+/// A call interrupted before it did anything: run the `syscall` instruction again, or let it return EINTR. `handler`: one
+/// runs now, with SA_RESTART or not.
+fn restart_or_fail(t: &Task, call: Option<u64>, handler: Option<bool>) {
+    let kind = t.restart.replace(None);
     let Some(nr) = call else { return };
-    if restart && restartable(nr) {
+    let again = match kind.unwrap_or_else(|| restart_of(nr)) {
+        Restart::Always => true,
+        Restart::Asked => handler != Some(false),
+        Restart::NoHandler | Restart::Until(_) => handler.is_none(),
+        Restart::Never => false,
+    };
+    if again {
         t.rt.set_gpr(0, nr);
         t.rt.set_rip(t.rt.rip().wrapping_sub(2));
         t.resolve.set(true);
+        t.restart.set(kind.filter(|k| matches!(k, Restart::Until(_))));
     }
 }
 
-/// Calls that SA_RESTART (or no handler) restarts: signal(7).
-fn restartable(nr: u64) -> bool {
+/// What signal(7) says of a call that does not say it itself.
+fn restart_of(nr: u64) -> Restart {
     use occlum_linux_abi::nr as n;
-    !matches!(
-        nr as u32,
-        n::PAUSE
-            | n::RT_SIGSUSPEND
-            | n::RT_SIGTIMEDWAIT
-            | n::NANOSLEEP
-            | n::CLOCK_NANOSLEEP
-            | n::POLL
-            | n::PPOLL
-            | n::SELECT
-            | n::PSELECT6
-            | n::EPOLL_WAIT
-            | n::EPOLL_PWAIT
-            | n::SEMOP
-            | n::SEMTIMEDOP
-            | n::MSGSND
-            | n::MSGRCV
-            | n::CONNECT
-    )
+    match nr as u32 {
+        n::PAUSE | n::RT_SIGSUSPEND | n::SELECT | n::PSELECT6 | n::PPOLL | n::MSGSND | n::MSGRCV => {
+            Restart::NoHandler
+        }
+        n::CLOCK_NANOSLEEP => Restart::NoHandler,
+        n::RT_SIGTIMEDWAIT | n::SEMOP | n::SEMTIMEDOP => Restart::Never,
+        n::EPOLL_WAIT | n::EPOLL_PWAIT | n::EPOLL_PWAIT2 => Restart::Never,
+        _ => Restart::Asked,
+    }
 }
 
 fn default_action(t: &Arc<Task>, sig: i32) {
@@ -684,6 +683,7 @@ pub fn wait_for(set: u64, deadline: Option<u64>) -> Result<(i32, Info)> {
 /// What a thread's exit owes to futexes: robust list, then CLONE_CHILD_CLEARTID.
 pub fn futex_exit(t: &Arc<Task>) {
     crate::syscall::futex::exit_robust(t);
+    crate::syscall::futex::release_held(t);
     let at = t.clear_tid.get();
     if at != 0 && t.process.mm().is_some() {
         let _ = uaccess::write_val(at, 0u32);

@@ -4,7 +4,7 @@ use super::file::OpenFile;
 use super::path::Cred;
 use super::prelude::*;
 use super::table::{FileTable, FsContext};
-use crate::process::{self, Process};
+use crate::process::{self, Process, Restart};
 
 const RLIMIT_FSIZE: usize = 1;
 const RLIMIT_NOFILE: usize = 7;
@@ -53,6 +53,18 @@ pub fn peer() -> (i32, u32, u32) {
 /// Most descriptors of the current process.
 pub fn nofile() -> usize {
     try_process().map_or(1024, |p| p.rlimit(RLIMIT_NOFILE).min(1 << 20) as usize)
+}
+/// The call that a signal interrupts just now is not begun again.
+pub fn never_restart() {
+    process::with_current(|t| t.restart.set(Some(Restart::Never)));
+}
+/// If no handler runs, the call that a signal interrupts just now is begun again and waits until `deadline`.
+pub fn restart_until(deadline: Option<u64>) {
+    process::with_current(|t| t.restart.set(Some(Restart::Until(deadline))));
+}
+/// Until when the call waits that is begun again; `None`: it is none.
+pub fn restarted() -> Option<Option<u64>> {
+    process::with_current(process::Task::restarted).flatten()
 }
 /// Largest file the current process may write.
 pub fn fsize() -> u64 {

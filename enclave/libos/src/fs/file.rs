@@ -432,6 +432,9 @@ pub fn wait_for<T>(
             Err(EAGAIN) => None,
             r => Some(r),
         });
+        if matches!(r, Err(EINTR)) && deadline.is_some() && file.as_socket().is_some() {
+            env::never_restart();
+        }
         match r {
             Ok(r) => return r,
             // The file's own deadline: its state has changed, look again.

@@ -125,6 +125,7 @@ pub(super) fn new_task(process: &Arc<Process>, tid: i32) -> Result<Arc<Task>> {
         vfork_done: BklCell::new(None),
         cpu_ns: BklCell::new(0),
         on_cpu_since: BklCell::new(crate::time::monotonic_ns()),
+        restart: BklCell::new(None),
         must_exit: BklCell::new(None),
     });
     TASKS.with_mut(|t| t[index] = Some(task.clone()));

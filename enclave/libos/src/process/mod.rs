@@ -39,6 +39,21 @@ pub enum TaskState {
     Dead,
 }
 
+/// Whether a call that a signal interrupted begins again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Restart {
+    /// In any case.
+    Always,
+    /// Unless a handler without SA_RESTART runs.
+    Asked,
+    /// Unless a handler runs.
+    NoHandler,
+    /// The same; it waits until the time that it waited for at first (CLOCK_MONOTONIC ns).
+    Until(Option<u64>),
+    /// Never.
+    Never,
+}
+
 /// A thread: kernel stack and user context (rt), signal mask, pending signals.
 pub struct Task {
     /// Thread id.
@@ -91,6 +106,8 @@ pub struct Task {
     pub cpu_ns: BklCell<u64>,
     /// When it last got a vCPU, CLOCK_MONOTONIC ns.
     pub on_cpu_since: BklCell<u64>,
+    /// How the call that a signal interrupts is begun again, if not as `signal` says for its number.
+    pub restart: BklCell<Option<Restart>>,
     /// Asked to end with this status (exit, exec from another thread).
     pub must_exit: BklCell<Option<WaitStatus>>,
 }
@@ -280,6 +297,13 @@ impl Process {
 }
 
 impl Task {
+    /// Until when a call that begins again waits; `None`: it is none.
+    pub fn restarted(&self) -> Option<Option<u64>> {
+        match self.restart.replace(None) {
+            Some(Restart::Until(deadline)) => Some(deadline),
+            _ => None,
+        }
+    }
     /// The status it has to end with, if it has to.
     pub fn ending(&self) -> Option<WaitStatus> {
         self.process.exiting.get().or(self.must_exit.get())

@@ -1,8 +1,15 @@
 //! futex(2): wait, wake, requeue, bitsets; robust lists at exit. Keys are (slot, offset) for private words and the
 //! arena page for shared ones.
+//!
+//! Parts: `pi` (locks that lend priorities), `many` (futex_waitv and the calls beside it).
+pub mod many;
+mod pi;
+
+pub use pi::release_held;
+
 use crate::errno::{Errno, Result};
 use crate::mm::Backing;
-use crate::process::{Task, current, current_mm};
+use crate::process::{Restart, Task, current, current_mm};
 use crate::sched::WaitQueue;
 use crate::uaccess::{read_val, write_val};
 use alloc::collections::BTreeMap;
@@ -14,10 +21,12 @@ use occlum_rt::bkl::BklCell;
 type Key = (u64, u64);
 
 struct Waiter {
-    queue: WaitQueue,
+    queue: Arc<WaitQueue>,
     bitset: u32,
     key: BklCell<Key>,
     woken: BklCell<bool>,
+    /// FUTEX_WAIT_REQUEUE_PI: what it waits for a move to.
+    pi: Option<pi::Target>,
 }
 
 static WAITERS: BklCell<BTreeMap<Key, Vec<Arc<Waiter>>>> = BklCell::new(BTreeMap::new());
@@ -41,7 +50,12 @@ fn key_of(at: u64) -> Result<Key> {
 pub fn sys_futex(a: &[u64; 6]) -> Result<usize> {
     let op = a[1] as u32;
     let realtime = op & f::FUTEX_CLOCK_REALTIME != 0;
-    match op & !(f::FUTEX_PRIVATE_FLAG | f::FUTEX_CLOCK_REALTIME) {
+    let command = op & f::FUTEX_CMD_MASK;
+    let takes_clock = [f::FUTEX_WAIT_BITSET, f::FUTEX_WAIT_REQUEUE_PI, f::FUTEX_LOCK_PI2].contains(&command);
+    if realtime && !takes_clock {
+        return Err(Errno::ENOSYS);
+    }
+    match command {
         f::FUTEX_WAIT => wait(a[0], a[2] as u32, deadline(a[3], false, false)?, u32::MAX),
         f::FUTEX_WAIT_BITSET => wait(a[0], a[2] as u32, deadline(a[3], true, realtime)?, a[5] as u32),
         f::FUTEX_WAKE => wake(a[0], a[2] as i32 as usize, u32::MAX),
@@ -49,6 +63,12 @@ pub fn sys_futex(a: &[u64; 6]) -> Result<usize> {
         f::FUTEX_REQUEUE => requeue(a, None),
         f::FUTEX_CMP_REQUEUE => requeue(a, Some(a[5] as u32)),
         f::FUTEX_WAKE_OP => wake_op(a),
+        f::FUTEX_LOCK_PI => pi::lock(a[0], deadline(a[3], true, true)?),
+        f::FUTEX_LOCK_PI2 => pi::lock(a[0], deadline(a[3], true, realtime)?),
+        f::FUTEX_TRYLOCK_PI => pi::try_lock(a[0]),
+        f::FUTEX_UNLOCK_PI => pi::unlock(a[0]),
+        f::FUTEX_WAIT_REQUEUE_PI => pi::wait_requeue(a, deadline(a[3], true, realtime)?),
+        f::FUTEX_CMP_REQUEUE_PI => pi::requeue(a),
         _ => Err(Errno::ENOSYS),
     }
 }
@@ -74,18 +94,27 @@ fn wait(at: u64, expected: u32, deadline: Option<u64>, bitset: u32) -> Result<us
     if read_val::<u32>(at)? != expected {
         return Err(Errno::EAGAIN);
     }
-    let w = Arc::new(Waiter {
-        queue: WaitQueue::new(),
-        bitset,
-        key: BklCell::new(key),
-        woken: BklCell::new(false),
-    });
-    WAITERS.with_mut(|m| m.entry(key).or_default().push(w.clone()));
+    let w = enqueue(key, bitset, Arc::new(WaitQueue::new()), None);
     let r = w.queue.wait_until(deadline, || w.woken.get().then_some(0));
     if !w.woken.get() {
         remove(&w);
     }
+    // With a timeout it isn't begun again behind a handler (ERESTART_RESTARTBLOCK in Linux).
+    if r == Err(Errno::EINTR) && deadline.is_some() {
+        current().restart.set(Some(Restart::Until(deadline)));
+    }
     r
+}
+
+fn enqueue(key: Key, bitset: u32, queue: Arc<WaitQueue>, pi: Option<pi::Target>) -> Arc<Waiter> {
+    let (key_cell, woken) = (BklCell::new(key), BklCell::new(false));
+    let w = Arc::new(Waiter { queue, bitset, key: key_cell, woken, pi });
+    WAITERS.with_mut(|m| m.entry(key).or_default().push(w.clone()));
+    w
+}
+
+fn waiters(key: Key) -> Vec<Arc<Waiter>> {
+    WAITERS.with(|m| m.get(&key).cloned().unwrap_or_default())
 }
 
 fn remove(w: &Arc<Waiter>) {
@@ -106,11 +135,14 @@ pub fn wake(at: u64, n: usize, bitset: u32) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     let key = key_of(at)?;
-    Ok(wake_key(key, n, bitset))
+    if pi::is_in_use(key) || waiters(key).iter().any(|w| w.pi.is_some() && w.bitset & bitset != 0) {
+        return Err(Errno::EINVAL);
+    }
+    Ok(wake_key(key, n.max(1), bitset))
 }
 
 fn wake_key(key: Key, n: usize, bitset: u32) -> usize {
-    let list: Vec<Arc<Waiter>> = WAITERS.with(|m| m.get(&key).cloned().unwrap_or_default());
+    let list = waiters(key);
     let mut woken = 0;
     for w in list.iter().filter(|w| w.bitset & bitset != 0) {
         if woken >= n {
@@ -134,16 +166,23 @@ fn requeue(a: &[u64; 6], expected: Option<u32>) -> Result<usize> {
     {
         return Err(Errno::EAGAIN);
     }
-    let woken = wake_key(from, a[2] as usize, u32::MAX);
-    let list: Vec<Arc<Waiter>> = WAITERS.with(|m| m.get(&from).cloned().unwrap_or_default());
-    let mut moved = 0;
-    for w in list.iter().take(a[3] as usize) {
+    if waiters(from).iter().any(|w| w.pi.is_some()) {
+        return Err(Errno::EINVAL);
+    }
+    Ok(move_waiters(from, to, a[2] as usize, a[3] as usize))
+}
+
+/// Wakes up to `wake` waiters and moves up to `most` others; returns how many it touched.
+fn move_waiters(from: Key, to: Key, wake: usize, most: usize) -> usize {
+    let woken = wake_key(from, wake, u32::MAX);
+    let list = waiters(from);
+    let moved = list.len().min(most);
+    for w in &list[..moved] {
         remove(w);
         w.key.set(to);
         WAITERS.with_mut(|m| m.entry(to).or_default().push(w.clone()));
-        moved += 1;
     }
-    Ok(woken + if expected.is_some() { moved } else { 0 })
+    woken + moved
 }
 
 fn wake_op(a: &[u64; 6]) -> Result<usize> {
@@ -154,7 +193,7 @@ fn wake_op(a: &[u64; 6]) -> Result<usize> {
     if code >> 31 != 0 {
         oparg = 1u32.wrapping_shl(oparg);
     }
-    key_of(a[4])?;
+    let (first, second) = (key_of(a[0])?, key_of(a[4])?);
     let slot = current_mm().slot();
     let old = loop {
         let old: u32 = read_val(a[4])?;
@@ -182,9 +221,12 @@ fn wake_op(a: &[u64; 6]) -> Result<usize> {
         5 => (old as i32) >= cmparg as i32,
         _ => return Err(Errno::ENOSYS),
     };
-    let mut n = wake(a[0], a[2] as usize, u32::MAX)?;
+    if [first, second].iter().any(|k| pi::is_in_use(*k)) {
+        return Err(Errno::EINVAL);
+    }
+    let mut n = wake_key(first, (a[2] as u32).max(1) as usize, u32::MAX);
     if hit {
-        n += wake(a[4], a[3] as usize, u32::MAX)?;
+        n += wake_key(second, (a[3] as u32).max(1) as usize, u32::MAX);
     }
     Ok(n)
 }
@@ -200,9 +242,16 @@ pub fn sys_set_robust_list(a: &[u64; 6]) -> Result<usize> {
 
 /// get_robust_list(pid, head_ptr, len_ptr)
 pub fn sys_get_robust_list(a: &[u64; 6]) -> Result<usize> {
-    let t = if a[0] == 0 { current() } else { Task::by_tid(a[0] as i32).ok_or(Errno::ESRCH)? };
-    write_val(a[1], t.robust_list.get())?;
+    let t = if a[0] as i32 == 0 { current() } else { Task::by_tid(a[0] as i32).ok_or(Errno::ESRCH)? };
+    // As for ptrace(2): the real ids of the caller are all the ids of the target.
+    let (me, its) = (current().process.cred(), t.process.cred());
+    let same = [its.uid, its.euid, its.suid].iter().all(|u| *u == me.uid)
+        && [its.gid, its.egid, its.sgid].iter().all(|g| *g == me.gid);
+    if !Arc::ptr_eq(&t.process, &current().process) && me.euid != 0 && !same {
+        return Err(Errno::EPERM);
+    }
     write_val(a[2], 24u64)?;
+    write_val(a[1], t.robust_list.get())?;
     Ok(0)
 }
 
@@ -224,7 +273,7 @@ fn walk_robust(t: &Arc<Task>, head: u64) -> Result<()> {
             break;
         }
         let next: u64 = read_val(at & !1)?;
-        if at != pending {
+        if at & !1 != pending & !1 {
             mark_dead(t, at, offset)?;
         }
         at = next;
@@ -238,11 +287,12 @@ fn walk_robust(t: &Arc<Task>, head: u64) -> Result<()> {
 fn mark_dead(t: &Arc<Task>, entry: u64, offset: i64) -> Result<()> {
     let word = (entry & !1).wrapping_add_signed(offset);
     let v: u32 = read_val(word)?;
-    if v & 0x3fff_ffff != t.tid as u32 {
+    if v & f::FUTEX_TID_MASK != t.tid as u32 {
         return Ok(());
     }
-    write_val(word, v & 0x8000_0000 | 0x4000_0000)?;
-    if v & 0x8000_0000 != 0 {
+    write_val(word, v & f::FUTEX_WAITERS | f::FUTEX_OWNER_DIED)?;
+    // Bit 0 says that it is a lock of `pi`, which hands itself over.
+    if v & f::FUTEX_WAITERS != 0 && entry & 1 == 0 {
         wake(word, 1, u32::MAX)?;
     }
     Ok(())

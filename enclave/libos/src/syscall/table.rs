@@ -226,6 +226,7 @@ table! {
     MLOCKALL mlockall(flags: flags) => memory::sys_mlockall;
     MUNLOCKALL munlockall() => memory::sys_mlockall;
     FUTEX futex(at: ptr, op: int, val: uint, timeout: ptr, at2: ptr, val3: uint) => futex::sys_futex;
+    FUTEX_WAITV futex_waitv(waiters: ptr, n: uint, flags: flags, timeout: ptr, clock: int) => futex::many::sys_futex_waitv;
     SET_ROBUST_LIST set_robust_list(head: ptr, len: size) => futex::sys_set_robust_list;
     GET_ROBUST_LIST get_robust_list(pid: int, head: ptr, len: ptr) => futex::sys_get_robust_list;
     RT_SIGACTION rt_sigaction(sig: int, act: ptr, old: ptr, size: size) => signals::sys_rt_sigaction;

@@ -1,6 +1,6 @@
 //! Clocks, sleeping, interval timers, CPU times.
 use crate::errno::{Errno, Result};
-use crate::process::{Process, Task, current, current_process};
+use crate::process::{Process, Restart, Task, current, current_process};
 use crate::sched::WaitQueue;
 use crate::time::{monotonic_ns, realtime_ns};
 use crate::timers::{self, Clock, Itimer};
@@ -94,14 +94,18 @@ pub fn sys_time(a: &[u64; 6]) -> Result<usize> {
     Ok(s as usize)
 }
 
-fn sleep_until(deadline: u64, remain_at: u64) -> Result<usize> {
+/// `remain_at`: where the time left goes, 0 for nowhere; `None` for a sleep until a given time.
+fn sleep_until(deadline: u64, remain_at: Option<u64>) -> Result<usize> {
     static SLEEPERS: WaitQueue = WaitQueue::new();
     let queue = &SLEEPERS;
     match queue.wait_until::<()>(Some(deadline), || None) {
         Err(Errno::ETIMEDOUT) => Ok(0),
         Err(e) => {
-            if remain_at != 0 {
-                write_timespec(remain_at, deadline.saturating_sub(monotonic_ns()))?;
+            if let Some(at) = remain_at {
+                current().restart.set(Some(Restart::Until(Some(deadline))));
+                if at != 0 {
+                    write_timespec(at, deadline.saturating_sub(monotonic_ns()))?;
+                }
             }
             Err(e)
         }
@@ -111,7 +115,8 @@ fn sleep_until(deadline: u64, remain_at: u64) -> Result<usize> {
 /// nanosleep(req, rem)
 pub fn sys_nanosleep(a: &[u64; 6]) -> Result<usize> {
     let ns = read_timespec(a[0])?;
-    sleep_until(monotonic_ns().saturating_add(ns), a[1])
+    let again = current().restarted().flatten();
+    sleep_until(again.unwrap_or_else(|| monotonic_ns().saturating_add(ns)), Some(a[1]))
 }
 /// clock_nanosleep(clock, flags, req, rem)
 pub fn sys_clock_nanosleep(a: &[u64; 6]) -> Result<usize> {
@@ -122,14 +127,15 @@ pub fn sys_clock_nanosleep(a: &[u64; 6]) -> Result<usize> {
     }
     let now = clock.now();
     let until = if a[1] & 1 != 0 { ns } else { now.saturating_add(ns) };
-    let remain = if a[1] & 1 != 0 { 0 } else { a[3] };
+    let remain = (a[1] & 1 == 0).then_some(a[3]);
     if until <= now {
         return Ok(0);
     }
     if clock.is_cpu() {
         return sleep_cpu(clock, until);
     }
-    sleep_until(monotonic_ns().saturating_add(until - now), remain)
+    let again = current().restarted().flatten();
+    sleep_until(again.unwrap_or_else(|| monotonic_ns().saturating_add(until - now)), remain)
 }
 /// Sleeps until other threads used up CPU time: looks whenever they may have.
 fn sleep_cpu(clock: Clock, until: u64) -> Result<usize> {
@@ -139,7 +145,7 @@ fn sleep_cpu(clock: Clock, until: u64) -> Result<usize> {
             return Ok(0);
         }
         let wait = ((until - now) / u64::from(occlum_rt::vcpu::count())).max(1_000_000);
-        sleep_until(monotonic_ns().saturating_add(wait), 0)?;
+        sleep_until(monotonic_ns().saturating_add(wait), None)?;
     }
 }
 /// alarm(seconds)

@@ -59,7 +59,12 @@ fn do_poll(fds: u64, n: u64, deadline: Option<u64>) -> Result<usize> {
 }
 /// poll(2).
 pub fn sys_poll(a: &Args) -> Result<usize> {
-    do_poll(a[0], a[1], deadline_ms(a[2]))
+    let deadline = env::restarted().unwrap_or_else(|| deadline_ms(a[2]));
+    let r = do_poll(a[0], a[1], deadline);
+    if r == Err(EINTR) {
+        env::restart_until(deadline);
+    }
+    r
 }
 /// Writes the time left, as Linux does for ppoll and pselect6.
 fn write_left(off: u64, deadline: Option<u64>, micro: bool) {
