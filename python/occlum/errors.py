@@ -92,6 +92,12 @@ class EnclaveError(OcclumError):
         return cls(text, code=f"OC{code[:-1]}") if text else cls(str(error))
 
 
+class StoreError(OcclumError):
+    """A sealed store could not be opened, read or changed, or a key is none."""
+
+    code = "OC900"
+
+
 class EnclaveLost(EnclaveError):
     """A running enclave is gone: it failed, its simulator crashed, or somebody stopped it."""
 

@@ -8,26 +8,18 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import stat as stat_
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple, ParamSpec, Self, TypeVar
 
 from occlum import _native
-from occlum.errors import OcclumError
+from occlum.errors import StoreError
 
 BLOCK = 4096
-KEY_BYTES = 32
 _CHUNK = 1 << 20
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class StoreError(OcclumError):
-    """A store could not be opened, read or changed."""
-
-    code = "OC900"
 
 
 class Finding(NamedTuple):
@@ -53,24 +45,6 @@ class Figures(NamedTuple):
     files: int
     generation: int
     root: bytes
-
-
-def generate_key(path: Path) -> None:
-    """Writes a new image key to a file of its own that only its owner can read."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "wb") as file:
-        file.write(secrets.token_hex(KEY_BYTES).encode() + b"\n")
-
-
-def read_key(path: Path) -> bytes:
-    """Reads an image key: 64 hexadecimal digits."""
-    try:
-        key = bytes.fromhex(path.read_text().strip())
-    except (OSError, ValueError) as error:
-        raise StoreError(f"cannot read the key {path}: {error}", code="OC901") from error
-    if len(key) != KEY_BYTES:
-        raise StoreError(f"{path} is not an image key: it has {len(key)} bytes instead of {KEY_BYTES}", code="OC901")
-    return key
 
 
 def _bytes(path: str | PurePosixPath) -> bytes:
@@ -179,6 +153,10 @@ class Store:
     def mkdir(self, path: str, mode: int = 0o755) -> None:
         """Makes a directory."""
         self._at(path, self._fs.create, _bytes(path), stat_.S_IFDIR | mode, 0, 0)
+
+    def set_mode(self, path: str, mode: int) -> None:
+        """Sets permission bits."""
+        self._at(path, self._fs.set_attr, _bytes(path), mode, self.stat(path).mtime_ns)
 
     def remove(self, path: str) -> None:
         """Removes a file or an empty directory."""

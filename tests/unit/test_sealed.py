@@ -13,7 +13,9 @@ from click.testing import CliRunner, Result
 
 from framework.sealed_reader import SealedReader, SealedTree
 from occlum.cli import occlum
-from occlum.sealed import Store, StoreError, generate_key, read_key
+from occlum.errors import StoreError
+from occlum.keys import generate_key, read_key
+from occlum.sealed import Store
 
 MEGABYTE = 1 << 20
 

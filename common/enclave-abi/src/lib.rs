@@ -114,6 +114,9 @@ ocalls! {
     /// args: stop signal. The foreground job of the terminal, with the first process, has stopped: the host stops too, so
     /// that the user's shell has the terminal, and returns when it is continued (at once if it cannot stop).
     Stop = 25,
+    /// args: fd, 0 shared or 1 exclusive. Takes a lock on the file, which keeps others who ask for it out until the
+    /// descriptor is closed; -EAGAIN if somebody has it. Cooperative: it protects against mistakes, not against the host.
+    Lock = 26,
     /// A socket that leads out of the enclave, non-blocking. args: kind (1 stream, 2 datagram), family (4 or 6), token of its
     /// events. in: `NetAddr` to connect to (a datagram socket with port 0 stays unconnected), then `NetOption`s. Returns a
     /// descriptor; the connection of a stream is under way.

@@ -202,7 +202,9 @@ impl<D: BlockDevice> Disk<D> {
     /// Blocks that can still be written before the disk is full, without counting what a checkpoint would free.
     pub fn available(&self) -> u64 {
         let changes = (self.tx.len() + self.pending.len()) as u64 + 1;
-        let leaves = changes.min(u64::from(self.top) / 128 + 1);
+        let all = u64::from(self.top) / 128 + 1;
+        // A full disk must still be able to let go of everything, which changes all leaves at once.
+        let leaves = changes.min(all).max(all.min(self.space.total() / 96 + 1));
         let inner = leaves.min(u64::from(self.top) / 16384 + 1) + 8;
         let bitmap = u64::from(self.space.bitmap_blocks());
         self.space.free().saturating_sub(leaves + 2 * inner + bitmap + bitmap / 128 + 8)

@@ -49,6 +49,11 @@ impl BTree {
     pub(crate) fn dirty(&self) -> usize {
         self.dirty
     }
+    /// Forgets what can be read again.
+    pub(crate) fn drop_clean(&mut self) {
+        self.slots.retain(|_, s| s.dirty);
+        self.clock = self.slots.keys().copied().collect();
+    }
     /// Nodes in memory.
     pub(crate) fn cached(&self) -> usize {
         self.slots.len()

@@ -288,6 +288,22 @@ impl<D: BlockDevice> Fs<D> {
     pub fn disk(&mut self) -> &mut Disk<D> {
         &mut self.disk
     }
+    /// 4 KiB blocks of a file: those it has, and those that its dirty pages will take.
+    pub fn blocks(&mut self, ino: u64) -> Result<u64> {
+        let Attr { blocks, size, .. } = self.attr(ino)?;
+        let whole = size.div_ceil(BLOCK as u64);
+        Ok((blocks + u64::from(self.pages.dirty_of(ino))).min(whole.max(blocks)))
+    }
+    /// Forgets what can be read again: memory is short.
+    pub fn drop_clean(&mut self) {
+        self.pages.drop_clean();
+        self.inodes.retain(|_, i| i.dirty);
+        self.tree.drop_clean();
+    }
+    /// Is there anything that a crash would lose?
+    pub fn is_dirty(&self) -> bool {
+        self.pages.dirty() > 0 || self.tree.dirty() > 0 || !self.dirty_inodes.is_empty()
+    }
     /// Pages and nodes in memory.
     pub fn cached(&self) -> (usize, usize) {
         (self.pages.cached(), self.tree.cached())

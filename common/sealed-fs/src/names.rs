@@ -200,6 +200,34 @@ impl<D: BlockDevice> Fs<D> {
         }
         Ok(target)
     }
+    /// Makes a file without a name that is held: it goes when it is released, unless `link_unnamed` names it.
+    pub fn create_unnamed(&mut self, mode: u32, owner: Owner) -> Result<u64> {
+        self.admit(8)?;
+        self.change(|fs| {
+            let Owner { uid, gid, now } = owner;
+            let ino = fs.new_ino();
+            let attr =
+                Attr { mode, uid, gid, atime: now, mtime: now, ctime: now, parent: ROOT, ..Attr::default() };
+            fs.tree.set(&mut fs.disk, &mut fs.space, Key::new(0, Kind::Orphan, ino), Vec::new())?;
+            fs.put_inode(ino, attr);
+            fs.hold(ino);
+            Ok(ino)
+        })
+    }
+    /// Gives a file that `create_unnamed` made its first name.
+    pub fn link_unnamed(&mut self, dir: u64, name: &[u8], ino: u64, now: i64) -> Result<()> {
+        let attr = self.attr(ino)?;
+        self.check_new(dir, name)?;
+        self.admit(8)?;
+        self.change(|fs| {
+            fs.add_name(dir, name, ino, attr.mode, now)?;
+            fs.tree.remove(&mut fs.disk, &mut fs.space, &Key::new(0, Kind::Orphan, ino))?;
+            fs.update(ino, |a| {
+                a.nlink = 1;
+                a.ctime = now;
+            })
+        })
+    }
     /// Adds a name for an inode.
     pub fn link(&mut self, dir: u64, name: &[u8], ino: u64, now: i64) -> Result<()> {
         let attr = self.attr(ino)?;

@@ -19,6 +19,8 @@ struct Page {
 pub(crate) struct Pages {
     map: BTreeMap<PageId, Page>,
     dirty: BTreeSet<PageId>,
+    /// Dirty pages of each file that has some.
+    dirty_of: BTreeMap<u64, u32>,
     clock: VecDeque<PageId>,
     limit: usize,
 }
@@ -33,10 +35,36 @@ pub(crate) fn zeros() -> Result<Bytes> {
 
 impl Pages {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { map: BTreeMap::new(), dirty: BTreeSet::new(), clock: VecDeque::new(), limit: limit.max(64) }
+        Self {
+            map: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            dirty_of: BTreeMap::new(),
+            clock: VecDeque::new(),
+            limit: limit.max(64),
+        }
     }
     pub(crate) fn dirty(&self) -> usize {
         self.dirty.len()
+    }
+    /// Dirty pages of a file.
+    pub(crate) fn dirty_of(&self, ino: u64) -> u32 {
+        self.dirty_of.get(&ino).copied().unwrap_or(0)
+    }
+    fn undirty(&mut self, id: PageId) {
+        if self.dirty.remove(&id)
+            && let Some(n) = self.dirty_of.get_mut(&id.0)
+        {
+            *n = n.saturating_sub(1);
+            if *n == 0 {
+                self.dirty_of.remove(&id.0);
+            }
+        }
+    }
+    /// Forgets what can be read again.
+    pub(crate) fn drop_clean(&mut self) {
+        let dirty = &self.dirty;
+        self.map.retain(|id, _| dirty.contains(id));
+        self.clock = self.map.keys().copied().collect();
     }
     pub(crate) fn cached(&self) -> usize {
         self.map.len()
@@ -56,7 +84,9 @@ impl Pages {
     /// The page, to be changed.
     pub(crate) fn get_mut(&mut self, id: PageId) -> Option<&mut [u8]> {
         let page = self.map.get_mut(&id)?;
-        self.dirty.insert(id);
+        if self.dirty.insert(id) {
+            *self.dirty_of.entry(id.0).or_default() += 1;
+        }
         page.used = true;
         Some(&mut page.bytes[..])
     }
@@ -97,7 +127,7 @@ impl Pages {
     /// These pages are written.
     pub(crate) fn clean(&mut self, first: PageId, count: u32) {
         for i in 0..count {
-            self.dirty.remove(&(first.0, first.1 + i));
+            self.undirty((first.0, first.1 + i));
         }
     }
     /// Forgets pages of a file, dirty or not.
@@ -106,7 +136,7 @@ impl Pages {
         let gone: Vec<PageId> = self.map.range(range).map(|(id, _)| *id).collect();
         for id in gone {
             self.map.remove(&id);
-            self.dirty.remove(&id);
+            self.undirty(id);
         }
     }
     /// The first page of a file at or behind `from` that is dirty.

@@ -48,7 +48,7 @@ fn init(boot: BootInfo) {
 }
 
 /// Ends the enclave before any program ran.
-fn fail(code: u64, message: &str) -> ! {
+pub(crate) fn fail(code: u64, message: &str) -> ! {
     let text = format!("occlum: {message}\n");
     occlum_rt::ocall::call(Ocall::Log, &[0], text.as_bytes(), &mut []);
     occlum_rt::ocall::call(Ocall::Exit, &[0, code], &[], &mut []);

@@ -93,6 +93,37 @@ class Bind:
 
 
 @dataclass(frozen=True)
+class SealedMount:
+    """A sealed store that the enclave mounts. `key` of None: an image, which is read-only."""
+
+    store: str
+    guest: str
+    read_only: bool = False
+    key: bytes | None = field(default=None, repr=False)
+
+    @classmethod
+    def parse(cls, text: str) -> SealedMount:
+        """`STORE:GUEST` or `STORE:GUEST:ro`."""
+        parts = text.split(":")
+        mode = parts.pop() if len(parts) > 2 and parts[-1] in ("ro", "rw") else "rw"
+        if len(parts) != 2 or not all(parts):
+            raise OptionError(f"{text!r} is not a sealed mount", "write STORE:GUEST, then :ro if read-only")
+        store = os.path.abspath(parts[0])
+        if not os.path.isfile(store):
+            raise OptionError(f"{store} is not a store", "make one with occlum fs mkfs")
+        if not parts[1].startswith("/") or parts[1].strip("/") == "":
+            raise OptionError(f"{parts[1]!r} is not a place for a store", "write the whole path inside the enclave")
+        return cls(store, parts[1], mode == "ro")
+
+    def to_native(self) -> tuple[bytes, bytes, bytes]:
+        """The extension's form."""
+        words = ["sealed", "ro" if self.read_only else "rw"]
+        if self.key is not None:
+            words.append(f"key={self.key.hex()}")
+        return os.fsencode(self.store), os.fsencode(self.guest), ",".join(words).encode()
+
+
+@dataclass(frozen=True)
 class Publish:
     """A port of this machine that leads to one inside."""
 
@@ -140,6 +171,7 @@ class Launch:
     env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     cwd: str = field(default_factory=os.getcwd)
     binds: Sequence[Bind] = ()
+    sealed: Sequence[SealedMount] = ()
     strace: bool = False
     stats: bool = False
     report_changes: bool = False
@@ -181,7 +213,7 @@ class Launch:
             argv=[os.fsencode(argument) for argument in self.argv],
             envp=[os.fsencode(f"{key}={value}") for key, value in self.env.items()],
             cwd=os.fsencode(self.cwd),
-            binds=[bind.to_native() for bind in self.binds],
+            binds=[*(bind.to_native() for bind in self.binds), *(store.to_native() for store in self.sealed)],
             hostname=os.fsencode(os.uname().nodename),
             uid=os.getuid(),
             gid=os.getgid(),

@@ -28,6 +28,7 @@ COMMANDS = {
     "doctor": ("doctor", "Say what this machine offers, and what to fix."),
     "explain": ("explain", "Explain an error's code or an exit status."),
     "cp": ("cp", "Copy files into or out of a running enclave."),
+    "gen-image-key": ("gen_image_key", "Make a key for encrypted images and sealed stores."),
     "exec": ("exec_", "Run a program in a running enclave."),
     "kill": ("kill", "Send a signal to processes of a running enclave."),
     "logs": ("logs", "Show what a running enclave's host process logged."),

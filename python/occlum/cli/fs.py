@@ -13,7 +13,9 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from occlum.cli import EXIT_OCCLUM_FAILED, fail
-from occlum.sealed import BLOCK, Store, StoreError, generate_key, read_key
+from occlum.errors import StoreError
+from occlum.keys import generate_key, read_key
+from occlum.sealed import BLOCK, Store
 
 EXIT_DAMAGED = 1
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}

@@ -41,6 +41,7 @@ class _Parsed(_ParamType):
 SIZE = _Parsed("size", units.parse_size)
 DURATION = _Parsed("duration", units.parse_duration)
 BIND = _Parsed("bind", launch.Bind.parse)
+SEALED = _Parsed("sealed", launch.SealedMount.parse)
 PUBLISH = _Parsed("publish", launch.Publish.parse)
 
 # Of the commands that start, use and stop enclaves that stay.

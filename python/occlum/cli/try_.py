@@ -15,7 +15,7 @@ import click
 from occlum import _native
 from occlum._host import launch
 from occlum.cli import EXIT_OCCLUM_FAILED, EXIT_TIMED_OUT, environment_of, fail
-from occlum.cli.options import BIND, DURATION, PUBLISH, measured_options, program_arguments
+from occlum.cli.options import BIND, DURATION, PUBLISH, SEALED, measured_options, program_arguments
 from occlum.errors import OptionError
 
 BANNER = "simulation: nothing is protected from this machine (development only; --quiet hides this line)"
@@ -95,6 +95,24 @@ def _keep_directory(path: str) -> str:
     return str(directory)
 
 
+def _with_key(mounts: Sequence[launch.SealedMount], file: str | None) -> Sequence[launch.SealedMount]:
+    """The mounts with the key that the file holds."""
+    if file is None:
+        return mounts
+    # Takes a while to import.
+    from dataclasses import replace
+    from pathlib import Path
+
+    from occlum.errors import StoreError
+    from occlum.keys import read_key
+
+    try:
+        key = read_key(Path(file))
+    except StoreError as error:
+        raise click.UsageError(f"--image-key: {error}") from None
+    return [replace(mount, key=key) for mount in mounts]
+
+
 def _report_stats(stats: Sequence[tuple[str, str]]) -> None:
     width = max((len(name) for name, _ in stats), default=0)
     for name, value in stats:
@@ -154,6 +172,14 @@ def _exit_status(outcome: _native.Outcome, timeout_s: float | None) -> int:
     help="Share PATH, or HOST:GUEST, with the program; append :ro to keep it read-only.",
 )
 @click.option(
+    "--sealed",
+    multiple=True,
+    type=SEALED,
+    metavar="STORE:GUEST",
+    help="Mount a sealed store (occlum fs mkfs) at GUEST; append :ro to keep it read-only.",
+)
+@click.option("--image-key", metavar="FILE", help="Key of the sealed stores; without one they are read-only images.")
+@click.option(
     "-p",
     "--publish",
     "published",
@@ -186,6 +212,8 @@ def command(
     pid_max: int,
     cfi: str,
     binds: Sequence[launch.Bind],
+    sealed: Sequence[launch.SealedMount],
+    image_key: str | None,
     published: Sequence[launch.Publish],
     network: str,
     timeout: float | None,
@@ -220,6 +248,7 @@ def command(
         env=environment_of(settings),
         cwd=os.path.normpath(os.path.join(os.getcwd(), cwd or ".")),
         binds=binds,
+        sealed=_with_key(sealed, image_key),
         strace=strace is not None,
         stats=stats or stats_file is not None,
         report_changes=diff or keep is not None or (sys.stderr.isatty() and not quiet),

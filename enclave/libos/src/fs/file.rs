@@ -304,15 +304,20 @@ impl OpenFile {
             return Err(EFBIG);
         }
         self.note_change();
-        if src.remaining() as u64 > limit - off {
+        let n = if src.remaining() as u64 > limit - off {
             let mut buf = super::uio::try_vec((limit - off).min(64 << 10) as usize)?;
             let n = src.pull(&mut buf)?;
-            return self.inode().write_from(off, &mut Src::kernel(&buf[..n]));
-        }
-        let n = self.inode().write_from(off, src)?;
+            self.inode().write_from(off, &mut Src::kernel(&buf[..n]))?
+        } else {
+            self.inode().write_from(off, src)?
+        };
         crate::mm::after_write(self.inode().as_ref(), off, n as u64);
         if n > 0 {
             inotify::about(&self.dentry, event::MODIFY);
+            // O_SYNC contains O_DSYNC.
+            if self.flags.get() & O_DSYNC != 0 {
+                self.inode().sync()?;
+            }
         }
         Ok(n)
     }
@@ -355,12 +360,7 @@ impl OpenFile {
         if off >= size {
             return Err(ENXIO);
         }
-        let mem = self.inode().as_any().downcast_ref::<super::memfs::MemInode>().and_then(|m| m.pages());
-        let new = match mem {
-            Some(p) => p.seek(off, data).ok_or(ENXIO)?,
-            None if data => off,
-            None => size,
-        };
+        let new = self.inode().seek_data(off, data)?.ok_or(ENXIO)?;
         self.offset.set(new);
         Ok(new)
     }

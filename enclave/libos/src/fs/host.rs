@@ -185,6 +185,10 @@ pub fn ftruncate(fd: u32, len: u64) -> Result<()> {
 pub fn fsync(fd: u32) -> Result<()> {
     call(Ocall::Fsync, &[u64::from(fd)], &[], &mut []).map(drop)
 }
+/// Takes a cooperative lock on a file, exclusive or shared. `EAGAIN`: somebody has it.
+pub fn lock(fd: u32, exclusive: bool) -> Result<()> {
+    call(Ocall::Lock, &[u64::from(fd), u64::from(exclusive)], &[], &mut []).map(drop)
+}
 /// Operations of `Ocall::PathOp`.
 #[derive(Clone, Copy)]
 #[repr(u64)]

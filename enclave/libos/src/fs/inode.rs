@@ -210,6 +210,39 @@ pub trait Inode: Send + Sync + 'static {
     fn sync(&self) -> Result<()> {
         Ok(())
     }
+    /// The next data (or hole) at or behind `off`; `None` beyond the end. Without better knowledge all is data.
+    fn seek_data(&self, off: u64, data: bool) -> Result<Option<u64>> {
+        let size = self.size();
+        Ok((off < size).then_some(if data { off } else { size }))
+    }
+    /// The value of an extended attribute.
+    fn xattr(&self, _name: &[u8]) -> Result<Vec<u8>> {
+        Err(ENODATA)
+    }
+    /// Names of the extended attributes.
+    fn xattrs(&self) -> Result<Vec<Vec<u8>>> {
+        Ok(Vec::new())
+    }
+    /// Sets an extended attribute; `existed` demands that it did, or did not, exist before.
+    fn set_xattr(&self, _name: &[u8], _value: &[u8], _existed: Option<bool>) -> Result<()> {
+        Err(EOPNOTSUPP)
+    }
+    /// Removes an extended attribute.
+    fn remove_xattr(&self, _name: &[u8]) -> Result<()> {
+        Err(ENODATA)
+    }
+    /// Makes a file without a name in the file system of this directory (`O_TMPFILE`).
+    fn unnamed(&self, _mode: u32, _owner: (u32, u32)) -> Result<InodeRef> {
+        Err(EOPNOTSUPP)
+    }
+    /// The node in memory that the running object of a FIFO or socket is attached to.
+    fn stand_in(&self) -> Option<Arc<super::memfs::MemInode>> {
+        None
+    }
+    /// `statfs` numbers of its file system: type, bsize, blocks, bfree, bavail, files, ffree, namelen.
+    fn statfs(&self) -> [u64; 8] {
+        super::mount::statfs(self.fs())
+    }
     /// Called at open: a special file (FIFO, device) gives its own operations.
     fn open(&self, _me: &InodeRef, _flags: u32) -> Result<Option<Arc<dyn File>>> {
         Ok(None)

@@ -499,6 +499,15 @@ impl Inode for MemInode {
         }
         Ok(())
     }
+    fn seek_data(&self, off: u64, data: bool) -> Result<Option<u64>> {
+        Ok(self.pages().and_then(|p| p.seek(off, data)))
+    }
+    fn unnamed(&self, mode: u32, owner: (u32, u32)) -> Result<InodeRef> {
+        Ok(MemInode::new(&self.fs, mode, owner, 0))
+    }
+    fn stand_in(&self) -> Option<Arc<MemInode>> {
+        self.me.upgrade()
+    }
     fn open(&self, me: &InodeRef, flags: u32) -> Result<Option<Arc<dyn File>>> {
         match self.kind() {
             S_IFIFO => super::pipe::open_fifo(self, flags).map(Some),

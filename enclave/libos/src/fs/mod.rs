@@ -33,6 +33,7 @@ pub mod poll;
 pub(crate) mod prelude;
 pub mod proc;
 pub mod pty;
+pub mod sealed;
 pub mod signalfd;
 pub mod stream;
 pub mod sys;
@@ -185,11 +186,13 @@ pub fn path_of(f: &OpenFile) -> Vec<u8> {
 /// Memory is short: drops what can be read again.
 pub fn reclaim() {
     pages::reclaim();
+    sealed::reclaim();
 }
 
 /// The run is over: tells the host which paths changed.
 pub fn at_exit(report_changes: bool) {
     keep::save();
+    sealed::close_all();
     if report_changes {
         changes::report();
     }

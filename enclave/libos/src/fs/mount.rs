@@ -4,7 +4,7 @@ use super::dentry::Dentry;
 use super::inode::{FsInfo, InodeRef, next_dev};
 use super::memfs::MemInode;
 use super::prelude::*;
-use super::{dev, host, proc, pty, sys};
+use super::{dev, host, proc, pty, sealed, sys};
 use occlum_enclave_abi::LaunchParams;
 
 /// A line of /proc/mounts.
@@ -131,8 +131,60 @@ pub fn init(params: &LaunchParams) {
     super::keep::set_directory(&params.keep);
     for (from, to, flags) in &params.binds {
         let name = String::from_utf8_lossy(to).into_owned();
-        let ro = flags.split(|c| *c == b',').any(|f| f == b"ro");
-        log(&name, bind::root(from, ro).and_then(|i| mount(to, i)));
+        let flags = MountFlags::parse(flags);
+        if flags.sealed {
+            mount_sealed(from, to, &flags);
+        } else {
+            log(&name, bind::root(from, flags.read_only).and_then(|i| mount(to, i)));
+        }
+    }
+}
+
+/// What the text behind a mount says.
+#[derive(Default)]
+struct MountFlags {
+    read_only: bool,
+    sealed: bool,
+    key: Option<[u8; 32]>,
+    root: Option<[u8; 28]>,
+}
+impl MountFlags {
+    fn parse(text: &[u8]) -> Self {
+        let mut flags = Self::default();
+        for word in text.split(|c| *c == b',') {
+            match word {
+                b"ro" => flags.read_only = true,
+                b"sealed" => flags.sealed = true,
+                _ => {
+                    flags.key = flags.key.or(word.strip_prefix(b"key=").and_then(from_hex));
+                    flags.root = flags.root.or(word.strip_prefix(b"root=").and_then(from_hex));
+                }
+            }
+        }
+        flags
+    }
+}
+fn from_hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+    let digit = |c: u8| char::from(c).to_digit(16).map(|d| d as u8);
+    let mut out = [0; N];
+    if text.len() != 2 * N {
+        return None;
+    }
+    for (byte, pair) in out.iter_mut().zip(text.chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(out)
+}
+
+/// A program that was to have a store must not run without it.
+fn mount_sealed(from: &[u8], to: &[u8], flags: &MountFlags) {
+    let spec =
+        sealed::Spec { source: from, key: flags.key.as_ref(), root: flags.root, read_only: flags.read_only };
+    let name = |path| String::from_utf8_lossy(path).into_owned();
+    let mounted = sealed::open(&spec)
+        .and_then(|root| mount(to, root).map_err(|e| alloc::format!("cannot be mounted there: {e}")));
+    if let Err(e) = mounted {
+        crate::boot::fail(125, &alloc::format!("sealed store {} for {}: {e}", name(from), name(to)));
     }
 }
 

@@ -156,14 +156,10 @@ fn open_tmpfile(dirfd: i32, path: &[u8], flags: u32, mode: u32) -> Result<Arc<Op
     }
     let cred = env::cred();
     check_dir_write(&cred, &dir)?;
-    if dir.inode().as_any().downcast_ref::<MemInode>().is_none() {
-        return Err(EOPNOTSUPP);
-    }
     let mode = S_IFREG | (mode & 0o7777 & !env::fs().umask());
-    let inode = MemInode::new(dir.inode().fs(), mode, (cred.uid, cred.gid), 0);
+    let inode = dir.inode().unnamed(mode, (cred.uid, cred.gid))?;
     let name = alloc::format!("/#{}", inode.file_id().0);
     let flags = flags & !(O_TMPFILE | O_CREAT | O_TRUNC);
-    use super::inode::Inode;
     Ok(OpenFile::new(Dentry::anonymous(inode, name.as_bytes()), None, flags))
 }
 

@@ -8,7 +8,6 @@ use super::addr::{AF_UNIX, AF_UNSPEC, family_of};
 use super::options::{Common, SO_PASSCRED, SO_PEERCRED, SOL_SOCKET};
 use super::{Class, MSG_PEEK, Outgoing, Received, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, Socket};
 use crate::fs::file::{File, Notify, OpenFile, wait_for};
-use crate::fs::memfs::MemInode;
 use crate::fs::path::Last;
 use crate::fs::prelude::*;
 use crate::fs::uio::{Dst, Src, try_vec};
@@ -233,7 +232,7 @@ impl UnixSocket {
             ABSTRACT.with_mut(|m| m.insert(name.clone(), Arc::downgrade(&me)));
         } else {
             let d = ops::make_socket(&name)?;
-            let node = d.inode().as_any().downcast_ref::<MemInode>().ok_or(EPERM)?;
+            let node = d.inode().stand_in().ok_or(EPERM)?;
             let any: Arc<dyn Any + Send + Sync> = me;
             node.attach(&any);
         }
@@ -251,7 +250,7 @@ impl UnixSocket {
             return Err(ECONNREFUSED);
         }
         env::cred().check(&inode.stat()?, MAY_WRITE)?;
-        let node = inode.as_any().downcast_ref::<MemInode>().ok_or(ECONNREFUSED)?;
+        let node = inode.stand_in().ok_or(ECONNREFUSED)?;
         node.attached().and_then(|a| a.downcast::<UnixSocket>().ok()).ok_or(ECONNREFUSED)
     }
     /// `EAGAIN` while the backlog is full.

@@ -91,6 +91,11 @@ fn serve(call: Ocall, a: &[u64; 6], data: &mut [u8], in_len: usize, out_len: usi
         Ocall::Ftruncate => check(i64::from(unsafe { libc::ftruncate(a[0] as i32, a[1] as i64) })),
         // SAFETY: 1. fsync has no memory arguments.
         Ocall::Fsync => check(i64::from(unsafe { libc::fsync(a[0] as i32) })),
+        Ocall::Lock => {
+            let how = if a[1] == 0 { libc::LOCK_SH } else { libc::LOCK_EX };
+            // SAFETY: 1. flock has no memory arguments.
+            check(i64::from(unsafe { libc::flock(a[0] as i32, how | libc::LOCK_NB) }))
+        }
         Ocall::Statfs => statfs(data, in_len, out_len),
         _ => -i64::from(libc::ENOSYS),
     }

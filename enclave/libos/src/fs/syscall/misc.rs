@@ -1,23 +1,28 @@
 //! What needs no more than a check: sync, advice, mount.
 use super::super::prelude::*;
-use super::super::{env, ops};
+use super::super::{env, ops, sealed};
 use super::{Args, file, int, path, real_file};
 
 /// fsync(2), fdatasync(2).
 pub fn sys_fsync(a: &Args) -> Result<usize> {
     let f = real_file(a[0])?;
     match f.inode().kind() {
-        S_IFREG | S_IFDIR | S_IFBLK => f.inode().sync().map(|()| 0),
+        S_IFREG | S_IFDIR | S_IFBLK => {
+            // What shared mappings wrote is part of it.
+            crate::mm::before_read(f.inode().as_ref());
+            f.inode().sync().map(|()| 0)
+        }
         _ => Err(EINVAL),
     }
 }
 /// sync(2).
 pub fn sys_sync(_a: &Args) -> Result<usize> {
+    sealed::sync_all();
     Ok(0)
 }
 /// syncfs(2).
 pub fn sys_syncfs(a: &Args) -> Result<usize> {
-    real_file(a[0]).map(|_| 0)
+    real_file(a[0])?.inode().sync().map(|()| 0)
 }
 /// sync_file_range(2).
 pub fn sys_sync_file_range(a: &Args) -> Result<usize> {

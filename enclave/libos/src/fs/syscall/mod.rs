@@ -11,6 +11,7 @@ pub mod open;
 pub mod rw;
 pub mod stat;
 pub mod wait;
+pub mod xattr;
 
 use super::env;
 use super::file::OpenFile;

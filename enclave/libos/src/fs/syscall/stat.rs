@@ -1,8 +1,8 @@
 //! stat and its relatives, access, statfs.
 use super::super::dentry::Dentry;
-use super::super::inode::{FsInfo, Stat};
+use super::super::inode::{InodeRef, Stat};
 use super::super::prelude::*;
-use super::super::{env, mount, ops, path as vpath};
+use super::super::{env, ops, path as vpath};
 use super::{Args, fd, file, int, path};
 use crate::uaccess;
 
@@ -135,10 +135,11 @@ pub fn sys_faccessat2(a: &Args) -> Result<usize> {
     do_access(fd(a[0]), &path(a[1])?, int(a[2]), int(a[3]))
 }
 
-fn write_statfs(off: u64, info: &FsInfo) -> Result<usize> {
+fn write_statfs(off: u64, inode: &InodeRef) -> Result<usize> {
     const ST_RDONLY: u64 = 1;
     const ST_VALID: u64 = 0x20;
-    let [magic, bsize, blocks, bfree, bavail, files, ffree, namelen] = mount::statfs(info);
+    let [magic, bsize, blocks, bfree, bavail, files, ffree, namelen] = inode.statfs();
+    let info = inode.fs();
     let flags = ST_VALID | if info.read_only { ST_RDONLY } else { 0 };
     let mut o = Out::<120>::new();
     o.u64(magic).u64(bsize).u64(blocks).u64(bfree).u64(bavail).u64(files).u64(ffree);
@@ -149,9 +150,9 @@ fn write_statfs(off: u64, info: &FsInfo) -> Result<usize> {
 /// statfs(2).
 pub fn sys_statfs(a: &Args) -> Result<usize> {
     let d = ops::walk_at(AT_FDCWD, &path(a[0])?, vpath::Last::Follow)?.get()?;
-    write_statfs(a[1], d.inode().fs())
+    write_statfs(a[1], d.inode())
 }
 /// fstatfs(2).
 pub fn sys_fstatfs(a: &Args) -> Result<usize> {
-    write_statfs(a[1], file(a[0])?.inode().fs())
+    write_statfs(a[1], file(a[0])?.inode())
 }

@@ -1,0 +1,219 @@
+//! Sealed stores in the tree: encrypted ones, read-write, and integrity-only images, read-only.
+//!
+//! Neighbours: `device` (a host file as blocks), `inode` (the VFS's view), `common/sealed-fs` (does the work), `mount`.
+//! Invariants: the file system is taken out of its cell while it works, so whoever comes in between gets an error and
+//! never a half-done state; nothing of user memory is touched meanwhile. What is dirty becomes durable at fsync and
+//! sync, when there is too much of it, and at the end of the enclave.
+mod device;
+mod inode;
+
+use super::inode::{FsInfo, InodeRef, next_dev};
+use super::prelude::*;
+use device::HostStore;
+use inode::SealedInode;
+use occlum_sealed_fs::disk::{Disk, Error as DiskError, Key, Options, Random, Seal};
+use occlum_sealed_fs::{Error, Fs, FsOptions, ROOT};
+
+/// `statfs` magic of sealed file systems: "OCLM".
+const MAGIC: u64 = 0x4f43_4c4d;
+/// What an operation may allocate without being asked again: nodes, buffers of read-ahead and write-back.
+const WORK: u64 = 3 << 20;
+
+/// How a store is mounted.
+#[derive(Clone, Copy, Default)]
+pub struct Spec<'a> {
+    /// Host path of the store.
+    pub source: &'a [u8],
+    /// Key of an encrypted store; `None`: an image, whose integrity is all that is protected.
+    pub key: Option<&'a [u8; 32]>,
+    /// The only root that is accepted.
+    pub root: Option<Seal>,
+    /// No writes. Images never have any.
+    pub read_only: bool,
+}
+
+/// A mounted store.
+struct Store {
+    info: Arc<FsInfo>,
+    /// Host path, for messages.
+    source: Vec<u8>,
+    fs: BklCell<Option<alloc::boxed::Box<Fs<HostStore>>>>,
+    live: BklCell<BTreeMap<u64, Weak<SealedInode>>>,
+    /// Inodes that were given up while the file system was at work.
+    released: BklCell<Vec<u64>>,
+    /// Damage was reported.
+    reported: BklCell<bool>,
+}
+
+static STORES: BklCell<Vec<Weak<Store>>> = BklCell::new(Vec::new());
+
+struct Rdrand;
+impl Random for Rdrand {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        occlum_rt::random::fill(bytes);
+    }
+}
+
+/// Bounds on memory, from that of the enclave: an eighth for pages, a quarter of that dirty.
+fn bounds() -> FsOptions {
+    let total = crate::mm::total() as usize;
+    let pages = (total / 8).clamp(256, 1 << 20);
+    FsOptions { pages, dirty_pages: (pages / 4).min(1 << 15), nodes: (total / 64).clamp(128, 1 << 15) }
+}
+
+/// Mounts a store; gives its root directory, or what is wrong with it.
+pub fn open(spec: &Spec<'_>) -> core::result::Result<InodeRef, String> {
+    let read_only = spec.read_only || spec.key.is_none();
+    let device = HostStore::open(spec.source, read_only).map_err(|e| match e {
+        EBUSY => String::from("another enclave or tool has the store open"),
+        ENOENT => String::from("no such store"),
+        e => alloc::format!("the host cannot open it: {e}"),
+    })?;
+    let bounds = bounds();
+    let options = Options {
+        read_only,
+        expected_root: spec.root,
+        cache_nodes: bounds.nodes,
+        max_pending: bounds.nodes * 16,
+        ..Options::default()
+    };
+    let key = spec.key.map_or(Key::None, Key::Root);
+    let text = |e: &dyn core::fmt::Display| alloc::format!("{e}");
+    let disk = Disk::open(device, key, &mut Rdrand, None, options).map_err(|e| text(&e))?;
+    let fs = Fs::mount(disk, bounds, read_only).map_err(|e| text(&e))?;
+    let info = Arc::new(FsInfo {
+        name: "sealedfs",
+        magic: MAGIC,
+        dev: next_dev(),
+        read_only,
+        cached: true,
+        reported: false,
+        host: None,
+    });
+    let store = Arc::new(Store {
+        info,
+        source: spec.source.to_vec(),
+        fs: BklCell::new(Some(alloc::boxed::Box::new(fs))),
+        live: BklCell::new(BTreeMap::new()),
+        released: BklCell::new(Vec::new()),
+        reported: BklCell::new(false),
+    });
+    STORES.with_mut(|s| s.push(Arc::downgrade(&store)));
+    let root = store.inode(ROOT).map_err(|e| text(&e))?;
+    Ok(root)
+}
+
+fn stores() -> Vec<Arc<Store>> {
+    STORES.with(|s| s.iter().filter_map(Weak::upgrade).collect())
+}
+/// sync(2): everything becomes durable. Errors are logged; the next fsync reports them.
+pub fn sync_all() {
+    for store in stores() {
+        let _ = store.commit();
+    }
+}
+/// Drops what can be read again.
+pub fn reclaim() {
+    for store in stores() {
+        store.fs.with_mut(|fs| {
+            if let Some(fs) = fs {
+                fs.drop_clean();
+            }
+        });
+    }
+}
+/// The end of the enclave: everything becomes durable, and the next start finds a clean store.
+pub fn close_all() {
+    for store in stores() {
+        let Some(fs) = store.fs.take() else { continue };
+        if !store.info.read_only
+            && let Err(e) = fs.unmount()
+        {
+            store.report(&alloc::format!("what was not synced is lost: {e}"));
+        }
+    }
+}
+
+impl Store {
+    /// Lets the file system work. Not while user memory is touched: a fault there may need it, too.
+    fn with<T>(&self, f: impl FnOnce(&mut Fs<HostStore>) -> core::result::Result<T, Error>) -> Result<T> {
+        crate::mm::admit(WORK)?;
+        let mut fs = self.fs.take().ok_or(EIO)?;
+        let done = f(&mut fs);
+        for ino in self.released.take() {
+            // An inode that cannot be removed now is an orphan, removed at the next mount.
+            let _ = fs.release(ino);
+        }
+        self.fs.set(Some(fs));
+        done.map_err(|e| self.errno(e))
+    }
+
+    fn errno(&self, e: Error) -> Errno {
+        match e {
+            Error::NotFound => ENOENT,
+            Error::Exists => EEXIST,
+            Error::NotDirectory => ENOTDIR,
+            Error::IsDirectory => EISDIR,
+            Error::NotEmpty => ENOTEMPTY,
+            Error::Invalid => EINVAL,
+            Error::NameTooLong => ENAMETOOLONG,
+            Error::NoSpace | Error::Disk(DiskError::Device(occlum_sealed_fs::disk::DeviceError::NoSpace)) => {
+                ENOSPC
+            }
+            Error::TooLarge => EFBIG,
+            Error::TooManyLinks => Errno::EMLINK,
+            Error::NoAttribute => ENODATA,
+            Error::NotPermitted => EPERM,
+            Error::Disk(DiskError::Memory) => ENOMEM,
+            Error::Corrupt(_) | Error::Disk(_) | Error::Broken => {
+                self.report(&alloc::format!("{e}"));
+                EIO
+            }
+        }
+    }
+    /// Once for each store: a message for each damaged read would flood the log.
+    fn report(&self, what: &str) {
+        if !self.reported.replace(true) {
+            let name = String::from_utf8_lossy(&self.source).into_owned();
+            occlum_rt::log(&alloc::format!("occlum: {name}: {what}\n"));
+        }
+    }
+
+    fn commit(&self) -> Result<()> {
+        if self.info.read_only { Ok(()) } else { self.with(Fs::commit) }
+    }
+
+    /// The one inode in memory for an inode of the store.
+    fn inode(self: &Arc<Self>, ino: u64) -> Result<Arc<SealedInode>> {
+        if let Some(i) = self.live.with(|l| l.get(&ino).and_then(Weak::upgrade)) {
+            return Ok(i);
+        }
+        let mode = self.with(|fs| {
+            let attr = fs.attr(ino)?;
+            fs.hold(ino);
+            Ok(attr.mode)
+        })?;
+        Ok(self.adopt(ino, mode))
+    }
+    /// The same for an inode that is held already.
+    fn adopt(self: &Arc<Self>, ino: u64, mode: u32) -> Arc<SealedInode> {
+        let i = Arc::new(SealedInode::new(self.clone(), ino, mode));
+        self.live.with_mut(|l| l.insert(ino, Arc::downgrade(&i)));
+        i
+    }
+    /// An inode is not used any more.
+    fn release(&self, ino: u64) {
+        self.live.with_mut(|l| {
+            if l.get(&ino).is_some_and(|w| w.strong_count() == 0) {
+                l.remove(&ino);
+            }
+        });
+        self.released.with_mut(|r| r.push(ino));
+        // Only what a removed file had is worth work now; the file system does the rest on its next turn.
+        let Some(mut fs) = self.fs.take() else { return };
+        for ino in self.released.take() {
+            let _ = fs.release(ino);
+        }
+        self.fs.set(Some(fs));
+    }
+}

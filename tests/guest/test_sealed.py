@@ -1,0 +1,167 @@
+"""Programs on a mounted sealed store: they see what they see on the host's file system, and it stays.
+
+The store is mounted on /tmp, where the guest programs work. Neighbours: `tests/unit/test_sealed.py` (the same stores
+from the host), `common/sealed-*` (crashes, tampering).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from framework import cc, enclave, enclave_argv, native, same
+from occlum.keys import generate_key, read_key
+from occlum.sealed import BLOCK, Store
+
+SOURCES = Path(__file__).parent / "src"
+SIZE = 64 << 20
+TOPICS = ("files", "handles", "memory", "watches", "pipes", "process")
+
+
+@pytest.fixture(name="key", scope="module")
+def _key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("key") / "image.key"
+    generate_key(path)
+    return path
+
+
+@pytest.fixture(name="store")
+def _store(tmp_path: Path, key: Path) -> Iterator[Path]:
+    """An empty store; whatever the test did with it, its tree is whole at the end."""
+    path = tmp_path / "store"
+    with Store.create(path, SIZE, read_key(key)) as new:
+        new.set_mode("/", 0o1777)
+    yield path
+    if path.exists():
+        with Store(path, read_key(key), read_only=True) as store:
+            assert store.check().findings == []
+
+
+@pytest.fixture(name="mounted")
+def _mounted(store: Path, key: Path) -> list[str]:
+    return ["--sealed", f"{store}:/tmp", "--image-key", str(key)]
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_guest_programs_see_no_difference(topic: str, mounted: list[str], seed: int) -> None:
+    program = cc(SOURCES / f"{topic}.c", "-static", "-w", "-pthread")
+    result = same([program], env={"GUEST_SEED": str(seed)}, timeout=60, options=mounted)
+    assert result.returncode == 0
+    assert "not so" not in result.text
+
+
+def test_what_is_written_stays_and_is_not_seen_outside(mounted: list[str], store: Path, key: Path) -> None:
+    secret = "a secret that is not in the store"
+    script = (
+        f"cd /tmp; echo {secret} > f; mkdir -p d/e; ln f d/e/hard; ln -s ../f d/soft; cp /bin/busybox d; touch -d @7 d"
+    )
+    assert enclave(["busybox", "sh", "-c", script], options=mounted).returncode == 0
+    assert secret.encode() not in store.read_bytes()
+    again = "cd /tmp; cat f d/soft d/e/hard; cmp d/busybox /bin/busybox && stat -c '%h %Y' f d"
+    result = enclave(["busybox", "sh", "-c", again], options=mounted)
+    assert result.text == f"{secret}\n" * 3 + result.text[len(f"{secret}\n") * 3 :]
+    assert result.text.splitlines()[3].startswith("2 ")
+    assert result.text.splitlines()[4] == "3 7"
+    with Store(store, read_key(key), read_only=True) as opened:
+        assert opened.read_bytes("/f").decode() == f"{secret}\n"
+
+
+def test_read_only_mount_refuses_writers(mounted: list[str], store: Path) -> None:
+    assert enclave(["busybox", "sh", "-c", "echo x > /tmp/f"], options=mounted).returncode == 0
+    before = store.read_bytes()
+    mounted[1] += ":ro"
+    result = enclave(["busybox", "sh", "-c", "cat /tmp/f; echo y > /tmp/f"], options=mounted)
+    assert (result.text, result.returncode) == ("x\n", 1)
+    assert "Read-only" in result.errors
+    assert store.read_bytes() == before
+
+
+def test_two_users_of_one_store(mounted: list[str], store: Path) -> None:
+    with store.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        result = enclave(["true"], options=mounted)
+    assert result.returncode == 125
+    assert "has the store open" in result.errors
+
+
+def _cut(store: Path, _: random.Random) -> None:
+    os.truncate(store, SIZE // 2)
+
+
+def _empty(store: Path, _: random.Random) -> None:
+    os.truncate(store, 0)
+
+
+def _foreign(store: Path, rng: random.Random) -> None:
+    store.write_bytes(rng.randbytes(SIZE // 16))
+
+
+def _version(store: Path, _: random.Random) -> None:
+    content = bytearray(store.read_bytes())
+    content[8] = content[BLOCK + 8] = 77
+    store.write_bytes(content)
+
+
+BAD: dict[str, tuple[Callable[[Path, random.Random], None], str]] = {
+    "truncated": (_cut, "truncated"),
+    "empty": (_empty, "not a sealed store"),
+    "foreign": (_foreign, "not a sealed store"),
+    "version": (_version, "version 77"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_stores_that_are_refused(name: str, mounted: list[str], store: Path, rng: random.Random) -> None:
+    damage, message = BAD[name]
+    damage(store, rng)
+    result = enclave(["true"], options=mounted)
+    store.unlink()
+    assert result.returncode == 125
+    assert message in result.errors
+
+
+def test_wrong_key_and_no_key(mounted: list[str], tmp_path: Path) -> None:
+    other = tmp_path / "other.key"
+    generate_key(other)
+    assert "wrong key" in enclave(["true"], options=[*mounted[:3], str(other)]).errors
+    assert "needs a key" in enclave(["true"], options=mounted[:2]).errors
+
+
+def test_damage_is_an_error_of_the_file_not_of_the_enclave(mounted: list[str], store: Path) -> None:
+    made = enclave(["busybox", "sh", "-c", "cp /bin/busybox /tmp/big; echo small > /tmp/small"], options=mounted)
+    assert made.returncode == 0
+    pristine = store.read_bytes()
+    content = bytearray(pristine)
+    # Content of the big file at the least.
+    used = max(i for i in range(0, SIZE, BLOCK) if any(content[i : i + BLOCK]))
+    for at in range(used // 4, used // 2, BLOCK):
+        content[at] ^= 1
+    store.write_bytes(content)
+    result = enclave(["busybox", "sh", "-c", "cat /tmp/big > /dev/null; echo $?; cat /tmp/small"], options=mounted)
+    store.write_bytes(pristine)
+    assert "1\n" in result.text or result.returncode == 125
+    assert "damaged" in result.errors
+
+
+def test_a_full_store_keeps_what_it_has(mounted: list[str], store: Path) -> None:
+    script = (
+        "cd /tmp; echo precious > p; sync; dd if=/dev/zero of=big bs=1M; echo $?; sync; cat p; rm big; sync;"
+        " dd if=/dev/zero of=again bs=1M count=20 && echo room"
+    )
+    result = enclave(["busybox", "sh", "-c", script], options=mounted)
+    assert "No space left" in result.errors
+    assert result.text.split() == ["1", "precious", "room"]
+
+
+def test_killed_enclave_leaves_what_was_synced(mounted: list[str], store: Path, key: Path) -> None:
+    script = "cd /tmp; i=0; while :; do i=$((i+1)); echo $i > f.$i; sync; echo $i; done"
+    command = enclave_argv(["busybox", "sh", "-c", script], mounted)
+    run = native(["timeout", "-s", "KILL", "3", *command])
+    last = int(run.text.split()[-1])
+    with Store(store, read_key(key), read_only=True) as opened:
+        assert opened.read_bytes(f"/f.{last}").decode() == f"{last}\n"
