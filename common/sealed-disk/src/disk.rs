@@ -190,21 +190,26 @@ impl<D: BlockDevice> Disk<D> {
 
     /// A free block that the next checkpoint does not need.
     fn allocate(&mut self) -> Result<u32, Error> {
-        if self.available() == 0 && self.can_reclaim() {
+        if self.spare() == 0 && self.can_reclaim() {
             self.checkpoint()?;
         }
-        if self.available() == 0 {
+        if self.spare() == 0 {
             return Err(Error::Full);
         }
         self.space.allocate().ok_or(Error::Full)
     }
 
-    /// Blocks that can still be written before the disk is full, without counting what a checkpoint would free.
+    /// Blocks that can still be written before the disk counts as full, without what a checkpoint would free. Behind
+    /// them there is room for letting go of everything, which changes all leaves of the map at once.
     pub fn available(&self) -> u64 {
-        let changes = (self.tx.len() + self.pending.len()) as u64 + 1;
         let all = u64::from(self.top) / 128 + 1;
-        // A full disk must still be able to let go of everything, which changes all leaves at once.
-        let leaves = changes.min(all).max(all.min(self.space.total() / 96 + 1));
+        self.spare().saturating_sub(all + all / 128)
+    }
+
+    /// Free blocks that the next checkpoint does not need.
+    fn spare(&self) -> u64 {
+        let changes = (self.tx.len() + self.pending.len()) as u64 + 1;
+        let leaves = changes.min(u64::from(self.top) / 128 + 1);
         let inner = leaves.min(u64::from(self.top) / 16384 + 1) + 8;
         let bitmap = u64::from(self.space.bitmap_blocks());
         self.space.free().saturating_sub(leaves + 2 * inner + bitmap + bitmap / 128 + 8)

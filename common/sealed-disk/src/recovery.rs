@@ -91,7 +91,7 @@ impl<D: BlockDevice> Disk<D> {
             options,
             freshness: None,
             trusted: None,
-            top: 128u32.saturating_pow(body.map_height),
+            top: 0,
         }
     }
 
@@ -112,6 +112,13 @@ impl<D: BlockDevice> Disk<D> {
         let mut disk = Self::assemble(io, header, &body, seal, options);
         if !options.read_only {
             disk.load_space()?;
+        }
+        if !options.read_only {
+            disk.top = match disk.map.last(&mut disk.io) {
+                // Damage is reported where somebody needs what is damaged.
+                Err(Error::Damaged(_)) => 128u32.saturating_pow(body.map_height),
+                other => other?,
+            };
         }
         disk.replay()?;
         disk.check_fresh(freshness)?;

@@ -124,6 +124,19 @@ impl Tree {
         self.slot(io, (0, index / FANOUT), index % FANOUT)
     }
 
+    /// The highest index in use; 0 if none is.
+    pub(crate) fn last<D: BlockDevice>(&mut self, io: &mut Io<D>) -> Result<u32, Error> {
+        let mut index = 0;
+        for level in (0..self.height as u8).rev() {
+            let mut slot = FANOUT - 1;
+            while slot > 0 && self.slot(io, (level, index), slot)?.is_hole() {
+                slot -= 1;
+            }
+            index = index.saturating_mul(FANOUT).saturating_add(slot);
+        }
+        Ok(index)
+    }
+
     /// Writes a tree with `changes` (sorted by index) made. After an error this one is unchanged.
     pub(crate) fn fold<D: BlockDevice>(
         &mut self,

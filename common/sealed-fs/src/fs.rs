@@ -105,7 +105,7 @@ pub struct Fs<D> {
 impl<D: BlockDevice> Fs<D> {
     /// Makes a file system on an empty disk.
     pub fn format(disk: Disk<D>, seed: u64, options: FsOptions, now: i64) -> Result<Self> {
-        let mut space = Space::new();
+        let mut space = Space::new(disk.stats().total);
         let tree = BTree::create(&mut space, options.nodes)?;
         let superblock = Super { next_ino: ROOT + 1, inodes: 1, seed, limit: u64::MAX, ..Super::default() };
         let mut fs = Self::assemble(disk, tree, space, superblock, options);

@@ -48,12 +48,14 @@ impl Group {
 pub(crate) struct Space {
     groups: Vec<Group>,
     cursor: u32,
+    /// From here on the search begins again at the front, so that the disk's map stays as small as the disk.
+    turn: u64,
 }
 
 impl Space {
     /// Of a new file system.
-    pub(crate) fn new() -> Self {
-        let mut space = Self { groups: Vec::new(), cursor: 0 };
+    pub(crate) fn new(turn: u64) -> Self {
+        let mut space = Self { groups: Vec::new(), cursor: 0, turn };
         space.add_group();
         if let Some(group) = space.groups.first_mut() {
             group.set(SUPER, true);
@@ -73,7 +75,7 @@ impl Space {
             group.dirty = false;
             groups.push(group);
         }
-        Ok(Self { groups, cursor: 0 })
+        Ok(Self { groups, cursor: 0, turn: disk.stats().total })
     }
     fn add_group(&mut self) {
         let mut group = Group::new();
@@ -94,6 +96,9 @@ impl Space {
 
     /// Up to `want` free blocks in a row, now in use.
     pub(crate) fn allocate(&mut self, want: u32) -> Result<(u32, u32)> {
+        if u64::from(self.cursor) >= self.turn {
+            self.cursor = 0;
+        }
         let (first, count) = ((self.cursor / GROUP) as usize, self.groups.len());
         for i in 0..=count {
             let index = (first + i) % count;

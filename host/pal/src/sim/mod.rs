@@ -46,9 +46,11 @@ pub(crate) fn run(file: &[u8], config: &[u8], vcpus: u32, r: &RunOptions) -> Res
         std::arch::is_x86_feature_detected!("avx2"),
         std::arch::is_x86_feature_detected!("bmi2"),
         std::arch::is_x86_feature_detected!("sha"),
+        std::arch::is_x86_feature_detected!("aes"),
+        std::arch::is_x86_feature_detected!("pclmulqdq"),
     ];
     if has.contains(&false) {
-        return Err(PalError::Cpu("AVX2, BMI2 or SHA-NI"));
+        return Err(PalError::Cpu("AVX2, BMI2, SHA-NI, AES-NI or PCLMULQDQ"));
     }
     let elrange = Arc::new(Elrange::create()?);
     let mut loader = elrange.loader()?;
