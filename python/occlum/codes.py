@@ -225,8 +225,8 @@ ERRORS: dict[str, Explanation] = {
     ),
     "OC901": Explanation(
         "A key cannot be used",
-        "The file cannot be read, or is no key: a key has 32 bytes.",
-        "`occlum fs gen-key FILE` makes one.",
+        "The file cannot be read, or is no key: a key has 32 bytes, or 16 written as xx-xx-....",
+        "`occlum gen-image-key FILE` makes one.",
     ),
     "OC902": Explanation(
         "The store is in use",

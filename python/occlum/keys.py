@@ -35,7 +35,9 @@ def read_key(path: Path) -> bytes:
             return hmac.digest(bytes.fromhex(text.replace("-", "")), _STRETCH, hashlib.sha256)
         key = bytes.fromhex(text)
     except (OSError, ValueError) as error:
-        raise StoreError(f"cannot read the key {path}: {error}", "make one with occlum gen-image-key", code="OC901") from error
+        raise StoreError(
+            f"cannot read the key {path}: {error}", "make one with occlum gen-image-key", code="OC901"
+        ) from error
     if len(key) != KEY_BYTES:
         raise StoreError(f"{path} is not an image key: it has {len(key)} bytes instead of {KEY_BYTES}", code="OC901")
     return key

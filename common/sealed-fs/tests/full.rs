@@ -7,8 +7,7 @@ const MIB: usize = 1 << 20;
 
 fn empty(mib: usize) -> Fs<MemDevice> {
     let device = MemDevice::new(mib * 256);
-    let disk =
-        Disk::format(device, Key::Root(&[7; 32]), &mut Rng(1), None, Options::default()).unwrap();
+    let disk = Disk::format(device, Key::Root(&[7; 32]), &mut Rng(1), None, Options::default()).unwrap();
     Fs::format(disk, 5, FsOptions::default(), 0).unwrap()
 }
 

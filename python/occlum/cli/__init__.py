@@ -48,7 +48,7 @@ COMMANDS = {
 GROUPS = {
     "Run programs": ("try", "bench", "verify"),
     "Enclaves that stay": ("start", "exec", "ps", "top", "status", "logs", "cp", "kill", "stop"),
-    "Measurements and sealed files": ("print", "fs"),
+    "Measurements and sealed files": ("print", "fs", "gen-image-key"),
     "Help": ("doctor", "explain", "syscalls", "completion", "version"),
 }
 
