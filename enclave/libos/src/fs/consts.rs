@@ -19,6 +19,7 @@ pub const O_DIRECTORY: u32 = 0o200000;
 pub const O_NOFOLLOW: u32 = 0o400000;
 pub const O_NOATIME: u32 = 0o1000000;
 pub const O_CLOEXEC: u32 = 0o2000000;
+pub const O_SYNC: u32 = 0o4000000 | O_DSYNC;
 pub const O_PATH: u32 = 0o10000000;
 pub const O_TMPFILE: u32 = 0o20000000 | O_DIRECTORY;
 
@@ -79,6 +80,14 @@ pub const IOV_MAX: u64 = 1024;
 
 pub const RENAME_NOREPLACE: u32 = 1;
 pub const RENAME_EXCHANGE: u32 = 2;
+pub const RENAME_WHITEOUT: u32 = 4;
+
+pub const RESOLVE_NO_XDEV: u32 = 1;
+pub const RESOLVE_NO_MAGICLINKS: u32 = 2;
+pub const RESOLVE_NO_SYMLINKS: u32 = 4;
+pub const RESOLVE_BENEATH: u32 = 8;
+pub const RESOLVE_IN_ROOT: u32 = 16;
+pub const RESOLVE_CACHED: u32 = 32;
 
 pub const TCGETS: u32 = 0x5401;
 pub const TCSETS: u32 = 0x5402;

@@ -22,6 +22,17 @@ fn try_process() -> Option<Arc<Process>> {
 pub fn files() -> Arc<FileTable> {
     process::with_current(|t| t.process.files()).unwrap_or_else(FileTable::empty)
 }
+/// From now on the current process has a descriptor table of its own.
+pub fn unshare_files() -> Result<()> {
+    let p = process::current_process();
+    if let Some(files) = p.files.with(Clone::clone)
+        && Arc::strong_count(&files) > 2
+    {
+        let own = files.dup_all()?;
+        drop(p.files.replace(Some(own)));
+    }
+    Ok(())
+}
 /// An open file of the current process. EBADF.
 pub fn file(fd: i32) -> Result<Arc<OpenFile>> {
     process::with_current(|t| t.process.files.with(|f| f.as_ref().map_or(Err(EBADF), |f| f.get(fd))))

@@ -252,11 +252,38 @@ impl OpenFile {
             }
             return r;
         }
-        let append = self.flags.get() & O_APPEND != 0;
-        let off = if append { self.inode().size() } else { self.offset.get() };
+        self.write_where(None, self.flags.get() & O_APPEND != 0, src)
+    }
+    /// Writes content at `at` or the file's own position, or (`append`) behind its end; the position follows unless `at`
+    /// is given.
+    pub fn write_where(&self, at: Option<u64>, append: bool, src: &mut Src) -> Result<usize> {
+        if !self.can_write() {
+            return Err(EBADF);
+        }
+        let off = if append { self.inode().size() } else { at.unwrap_or_else(|| self.offset.get()) };
         let n = self.write_content(off, src)?;
-        self.offset.set(off + n as u64);
+        if at.is_none() {
+            self.offset.set(off + n as u64);
+        }
         Ok(n)
+    }
+    /// read(2) of a special file that never waits.
+    pub fn read_now(&self, dst: &mut Dst) -> Result<usize> {
+        if !self.can_read() {
+            return Err(EBADF);
+        }
+        self.special.as_ref().ok_or(EINVAL)?.try_read_now(dst)
+    }
+    /// write(2) to a special file that never waits.
+    pub fn write_now(&self, src: &mut Src) -> Result<usize> {
+        if !self.can_write() {
+            return Err(EBADF);
+        }
+        let r = self.special.as_ref().ok_or(EINVAL)?.try_write(src);
+        if r == Err(EPIPE) {
+            env::signal_self(SIGPIPE);
+        }
+        r
     }
     fn write_special(&self, special: &Arc<dyn File>, src: &mut Src) -> Result<usize> {
         let mut total = 0;
@@ -303,6 +330,7 @@ impl OpenFile {
             env::signal_self(SIGXFSZ);
             return Err(EFBIG);
         }
+        let limit = limit.min(super::seal::write_limit(self.inode().as_ref(), off, src.remaining() as u64)?);
         self.note_change();
         let n = if src.remaining() as u64 > limit - off {
             let mut buf = super::uio::try_vec((limit - off).min(64 << 10) as usize)?;

@@ -248,6 +248,10 @@ pub trait Inode: Send + Sync + 'static {
         Ok(None)
     }
 
+    /// The seals of a file of memfd_create.
+    fn seals(&self) -> Option<&BklCell<u32>> {
+        None
+    }
     /// Set once the content was mapped, so that truncation looks for mappings. `None`: it is never truncated.
     fn mapped(&self) -> Option<&BklCell<bool>> {
         None

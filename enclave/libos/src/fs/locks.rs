@@ -89,18 +89,66 @@ fn try_lock(file: u64, want: &Lock) -> Option<Result<()>> {
         Ok(())
     }))
 }
+/// What to do when somebody else has a conflicting lock.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// `EAGAIN`.
+    No,
+    /// Wait.
+    Blind,
+    /// Wait, unless that one waits for a lock of the caller: `EDEADLK`.
+    Detect,
+}
+
+/// Owners that wait, and for what.
+static WAITING: BklCell<Vec<(u64, Lock)>> = BklCell::new(Vec::new());
+
+/// Would the owner of `want` wait for itself?
+fn is_deadlock(file: u64, want: &Lock) -> bool {
+    const LONGEST: usize = 64;
+    let mut at = (file, *want);
+    for _ in 0..LONGEST {
+        let Some(holder) = conflict(at.0, &at.1).map(|l| l.owner) else { return false };
+        if holder == want.owner {
+            return true;
+        }
+        let next = WAITING.with(|w| w.iter().find(|(_, l)| l.owner == holder).copied());
+        match next {
+            Some(waits) => at = waits,
+            None => return false,
+        }
+    }
+    false
+}
+
 /// Locks; waits if asked to, else `EAGAIN`.
-pub fn lock(file: u64, want: &Lock, wait: bool) -> Result<()> {
+pub fn lock(file: u64, want: &Lock, wait: Wait) -> Result<()> {
     crate::mm::admit(256)?;
     if let Some(done) = try_lock(file, want) {
         // A downgrade may let others in.
         QUEUE.wake_all();
         return done;
     }
-    if !wait {
-        return Err(EAGAIN);
+    match wait {
+        Wait::No => return Err(EAGAIN),
+        Wait::Detect if is_deadlock(file, want) => return Err(EDEADLK),
+        _ => {}
     }
-    QUEUE.wait_until(None, || try_lock(file, want))?
+    if wait == Wait::Detect {
+        WAITING.with_mut(|w| w.push((file, *want)));
+    }
+    let r = QUEUE.wait_until(None, || match try_lock(file, want) {
+        None if wait == Wait::Detect && is_deadlock(file, want) => Some(Err(EDEADLK)),
+        done => done,
+    });
+    if wait == Wait::Detect {
+        WAITING.with_mut(|w| {
+            if let Some(i) = w.iter().position(|(f, l)| *f == file && l.owner == want.owner) {
+                w.swap_remove(i);
+            }
+        });
+    }
+    r?
 }
 fn drop_where(gone: impl Fn(u64, &Lock) -> bool) {
     let changed = LOCKS.with_mut(|l| {

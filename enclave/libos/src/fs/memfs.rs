@@ -11,6 +11,7 @@ use super::inode::{DirEntry, FsInfo, Inode, InodeRef, SetAttr, Stat, d_type, nex
 use super::pages::Pages;
 use super::prelude::*;
 use super::uio::{Dst, partial};
+use super::xattr::Xattrs;
 use crate::time::realtime_ns;
 
 /// Remembered absent names per directory before they are forgotten.
@@ -51,6 +52,9 @@ pub struct MemInode {
     /// Operations of an open FIFO, or a bound socket, kept while in use.
     attached: BklCell<Option<Weak<dyn Any + Send + Sync>>>,
     mapped: BklCell<bool>,
+    xattrs: BklCell<Xattrs>,
+    /// Of a memfd; `None` for files in the tree.
+    seals: Option<BklCell<u32>>,
 }
 
 static HOST_LINKS: BklCell<BTreeMap<(u64, u64), Weak<MemInode>>> = BklCell::new(BTreeMap::new());
@@ -71,6 +75,9 @@ fn now() -> i64 {
 
 impl MemInode {
     fn make(fs: &Arc<FsInfo>, meta: Stat, body: Body) -> Arc<Self> {
+        Self::make_sealed(fs, meta, body, None)
+    }
+    fn make_sealed(fs: &Arc<FsInfo>, meta: Stat, body: Body, seals: Option<BklCell<u32>>) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             fs: fs.clone(),
             me: me.clone(),
@@ -79,7 +86,14 @@ impl MemInode {
             body,
             attached: BklCell::new(None),
             mapped: BklCell::new(false),
+            xattrs: BklCell::default(),
+            seals,
         })
+    }
+    /// A file of memfd_create.
+    pub fn new_memfd(fs: &Arc<FsInfo>, mode: u32, owner: (u32, u32), seals: u32) -> Arc<Self> {
+        let meta = Self::new(fs, S_IFREG | mode, owner, 0).meta.get();
+        Self::make_sealed(fs, meta, Body::File(Pages::new(None, 0)), Some(BklCell::new(seals)))
     }
     /// A new node without a host object below.
     pub fn new(fs: &Arc<FsInfo>, mode: u32, owner: (u32, u32), rdev: u64) -> Arc<Self> {
@@ -311,6 +325,26 @@ impl Inode for MemInode {
     }
     fn mapped(&self) -> Option<&BklCell<bool>> {
         Some(&self.mapped)
+    }
+    fn xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
+        self.xattrs.with(|x| x.get(name))
+    }
+    fn xattrs(&self) -> Result<Vec<Vec<u8>>> {
+        Ok(self.xattrs.with(Xattrs::names))
+    }
+    fn set_xattr(&self, name: &[u8], value: &[u8], existed: Option<bool>) -> Result<()> {
+        crate::mm::admit((name.len() + value.len()) as u64 + 256).map_err(|_| ENOSPC)?;
+        self.xattrs.with_mut(|x| x.set(name, value, existed))?;
+        self.meta.with_mut(|m| m.ctime = now());
+        Ok(())
+    }
+    fn remove_xattr(&self, name: &[u8]) -> Result<()> {
+        self.xattrs.with_mut(|x| x.remove(name))?;
+        self.meta.with_mut(|m| m.ctime = now());
+        Ok(())
+    }
+    fn seals(&self) -> Option<&BklCell<u32>> {
+        self.seals.as_ref()
     }
     fn stat(&self) -> Result<Stat> {
         let mut s = self.meta.get();

@@ -7,12 +7,13 @@ use super::file::OpenFile;
 use super::inode::{InodeRef, SetAttr, Stat};
 use super::inotify::{self, event};
 use super::memfs::MemInode;
-use super::path::{Cred, Last, Walked, walk};
+use super::path::{self, Cred, Last, Walked};
 use super::prelude::*;
 
-/// The directory that a relative `path` starts from.
-fn base(dirfd: i32, path: &[u8]) -> Result<Arc<Dentry>> {
-    if path.first() == Some(&b'/') || dirfd == AT_FDCWD {
+/// The directory that a relative `path` starts from; with limits an absolute one, too.
+fn base(dirfd: i32, path: &[u8], resolve: u32) -> Result<Arc<Dentry>> {
+    let absolute = path.first() == Some(&b'/') && resolve & (RESOLVE_BENEATH | RESOLVE_IN_ROOT) == 0;
+    if absolute || dirfd == AT_FDCWD {
         return Ok(env::fs().cwd());
     }
     let d = env::file(dirfd)?.dentry().clone();
@@ -20,10 +21,14 @@ fn base(dirfd: i32, path: &[u8]) -> Result<Arc<Dentry>> {
 }
 /// Walks `path` from `dirfd`.
 pub fn walk_at(dirfd: i32, path: &[u8], last: Last) -> Result<Walked> {
+    walk_within(dirfd, path, last, 0)
+}
+/// The same within the limits of openat2's `RESOLVE_*`.
+fn walk_within(dirfd: i32, path: &[u8], last: Last, resolve: u32) -> Result<Walked> {
     if path.is_empty() {
         return Err(ENOENT);
     }
-    walk(&env::fs(), &env::cred(), &base(dirfd, path)?, path, last)
+    path::walk_within(&env::fs(), &env::cred(), &base(dirfd, path, resolve)?, path, last, resolve)
 }
 /// The object at `path`, or `dirfd`'s own if the path is empty and `AT_EMPTY_PATH` is given.
 pub fn object_at(dirfd: i32, path: &[u8], flags: u32) -> Result<Arc<Dentry>> {
@@ -83,19 +88,24 @@ fn make(w: &Walked, mode: u32, rdev: u64) -> Result<Arc<Dentry>> {
 
 /// open(2). `mode` is that of a new file.
 pub fn open_at(dirfd: i32, path: &[u8], flags: u32, mode: u32) -> Result<Arc<OpenFile>> {
+    open_within(dirfd, path, flags, mode, 0)
+}
+/// The same within the limits of openat2's `RESOLVE_*`.
+pub fn open_within(dirfd: i32, path: &[u8], flags: u32, mode: u32, resolve: u32) -> Result<Arc<OpenFile>> {
     let mut flags = flags;
     if flags & O_PATH != 0 {
         flags &= O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
     }
     if flags & O_TMPFILE == O_TMPFILE {
-        return open_tmpfile(dirfd, path, flags, mode);
+        return open_tmpfile(dirfd, path, flags, mode, resolve);
     }
     let create = flags & O_CREAT != 0;
     if create && flags & O_DIRECTORY != 0 {
         return Err(EINVAL);
     }
     let no_follow = flags & O_NOFOLLOW != 0 || (create && flags & O_EXCL != 0);
-    let w = walk_at(dirfd, path, if no_follow { Last::NoFollow } else { Last::Follow })?;
+    let last = if no_follow { Last::NoFollow } else { Last::Follow };
+    let w = walk_within(dirfd, path, last, resolve)?;
     match &w.found {
         None if !create => Err(ENOENT),
         None if w.slash => Err(EISDIR),
@@ -146,11 +156,11 @@ fn access_of(flags: u32) -> u32 {
     };
     if flags & O_TRUNC != 0 { base | MAY_WRITE } else { base }
 }
-fn open_tmpfile(dirfd: i32, path: &[u8], flags: u32, mode: u32) -> Result<Arc<OpenFile>> {
+fn open_tmpfile(dirfd: i32, path: &[u8], flags: u32, mode: u32, resolve: u32) -> Result<Arc<OpenFile>> {
     if flags & O_ACCMODE == O_RDONLY {
         return Err(EINVAL);
     }
-    let dir = walk_at(dirfd, path, Last::Follow)?.get()?;
+    let dir = walk_within(dirfd, path, Last::Follow, resolve)?.get()?;
     if !dir.inode().is_dir() {
         return Err(ENOTDIR);
     }
@@ -294,8 +304,13 @@ pub fn rmdir(dirfd: i32, path: &[u8]) -> Result<()> {
 /// renameat2(2).
 pub fn rename(from: (i32, &[u8]), to: (i32, &[u8]), flags: u32) -> Result<()> {
     let exchange = flags & RENAME_EXCHANGE != 0;
-    if flags & !(RENAME_NOREPLACE | RENAME_EXCHANGE) != 0 || flags == RENAME_NOREPLACE | RENAME_EXCHANGE {
+    let known = RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT;
+    if flags & !known != 0 || exchange && flags != RENAME_EXCHANGE {
         return Err(EINVAL);
+    }
+    let whiteout = flags & RENAME_WHITEOUT != 0;
+    if whiteout && !env::cred().is_root() {
+        return Err(EPERM);
     }
     let a = walk_at(from.0, from.1, Last::NoFollow)?;
     let b = walk_at(to.0, to.1, Last::NoFollow)?;
@@ -313,6 +328,11 @@ pub fn rename(from: (i32, &[u8]), to: (i32, &[u8]), flags: u32) -> Result<()> {
     changes::note_entry(&a.parent, &a.name);
     changes::note_entry(&b.parent, &b.name);
     a.parent.renamed(&a.name, &b.parent, &b.name, &moved, exchange);
+    if whiteout {
+        let cred = env::cred();
+        let inode = a.parent.inode().create(&a.name, S_IFCHR, (cred.uid, cred.gid), 0)?;
+        a.parent.attach(&a.name, inode);
+    }
     let (from, to) = ((&a.parent, &a.name[..]), (&b.parent, &b.name[..]));
     match &b.found {
         Some(other) if exchange => {
@@ -368,6 +388,7 @@ pub fn chmod(d: &Arc<Dentry>, mode: u32) -> Result<()> {
     if d.inode().kind() == S_IFLNK {
         return Err(EOPNOTSUPP);
     }
+    super::seal::check_mode(d.inode().as_ref(), s.mode, mode)?;
     let cred = env::cred();
     let mut mode = mode & 0o7777;
     if !cred.is_root() && !cred.in_group(s.gid) {
@@ -451,6 +472,7 @@ pub fn set_len(inode: &InodeRef, len: u64) -> Result<()> {
 }
 /// Sets a length; mappings of the file follow.
 fn resize(inode: &InodeRef, len: u64) -> Result<()> {
+    super::seal::check_resize(inode.as_ref(), len)?;
     let shrinks = crate::mm::before_truncate(inode.as_ref(), len);
     inode.truncate(len)?;
     if shrinks {
@@ -460,14 +482,7 @@ fn resize(inode: &InodeRef, len: u64) -> Result<()> {
 }
 
 static MEMFD_FS: BklCell<Option<Arc<super::inode::FsInfo>>> = BklCell::new(None);
-/// A file in memory without a name in the tree (memfd_create).
-pub fn open_memfd(name: &[u8]) -> Result<Arc<OpenFile>> {
-    let cred = env::cred();
-    let label = [b"/memfd:", name, b" (deleted)"].concat();
-    Ok(open_unnamed(&label, (cred.uid, cred.gid)))
-}
-/// A file in memory that is shown as `label`.
-pub fn open_unnamed(label: &[u8], owner: (u32, u32)) -> Arc<OpenFile> {
+fn unnamed(label: &[u8], mode: u32, owner: (u32, u32), seals: u32) -> Arc<OpenFile> {
     let fs = match MEMFD_FS.with(|f| f.clone()) {
         Some(f) => f,
         None => {
@@ -476,6 +491,16 @@ pub fn open_unnamed(label: &[u8], owner: (u32, u32)) -> Arc<OpenFile> {
             f
         }
     };
-    let inode = MemInode::new(&fs, S_IFREG | 0o777, owner, 0);
+    let inode = MemInode::new_memfd(&fs, mode, owner, seals);
     OpenFile::new(Dentry::anonymous(inode, label), None, O_RDWR)
+}
+/// A file in memory without a name in the tree (memfd_create).
+pub fn open_memfd(name: &[u8], mode: u32, seals: u32) -> Result<Arc<OpenFile>> {
+    let cred = env::cred();
+    let label = [b"/memfd:", name, b" (deleted)"].concat();
+    Ok(unnamed(&label, mode, (cred.uid, cred.gid), seals))
+}
+/// A file in memory that is shown as `label`.
+pub fn open_unnamed(label: &[u8], owner: (u32, u32)) -> Arc<OpenFile> {
+    unnamed(label, 0o777, owner, super::seal::SEAL)
 }

@@ -74,7 +74,12 @@ pub enum Last {
 
 /// A walk in progress.
 struct Walk<'a> {
-    fs: &'a FsContext,
+    /// Absolute links and `..` go no further up.
+    root: Arc<Dentry>,
+    /// `RESOLVE_*`.
+    limits: u32,
+    /// Where `RESOLVE_BENEATH` must stay.
+    top: &'a Arc<Dentry>,
     cred: &'a Cred,
     dir: Arc<Dentry>,
     rest: Vec<u8>,
@@ -84,14 +89,30 @@ struct Walk<'a> {
 
 /// Walks `path` from `base`.
 pub fn walk(fs: &FsContext, cred: &Cred, base: &Arc<Dentry>, path: &[u8], last: Last) -> Result<Walked> {
+    walk_within(fs, cred, base, path, last, 0)
+}
+
+/// The same, within the limits `RESOLVE_*`.
+pub fn walk_within(
+    fs: &FsContext,
+    cred: &Cred,
+    base: &Arc<Dentry>,
+    path: &[u8],
+    last: Last,
+    limits: u32,
+) -> Result<Walked> {
     if path.is_empty() {
         return Err(ENOENT);
     }
     if path.len() >= PATH_MAX {
         return Err(ENAMETOOLONG);
     }
-    let dir = if path[0] == b'/' { fs.root() } else { base.clone() };
-    let mut w = Walk { fs, cred, dir, rest: path.to_vec(), pos: 0, links: 0 };
+    let root = if limits & RESOLVE_IN_ROOT != 0 { base.clone() } else { fs.root() };
+    let mut w =
+        Walk { root, limits, top: base, cred, dir: base.clone(), rest: path.to_vec(), pos: 0, links: 0 };
+    if path[0] == b'/' {
+        w.go_to_root(false)?;
+    }
     loop {
         if let Some(done) = w.step(last)? {
             return Ok(done);
@@ -121,6 +142,34 @@ impl Walk<'_> {
         (start..end, last, slash)
     }
 
+    fn limited(&self, by: u32) -> bool {
+        self.limits & by != 0
+    }
+    /// To the root, from a path or a link that begins with a slash.
+    fn go_to_root(&mut self, from_here: bool) -> Result<()> {
+        if self.limited(RESOLVE_BENEATH) {
+            return Err(EXDEV);
+        }
+        let root = self.root.clone();
+        if from_here && self.limited(RESOLVE_NO_XDEV) && root.inode().fs().dev != self.dir.inode().fs().dev {
+            return Err(EXDEV);
+        }
+        self.dir = root;
+        Ok(())
+    }
+    fn go_up(&mut self) -> Result<()> {
+        if self.limited(RESOLVE_BENEATH) && Arc::ptr_eq(&self.dir, self.top) {
+            return Err(EXDEV);
+        }
+        if !Arc::ptr_eq(&self.dir, &self.root) {
+            if self.dir.is_mount() && self.limited(RESOLVE_NO_XDEV) {
+                return Err(EXDEV);
+            }
+            self.dir = self.dir.parent();
+        }
+        Ok(())
+    }
+
     fn search_permission(&self) -> Result<()> {
         let i = self.dir.inode();
         if !i.is_dir() {
@@ -132,11 +181,11 @@ impl Walk<'_> {
     fn step(&mut self, last_mode: Last) -> Result<Option<Walked>> {
         let (range, last, slash) = self.component();
         self.search_permission()?;
+        if &self.rest[range.clone()] == b".." {
+            self.go_up()?;
+        }
         let name = &self.rest[range.clone()];
         if name.is_empty() || name == b"." || name == b".." {
-            if name == b".." && !Arc::ptr_eq(&self.dir, &self.fs.root()) {
-                self.dir = self.dir.parent();
-            }
             let done = Walked {
                 parent: self.dir.clone(),
                 name: name.to_vec(),
@@ -157,6 +206,9 @@ impl Walk<'_> {
             }
             Err(e) => return Err(e),
         };
+        if child.is_mount() && self.limited(RESOLVE_NO_XDEV) {
+            return Err(EXDEV);
+        }
         let follow = !last || slash || last_mode == Last::Follow;
         if child.inode().kind() == S_IFLNK && follow {
             return self.follow(&child, last, slash);
@@ -177,7 +229,16 @@ impl Walk<'_> {
         if self.links > SYMLINK_MAX {
             return Err(ELOOP);
         }
+        if self.limited(RESOLVE_NO_SYMLINKS) {
+            return Err(ELOOP);
+        }
         if let Some(target) = link.inode().magic_link() {
+            if self.limited(RESOLVE_NO_MAGICLINKS) {
+                return Err(ELOOP);
+            }
+            if self.limited(RESOLVE_BENEATH | RESOLVE_IN_ROOT) {
+                return Err(EXDEV);
+            }
             let target = target?;
             if last {
                 let parent = target.parent();
@@ -200,7 +261,7 @@ impl Walk<'_> {
             return Err(ENOENT);
         }
         if text[0] == b'/' {
-            self.dir = self.fs.root();
+            self.go_to_root(true)?;
         }
         if slash || !last {
             text.push(b'/');

@@ -200,6 +200,63 @@ impl Pipe {
     }
 }
 
+/// What splice, tee and vmsplice need.
+impl Pipe {
+    /// Waits until there is something to read: false at the end of the data. EAGAIN rather than waiting, if asked.
+    pub fn wait_for_data(&self, no_wait: bool) -> Result<bool> {
+        let look = || match (self.available(), self.writers.get()) {
+            (0, 0) => Some(false),
+            (0, _) => None,
+            _ => Some(true),
+        };
+        match look() {
+            None if no_wait => Err(EAGAIN),
+            None => self.can_read.queue().wait_until(None, look),
+            Some(r) => Ok(r),
+        }
+    }
+    /// Waits until something can be written. EPIPE without readers; EAGAIN rather than waiting, if asked.
+    pub fn wait_for_room(&self, no_wait: bool) -> Result<()> {
+        let look = || match (self.room(), self.readers.get()) {
+            (_, 0) => Some(Err(EPIPE)),
+            (0, _) => None,
+            _ => Some(Ok(())),
+        };
+        match look() {
+            None if no_wait => Err(EAGAIN),
+            None => self.can_write.queue().wait_until(None, look)?,
+            Some(r) => r,
+        }
+    }
+    /// Bytes that can be written now.
+    pub fn room(&self) -> usize {
+        self.ring.with(Ring::free)
+    }
+    /// A copy of up to `max` bytes from the head on, which stay.
+    pub fn peek(&self, max: usize) -> Result<Vec<u8>> {
+        let mut out = super::uio::try_vec(self.available().min(max))?;
+        self.ring.with(|r| {
+            let (a, b) = r.filled();
+            let n = a.len().min(out.len());
+            out[..n].copy_from_slice(&a[..n]);
+            let rest = out.len() - n;
+            out[n..].copy_from_slice(&b[..rest]);
+        });
+        Ok(out)
+    }
+    /// Takes bytes out that `peek` gave.
+    pub fn consume(&self, n: usize) {
+        self.ring.with_mut(|r| r.skip(n));
+        self.can_write.notify();
+    }
+    /// Puts bytes in, which must have room.
+    pub fn put(&self, data: &[u8]) -> Result<usize> {
+        let n = self.ring.with_mut(|r| r.push(&mut Src::kernel(data), data.len()))?;
+        self.can_read.notify();
+        Ok(n)
+    }
+}
+
 impl super::anon::Reopen for Pipe {
     fn reopen(self: Arc<Self>, flags: u32) -> Result<Arc<dyn File>> {
         let mode = flags & O_ACCMODE;

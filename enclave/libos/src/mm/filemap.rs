@@ -69,6 +69,11 @@ impl Mapping {
     }
 }
 
+/// Is the file mapped shared where it is, or may become, writable?
+pub fn is_shared_writable(inode: &dyn Inode) -> bool {
+    object_of(inode).is_some_and(|o| mappings_of(&o).iter().any(|m| m.vma.may_write))
+}
+
 /// What mappings wrote to a file becomes visible to read(2).
 pub fn before_read(inode: &dyn Inode) {
     let Some(object) = object_of(inode) else { return };

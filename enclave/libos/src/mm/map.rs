@@ -59,7 +59,7 @@ impl Mm {
         }
         let private_code = prot & mf::PROT_WRITE != 0;
         let seen = backing.file().map(MapFile::id);
-        let vma = Vma { end, prot, backing, name: "", region: None, private_code, seen };
+        let vma = Vma { end, prot, may_write: true, backing, name: "", region: None, private_code, seen };
         self.settle_parked(start, &vma, true)?;
         self.inner.with_mut(|i| i.vmas.insert(start, vma));
         Ok(start)
@@ -241,6 +241,7 @@ impl Mm {
         self.inner.with_mut(|i| {
             if let Some(v) = i.vmas.get_mut(&to) {
                 v.seen = vma.seen; // pages move
+                v.may_write = vma.may_write;
             }
         });
         if let Err(e) = self.move_pages(old, to, old_len.min(new_len), &vma) {

@@ -22,7 +22,7 @@ mod vma;
 
 pub use budget::{admit, admit_last, available, give_way, in_use, taken, total};
 pub use fault::{Access, FaultError};
-pub use filemap::{after_truncate, after_write, before_read, before_truncate};
+pub use filemap::{after_truncate, after_write, before_read, before_truncate, is_shared_writable};
 pub use map::CODE_TOP;
 pub use shared::{SharedObject, shared_object};
 pub use vma::{Backing, MapFile, Vma};

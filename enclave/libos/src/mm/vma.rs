@@ -68,6 +68,8 @@ pub struct Vma {
     pub end: u64,
     /// PROT_*.
     pub prot: u32,
+    /// May become writable (VM_MAYWRITE).
+    pub may_write: bool,
     /// Content.
     pub backing: Backing,
     /// Name shown in maps ("[heap]", "[stack]").
@@ -107,6 +109,19 @@ impl Mm {
                 v.name = name;
             }
         });
+    }
+
+    /// The mapping at `start` never becomes writable.
+    pub fn deny_write(&self, start: u64) {
+        self.inner.with_mut(|i| {
+            if let Some(v) = i.vmas.get_mut(&start) {
+                v.may_write = false;
+            }
+        });
+    }
+    /// May all of the range become writable?
+    pub fn may_write(&self, r: Range<u64>) -> bool {
+        self.inner.with(|i| overlapping(&i.vmas, r).all(|(_, v)| v.may_write))
     }
 
     /// Splits vmas so that `at` is a boundary.

@@ -37,12 +37,16 @@ pub fn sys_mmap(a: &[u64; 6]) -> Result<usize> {
         return Err(Errno::EEXIST);
     }
     let prot = prot & (mf::PROT_READ | mf::PROT_WRITE | mf::PROT_EXEC);
-    let backing = if flags & mf::MAP_ANONYMOUS != 0 {
-        if shared { Backing::Shared(shared_object(None), 0) } else { Backing::Anon }
+    let (backing, may_write) = if flags & mf::MAP_ANONYMOUS != 0 {
+        (if shared { Backing::Shared(shared_object(None), 0) } else { Backing::Anon }, true)
     } else {
         file_backing(fd, off, prot, shared)?
     };
-    Ok(mm.map(fixed.then_some(addr), addr, len, prot, backing)? as usize)
+    let start = mm.map(fixed.then_some(addr), addr, len, prot, backing)?;
+    if !may_write {
+        mm.deny_write(start);
+    }
+    Ok(start as usize)
 }
 
 /// RLIMIT_AS.
@@ -63,7 +67,8 @@ fn overlaps(mm: &crate::mm::Mm, addr: u64, len: u64) -> bool {
 /// /dev/zero: mapping it gives anonymous memory.
 const ZERO_DEVICE: u64 = 1 << 8 | 5;
 
-fn file_backing(fd: i32, off: u64, prot: u32, shared: bool) -> Result<Backing> {
+/// What a mapping of a file shows, and whether it may become writable.
+fn file_backing(fd: i32, off: u64, prot: u32, shared: bool) -> Result<(Backing, bool)> {
     let file = current_process().files().get(fd)?;
     if !file.can_read() {
         return Err(Errno::EACCES);
@@ -72,13 +77,16 @@ fn file_backing(fd: i32, off: u64, prot: u32, shared: bool) -> Result<Backing> {
         return Err(Errno::EACCES);
     }
     if file.stat().is_ok_and(|s| s.rdev == ZERO_DEVICE) {
-        return Ok(if shared { Backing::Shared(shared_object(None), 0) } else { Backing::Anon });
+        return Ok((if shared { Backing::Shared(shared_object(None), 0) } else { Backing::Anon }, true));
     }
     if !file.inode().is_regular() {
         return Err(Errno::ENODEV);
     }
+    let unsealed = !shared || crate::fs::check_map(file.inode().as_ref(), prot & mf::PROT_WRITE != 0)?;
+    let may_write = !shared || unsealed && file.can_write();
     let f = MapFile(file);
-    Ok(if shared { Backing::Shared(shared_object(Some(f)), off) } else { Backing::File(f, off) })
+    let backing = if shared { Backing::Shared(shared_object(Some(f)), off) } else { Backing::File(f, off) };
+    Ok((backing, may_write))
 }
 
 /// munmap(addr, length)
@@ -98,6 +106,9 @@ pub fn sys_mprotect(a: &[u64; 6]) -> Result<usize> {
     }
     if r.is_empty() {
         return Ok(0);
+    }
+    if a[2] as u32 & mf::PROT_WRITE != 0 && !current_mm().may_write(r.clone()) {
+        return Err(Errno::EACCES);
     }
     current_mm().mprotect(r, a[2] as u32 & 7).map(|()| 0)
 }

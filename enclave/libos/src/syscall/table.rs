@@ -279,9 +279,9 @@ table! {
     LSEEK lseek(fd:fd, offset:off, whence:int) => fs::rw::sys_lseek;
     SENDFILE sendfile(out:fd, in_fd:fd, offset:ptr, len:size) => fs::rw::sys_sendfile;
     COPY_FILE_RANGE copy_file_range(in_fd:fd, in_off:ptr, out:fd, out_off:ptr, len:size, flags:flags) => fs::rw::sys_copy_file_range;
-    SPLICE splice(in_fd:fd, in_off:ptr, out:fd, out_off:ptr, len:size, flags:flags) => fs::rw::sys_splice;
-    TEE tee(in_fd:fd, out:fd, len:size, flags:flags) => fs::rw::sys_splice;
-    VMSPLICE vmsplice(fd:fd, iov:iov, count:int, flags:flags) => fs::rw::sys_splice;
+    SPLICE splice(in_fd:fd, in_off:ptr, out:fd, out_off:ptr, len:size, flags:flags) => fs::splice::sys_splice;
+    TEE tee(in_fd:fd, out:fd, len:size, flags:flags) => fs::splice::sys_tee;
+    VMSPLICE vmsplice(fd:fd, iov:iov, count:int, flags:flags) => fs::splice::sys_vmsplice;
     OPEN open(path:str, flags:flags, mode:mode) => fs::open::sys_open;
     OPENAT openat(dirfd:fd, path:str, flags:flags, mode:mode) => fs::open::sys_openat;
     OPENAT2 openat2(dirfd:fd, path:str, how:ptr, size:size) => fs::open::sys_openat2;

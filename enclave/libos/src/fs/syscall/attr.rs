@@ -1,6 +1,6 @@
 //! Modes, owners, times, lengths, extended attributes.
 use super::super::prelude::*;
-use super::super::{env, inotify, ops};
+use super::super::{env, inotify, ops, seal};
 use super::{Args, fd, file, int, path, real_file};
 use crate::time::realtime_ns;
 use crate::uaccess;
@@ -86,6 +86,7 @@ pub fn sys_fallocate(a: &Args) -> Result<usize> {
         S_IFIFO => return Err(ESPIPE),
         _ => return Err(ENODEV),
     }
+    seal::check_allocate(f.inode().as_ref(), int(a[1]), off.saturating_add(len))?;
     f.note_change();
     // Zeroed ranges show in shared mappings, and what those wrote elsewhere stays.
     crate::mm::before_read(f.inode().as_ref());

@@ -2,7 +2,7 @@
 use super::super::locks::{self, Family, Lock};
 use super::super::pipe::{self, PipeEnd};
 use super::super::prelude::*;
-use super::super::{OpenFile, env};
+use super::super::{OpenFile, env, seal};
 use super::{Args, fd, file, int, real_file};
 use crate::uaccess;
 
@@ -33,6 +33,9 @@ pub fn sys_close_range(a: &Args) -> Result<usize> {
     let (first, last, flags) = (int(a[0]), int(a[1]), int(a[2]));
     if first > last || flags & !(UNSHARE | CLOEXEC) != 0 {
         return Err(EINVAL);
+    }
+    if flags & UNSHARE != 0 {
+        env::unshare_files()?;
     }
     let t = env::files();
     for fd in t.fds().into_iter().filter(|f| (first..=last).contains(&(*f as u32))) {
@@ -88,7 +91,8 @@ pub fn sys_fcntl(a: &Args) -> Result<usize> {
         F_SETOWN | F_GETOWN => Ok(0),
         F_SETPIPE_SZ => f.downcast::<PipeEnd>().ok_or(EBADF)?.pipe.resize(int(a[2]) as usize),
         F_GETPIPE_SZ => Ok(f.downcast::<PipeEnd>().ok_or(EBADF)?.pipe.size()),
-        F_ADD_SEALS | F_GET_SEALS if f.inode().is_regular() => Ok(0),
+        F_ADD_SEALS => seal::add(&f, int(a[2])).map(|()| 0),
+        F_GET_SEALS => Ok(f.inode().seals().ok_or(EINVAL)?.get() as usize),
         _ => Err(EINVAL),
     }
 }
@@ -156,7 +160,12 @@ fn set_lock(f: &OpenFile, cmd: u32, off: u64) -> Result<usize> {
         }
         _ => {}
     }
-    locks::lock(id, &want, cmd == F_SETLKW || cmd == F_OFD_SETLKW).map(|()| 0)
+    let wait = match cmd {
+        F_SETLKW => locks::Wait::Detect,
+        F_OFD_SETLKW => locks::Wait::Blind,
+        _ => locks::Wait::No,
+    };
+    locks::lock(id, &want, wait).map(|()| 0)
 }
 /// flock(2).
 pub fn sys_flock(a: &Args) -> Result<usize> {
@@ -166,9 +175,10 @@ pub fn sys_flock(a: &Args) -> Result<usize> {
     let id = f.inode().file_id().0;
     let pid = env::peer().0;
     let lock = |write| Lock { family: Family::Whole, owner: f.id, pid, start: 0, end: u64::MAX, write };
+    let wait = if op & LOCK_NB == 0 { locks::Wait::Blind } else { locks::Wait::No };
     match op & !LOCK_NB {
-        1 => locks::lock(id, &lock(false), op & LOCK_NB == 0)?,
-        2 => locks::lock(id, &lock(true), op & LOCK_NB == 0)?,
+        1 => locks::lock(id, &lock(false), wait)?,
+        2 => locks::lock(id, &lock(true), wait)?,
         8 => locks::unlock(id, &lock(false))?,
         _ => return Err(EINVAL),
     }

@@ -1,7 +1,8 @@
 //! What needs no more than a check: sync, advice, mount.
 use super::super::prelude::*;
-use super::super::{env, ops, sealed};
-use super::{Args, file, int, path, real_file};
+use super::super::{env, ops, seal, sealed};
+use super::{Args, file, int, real_file};
+use crate::uaccess;
 
 /// fsync(2), fdatasync(2).
 pub fn sys_fsync(a: &Args) -> Result<usize> {
@@ -59,15 +60,20 @@ pub fn sys_name_to_handle_at(_a: &Args) -> Result<usize> {
 /// memfd_create(2).
 pub fn sys_memfd_create(a: &Args) -> Result<usize> {
     const CLOEXEC: u32 = 1;
-    const KNOWN: u32 = 0x1f;
+    const ALLOW_SEALING: u32 = 2;
+    const NOEXEC_SEAL: u32 = 8;
+    const EXEC: u32 = 16;
     let flags = int(a[1]);
-    if flags & !KNOWN != 0 {
+    if flags & !(CLOEXEC | ALLOW_SEALING | NOEXEC_SEAL | EXEC) != 0 || flags & 24 == NOEXEC_SEAL | EXEC {
         return Err(EINVAL);
     }
-    let name = path(a[0])?;
-    if name.len() > 249 {
-        return Err(EINVAL);
-    }
-    let f = ops::open_memfd(&name)?;
+    let name = uaccess::read_cstr(a[0], 250).map_err(|e| if e == ENAMETOOLONG { EINVAL } else { e })?;
+    let no_exec = flags & NOEXEC_SEAL != 0;
+    let seals = match flags & ALLOW_SEALING {
+        _ if no_exec => seal::EXEC,
+        0 => seal::SEAL,
+        _ => 0,
+    };
+    let f = ops::open_memfd(&name, if no_exec { 0o666 } else { 0o777 }, seals)?;
     Ok(env::files().add(f, flags & CLOEXEC != 0)? as usize)
 }

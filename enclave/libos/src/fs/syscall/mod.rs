@@ -9,6 +9,7 @@ pub mod fd;
 pub mod misc;
 pub mod open;
 pub mod rw;
+pub mod splice;
 pub mod stat;
 pub mod wait;
 pub mod xattr;

@@ -1,4 +1,5 @@
 //! read, write and their relatives.
+use super::super::OpenFile;
 use super::super::prelude::*;
 use super::super::uio::{Dst, Src, partial, try_vec};
 use super::{Args, file, int, real_file};
@@ -43,21 +44,55 @@ pub fn sys_preadv(a: &Args) -> Result<usize> {
 pub fn sys_pwritev(a: &Args) -> Result<usize> {
     file(a[0])?.pwrite(offset(a[3])?, &mut Src::iovec(iovec(a[1], a[2])?))
 }
-/// Flags of preadv2 and pwritev2 that are hints or hold anyway.
-const RWF_HINTS: u32 = 1 | 2 | 4;
-/// preadv2(2): offset -1 is the file's own.
-pub fn sys_preadv2(a: &Args) -> Result<usize> {
-    if int(a[5]) & !RWF_HINTS != 0 {
+/// Flags of preadv2 and pwritev2.
+const RWF_HIPRI: u32 = 1;
+const RWF_DSYNC: u32 = 2;
+const RWF_SYNC: u32 = 4;
+const RWF_NOWAIT: u32 = 8;
+const RWF_APPEND: u32 = 16;
+const RWF_NOAPPEND: u32 = 32;
+fn check_flags(flags: u32) -> Result<()> {
+    if flags & !(RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND | RWF_NOAPPEND) != 0 {
         return Err(EOPNOTSUPP);
     }
-    if a[3] == u64::MAX { sys_readv(a) } else { sys_preadv(a) }
+    if flags & RWF_APPEND != 0 && flags & RWF_NOAPPEND != 0 { Err(EINVAL) } else { Ok(()) }
+}
+/// Content in memory, as on tmpfs, knows no reads that might have to wait.
+fn no_wait(f: &OpenFile, flags: u32) -> Result<bool> {
+    let asked = flags & RWF_NOWAIT != 0;
+    if asked && f.special().is_none() { Err(EOPNOTSUPP) } else { Ok(asked) }
+}
+/// preadv2(2): offset -1 is the file's own.
+pub fn sys_preadv2(a: &Args) -> Result<usize> {
+    let (f, flags) = (file(a[0])?, int(a[5]));
+    let mut dst = Dst::iovec(iovec(a[1], a[2])?);
+    check_flags(flags)?;
+    let now = no_wait(&f, flags)?;
+    match a[3] {
+        u64::MAX if now => f.read_now(&mut dst),
+        u64::MAX => f.read(&mut dst),
+        at => f.pread(offset(at)?, &mut dst),
+    }
 }
 /// pwritev2(2).
 pub fn sys_pwritev2(a: &Args) -> Result<usize> {
-    if int(a[5]) & !RWF_HINTS != 0 {
-        return Err(EOPNOTSUPP);
+    let (f, flags) = (file(a[0])?, int(a[5]));
+    let mut src = Src::iovec(iovec(a[1], a[2])?);
+    check_flags(flags)?;
+    let now = no_wait(&f, flags)?;
+    let append = match flags & (RWF_APPEND | RWF_NOAPPEND) {
+        0 => f.flags() & O_APPEND != 0,
+        way => way == RWF_APPEND,
+    };
+    match (f.special(), a[3]) {
+        (Some(_), u64::MAX) if now => f.write_now(&mut src),
+        (Some(_), u64::MAX) => f.write(&mut src),
+        (Some(_), at) => f.pwrite(offset(at)?, &mut src),
+        (None, at) => {
+            let at = if at == u64::MAX { None } else { Some(offset(at)?) };
+            f.write_where(at, append, &mut src)
+        }
     }
-    if a[3] == u64::MAX { sys_writev(a) } else { sys_pwritev(a) }
 }
 /// lseek(2).
 pub fn sys_lseek(a: &Args) -> Result<usize> {
@@ -170,8 +205,4 @@ pub fn sys_copy_file_range(a: &Args) -> Result<usize> {
     finish(a[1], &input, rpos.get())?;
     finish(a[3], &out, wpos.get())?;
     Ok(total)
-}
-/// splice, tee, vmsplice: not there; programs fall back to read and write.
-pub fn sys_splice(_a: &Args) -> Result<usize> {
-    Err(EINVAL)
 }
