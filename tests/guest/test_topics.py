@@ -17,7 +17,7 @@ TOPICS = (
     # One source each.
     "process exec pipes signals faults frames threads memory jit races jumps times polling files ptys handles ipc watches"
     " insns many net hostile vdso"
-    " schedule futexes interrupts"
+    " schedule futexes interrupts moving attributes"
 ).split()
 CASES = [
     (topic, case)

@@ -287,8 +287,13 @@ CASE(locks_that_would_wait_for_each_other) {
     leave();
 }
 
+static int fds[5];
+static int shares(void *arg) {
+    (void)arg;
+    return close_range(fds[0], ~0u, CLOSE_RANGE_UNSHARE) == 0 && fcntl(fds[0], F_GETFD) == -1 ? 3 : 4;
+}
+
 CASE(descriptor_ranges) {
-    static int fds[5];
     for (int i = 0; i < 5; i++)
         fds[i] = open("/dev/null", O_RDONLY);
     CHECK(close_range(fds[1], fds[2], 0) == 0);
@@ -297,11 +302,7 @@ CASE(descriptor_ranges) {
     CHECK_ERRNO(close_range(5, 4, 0), EINVAL);
     CHECK_ERRNO(close_range(3, 4, 1 << 8), EINVAL);
     /* A table that was shared is not any more. */
-    static char stack[65536];
-    int shares(void *arg) {
-        (void)arg;
-        return close_range(fds[0], ~0u, CLOSE_RANGE_UNSHARE) == 0 && fcntl(fds[0], F_GETFD) == -1 ? 3 : 4;
-    }
+    static char stack[65536] __attribute__((aligned(16)));
     pid_t child = clone(shares, stack + sizeof stack, CLONE_FILES | SIGCHLD, NULL);
     report("unshared", child);
     CHECK(fcntl(fds[0], F_GETFD) == 0);

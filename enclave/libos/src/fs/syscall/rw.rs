@@ -138,7 +138,7 @@ pub fn sys_sendfile(a: &Args) -> Result<usize> {
         return Err(EBADF);
     }
     if input.special().is_some() && input.seek(SEEK_CUR, 0).is_err() {
-        return Err(EINVAL);
+        return Err(if a[2] == 0 { EINVAL } else { ESPIPE });
     }
     if out.flags() & O_APPEND != 0 {
         return Err(EINVAL);
