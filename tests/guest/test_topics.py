@@ -16,7 +16,7 @@ SOURCES = Path(__file__).parent / "src"
 TOPICS = (
     # One source each.
     "process exec pipes signals faults frames threads memory jit races jumps times polling files ptys handles ipc watches"
-    " insns many net hostile vdso"
+    " insns many net rights hostile vdso"
     " schedule futexes interrupts moving attributes"
 ).split()
 CASES = [

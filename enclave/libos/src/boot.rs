@@ -1,5 +1,6 @@
 //! Start and end of the enclave: the hooks for the runtime, the first process, the final report.
 use crate::errno::{Errno, Result};
+use crate::process::caps::Caps;
 use crate::process::{self, Cred, Task, WaitStatus};
 use alloc::format;
 use alloc::string::String;
@@ -80,7 +81,7 @@ fn start(params: &LaunchParams) -> core::result::Result<Arc<Task>, (u64, String)
 
 /// The rights of a user without further groups.
 pub fn cred_of(uid: u32, gid: u32) -> Cred {
-    Cred { uid, euid: uid, suid: uid, gid, egid: gid, sgid: gid, groups: Vec::new() }
+    Cred { uid, euid: uid, suid: uid, gid, egid: gid, sgid: gid, groups: Vec::new(), caps: Caps::of(uid) }
 }
 
 /// A program as the host asks for it.

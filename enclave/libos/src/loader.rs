@@ -375,6 +375,7 @@ pub fn exec(task: &Arc<Task>, path: &[u8], argv: Vec<Vec<u8>>, envp: Vec<Vec<u8>
     p.flow.take();
     p.timers.with_mut(crate::timers::Timers::reset_for_exec);
     p.exe.replace(crate::fs::path_of(&request.program.file));
+    p.cred.with_mut(crate::process::Cred::follow_exec);
     p.execed.set(true);
     if let Some(files) = files {
         files.close_on_exec();

@@ -362,7 +362,7 @@ pub fn check_may_send(p: &Process, sig: i32) -> Result<()> {
 fn may_send(p: &Process, sig: i32) -> bool {
     let me = process::current_process();
     let (a, b) = (me.cred(), p.cred());
-    a.euid == 0
+    a.capable(process::caps::KILL)
         || a.euid == b.uid
         || a.euid == b.suid
         || a.uid == b.uid

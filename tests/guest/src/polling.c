@@ -106,6 +106,21 @@ CASE(epoll) {
     puts("done");
 }
 
+CASE(epoll_exclusive) {
+    int p[2], e = epoll_create1(0), other = epoll_create1(0);
+    CHECK(pipe(p) == 0);
+    struct epoll_event event = {.events = EPOLLIN | EPOLLEXCLUSIVE}, plain = {.events = EPOLLIN};
+    CHECK(epoll_ctl(e, EPOLL_CTL_ADD, p[0], &event) == 0);
+    CHECK_ERRNO(epoll_ctl(e, EPOLL_CTL_MOD, p[0], &event), EINVAL);
+    CHECK_ERRNO(epoll_ctl(e, EPOLL_CTL_MOD, p[0], &plain), EINVAL);
+    CHECK_ERRNO(epoll_ctl(e, EPOLL_CTL_ADD, other, &event), EINVAL);
+    event.events |= EPOLLONESHOT;
+    CHECK_ERRNO(epoll_ctl(other, EPOLL_CTL_ADD, p[0], &event), EINVAL);
+    event.events = EPOLLIN | EPOLLET | EPOLLEXCLUSIVE;
+    CHECK(epoll_ctl(other, EPOLL_CTL_ADD, p[0], &event) == 0 && epoll_ctl(other, EPOLL_CTL_DEL, p[0], NULL) == 0);
+    CHECK(write(p[1], "x", 1) == 1 && epoll_wait(e, &event, 1, 1000) == 1 && event.events == EPOLLIN);
+}
+
 CASE(eventfd) {
     int e = eventfd(3, EFD_NONBLOCK);
     uint64_t value = 0;

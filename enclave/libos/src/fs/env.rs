@@ -4,6 +4,7 @@ use super::file::OpenFile;
 use super::path::Cred;
 use super::prelude::*;
 use super::table::{FileTable, FsContext};
+use crate::process::caps::Caps;
 use crate::process::{self, Process, Restart};
 
 const RLIMIT_FSIZE: usize = 1;
@@ -45,16 +46,24 @@ pub fn fs() -> Arc<FsContext> {
 /// Effective rights of the current process.
 pub fn cred() -> Cred {
     match try_process() {
-        Some(p) => p.cred.with(|c| Cred { uid: c.euid, gid: c.egid, groups: c.groups.clone() }),
+        Some(p) => p.cred.with(|c| Cred {
+            uid: c.euid,
+            gid: c.egid,
+            groups: c.groups.clone(),
+            caps: c.caps.effective,
+        }),
         None => {
             let (uid, gid) = FIRST.get();
-            Cred { uid, gid, groups: Vec::new() }
+            Cred { uid, gid, groups: Vec::new(), caps: Caps::of(uid).effective }
         }
     }
 }
 /// Real rights (access(2)).
 pub fn real_cred() -> Cred {
-    process::current_process().cred.with(|c| Cred { uid: c.uid, gid: c.gid, groups: c.groups.clone() })
+    process::current_process().cred.with(|c| {
+        let caps = if c.uid == 0 { c.caps.permitted } else { 0 };
+        Cred { uid: c.uid, gid: c.gid, groups: c.groups.clone(), caps }
+    })
 }
 /// (pid, uid, gid) of the current process, for SCM_CREDENTIALS and SO_PEERCRED.
 pub fn peer() -> (i32, u32, u32) {

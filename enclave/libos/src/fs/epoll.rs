@@ -11,6 +11,8 @@ const EPOLLEXCLUSIVE: u32 = 1 << 28;
 const EPOLLWAKEUP: u32 = 1 << 29;
 const EPOLLONESHOT: u32 = 1 << 30;
 const EPOLLET: u32 = 1 << 31;
+/// What may stand beside EPOLLEXCLUSIVE.
+const WITH_EXCLUSIVE: u32 = POLL_IN | POLL_OUT | POLLERR | POLLHUP | EPOLLET | EPOLLWAKEUP | EPOLLEXCLUSIVE;
 const CONTROL: u32 = EPOLLEXCLUSIVE | EPOLLWAKEUP | EPOLLONESHOT | EPOLLET;
 
 struct Item {
@@ -60,7 +62,11 @@ impl Epoll {
         if file.special().is_none() {
             return Err(EPERM);
         }
-        if let Some(inner) = file.downcast::<Epoll>() {
+        let inner = file.downcast::<Epoll>();
+        if events & EPOLLEXCLUSIVE != 0 && (inner.is_some() || events & !WITH_EXCLUSIVE != 0) {
+            return Err(EINVAL);
+        }
+        if let Some(inner) = inner {
             self.check_nesting(inner)?;
         }
         crate::mm::admit(256)?;
@@ -76,10 +82,13 @@ impl Epoll {
         self.changed.notify();
         Ok(())
     }
-    /// EPOLL_CTL_MOD.
+    /// EPOLL_CTL_MOD; EPOLLEXCLUSIVE is for good.
     pub fn modify(&self, fd: i32, file: &Arc<OpenFile>, events: u32, data: u64) -> Result<()> {
         self.items.with_mut(|m| {
             let i = m.get_mut(&(fd, file.id)).ok_or(ENOENT)?;
+            if (events | i.events) & EPOLLEXCLUSIVE != 0 {
+                return Err(EINVAL);
+            }
             (i.events, i.data, i.seen, i.off) = (events, data, None, false);
             Ok(())
         })?;

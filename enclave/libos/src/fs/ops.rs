@@ -9,6 +9,7 @@ use super::inotify::{self, event};
 use super::memfs::MemInode;
 use super::path::{self, Cred, Last, Walked};
 use super::prelude::*;
+use crate::process::caps;
 
 /// The directory that a relative `path` starts from; with limits an absolute one, too.
 fn base(dirfd: i32, path: &[u8], resolve: u32) -> Result<Arc<Dentry>> {
@@ -48,7 +49,7 @@ fn writable_fs(i: &InodeRef) -> Result<()> {
 /// May the caller add or remove names in `dir`?
 fn check_dir_write(cred: &Cred, dir: &Arc<Dentry>) -> Result<()> {
     writable_fs(dir.inode())?;
-    if !cred.is_root() {
+    if !cred.can(caps::DAC_OVERRIDE) {
         cred.check(&dir.inode().stat()?, MAY_WRITE | MAY_EXEC)?;
     }
     if dir.is_deleted() { Err(ENOENT) } else { Ok(()) }
@@ -60,7 +61,7 @@ fn check_remove(cred: &Cred, dir: &Arc<Dentry>, victim: &Arc<Dentry>) -> Result<
         return Err(EBUSY);
     }
     let d = dir.inode().stat()?;
-    if d.mode & S_ISVTX != 0 && !cred.is_root() && cred.uid != d.uid {
+    if d.mode & S_ISVTX != 0 && !cred.can(caps::FOWNER) && cred.uid != d.uid {
         return if victim.inode().stat()?.uid == cred.uid { Ok(()) } else { Err(EPERM) };
     }
     Ok(())
@@ -193,7 +194,7 @@ pub fn mknod(dirfd: i32, path: &[u8], mode: u32, rdev: u64) -> Result<()> {
     let mode = if mode & S_IFMT == 0 { mode | S_IFREG } else { mode };
     match mode & S_IFMT {
         S_IFREG | S_IFIFO | S_IFSOCK => {}
-        S_IFCHR | S_IFBLK if env::cred().is_root() => {}
+        S_IFCHR | S_IFBLK if env::cred().can(caps::MKNOD) => {}
         S_IFCHR | S_IFBLK => return Err(EPERM),
         S_IFDIR => return Err(EPERM),
         _ => return Err(EINVAL),
@@ -309,7 +310,7 @@ pub fn rename(from: (i32, &[u8]), to: (i32, &[u8]), flags: u32) -> Result<()> {
         return Err(EINVAL);
     }
     let whiteout = flags & RENAME_WHITEOUT != 0;
-    if whiteout && !env::cred().is_root() {
+    if whiteout && !env::cred().can(caps::MKNOD) {
         return Err(EPERM);
     }
     let a = walk_at(from.0, from.1, Last::NoFollow)?;
@@ -375,10 +376,10 @@ fn check_rename(a: &Walked, b: &Walked, moved: &Arc<Dentry>, flags: u32) -> Resu
     Ok(())
 }
 
-/// Only the owner or root may.
+/// Only the owner may, and who has CAP_FOWNER.
 fn check_owner(s: &Stat) -> Result<()> {
     let cred = env::cred();
-    if cred.is_root() || cred.uid == s.uid { Ok(()) } else { Err(EPERM) }
+    if cred.can(caps::FOWNER) || cred.uid == s.uid { Ok(()) } else { Err(EPERM) }
 }
 /// chmod(2).
 pub fn chmod(d: &Arc<Dentry>, mode: u32) -> Result<()> {
@@ -391,7 +392,7 @@ pub fn chmod(d: &Arc<Dentry>, mode: u32) -> Result<()> {
     super::seal::check_mode(d.inode().as_ref(), s.mode, mode)?;
     let cred = env::cred();
     let mut mode = mode & 0o7777;
-    if !cred.is_root() && !cred.in_group(s.gid) {
+    if !cred.can(caps::FSETID) && !cred.in_group(s.gid) {
         mode &= !S_ISGID;
     }
     d.inode().setattr(&SetAttr { mode: Some(mode), ..SetAttr::default() })?;
@@ -406,7 +407,7 @@ pub fn chown(d: &Arc<Dentry>, uid: u32, gid: u32) -> Result<()> {
     let cred = env::cred();
     let keep = |id: u32| (id != u32::MAX).then_some(id);
     let (uid, gid) = (keep(uid), keep(gid));
-    if !cred.is_root() {
+    if !cred.can(caps::CHOWN) {
         let own = cred.uid == s.uid;
         let uid_ok = uid.is_none_or(|u| own && u == s.uid);
         let gid_ok = gid.is_none_or(|g| own && cred.in_group(g));
@@ -430,7 +431,7 @@ pub fn utimens(d: &Arc<Dentry>, atime: Option<i64>, mtime: Option<i64>, explicit
     let s = d.inode().stat()?;
     writable_fs(d.inode())?;
     let cred = env::cred();
-    if !cred.is_root() && cred.uid != s.uid {
+    if !cred.can(caps::FOWNER) && cred.uid != s.uid {
         if explicit {
             return Err(EPERM);
         }

@@ -12,6 +12,7 @@ use super::prelude::*;
 use super::tty::{self, Job};
 use super::uio::{Dst, Src, try_vec};
 use super::{dev, mount};
+use crate::process::caps;
 use crate::time::monotonic_ns;
 use crate::uaccess;
 
@@ -119,7 +120,7 @@ impl Pty {
         if self.locked.get() || !self.live.get() {
             return Err(EIO);
         }
-        if self.exclusive.get() && !env::cred().is_root() {
+        if self.exclusive.get() && !env::cred().can(caps::SYS_ADMIN) {
             return Err(EBUSY);
         }
         self.job.opened(flags);
@@ -527,7 +528,7 @@ impl File for Slave {
             TCFLSH => p.flush(arg),
             TCXONC => p.flow(arg),
             TIOCSTI => {
-                if p.job.session() != env::job().1 && !env::cred().is_root() {
+                if p.job.session() != env::job().1 && !env::cred().can(caps::SYS_ADMIN) {
                     return Err(EPERM);
                 }
                 let c: u8 = uaccess::read_val(arg)?;

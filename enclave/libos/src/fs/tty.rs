@@ -10,6 +10,7 @@ use super::host::{self, HostFd};
 use super::prelude::*;
 use super::pty;
 use super::stream::HostStream;
+use crate::process::caps;
 use crate::uaccess;
 
 /// Which session a terminal controls, and its foreground group. 0: none.
@@ -115,7 +116,7 @@ impl Job {
         if !leader || session_has_terminal(sid) {
             return Err(EPERM);
         }
-        if owner != 0 && (force != 1 || !env::cred().is_root()) {
+        if owner != 0 && (force != 1 || !env::cred().can(caps::SYS_ADMIN)) {
             return Err(EPERM);
         }
         self.take();

@@ -10,6 +10,7 @@ pub mod sem;
 pub mod shm;
 
 use crate::errno::{Errno, Result};
+use crate::process::caps;
 use crate::process::{Cred, current_process};
 use crate::sched::WaitQueue;
 use crate::uaccess::{read_bytes, write_bytes};
@@ -60,7 +61,7 @@ impl Perm {
         Self { key, uid: c.euid, gid: c.egid, cuid: c.euid, cgid: c.egid, mode: mode & 0o777 }
     }
     fn is_owner(&self, c: &Cred) -> bool {
-        c.euid == 0 || c.euid == self.uid || c.euid == self.cuid
+        c.capable(caps::SYS_ADMIN) || c.euid == self.uid || c.euid == self.cuid
     }
     /// May the caller do what the bits (4 read, 2 write) say?
     fn check(&self, want: u32) -> Result<()> {
@@ -73,7 +74,7 @@ impl Perm {
         } else {
             self.mode
         };
-        if c.euid == 0 || granted & want == want { Ok(()) } else { Err(Errno::EACCES) }
+        if c.capable(caps::IPC_OWNER) || granted & want == want { Ok(()) } else { Err(Errno::EACCES) }
     }
     /// The same for the three groups of bits that `..get` is given.
     fn check_mode(&self, flags: u32) -> Result<()> {

@@ -6,6 +6,7 @@
 use super::addr::{Endpoint, Ip};
 use crate::fs::env;
 use crate::fs::prelude::*;
+use crate::process::caps;
 
 /// Ports that are given to those who ask for none (net.ipv4.ip_local_port_range).
 const EPHEMERAL: core::ops::RangeInclusive<u16> = 32768..=60999;
@@ -151,8 +152,9 @@ impl Table {
 
 /// Binds; port 0 picks a free one.
 pub fn bind(proto: Proto, mut claim: Claim, socket: Weak<dyn Any + Send + Sync>) -> Result<Binding> {
-    let uid = env::cred().uid;
-    if claim.at.port != 0 && claim.at.port < PRIVILEGED && uid != 0 {
+    let cred = env::cred();
+    let uid = cred.uid;
+    if claim.at.port != 0 && claim.at.port < PRIVILEGED && !cred.can(caps::NET_BIND_SERVICE) {
         return Err(EACCES);
     }
     crate::mm::admit(256)?;

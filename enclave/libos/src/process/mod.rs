@@ -4,6 +4,7 @@
 //! Parts: `ids` (the tables), `fork` (creation), `exit` (the end), `wait` (hearing of it).
 //! Invariants: a process is in `PIDS` from creation until it is reaped; a task is in `TASKS` until it has ended; a process
 //! whose last task ended has no mm and no files.
+pub mod caps;
 mod exit;
 mod fork;
 mod ids;
@@ -129,6 +130,8 @@ pub struct Cred {
     pub sgid: u32,
     /// Supplementary groups.
     pub groups: Vec<u32>,
+    /// Capabilities.
+    pub caps: caps::Caps,
 }
 
 /// How a process ended, in wait4's encoding.

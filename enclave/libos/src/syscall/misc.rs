@@ -1,7 +1,7 @@
 //! What belongs to no family: uname, sysinfo, getrandom, membarrier, and refusals with their reasons.
 use crate::errno::{Errno, Result};
 use crate::process::Process;
-use crate::uaccess::{write_bytes, write_val};
+use crate::uaccess::write_bytes;
 
 /// Kernel release that uname shows: old enough to promise nothing that is missing.
 pub const RELEASE: &str = "5.15.0-occlum";
@@ -61,22 +61,6 @@ pub fn sys_membarrier(a: &[u64; 6]) -> Result<usize> {
         GLOBAL | PRIVATE | REGISTER => Ok(0),
         _ => Err(Errno::EINVAL),
     }
-}
-
-/// capget(header, data): root has all, others none.
-pub fn sys_capget(a: &[u64; 6]) -> Result<usize> {
-    let version: u32 = crate::uaccess::read_val(a[0])?;
-    if version != 0x2008_0522 && version != 0x2007_1026 {
-        write_val(a[0], 0x2008_0522u32)?;
-        return if a[1] == 0 { Ok(0) } else { Err(Errno::EINVAL) };
-    }
-    if a[1] != 0 {
-        let all = if crate::process::current_process().cred().euid == 0 { u32::MAX } else { 0 };
-        for i in 0..6 {
-            write_val(a[1] + 4 * i, if i % 3 == 2 { 0 } else { all })?;
-        }
-    }
-    Ok(0)
 }
 
 /// Calls that need rights nobody has inside: EPERM.

@@ -2,6 +2,7 @@
 //!
 //! Neighbours: `table` (rows), one file per family here, `fs::syscall` for files. Invariants: signals are delivered only
 //! in `task_loop`, from an original state; a handler returns a value or an errno and never runs guest code.
+pub mod caps;
 pub mod futex;
 pub mod memory;
 pub mod misc;

@@ -79,7 +79,7 @@ pub fn sys_pidfd_getfd(a: &[u64; 6]) -> Result<usize> {
     let (me, other) = (current_process().cred(), p.cred());
     let same = [other.uid, other.euid, other.suid].iter().all(|u| *u == me.uid)
         && [other.gid, other.egid, other.sgid].iter().all(|g| *g == me.gid);
-    if !same && me.euid != 0 {
+    if !same && !me.capable(crate::process::caps::SYS_PTRACE) {
         return Err(Errno::EPERM);
     }
     if p.exit_status.get().is_some() {

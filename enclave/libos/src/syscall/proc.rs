@@ -1,7 +1,7 @@
 //! Processes: clone and kin, exec, exit, wait, ids, groups and sessions, limits, prctl, scheduling calls.
 use crate::errno::{Errno, Result};
 use crate::fs::pidfd::PidFd;
-use crate::process::{self, CloneRequest, Process, Task, WaitFor, current, current_process};
+use crate::process::{self, CloneRequest, Process, Task, WaitFor, caps, current, current_process};
 use crate::uaccess::{read_bytes, read_cstr, read_string_array, read_val, write_bytes, write_val};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -198,7 +198,7 @@ fn set_ids(new: [u32; 3], group: bool) -> Result<usize> {
     let p = current_process();
     let mut c = p.cred();
     let old = if group { [c.gid, c.egid, c.sgid] } else { [c.uid, c.euid, c.suid] };
-    let privileged = c.euid == 0;
+    let privileged = c.capable(if group { caps::SETGID } else { caps::SETUID });
     let mut ids = old;
     for (slot, want) in ids.iter_mut().zip(new) {
         if want != u32::MAX {
@@ -212,17 +212,18 @@ fn set_ids(new: [u32; 3], group: bool) -> Result<usize> {
         [c.gid, c.egid, c.sgid] = ids;
     } else {
         [c.uid, c.euid, c.suid] = ids;
+        c.follow_ids(old);
     }
     p.cred.replace(c);
     Ok(0)
 }
 fn set_one(v: u64, group: bool) -> Result<usize> {
     let v = v as u32;
-    let root = current_process().cred().euid == 0;
+    let all = current_process().cred().capable(if group { caps::SETGID } else { caps::SETUID });
     if v == u32::MAX {
         return Err(Errno::EINVAL);
     }
-    set_ids(if root { [v; 3] } else { [u32::MAX, v, u32::MAX] }, group)
+    set_ids(if all { [v; 3] } else { [u32::MAX, v, u32::MAX] }, group)
 }
 fn set_re(a: &[u64; 6], group: bool) -> Result<usize> {
     let (r, e) = (a[0] as u32, a[1] as u32);
@@ -292,7 +293,7 @@ pub fn sys_getgroups(a: &[u64; 6]) -> Result<usize> {
 /// setgroups(size, list)
 pub fn sys_setgroups(a: &[u64; 6]) -> Result<usize> {
     let p = current_process();
-    if p.cred().euid != 0 {
+    if !p.cred().capable(caps::SETGID) {
         return Err(Errno::EPERM);
     }
     if a[0] > 65536 {
@@ -365,7 +366,7 @@ fn may_limit(p: &Arc<Process>) -> bool {
     let (a, b) = (me.cred(), p.cred());
     let same = [b.uid, b.euid, b.suid].iter().all(|u| *u == a.uid)
         && [b.gid, b.egid, b.sgid].iter().all(|g| *g == a.gid);
-    Arc::ptr_eq(&me, p) || a.euid == 0 || same
+    Arc::ptr_eq(&me, p) || a.capable(caps::SYS_RESOURCE) || same
 }
 
 /// prlimit64(pid, resource, new, old)
@@ -385,7 +386,7 @@ pub fn sys_prlimit64(a: &[u64; 6]) -> Result<usize> {
         if soft > hard {
             return Err(Errno::EINVAL);
         }
-        if hard > old.1 && current_process().cred().euid != 0 {
+        if hard > old.1 && !current_process().cred().capable(caps::SYS_RESOURCE) {
             return Err(Errno::EPERM);
         }
         p.rlimits.with_mut(|r| r[which] = (soft, hard));
@@ -415,8 +416,9 @@ pub fn sys_prctl(a: &[u64; 6]) -> Result<usize> {
         1 => t.process.pdeathsig.set(a[1] as i32),
         2 => write_val(a[1], t.process.pdeathsig.get())?,
         3 => return Ok(1),
-        4 | 8 => {}
-        7 => return Ok(0),
+        4 => {}
+        7 => return Ok(super::caps::keeps()),
+        8 => return super::caps::set_keep(a[1]),
         15 => {
             let mut comm = [0u8; 16];
             let name = match read_cstr(a[1], 15) {
@@ -431,7 +433,8 @@ pub fn sys_prctl(a: &[u64; 6]) -> Result<usize> {
             t.comm.set(comm);
         }
         16 => write_bytes(a[1], &t.comm.get())?,
-        23 => return Ok(0),
+        23 => return super::caps::bounding_has(a[1]),
+        24 => return super::caps::drop_bounding(a[1]),
         25 => write_val(a[1], if t.tsc_denied.get() { pr::PR_TSC_SIGSEGV } else { pr::PR_TSC_ENABLE })?,
         26 => match a[1] as u32 {
             pr::PR_TSC_ENABLE => t.tsc_denied.set(false),
@@ -444,6 +447,7 @@ pub fn sys_prctl(a: &[u64; 6]) -> Result<usize> {
         // no_new_privs: set-uid bits give nothing here anyway.
         38 => {}
         39 => return Ok(1),
+        47 => return super::caps::ambient(a),
         _ => return Err(Errno::EINVAL),
     }
     Ok(0)

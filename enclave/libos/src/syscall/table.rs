@@ -1,6 +1,6 @@
 //! THE system-call table: number, name, argument types, handler. Dispatch and `--strace` read it; a call that is not here
 //! is ENOSYS and counted. How far each call is supported stands beside its number in `occlum_linux_abi::nr`.
-use super::{futex, memory, misc, pidfd, proc, sched, signals, time, timers};
+use super::{caps, futex, memory, misc, pidfd, proc, sched, signals, time, timers};
 use crate::errno::Result;
 use crate::fs::syscall as fs;
 use crate::ipc::{mq, msg, sem, shm};
@@ -262,8 +262,8 @@ table! {
     SYSINFO sysinfo(info: ptr) => misc::sys_sysinfo;
     GETRANDOM getrandom(buf: outbuf, len: size, flags: flags) => misc::sys_getrandom;
     MEMBARRIER membarrier(cmd: int, flags: flags) => misc::sys_membarrier;
-    CAPGET capget(header: ptr, data: ptr) => misc::sys_capget;
-    CAPSET capset(header: ptr, data: ptr) => misc::sys_not_permitted;
+    CAPGET capget(header: ptr, data: ptr) => caps::sys_capget;
+    CAPSET capset(header: ptr, data: ptr) => caps::sys_capset;
     SETHOSTNAME sethostname(name: ptr, len: size) => misc::sys_not_permitted;
     SYSLOG syslog(kind: int, buf: ptr, len: size) => misc::sys_syslog;
     READ read(fd:fd, buf:outbuf, len:size) => fs::rw::sys_read;

@@ -11,6 +11,7 @@ use super::inode::{DirEntry, FsInfo, Inode, InodeRef, Stat};
 use super::prelude::*;
 use super::uio::{Dst, Src};
 use super::{env, mount};
+use crate::process::caps;
 use crate::process::{Process, Task};
 
 /// Per-process files: name, permission bits, how the text is made.
@@ -104,7 +105,7 @@ fn pid_of(id: i32) -> Option<i32> {
 fn may_inspect(p: &Process) -> Result<()> {
     let cred = env::cred();
     let same = p.cred.with(|c| c.euid == cred.uid);
-    if cred.is_root() || same { Ok(()) } else { Err(EACCES) }
+    if cred.can(caps::SYS_PTRACE) || same { Ok(()) } else { Err(EACCES) }
 }
 
 impl ProcInode {

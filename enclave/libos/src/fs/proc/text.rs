@@ -211,7 +211,6 @@ pub fn status(p: P, t: T) -> Vec<u8> {
     let c = p.cred();
     let groups: String = c.groups.iter().map(|g| format!("{g} ")).collect();
     let (ignored, caught) = dispositions(p);
-    let caps = if c.euid == 0 { 0x1ff_ffff_ffffu64 } else { 0 };
     let cpus = occlum_rt::vcpu::count().clamp(1, 63);
     let kib = |n: u64| format!("{n:8} kB");
     let set = |s: u64| format!("{s:016x}");
@@ -240,11 +239,11 @@ pub fn status(p: P, t: T) -> Vec<u8> {
         ("SigBlk", set(t.mask.get())),
         ("SigIgn", set(ignored)),
         ("SigCgt", set(caught)),
-        ("CapInh", set(0)),
-        ("CapPrm", set(caps)),
-        ("CapEff", set(caps)),
-        ("CapBnd", set(caps)),
-        ("CapAmb", set(0)),
+        ("CapInh", set(c.caps.inheritable)),
+        ("CapPrm", set(c.caps.permitted)),
+        ("CapEff", set(c.caps.effective)),
+        ("CapBnd", set(c.caps.bounding)),
+        ("CapAmb", set(c.caps.ambient)),
         ("NoNewPrivs", number(0)),
         ("Seccomp", number(0)),
         ("Cpus_allowed", format!("{:x}", (1u64 << cpus) - 1)),

@@ -4,6 +4,7 @@ use super::super::path::Last;
 use super::super::prelude::*;
 use super::super::{env, ops};
 use super::{Args, fd, file, int, path, real_file};
+use crate::process::caps;
 use crate::uaccess;
 
 /// Writes entries from the file's position on, each formed by `form`.
@@ -105,7 +106,7 @@ pub fn sys_fchdir(a: &Args) -> Result<usize> {
 pub fn sys_chroot(a: &Args) -> Result<usize> {
     let d = ops::walk_at(AT_FDCWD, &path(a[0])?, Last::Follow)?.get()?;
     check_dir(&d)?;
-    if !env::cred().is_root() {
+    if !env::cred().can(caps::SYS_CHROOT) {
         return Err(EPERM);
     }
     env::fs().set_root(d);

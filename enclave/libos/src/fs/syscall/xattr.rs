@@ -4,6 +4,7 @@ use super::super::prelude::*;
 use super::super::uio::try_vec;
 use super::super::{env, inotify, ops};
 use super::{Args, int, path, real_file};
+use crate::process::caps;
 use crate::uaccess;
 
 const XATTR_SIZE_MAX: usize = 65536;
@@ -35,13 +36,13 @@ fn check(inode: &InodeRef, name: &[u8], write: bool) -> Result<()> {
                 return Err(refused);
             }
             let s = inode.stat()?;
-            if write && kind == S_IFDIR && s.mode & S_ISVTX != 0 && !cred.is_root() && cred.uid != s.uid {
+            if write && kind == S_IFDIR && s.mode & S_ISVTX != 0 && !cred.can(caps::FOWNER) && cred.uid != s.uid {
                 return Err(EPERM);
             }
             cred.check(&s, if write { MAY_WRITE } else { MAY_READ })
         }
-        Some(b"trusted") if !cred.is_root() => Err(refused),
-        Some(b"security") if write && !cred.is_root() => Err(EPERM),
+        Some(b"trusted") if !cred.can(caps::SYS_ADMIN) => Err(refused),
+        Some(b"security") if write && !cred.can(caps::SYS_ADMIN) => Err(EPERM),
         Some(b"trusted" | b"security") => Ok(()),
         _ => Err(EOPNOTSUPP),
     }
@@ -77,7 +78,7 @@ pub fn sys_fgetxattr(a: &Args) -> Result<usize> {
 }
 
 fn list(d: &Target, a: &Args) -> Result<usize> {
-    let root = env::cred().is_root();
+    let root = env::cred().can(caps::SYS_ADMIN);
     let mut names = d.inode().xattrs()?;
     names.retain(|n| root || !n.starts_with(b"trusted."));
     let all: Vec<u8> = names.into_iter().flat_map(|n| n.into_iter().chain([0])).collect();
