@@ -637,6 +637,88 @@ CASE(datagrams6) {
     puts("done");
 }
 
+/* Sends one datagram with control data and prints what control data came with it. */
+static void tell(int from, int to, struct cmsghdr *control, size_t size, size_t room) {
+    char byte = 'x', space[256];
+    struct iovec v = {&byte, 1};
+    struct msghdr out = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = control, .msg_controllen = size};
+    CHECK(sendmsg(from, &out, 0) == 1);
+    struct msghdr in = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = space, .msg_controllen = room};
+    CHECK(recvmsg(to, &in, 0) == 1);
+    printf("flags %#x, %zu bytes:", in.msg_flags, in.msg_controllen);
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&in); c != NULL; c = CMSG_NXTHDR(&in, c)) {
+        printf(" [%d %d:", c->cmsg_level, c->cmsg_type);
+        for (size_t i = 0; i < c->cmsg_len - sizeof *c; i++)
+            printf(" %d", CMSG_DATA(c)[i]);
+        printf("]");
+    }
+    printf("\n");
+}
+static struct cmsghdr *control(char *b, int level, int type, const void *data, size_t n) {
+    struct cmsghdr *c = (void *)b;
+    *c = (struct cmsghdr){.cmsg_level = level, .cmsg_type = type, .cmsg_len = CMSG_LEN(n)};
+    memcpy(CMSG_DATA(c), data, n);
+    return c;
+}
+static void connected_datagrams(int family, int protocol, int p[2]) {
+    struct sockaddr_in6 a6 = at6("::1", 0);
+    struct sockaddr_in a4 = at("127.0.0.1", 0);
+    for (int i = 0; i < 2; i++) {
+        p[i] = socket(family, SOCK_DGRAM, protocol);
+        CHECK(family == AF_INET ? bind(p[i], ADDR(a4)) == 0 : bind(p[i], ADDR(a6)) == 0);
+    }
+    (family == AF_INET ? &a4.sin_port : &a6.sin6_port)[0] = htons(port_of(p[1]));
+    CHECK(family == AF_INET ? connect(p[0], ADDR(a4)) == 0 : connect(p[0], ADDR(a6)) == 0);
+}
+static void set_number(int s, int level, int name, int value) {
+    CHECK(setsockopt(s, level, name, &value, sizeof value) == 0);
+}
+
+CASE(packet_information) {
+    int p[2], value = 77, wrong = 300;
+    char b[64];
+    connected_datagrams(AF_INET6, 0, p);
+    tell(p[0], p[1], NULL, 0, 256);
+    set_number(p[1], IPPROTO_IPV6, 51, 1); /* IPV6_RECVHOPLIMIT */
+    set_number(p[1], IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
+    set_number(p[1], IPPROTO_IPV6, 49, 1); /* IPV6_RECVPKTINFO */
+    tell(p[0], p[1], NULL, 0, 256);
+    for (size_t room = 0; room < 112; room += 7)
+        tell(p[0], p[1], control(b, IPPROTO_IPV6, IPV6_TCLASS, &value, 4), CMSG_SPACE(4), room);
+    set_number(p[0], IPPROTO_IPV6, IPV6_UNICAST_HOPS, 9);
+    tell(p[0], p[1], control(b, IPPROTO_IPV6, 52, &value, 4), CMSG_SPACE(4), 256);
+    tell(p[0], p[1], NULL, 0, 256);
+    struct iovec v = {b, 1};
+    struct msghdr bad = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = control(b, IPPROTO_IPV6, 52, &wrong, 4)};
+    bad.msg_controllen = CMSG_SPACE(4);
+    CHECK_ERRNO(sendmsg(p[0], &bad, 0), EINVAL);
+    connected_datagrams(AF_INET, 0, p);
+    set_number(p[1], IPPROTO_IP, IP_RECVTTL, 1);
+    set_number(p[1], IPPROTO_IP, IP_RECVTOS, 1);
+    set_number(p[1], IPPROTO_IP, IP_PKTINFO, 1);
+    tell(p[0], p[1], NULL, 0, 256);
+    tell(p[0], p[1], control(b, IPPROTO_IP, IP_TTL, &value, 4), CMSG_SPACE(4), 256);
+}
+
+CASE(udp_lite) {
+    int p[2], s = socket(AF_INET, SOCK_DGRAM, IPPROTO_UDPLITE), value = 3;
+    if (s < 0 && errno == EPROTONOSUPPORT)
+        return; /* a kernel without it */
+    socklen_t n = sizeof value;
+    CHECK(setsockopt(s, IPPROTO_UDPLITE, 10, &value, n) == 0 && getsockopt(s, IPPROTO_UDPLITE, 10, &value, &n) == 0);
+    CHECK(value == 8);
+    CHECK(getsockopt(s, SOL_SOCKET, SO_PROTOCOL, &value, &n) == 0 && value == IPPROTO_UDPLITE);
+    CHECK_ERRNO(setsockopt(socket(AF_INET, SOCK_DGRAM, 0), IPPROTO_UDPLITE, 10, &value, n), ENOPROTOOPT);
+    for (int family = AF_INET; family; family = family == AF_INET ? AF_INET6 : 0) {
+        char b[8];
+        connected_datagrams(family, IPPROTO_UDPLITE, p);
+        /* Ports of UDP are others. */
+        struct sockaddr_in a = at("127.0.0.1", port_of(p[1]));
+        CHECK(family == AF_INET6 || bind(socket(AF_INET, SOCK_DGRAM, 0), ADDR(a)) == 0);
+        CHECK(send(p[0], "light", 5, 0) == 5 && recv(p[1], b, sizeof b, 0) == 5 && memcmp(b, "light", 5) == 0);
+    }
+}
+
 CASE(epoll_edges) {
     int p[2], e = epoll_create1(0);
     pair(p);

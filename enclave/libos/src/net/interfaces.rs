@@ -75,6 +75,11 @@ fn checked(mut i: Interface) -> Option<Interface> {
 pub fn is_own(ip: Ip) -> bool {
     ip.is_loopback() || all().iter().any(|i| i.addresses.iter().any(|(a, _)| *a == ip))
 }
+/// The index of the interface with this address; the loopback's for what it has not.
+pub fn index_of(ip: Ip) -> u32 {
+    let has = |i: &&Interface| i.addresses.iter().any(|(a, _)| *a == ip);
+    all().iter().find(has).map_or(1, |i| i.index)
+}
 /// Who comes from outside, as a socket of `family4` shows it: nobody there has one of the enclave's own addresses.
 pub fn outsider(e: Endpoint, family4: bool) -> Endpoint {
     let v4 = e.ip.as_v4().is_some();

@@ -1,6 +1,6 @@
 //! Sockets: local ones (AF_UNIX), the internet families, and the little of netlink that programs ask for.
 //!
-//! Order of knowledge (a module may use those below it): `syscall`, `text` (/proc/net) -> `tcp`, `udp`, `unix`, `netlink` -> `ports`,
+//! Order of knowledge (a module may use those below it): `syscall`, `text` (/proc/net) -> `tcp`, `udp`, `unix`, `netlink` -> `packet` -> `ports`,
 //! `options`, `interfaces` -> `host` -> `addr`. Traffic between programs of the enclave never leaves it: `ports` knows who listens where,
 //! and only what is meant for elsewhere, or comes from a published port, goes through the host (`host`).
 //! Invariants: as in `crate::fs`: no cell is borrowed while a task waits or user memory is touched (except the byte
@@ -10,6 +10,7 @@ pub mod host;
 pub mod interfaces;
 pub mod netlink;
 pub mod options;
+pub mod packet;
 pub mod ports;
 pub mod syscall;
 pub mod tcp;
@@ -45,6 +46,8 @@ pub struct Outgoing {
     pub to: Option<Vec<u8>>,
     /// `MSG_*`.
     pub flags: u32,
+    /// Other control data.
+    pub control: Vec<packet::Control>,
 }
 
 /// What a receive gives besides the bytes.
@@ -61,7 +64,7 @@ pub struct Received {
     /// Sender's process, user and group.
     pub cred: (i32, u32, u32),
     /// Other control data: level, kind, bytes.
-    pub control: Vec<(u32, u32, Vec<u8>)>,
+    pub control: Vec<packet::Control>,
 }
 
 /// Domain, type and protocol, as SO_DOMAIN, SO_TYPE and SO_PROTOCOL show them.

@@ -10,6 +10,7 @@ pub const SOL_SOCKET: u32 = 1;
 pub const SOL_TCP: u32 = 6;
 pub const SOL_UDP: u32 = 17;
 pub const SOL_IPV6: u32 = 41;
+pub const SOL_UDPLITE: u32 = 136;
 
 pub const SO_REUSEADDR: u32 = 2;
 pub const SO_TYPE: u32 = 3;
@@ -41,6 +42,9 @@ enum For {
     Tcp,
     Inet,
     Inet6,
+    Datagram,
+    Datagram6,
+    UdpLite,
 }
 
 /// What values a row takes.
@@ -52,12 +56,14 @@ enum Range {
     Int(i32, i32),
     /// A buffer size with its least value: kept doubled, as Linux does.
     Buffer(i32),
+    /// Bytes under a checksum: 0 is all, the header (8) is the least.
+    Coverage,
     /// Cannot be set.
     ReadOnly,
     /// Setting is for administrators only.
     Admin,
 }
-use Range::{Admin, Bool, Buffer, Int, ReadOnly};
+use Range::{Admin, Bool, Buffer, Coverage, Int, ReadOnly};
 
 /// One option.
 struct Row {
@@ -126,6 +132,16 @@ const ROWS: &[Row] = &[
     row(SOL_IPV6, 25, For::Inet6, Bool, 0, false), // IPV6_RECVERR
     row(SOL_IPV6, IPV6_V6ONLY, For::Inet6, Bool, 0, false),
     row(SOL_IPV6, 67, For::Inet6, Int(-1, 255), 0, true), // IPV6_TCLASS
+    // What `packet` tells of datagrams.
+    row(SOL_IP, 8, For::Datagram, Bool, 0, false),  // IP_PKTINFO
+    row(SOL_IP, 12, For::Datagram, Bool, 0, false), // IP_RECVTTL
+    row(SOL_IP, 13, For::Datagram, Bool, 0, false), // IP_RECVTOS
+    row(SOL_IPV6, 49, For::Datagram6, Bool, 0, false), // IPV6_RECVPKTINFO
+    row(SOL_IPV6, 51, For::Datagram6, Bool, 0, false), // IPV6_RECVHOPLIMIT
+    row(SOL_IPV6, 66, For::Datagram6, Bool, 0, false), // IPV6_RECVTCLASS
+    // How much of a datagram its checksum covers: inside the enclave nothing is ever damaged.
+    row(SOL_UDPLITE, 10, For::UdpLite, Coverage, 0, false), // UDPLITE_SEND_CSCOV
+    row(SOL_UDPLITE, 11, For::UdpLite, Coverage, 0, false), // UDPLITE_RECV_CSCOV
 ];
 
 fn applies(sockets: For, class: Class) -> bool {
@@ -136,6 +152,9 @@ fn applies(sockets: For, class: Class) -> bool {
         For::Tcp => inet && class.kind == SOCK_STREAM,
         For::Inet => inet,
         For::Inet6 => class.family == AF_INET6,
+        For::Datagram => inet && class.kind == SOCK_DGRAM,
+        For::Datagram6 => class.family == AF_INET6 && class.kind == SOCK_DGRAM,
+        For::UdpLite => inet && class.protocol == SOL_UDPLITE,
     }
 }
 fn find(class: Class, level: u32, name: u32) -> Result<&'static Row> {
@@ -214,6 +233,8 @@ impl Common {
             Admin if name == 1 => return Err(EACCES),
             Admin => return Err(EPERM),
             Bool => i32::from(given != 0),
+            Coverage if given == 0 => 0,
+            Coverage => given.clamp(8, 65535),
             Buffer(least) => (given as u32).min(BUFFER_MAX as u32).saturating_mul(2).max(least as u32) as i32,
             // -1 stands for the default of what belongs to packets.
             Int(1, 255) if given == -1 => row.default,

@@ -1,4 +1,4 @@
-//! Who is bound to which endpoint: the enclave's own port space, one for TCP and one for UDP.
+//! Who is bound to which endpoint: the enclave's own port space, one for each of TCP, UDP and UDP-Lite.
 //!
 //! The rules are Linux's: two sockets may share a port if their addresses cannot meet, or if all sides asked for it
 //! (SO_REUSEADDR while nobody listens, SO_REUSEPORT of one user). A port is free again as soon as its sockets are closed:
@@ -13,13 +13,15 @@ const EPHEMERAL: core::ops::RangeInclusive<u16> = 32768..=60999;
 /// Below this only root may bind.
 const PRIVILEGED: u16 = 1024;
 
-/// TCP or UDP.
+/// What has ports.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Proto {
     /// TCP.
     Tcp,
     /// UDP.
     Udp,
+    /// UDP-Lite.
+    UdpLite,
 }
 
 /// What a socket asks for when it binds.
@@ -132,7 +134,7 @@ impl Table {
     fn conflict(&self, proto: Proto, c: &Claim, uid: u32) -> bool {
         let list = self.entries.get(&(proto, c.at.port)).map_or(&[][..], |l| &l[..]);
         list.iter().filter(|e| e.claim.meets(c)).any(|e| {
-            let quiet = proto == Proto::Udp || !e.listening;
+            let quiet = proto != Proto::Tcp || !e.listening;
             let reuse = e.claim.reuse && c.reuse && quiet;
             let reuse_port = e.claim.reuse_port && c.reuse_port && e.uid == uid;
             !reuse && !reuse_port

@@ -4,6 +4,8 @@
 //! MSG_DONTWAIT and the time-outs let it.
 use super::addr::{self, AF_INET, AF_INET6, AF_NETLINK, AF_UNIX};
 use super::options::{SO_ACCEPTCONN, SO_DOMAIN, SO_ERROR, SO_PEERCRED, SO_PROTOCOL, SO_TYPE, SOL_SOCKET};
+use super::packet::Control;
+use super::ports::Proto;
 use super::tcp::TcpSocket;
 use super::udp::UdpSocket;
 use super::unix::{Kind, UnixSocket};
@@ -75,6 +77,7 @@ impl Open {
 
 const TCP: u32 = 6;
 const UDP: u32 = 17;
+const UDP_LITE: u32 = 136;
 /// What socket(2) makes: family, type, protocols that stand for it, and how.
 type Maker = fn(u16) -> Arc<dyn File>;
 const MAKERS: &[(u16, u32, &[u32], Maker)] = &[
@@ -85,8 +88,10 @@ const MAKERS: &[(u16, u32, &[u32], Maker)] = &[
     (AF_UNIX, SOCK_SEQPACKET, &[0, 1], |_| UnixSocket::new(Kind::Packet)),
     (AF_INET, SOCK_STREAM, &[0, TCP], |f| TcpSocket::new(f)),
     (AF_INET6, SOCK_STREAM, &[0, TCP], |f| TcpSocket::new(f)),
-    (AF_INET, SOCK_DGRAM, &[0, UDP], |f| UdpSocket::new(f)),
-    (AF_INET6, SOCK_DGRAM, &[0, UDP], |f| UdpSocket::new(f)),
+    (AF_INET, SOCK_DGRAM, &[0, UDP], |f| UdpSocket::new(f, Proto::Udp)),
+    (AF_INET6, SOCK_DGRAM, &[0, UDP], |f| UdpSocket::new(f, Proto::Udp)),
+    (AF_INET, SOCK_DGRAM, &[UDP_LITE], |f| UdpSocket::new(f, Proto::UdpLite)),
+    (AF_INET6, SOCK_DGRAM, &[UDP_LITE], |f| UdpSocket::new(f, Proto::UdpLite)),
 ];
 
 /// The socket that these arguments ask for, not yet open.
@@ -322,11 +327,11 @@ fn read_header(off: u64) -> Result<Header> {
         control_len: word(5)?,
     })
 }
-/// Collects the descriptors of a message's control data.
-fn read_control(h: &Header) -> Result<Vec<Arc<OpenFile>>> {
-    let mut files = Vec::new();
+/// The descriptors of a message's control data, and what is for other levels.
+fn read_control(h: &Header) -> Result<(Vec<Arc<OpenFile>>, Vec<Control>)> {
+    let (mut files, mut others) = (Vec::new(), Vec::new());
     if h.control == 0 || h.control_len == 0 {
-        return Ok(files);
+        return Ok((files, others));
     }
     if h.control_len > 64 << 10 {
         return Err(ENOBUFS);
@@ -347,30 +352,37 @@ fn read_control(h: &Header) -> Result<Vec<Arc<OpenFile>>> {
             }
             (SOL_SOCKET, SCM_CREDENTIALS) => {}
             (SOL_SOCKET, _) => return Err(EINVAL),
-            _ => {}
+            _ => others.push((level, kind, rest[16..len].to_vec())),
         }
         rest = rest.get(len.next_multiple_of(8)..).unwrap_or(&[]);
     }
-    if files.len() > SCM_MAX_FD { Err(EINVAL) } else { Ok(files) }
+    if files.len() > SCM_MAX_FD { Err(EINVAL) } else { Ok((files, others)) }
 }
 fn send_message(s: &Open, msg: u64, flags: u32) -> Result<usize> {
     let h = read_header(msg)?;
-    let files = read_control(&h)?;
+    let (files, control) = read_control(&h)?;
     let to =
         if h.name == 0 || h.name_len == 0 { None } else { Some(read_addr(h.name, u64::from(h.name_len))?) };
-    do_send(s, &mut Src::iovec(h.iov), Outgoing { files, to, flags })
+    do_send(s, &mut Src::iovec(h.iov), Outgoing { files, to, flags, control })
 }
 /// sendmsg(2).
 pub fn sys_sendmsg(a: &Args) -> Result<usize> {
     send_message(&Open::get(a[0])?, a[1], int(a[2]))
 }
 
-fn put_control(out: &mut Vec<u8>, level: u32, kind: u32, data: &[u8]) {
-    out.extend_from_slice(&(16 + data.len() as u64).to_le_bytes());
+/// Appends a control message, cut to `room`; returns `MSG_CTRUNC` if it was cut, or had no room at all.
+fn put_control(out: &mut Vec<u8>, room: usize, level: u32, kind: u32, data: &[u8]) -> u32 {
+    let left = room.saturating_sub(out.len());
+    if left < 16 {
+        return MSG_CTRUNC;
+    }
+    let len = (16 + data.len()).min(left);
+    out.extend_from_slice(&(len as u64).to_le_bytes());
     out.extend_from_slice(&level.to_le_bytes());
     out.extend_from_slice(&kind.to_le_bytes());
-    out.extend_from_slice(data);
+    out.extend_from_slice(&data[..len - 16]);
     out.resize(out.len().next_multiple_of(8), 0);
+    if len < 16 + data.len() { MSG_CTRUNC } else { 0 }
 }
 /// Writes credentials and descriptors; returns the length used and `MSG_CTRUNC` if something had no room.
 fn write_control(s: &Open, h: &Header, r: Received, flags: u32) -> Result<(u64, u32)> {
@@ -378,20 +390,12 @@ fn write_control(s: &Open, h: &Header, r: Received, flags: u32) -> Result<(u64, 
     let mut out = Vec::new();
     let mut truncated = 0;
     for (level, kind, data) in &r.control {
-        if room >= out.len() + 16 + data.len() {
-            put_control(&mut out, *level, *kind, data);
-        } else {
-            truncated = MSG_CTRUNC;
-        }
+        truncated |= put_control(&mut out, room, *level, *kind, data);
     }
     if s.file.downcast::<UnixSocket>().is_some_and(UnixSocket::pass_cred) {
         let (pid, uid, gid) = r.cred;
         let data = [pid.to_le_bytes(), uid.to_le_bytes(), gid.to_le_bytes()].concat();
-        if room >= 32 {
-            put_control(&mut out, SOL_SOCKET, SCM_CREDENTIALS, &data)
-        } else {
-            truncated = MSG_CTRUNC
-        }
+        truncated |= put_control(&mut out, room, SOL_SOCKET, SCM_CREDENTIALS, &data);
     }
     let fits = room.saturating_sub(out.len() + 16) / 4;
     if r.files.len() > fits {
@@ -408,7 +412,7 @@ fn write_control(s: &Open, h: &Header, r: Received, flags: u32) -> Result<(u64, 
         }
     }
     if !fds.is_empty() {
-        put_control(&mut out, SOL_SOCKET, SCM_RIGHTS, &fds);
+        truncated |= put_control(&mut out, room, SOL_SOCKET, SCM_RIGHTS, &fds);
     }
     let n = out.len().min(room);
     uaccess::write_bytes(h.control, &out[..n])?;

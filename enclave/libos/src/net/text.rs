@@ -41,7 +41,7 @@ fn tcp_rows(family: u16) -> Vec<u8> {
     table(if family == AF_INET { HEAD } else { HEAD6 }, family, rows)
 }
 fn udp_rows(family: u16) -> Vec<u8> {
-    let rows = udp::all().into_iter().filter(|s| s.is_bound()).map(|s| s.row());
+    let rows = udp::all().into_iter().filter(|s| s.is_shown()).map(|s| s.row());
     table(if family == AF_INET { HEAD } else { HEAD6 }, family, rows)
 }
 /// `tcp`.

@@ -1,14 +1,15 @@
-//! UDP sockets, IPv4 and IPv6.
+//! UDP and UDP-Lite sockets, IPv4 and IPv6.
 //!
 //! A datagram to one of the enclave's own addresses goes straight into the queue of the socket that `ports` finds; others
 //! go through a socket of the host, which is opened when it is first needed, and which also brings the answers. A socket
 //! bound to a published port receives what arrives there. A send to a port inside that nobody has is an error of the next
-//! call, as the ICMP message would make it.
+//! call, as the ICMP message would make it. UDP-Lite reaches the enclave only.
 use super::addr::{AF_INET, AF_INET6, Endpoint, Ip, family_of};
 use super::host::{self, DATAGRAM, Kind, Remote};
 use super::options::{
-    Common, IPV6_V6ONLY, SO_BROADCAST, SO_REUSEADDR, SO_REUSEPORT, SOL_IPV6, SOL_SOCKET, SOL_UDP,
+    Common, IPV6_V6ONLY, SO_BROADCAST, SO_REUSEADDR, SO_REUSEPORT, SOL_IPV6, SOL_SOCKET, SOL_UDP, SOL_UDPLITE,
 };
+use super::packet::{Info, Wish};
 use super::ports::{self, Binding, Claim, Proto};
 use super::{Class, MSG_PEEK, Outgoing, Received, SOCK_DGRAM, Socket, interfaces};
 use crate::fs::file::{File, Notify};
@@ -26,7 +27,16 @@ const HEAD: usize = occlum_enclave_abi::NET_ADDR + 4;
 
 struct Message {
     from: Endpoint,
+    info: Info,
     data: Vec<u8>,
+}
+
+/// What a receive took: bytes, all the bytes that there were, sender, what IP says.
+struct Taken {
+    len: usize,
+    full: usize,
+    from: Endpoint,
+    info: Option<Info>,
 }
 
 #[derive(Default)]
@@ -50,6 +60,7 @@ struct State {
 /// A UDP socket.
 pub struct UdpSocket {
     family: u16,
+    proto: Proto,
     me: Weak<UdpSocket>,
     common: Common,
     state: BklCell<State>,
@@ -70,10 +81,11 @@ impl Drop for UdpSocket {
 
 impl UdpSocket {
     /// An unbound socket of AF_INET or AF_INET6.
-    pub fn new(family: u16) -> Arc<Self> {
+    pub fn new(family: u16, proto: Proto) -> Arc<Self> {
         let id = crate::fs::inode::next_id();
         let socket = Arc::new_cyclic(|me| Self {
             family,
+            proto,
             me: me.clone(),
             common: Common::default(),
             state: BklCell::new(State::default()),
@@ -98,8 +110,11 @@ impl UdpSocket {
         let state = if peer.is_some() { 1 } else { 7 };
         (self.family, self.local(), peer.unwrap_or(self.unbound()), state, used, self.owner.1, self.owner.0)
     }
-    /// Is it bound? (Only those are shown.)
-    pub fn is_bound(&self) -> bool {
+    /// Is it one of /proc/net/udp's?
+    pub fn is_shown(&self) -> bool {
+        self.proto == Proto::Udp && self.is_bound()
+    }
+    fn is_bound(&self) -> bool {
         self.state.with(|s| s.binding.is_some())
     }
     fn bind_to(&self, at: Endpoint) -> Result<()> {
@@ -110,10 +125,10 @@ impl UdpSocket {
             reuse: self.common.flag(SOL_SOCKET, SO_REUSEADDR),
             reuse_port: self.common.flag(SOL_SOCKET, SO_REUSEPORT),
         };
-        let binding = ports::bind(Proto::Udp, claim, me)?;
+        let binding = ports::bind(self.proto, claim, me)?;
         let at = Endpoint { port: binding.port(), ..at };
         self.state.with_mut(|s| (s.binding, s.local) = (Some(binding), Some(at)));
-        if !at.ip.is_loopback() {
+        if !at.ip.is_loopback() && self.proto == Proto::Udp {
             let published = Remote::listen(Kind::Datagram, at.port, 0, &self.changed)?;
             self.state.with_mut(|s| s.published = published.map(Arc::new));
         }
@@ -150,6 +165,9 @@ impl UdpSocket {
         Ok(Endpoint { ip, ..to })
     }
     fn outward(&self, to: Endpoint) -> Result<Arc<Remote>> {
+        if self.proto != Proto::Udp {
+            return Err(ENETUNREACH);
+        }
         if let Some(r) = self.state.with(|s| s.outward.clone()) {
             return Ok(r);
         }
@@ -176,11 +194,13 @@ impl UdpSocket {
         };
         Endpoint { ip, ..local }
     }
-    fn send_inside(&self, to: Endpoint, data: Vec<u8>) {
-        let from = self.source(to.ip);
+    fn send_inside(&self, to: Endpoint, data: Vec<u8>, wish: &Wish) {
+        let source = self.source(to.ip);
+        let from = Endpoint { ip: wish.source.unwrap_or(source.ip), ..source };
+        let info = wish.info(&self.common, to.ip);
         let takes = |s: &UdpSocket| s.state.with(|s| s.peer.is_none_or(|p| p == from));
-        match ports::find(Proto::Udp, to, takes) {
-            Some(target) => target.deliver(Message { from, data }),
+        match ports::find(self.proto, to, takes) {
+            Some(target) => target.deliver(Message { from, info, data }),
             None if self.state.with(|s| s.peer.is_some()) => {
                 self.state.with_mut(|s| s.error = Some(ECONNREFUSED));
                 self.changed.notify();
@@ -203,35 +223,42 @@ impl UdpSocket {
             self.changed.notify();
         }
     }
-    fn send_outside(&self, to: Endpoint, data: &[u8]) -> Result<usize> {
+    fn send_outside(&self, to: Endpoint, data: &[u8], wish: &Wish) -> Result<usize> {
+        let options = wish.for_host(&self.common, to.ip);
+        let send = |r: &Remote, to: Option<&Endpoint>| {
+            options.iter().for_each(|(level, name, value, _)| r.set_option(*level, *name, *value));
+            let sent = r.send(data, to, false);
+            options.iter().for_each(|(level, name, _, after)| r.set_option(*level, *name, *after));
+            sent
+        };
         // An answer to who came by the published port leaves by it.
         let (published, connected) = self.state.with(|s| (s.published.clone(), s.peer.is_some()));
         let caller = self.state.with(|s| s.callers.get(&to.port).copied());
         let answer = caller.filter(|_| to.ip == Ip::HOST4 || to.ip == Ip::HOST6);
         let n = match published {
             Some(p) if answer.is_some() || !connected => {
-                p.send(data, Some(&Endpoint { ip: answer.unwrap_or(to.ip), ..to }), false)
+                send(&p, Some(&Endpoint { ip: answer.unwrap_or(to.ip), ..to }))
             }
             _ => {
                 let remote = self.outward(to)?;
-                remote.send(data, (!connected).then_some(&to), false)
+                send(&remote, (!connected).then_some(&to))
             }
         };
         n.map(|_| data.len())
     }
     /// The first datagram, which stays in the queue if it is only peeked at, or if user memory takes nothing of it.
-    fn take_inside(&self, dst: &mut Dst, peek: bool) -> Option<Result<(usize, usize, Endpoint)>> {
+    fn take_inside(&self, dst: &mut Dst, peek: bool) -> Option<Result<Taken>> {
         let m = self.state.with_mut(|s| s.queue.pop_front())?;
         let pushed = dst.push(&m.data);
-        let (full, from) = (m.data.len(), m.from);
+        let (full, from, info) = (m.data.len(), m.from, Some(m.info));
         if peek {
             self.state.with_mut(|s| s.queue.push_front(m));
         } else {
             self.state.with_mut(|s| s.used -= full + OVERHEAD);
         }
-        Some(pushed.map(|n| (n, full, from)))
+        Some(pushed.map(|len| Taken { len, full, from, info }))
     }
-    fn take_outside(&self, remote: &Remote, dst: &mut Dst, peek: bool) -> Result<(usize, usize, Endpoint)> {
+    fn take_outside(&self, remote: &Remote, dst: &mut Dst, peek: bool) -> Result<Taken> {
         let want = dst.remaining().min(DATAGRAM);
         let mut buf = try_vec(want + HEAD)?;
         let (full, from) = remote.receive_from(&mut buf, peek)?;
@@ -244,12 +271,12 @@ impl UdpSocket {
                 s.callers.insert(from.port, from.ip);
             });
         }
-        Ok((dst.push(&buf)?, full, shown))
+        Ok(Taken { len: dst.push(&buf)?, full, from: shown, info: None })
     }
     fn remotes(&self) -> [Option<Arc<Remote>>; 2] {
         self.state.with(|s| [s.published.clone(), s.outward.clone()])
     }
-    fn take(&self, dst: &mut Dst, peek: bool) -> Result<(usize, usize, Endpoint)> {
+    fn take(&self, dst: &mut Dst, peek: bool) -> Result<Taken> {
         if let Some(e) = self.state.with_mut(|s| s.error.take()) {
             return Err(e);
         }
@@ -262,13 +289,20 @@ impl UdpSocket {
                 r => return r,
             }
         }
-        if self.state.with(|s| s.shut_read) { Ok((0, 0, self.unbound())) } else { Err(EAGAIN) }
+        if !self.state.with(|s| s.shut_read) {
+            return Err(EAGAIN);
+        }
+        Ok(Taken { len: 0, full: 0, from: self.unbound(), info: None })
     }
 }
 
 impl Socket for UdpSocket {
     fn class(&self) -> Class {
-        Class { family: self.family, kind: SOCK_DGRAM, protocol: SOL_UDP }
+        Class {
+            family: self.family,
+            kind: SOCK_DGRAM,
+            protocol: if self.proto == Proto::Udp { SOL_UDP } else { SOL_UDPLITE },
+        }
     }
     fn common(&self) -> &Common {
         &self.common
@@ -341,6 +375,7 @@ impl Socket for UdpSocket {
         if n > DATAGRAM {
             return Err(EMSGSIZE);
         }
+        let wish = Wish::read(self.family, &out.control)?;
         self.ensure_bound()?;
         crate::mm::admit(n as u64 + 1024).map_err(|_| ENOBUFS)?;
         let mut data = try_vec(n)?;
@@ -348,18 +383,20 @@ impl Socket for UdpSocket {
             return Err(EFAULT);
         }
         if interfaces::is_own(to.ip) {
-            self.send_inside(to, data);
+            self.send_inside(to, data, &wish);
             return Ok(n);
         }
-        let r = self.send_outside(to, &data);
+        let r = self.send_outside(to, &data, &wish);
         if r == Err(EAGAIN) {
             src.rewind(n);
         }
         r
     }
     fn receive(&self, dst: &mut Dst, flags: u32) -> Result<Received> {
-        let (len, full, from) = self.take(dst, flags & MSG_PEEK != 0)?;
-        Ok(Received { len, full, from: Some(from.format(self.family)), ..Received::default() })
+        let t = self.take(dst, flags & MSG_PEEK != 0)?;
+        let control = t.info.map(|i| i.told(&self.common)).unwrap_or_default();
+        let from = Some(t.from.format(self.family));
+        Ok(Received { len: t.len, full: t.full, from, control, ..Received::default() })
     }
     fn take_error(&self) -> i32 {
         self.state.with_mut(|s| s.error.take()).map_or(0, |e| e.as_i32())
