@@ -15,6 +15,8 @@ const EPOLLET: u32 = 1 << 31;
 const WITH_EXCLUSIVE: u32 = POLL_IN | POLL_OUT | POLLERR | POLLHUP | EPOLLET | EPOLLWAKEUP | EPOLLEXCLUSIVE;
 const CONTROL: u32 = EPOLLEXCLUSIVE | EPOLLWAKEUP | EPOLLONESHOT | EPOLLET;
 
+const CLEAN_LEAST: usize = 64;
+
 struct Item {
     file: Weak<OpenFile>,
     events: u32,
@@ -28,6 +30,8 @@ struct Item {
 /// An epoll set.
 pub struct Epoll {
     items: BklCell<BTreeMap<(i32, u64), Item>>,
+    /// Size of the set at which items of closed files are looked for: so seldom that adding many stays cheap.
+    clean_at: BklCell<usize>,
     changed: Notify,
     /// Was put into another set.
     nested: BklCell<bool>,
@@ -38,6 +42,7 @@ impl Epoll {
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             items: BklCell::new(BTreeMap::new()),
+            clean_at: BklCell::new(CLEAN_LEAST),
             changed: Notify::new(),
             nested: BklCell::new(false),
         })
@@ -72,7 +77,10 @@ impl Epoll {
         crate::mm::admit(256)?;
         let item = Item { file: Arc::downgrade(file), events, data, seen: None, off: false };
         self.items.with_mut(|m| {
-            m.retain(|_, i| i.file.strong_count() > 0);
+            if m.len() >= self.clean_at.get() {
+                m.retain(|_, i| i.file.strong_count() > 0);
+                self.clean_at.set((2 * m.len()).max(CLEAN_LEAST));
+            }
             if m.contains_key(&(fd, file.id)) {
                 return Err(EEXIST);
             }
