@@ -31,7 +31,7 @@ finish() { status=$$?; awk -v s=$$start -v e=$$(date +%s.%N) -v c=$$status \
 trap finish EXIT; $(1)
 endef
 
-.PHONY: help run test quick bench sealed-campaign clean format $(STAGES)
+.PHONY: help run test quick bench conformance sealed-campaign clean format $(STAGES)
 
 help: ## Lists the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -80,7 +80,9 @@ python: ## Runs the Python unit tests (layers, measurement, command line, forbid
 	@$(call timed,$(PYTEST) tests/unit)
 
 guest: ## Runs real programs natively and in the enclave and compares.
-	@$(call timed,$(PYTEST) $(wildcard tests/guest tests/apps tests/sdk))
+	@$(call timed,$(PYTEST) $(wildcard tests/guest tests/apps tests/sdk) && \
+	  $(BIN)/python tools/conformance.py run --seconds 45 \
+	    --seed $$(printf %d 0x$$(git rev-parse --short=8 HEAD 2>/dev/null || echo 1)))
 
 security: ## Runs the hostile guests and the hostile files.
 	@$(call timed,$(if $(wildcard tests/security/test_*.py),$(PYTEST) tests/security,echo "no tests yet"))
@@ -109,6 +111,10 @@ mutation: setup build ## Long: removes checks of the verifier and of the LibOS's
 
 replay: ## Repeats a shard of a recorded campaign: make replay RECORD=docs/records/X.md [SHARD=N].
 	@$(call timed,$(PYTHON) tools/campaign.py replay $(RECORD) --shard $(or $(SHARD),0))
+
+conformance: setup build ## Long: other people's test suites, natively and inside; writes docs/compatibility.md.
+	@mkdir -p docs/records
+	@$(call timed,$(BIN)/python tools/conformance.py run --record $(CONFORMANCE_OPTIONS))
 
 sealed-campaign: ## Long: crashes, tampering and fsx on sealed storage; writes docs/records.
 	@mkdir -p docs/records

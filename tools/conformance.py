@@ -20,12 +20,11 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 import record
 import scoreboard
-from suites import FAIL, OK, SKIP, Outcome, Suite, list_cases, read_suites, run_cases
-from scoreboard import ROOT, Row, read_reasons
+from scoreboard import Row, read_reasons
+from suites import FAIL, OK, SKIP, Outcome, Suite, read_suites
 
 CHUNK = 12
 
@@ -55,12 +54,12 @@ def verdicts(native: Mapping[str, Outcome], inside: Mapping[str, Outcome], reaso
 
 def compare(suite: Suite, member: str, cases: Sequence[str], reasons: Mapping[str, str]) -> Row:
     """Runs cases of one member natively, those that pass inside, and failures a second time."""
-    native = run_cases(suite, member, cases, inside=False)
+    native = suite.run_cases(member, cases, inside=False)
     passed = [case for case, outcome in native.items() if outcome.result == OK]
-    inside = run_cases(suite, member, passed, inside=True)
+    inside = suite.run_cases(member, passed, inside=True)
     for case in passed:
         if inside[case].result != OK and scoreboard.reason_of(case, reasons) is None:
-            second = run_cases(suite, member, [case], inside=True)[case]
+            second = suite.run_cases(member, [case], inside=True)[case]
             inside[case] = Outcome(second.result, second.text or inside[case].text, again=True)
     return verdicts(native, inside, reasons)
 
@@ -82,7 +81,7 @@ def whole(suites: Sequence[Suite], wanted: re.Pattern[str]) -> Iterator[tuple[Su
     """Every member with its cases."""
     for suite in suites:
         for member in suite.members:
-            cases = [case for case in list_cases(suite, member) if wanted.search(case)]
+            cases = [case for case in suite.list_cases(member) if wanted.search(case)]
             if cases:
                 yield suite, member, cases
 
@@ -95,7 +94,7 @@ def slices(
     while members and time.monotonic() < end:
         rng.shuffle(members)
         for suite, member in members:
-            cases = [case for case in list_cases(suite, member) if wanted.search(case)]
+            cases = [case for case in suite.list_cases(member) if wanted.search(case)]
             if cases and time.monotonic() < end:
                 start = rng.randrange(len(cases))
                 yield suite, member, cases[start : start + CHUNK]
@@ -138,7 +137,7 @@ def main() -> int:
     runner.add_argument("--cases", default="", metavar="REGEX", help="only cases with such an id")
     runner.add_argument("--seconds", type=float, help="a slice: random cases, none started later than this")
     runner.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32), help="of the slice")
-    runner.add_argument("--record", action="store_true", help=f"write results to {scoreboard.RESULTS.relative_to(ROOT)}")
+    runner.add_argument("--record", action="store_true", help="write results and the page")
     runner.set_defaults(act=run)
     page = commands.add_parser("page", help="write docs/compatibility.md from the recorded results")
     page.set_defaults(act=lambda _: scoreboard.write_page())

@@ -100,16 +100,15 @@ def page(data: Mapping[str, object]) -> str:
         total += row
     lines += [line("**all**", total, ""), ""]
     lines += section("Listed", {case: why for row in rows.values() for case, why in row.listed.items()})
-    lines += section(
-        "Failed", {case: last(text) for row in rows.values() for case, text in row.failed.items()}
-    )
+    lines += section("Failed", {case: last(text) for row in rows.values() for case, text in row.failed.items()})
     return "\n".join(lines).rstrip() + "\n"
 
 
 def line(name: str, row: Row, run: str) -> str:
     """One line of the table."""
     share = f"{100 * row.inside / row.native:.1f}" if row.native else ""
-    return f"| {name} | {row.cases} | {row.native} | {row.inside} | {len(row.listed)} | {len(row.failed)} | {share} | {run} |"
+    cells = (name, row.cases, row.native, row.inside, len(row.listed), len(row.failed), share, run)
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def last(text: str) -> str:

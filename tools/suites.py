@@ -1,4 +1,4 @@
-"""Lists and runs the cases of a suite, natively or in the enclave: one function pair for each kind of suite.
+"""Lists and runs the cases of a suite, natively or in the enclave: one class for each kind of suite.
 
 Neighbour: `conformance` decides what runs and compares. A case ends with "ok", "skip" or "fail"; one that takes longer
 than its limit, or takes the process down, is a failure whose text says so, and the others go on without it.
@@ -6,27 +6,29 @@ than its limit, or takes the process down, is a failure whose text says so, and 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import select
-import shutil
 import subprocess
 import tempfile
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, ClassVar
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFORMANCE = ROOT / "tests" / "conformance"
 OCCLUM = ROOT / ".venv" / "bin" / "occlum"
-PYTHON = "/usr/bin/python3"
 OK, SKIP, FAIL = "ok", "skip", "fail"
-# Seconds for what a module does before its first case and between cases.
+# Seconds for what a module does before its first case.
 START_S = 120
+COUNTED = str(CONFORMANCE / "src" / "counted.sh")
+# Bytes of a failed case's output that are kept.
+SHOWN = 1500
 
 
 @dataclass(frozen=True)
@@ -44,24 +46,142 @@ class Suite:
     """One row of suites.toml."""
 
     name: str
-    kind: str
-    members: tuple[str, ...]
+    # Parts that are run by themselves: what they are depends on the kind.
+    members: tuple[str, ...] = ()
+    # Options of `occlum try`.
     options: tuple[str, ...] = ()
+    # Seconds that one case may take.
     limit: float = 120
     # Whether slices draw from it.
     sliced: bool = True
+
+    def list_cases(self, member: str) -> tuple[str, ...]:
+        """The ids of a member's cases, in their order."""
+        raise NotImplementedError
+
+    def run_cases(self, member: str, cases: Sequence[str], inside: bool) -> dict[str, Outcome]:
+        """Runs cases of one member; there is an outcome for each."""
+        raise NotImplementedError
+
+    def command(self, argv: Sequence[str], inside: bool) -> list[str]:
+        """The command of the host."""
+        return [str(OCCLUM), "try", "--quiet", *self.options, "--", *argv] if inside else list(argv)
+
+
+@dataclass(frozen=True)
+class PythonSuite(Suite):
+    """Modules of CPython's own suite; its cases are test methods."""
+
+    PYTHON: ClassVar[str] = "/usr/bin/python3"
+    RUNNER: ClassVar[str] = str(CONFORMANCE / "src" / "python_cases.py")
+
+    def list_cases(self, member: str) -> tuple[str, ...]:
+        argv = [self.PYTHON, self.RUNNER, "--list", member]
+        done = subprocess.run(argv, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
+        return tuple(dict.fromkeys(json.loads(line)["case"] for line in done.stdout.splitlines()))
+
+    def run_cases(self, member: str, cases: Sequence[str], inside: bool) -> dict[str, Outcome]:
+        """A process that a case took down is followed by one for those that are left."""
+        outcomes: dict[str, Outcome] = {}
+        setup = "the module ended before it"
+        while left := [case for case in cases if case not in outcomes]:
+            before = len(outcomes)
+            with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+                json.dump(left, file)
+                file.flush()
+                argv = [self.PYTHON, self.RUNNER, member, file.name]
+                for line in reports(self.command(argv, inside), self.limit):
+                    if "end" in line:
+                        outcomes[line["end"]] = Outcome(line["result"], line["text"])
+                    elif "setup" in line:
+                        setup = f"{line['setup']}\n{line['text']}"
+            if len(outcomes) == before:
+                outcomes |= {case: Outcome(FAIL, setup) for case in left}
+        return outcomes
+
+
+@dataclass(frozen=True)
+class StressSuite(Suite):
+    """Stressors of stress-ng under --verify; inside, what the LibOS counts is compared before and after."""
+
+    # Seconds that each stressor runs.
+    seconds: int = 30
+    # Words after a stressor's name; two instances of it otherwise.
+    arguments: dict[str, list[str]] = field(default_factory=dict, hash=False)
+
+    def list_cases(self, member: str) -> tuple[str, ...]:
+        return (member,)
+
+    def run_cases(self, member: str, cases: Sequence[str], inside: bool) -> dict[str, Outcome]:  # noqa: ARG002
+        return {case: self.run_case(case, inside) for case in cases}
+
+    def run_case(self, case: str, inside: bool) -> Outcome:
+        """One stressor."""
+        words = ["stress-ng", f"--{case}", *self.arguments.get(case, ["2"]), "--verify"]
+        seconds = str(self.seconds)
+        argv = [COUNTED, seconds, *words] if inside else [*words, "--timeout", seconds]
+        try:
+            done = subprocess.run(
+                self.command(argv, inside),
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=self.seconds + self.limit,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            return Outcome(FAIL, f"{(error.output or b'').decode()[-SHOWN:]}\nno end after {error.timeout:.0f} s")
+        return stress_outcome(done.returncode, done.stdout.decode(errors="replace"))
+
+
+def stress_outcome(status: int, output: str) -> Outcome:
+    """What stress-ng's status and output mean: it also says of failures that do not change its status."""
+    bad = [line for line in output.splitlines() if re.search(r"(fail|error):|^leak", line)]
+    if re.search(r"skipp|unsupported|not supported", output) and not any("fail:" in line for line in bad):
+        return Outcome(SKIP, output[-SHOWN:])
+    if status != 0 or bad:
+        return Outcome(FAIL, "\n".join(bad)[-SHOWN:] or f"{output[-SHOWN:]}\nstatus {status}")
+    return Outcome(OK)
+
+
+@dataclass(frozen=True)
+class PytestSuite(Suite):
+    """This project's own tests of other people's programs: each compares with a native run itself."""
+
+    PYTEST: ClassVar[tuple[str, ...]] = (str(ROOT / ".venv/bin/python"), "-m", "pytest", "-p", "no:cacheprovider")
+
+    def list_cases(self, member: str) -> tuple[str, ...]:
+        argv = [*self.PYTEST, "--collect-only", "-q", member]
+        done = subprocess.run(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+        return tuple(line for line in done.stdout.splitlines() if "::" in line)
+
+    def run_cases(self, member: str, cases: Sequence[str], inside: bool) -> dict[str, Outcome]:  # noqa: ARG002
+        if not inside:
+            return {case: Outcome(OK) for case in cases}
+        return {case: self.run_case(case) for case in cases}
+
+    def run_case(self, case: str) -> Outcome:
+        """One test."""
+        argv = [*self.PYTEST, "-q", "--tb=short", case]
+        done = subprocess.run(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        result = OK if done.returncode == 0 else FAIL
+        return Outcome(SKIP if re.search(r"^1 skipped", done.stdout, re.MULTILINE) else result, done.stdout[-SHOWN:])
+
+
+KINDS: dict[str, type[Suite]] = {"python": PythonSuite, "stress": StressSuite, "tests": PytestSuite}
 
 
 def read_suites() -> list[Suite]:
     """All rows of suites.toml."""
     with (CONFORMANCE / "suites.toml").open("rb") as file:
-        rows = tomllib.load(file)["suite"]
-    return [Suite(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}) for row in rows]
-
-
-def command(suite: Suite, argv: Sequence[str], inside: bool) -> list[str]:
-    """The command of the host."""
-    return [str(OCCLUM), "try", "--quiet", *suite.options, "--", *argv] if inside else list(argv)
+        rows: list[dict[str, Any]] = tomllib.load(file)["suite"]
+    suites = []
+    for row in rows:
+        made = KINDS[row.pop("kind")]
+        lists = {key: tuple(value) for key, value in row.items() if isinstance(value, list)}
+        suites.append(made(**(row | lists)))
+    return suites
 
 
 def environment() -> dict[str, str]:
@@ -74,64 +194,31 @@ def environment() -> dict[str, str]:
     }
 
 
-@cache
-def list_cases(suite: Suite, member: str) -> tuple[str, ...]:
-    """The ids of a member's cases, in their order."""
-    return KINDS[suite.kind][0](suite, member)
-
-
-def run_cases(suite: Suite, member: str, cases: Sequence[str], inside: bool) -> dict[str, Outcome]:
-    """Runs cases of one member; there is an outcome for each."""
-    return KINDS[suite.kind][1](suite, member, cases, inside) if cases else {}
-
-
-def python_list(suite: Suite, member: str) -> tuple[str, ...]:
-    """The cases of a module of CPython's suite."""
-    argv = [PYTHON, str(CONFORMANCE / "python_cases.py"), "--list", member]
-    done = subprocess.run(argv, env=environment(), stdout=subprocess.PIPE, text=True, check=True)
-    return tuple(dict.fromkeys(json.loads(line)["case"] for line in done.stdout.splitlines()))
-
-
-def python_run(suite: Suite, member: str, cases: Sequence[str], inside: bool) -> dict[str, Outcome]:
-    """Runs cases of a module; a process that a case took down is followed by one for those that are left."""
-    outcomes: dict[str, Outcome] = {}
-    setup = "the module ended before it"
-    while left := [case for case in cases if case not in outcomes]:
-        before = len(outcomes)
-        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-            json.dump(left, file)
-            file.flush()
-            argv = [PYTHON, str(CONFORMANCE / "python_cases.py"), member, file.name]
-            for line in lines(command(suite, argv, inside), suite.limit):
-                if "end" in line:
-                    outcomes[line["end"]] = Outcome(line["result"], line["text"])
-                setup = line.get("setup", "") + line.get("text", "") if "setup" in line else setup
-        if len(outcomes) == before:
-            outcomes |= {case: Outcome(FAIL, setup) for case in left}
-    return outcomes
-
-
-def lines(argv: Sequence[str], limit: float) -> Iterator[dict[str, str]]:
+def reports(argv: Sequence[str], limit: float) -> Iterator[dict[str, str]]:
     """The reports of one process. One that hangs is killed, and the case that it had begun is reported as a failure."""
-    errors = tempfile.TemporaryFile()
-    process = subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=environment(), start_new_session=True
-    )
     started, why = "", ""
-    try:
-        for text in timed_lines(process, limit):
-            line: dict[str, str] = json.loads(text)
-            started = line.get("start", "" if "end" in line else started)
-            yield line
-    except TimeoutError:
-        why = f"no end after {limit:.0f} s"
-    finally:
-        kill_group(process)
-    if started:
-        errors.seek(max(0, errors.seek(0, os.SEEK_END) - 1500))
-        tail = errors.read().decode(errors="replace")
-        yield {"end": started, "result": FAIL, "text": f"{tail}\n{why or f'ended with {process.returncode}'}"}
-    errors.close()
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=environment(),
+            start_new_session=True,
+        )
+        try:
+            for text in timed_lines(process, limit):
+                line: dict[str, str] = json.loads(text)
+                started = line.get("start", "" if "end" in line else started)
+                yield line
+        except TimeoutError:
+            why = f"no end after {limit:.0f} s"
+        finally:
+            kill_group(process)
+        if started:
+            errors.seek(max(0, errors.seek(0, os.SEEK_END) - SHOWN))
+            tail = errors.read().decode(errors="replace")
+            yield {"end": started, "result": FAIL, "text": f"{tail}\n{why or f'ended with {process.returncode}'}"}
 
 
 def timed_lines(process: subprocess.Popen[bytes], limit: float) -> Iterator[bytes]:
@@ -149,7 +236,8 @@ def timed_lines(process: subprocess.Popen[bytes], limit: float) -> Iterator[byte
             yield from whole
             end = time.monotonic() + limit
         elif ready or process.poll() is not None:
-            process.wait(timeout=30)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=30)
             return
         elif time.monotonic() > end:
             raise TimeoutError
@@ -157,17 +245,8 @@ def timed_lines(process: subprocess.Popen[bytes], limit: float) -> Iterator[byte
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:
     """Ends a process and what is left of its session's first group."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, 9)
-    except ProcessLookupError:
-        pass
     process.wait()
-
-
-KINDS: dict[
-    str,
-    tuple[
-        Callable[[Suite, str], tuple[str, ...]],
-        Callable[[Suite, str, Sequence[str], bool], dict[str, Outcome]],
-    ],
-] = {"python": (python_list, python_run)}
+    if process.stdout is not None:
+        process.stdout.close()

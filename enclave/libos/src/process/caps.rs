@@ -33,6 +33,8 @@ pub const SYS_CHROOT: u32 = 18;
 pub const SYS_PTRACE: u32 = 19;
 /// CAP_SYS_ADMIN.
 pub const SYS_ADMIN: u32 = 21;
+/// CAP_SYS_NICE.
+pub const SYS_NICE: u32 = 23;
 /// CAP_SYS_RESOURCE.
 pub const SYS_RESOURCE: u32 = 24;
 /// CAP_MKNOD.

@@ -247,7 +247,8 @@ pub fn sys_get_robust_list(a: &[u64; 6]) -> Result<usize> {
     let (me, its) = (current().process.cred(), t.process.cred());
     let same = [its.uid, its.euid, its.suid].iter().all(|u| *u == me.uid)
         && [its.gid, its.egid, its.sgid].iter().all(|g| *g == me.gid);
-    if !Arc::ptr_eq(&t.process, &current().process) && me.euid != 0 && !same {
+    if !Arc::ptr_eq(&t.process, &current().process) && !me.capable(crate::process::caps::SYS_PTRACE) && !same
+    {
         return Err(Errno::EPERM);
     }
     write_val(a[2], 24u64)?;

@@ -3,7 +3,7 @@
 //! Neighbours: `sched::class` keeps what is set here, `sched::queue` goes by it. Rights are those of Linux: one's own
 //! threads may be lowered, what raises them needs root or RLIMIT_NICE, RLIMIT_RTPRIO.
 use crate::errno::{Errno, Result};
-use crate::process::{self, Process, Task, current, current_process};
+use crate::process::{self, Process, Task, caps, current, current_process};
 use crate::sched::class::{SCHED_BATCH, SCHED_FIFO, SCHED_IDLE, SCHED_OTHER, SCHED_RR, SchedAttr};
 use crate::sched::{all_vcpus, follow_affinity, reconsider};
 use crate::uaccess::{read_bytes, read_val, write_bytes, write_val};
@@ -27,16 +27,16 @@ fn task(pid: u64) -> Result<Arc<Task>> {
 fn may_change(t: &Task) -> Result<()> {
     let me = current_process().cred();
     let same = t.process.cred.with(|c| me.euid == c.euid || me.euid == c.uid);
-    if me.euid == 0 || same { Ok(()) } else { Err(Errno::EPERM) }
+    if me.capable(caps::SYS_NICE) || same { Ok(()) } else { Err(Errno::EPERM) }
 }
 
-fn is_root() -> bool {
-    current_process().cred.with(|c| c.euid == 0)
+fn may_all() -> bool {
+    current_process().cred.with(|c| c.capable(caps::SYS_NICE))
 }
 
 /// May a thread of `p` get this nice value, where the present one is greater?
 fn may_raise_to(p: &Process, nice: i32) -> bool {
-    is_root() || (20 - i64::from(nice)) as u64 <= p.rlimit(RLIMIT_NICE)
+    may_all() || (20 - i64::from(nice)) as u64 <= p.rlimit(RLIMIT_NICE)
 }
 
 fn check_attr(a: SchedAttr) -> Result<()> {
@@ -57,7 +57,7 @@ fn check_rights(t: &Task, new: SchedAttr) -> Result<()> {
     let leaves_idle = old.policy == SCHED_IDLE && new.policy != SCHED_IDLE;
     let idle_ok = !leaves_idle || may_raise_to(&t.process, old.nice);
     let reset_ok = !old.reset_on_fork || new.reset_on_fork;
-    if is_root() || rt_ok && nice_ok && idle_ok && reset_ok { Ok(()) } else { Err(Errno::EPERM) }
+    if may_all() || rt_ok && nice_ok && idle_ok && reset_ok { Ok(()) } else { Err(Errno::EPERM) }
 }
 
 fn set_attr(t: &Arc<Task>, new: SchedAttr) -> Result<usize> {
@@ -318,7 +318,7 @@ pub fn sys_ioprio_set(a: &[u64; 6]) -> Result<usize> {
     let value = u16::try_from(a[2] as u32).map_err(|_| Errno::EINVAL)?;
     let (class, level) = (value >> 13, value & 7);
     match class {
-        IOPRIO_CLASS_RT if !is_root() => return Err(Errno::EPERM),
+        IOPRIO_CLASS_RT if !may_all() => return Err(Errno::EPERM),
         IOPRIO_CLASS_RT | IOPRIO_CLASS_BE | IOPRIO_CLASS_IDLE => {}
         0 if level == 0 => {}
         _ => return Err(Errno::EINVAL),

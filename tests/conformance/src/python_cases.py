@@ -3,8 +3,8 @@
     python3 python_cases.py --list MODULE        one line {"case": ID} for each case
     python3 python_cases.py MODULE FILE          runs the cases whose ids FILE (JSON) lists, in the suite's own order
 
-Runs natively and in the enclave, always by the same interpreter; `tools/conformance.py` starts it and compares. A case
-is announced before it runs ({"start": ID}), so that the reader knows which one hung or took the process down; then comes
+Runs natively and in the enclave, always by the same interpreter; `tools/suites.py` starts it and reads. A case is
+announced before it runs ({"start": ID}), so that the reader knows which one hung or took the process down; then comes
 {"end": ID, "result": "ok" | "skip" | "fail", "text": ...}. What the tests themselves print goes to standard error.
 """
 
@@ -19,9 +19,10 @@ import tempfile
 import traceback
 import unittest
 from collections.abc import Iterator
+from typing import Any
+
 from test import support
 from test.support import os_helper, threading_helper
-from typing import Any
 
 # Above what the tests themselves count with, so that they find the numbers they expect.
 REPORT_FD = 200
@@ -65,7 +66,7 @@ class Report(unittest.TestResult):
     def addFailure(self, test: Any, err: Any) -> None:
         self.failed(test, err)
 
-    def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:
+    def addSubTest(self, test: Any, _part: Any, err: Any) -> None:
         if err is not None:
             self.failed(test, err)
 
@@ -73,10 +74,10 @@ class Report(unittest.TestResult):
         if isinstance(test, unittest.TestCase):
             self.outcome, self.text = "skip", reason
 
-    def addExpectedFailure(self, test: Any, err: Any) -> None:
+    def addExpectedFailure(self, _test: Any, _err: Any) -> None:
         self.outcome = "ok"
 
-    def addUnexpectedSuccess(self, test: Any) -> None:
+    def addUnexpectedSuccess(self, _test: Any) -> None:
         self.outcome, self.text = "fail", "unexpected success"
 
 
