@@ -36,7 +36,12 @@ fn check(inode: &InodeRef, name: &[u8], write: bool) -> Result<()> {
                 return Err(refused);
             }
             let s = inode.stat()?;
-            if write && kind == S_IFDIR && s.mode & S_ISVTX != 0 && !cred.can(caps::FOWNER) && cred.uid != s.uid {
+            if write
+                && kind == S_IFDIR
+                && s.mode & S_ISVTX != 0
+                && !cred.can(caps::FOWNER)
+                && cred.uid != s.uid
+            {
                 return Err(EPERM);
             }
             cred.check(&s, if write { MAY_WRITE } else { MAY_READ })
