@@ -16,7 +16,7 @@ IMAGE := build/enclave/occlum-libos.elf
 PACKAGED := python/occlum/_data/occlum-libos.elf
 PYTEST := $(BIN)/python -m pytest -o cache_dir=.cache/pytest
 RUFF := $(BIN)/ruff
-STAGES := setup build lint rust python guest security
+STAGES := setup build lint docs rust python guest security
 CAMPAIGNS := translator-fuzz verifier-fuzz syscall-fuzz hostile-host
 
 export RUFF_CACHE_DIR := $(CURDIR)/.cache/ruff
@@ -31,7 +31,7 @@ finish() { status=$$?; awk -v s=$$start -v e=$$(date +%s.%N) -v c=$$status \
 trap finish EXIT; $(1)
 endef
 
-.PHONY: help run test quick bench conformance sealed-campaign clean format $(STAGES)
+.PHONY: help run test quick bench conformance sealed-campaign clean format tutorial-test wheel $(STAGES)
 
 help: ## Lists the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -123,6 +123,15 @@ sealed-campaign: ## Long: crashes, tampering and fsx on sealed storage; writes d
 bench: setup build ## Measures against native Linux; results in build/bench.
 	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/python -m pip install --quiet 'matplotlib>=3.8,<4'
 	@$(BIN)/python tools/bench.py --output build/bench $(BENCH_OPTIONS)
+
+docs: setup build ## Builds the documentation site into build/site; warnings are errors.
+	@$(call timed,NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict)
+
+tutorial-test: setup ## Long: clones, builds as the README says, and runs every command of README, tutorial and guides.
+	@$(call timed,$(BIN)/python tools/doc_commands.py --fresh-clone)
+
+wheel: setup ## Builds the wheel into build/wheel: what users install, with the enclave image inside.
+	@$(call timed,$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel . && ls -l build/wheel)
 
 format: ## Formats both languages.
 	@cargo fmt --all && $(RUFF) check --quiet --fix && $(RUFF) format --quiet

@@ -133,7 +133,13 @@ class EnclaveExecutor(concurrent.futures.Executor):
         """
         if max_workers < 1:
             raise OptionError(f"{max_workers} is no number of workers", "give at least 1")
-        settings = {"path": sys.path, "fork": fork_per_task, "initializer": _pickle((initializer, initargs))}
+        prefixes = (sys.prefix, sys.base_prefix)
+        settings = {
+            "path": sys.path,
+            "prefixes": prefixes,
+            "fork": fork_per_task,
+            "initializer": _pickle((initializer, initargs)),
+        }
         self._settings = _frame(pickle.dumps(settings))
         self._most = max_workers
         self._enclave = enclave

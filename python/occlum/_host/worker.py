@@ -48,6 +48,17 @@ def answer(task: bytes) -> bytes:
             return pickle.dumps((False, RuntimeError(f"{type(error).__name__}: {error}"), text))
 
 
+def path_for(settings: Any) -> list[str]:
+    """Where modules are found. The same interpreter finds what the executor's process does.
+
+    Another one goes on finding its own, built for it, and behind them the user's: those in neither of the prefixes.
+    """
+    if sys.prefix == settings["prefixes"][0]:
+        return list(settings["path"])
+    foreign = tuple(f"{prefix}/lib" for prefix in settings["prefixes"])
+    return [*sys.path, *(place for place in settings["path"] if not place.startswith(foreign))]
+
+
 def in_child(task: bytes, out: int) -> None:
     """Runs a task in a fork of this process, which answers itself if it can."""
     child = os.fork()
@@ -80,7 +91,7 @@ def main() -> None:
     write(out, pickle.dumps((tuple(sys.version_info[:2]), sys.implementation.name, pickler)))
     try:
         settings = read(tasks)
-        sys.path[:] = settings["path"]
+        sys.path[:] = path_for(settings)
         initializer, args = pickle.loads(settings["initializer"])
         if initializer is not None:
             initializer(*args)

@@ -54,10 +54,10 @@ GROUPS = {
 
 EXAMPLES = """\b
 Examples:
-  occlum try python3 -c 'print(6*7)'          one program, in an enclave of its own
-  occlum try --strace -v "$PWD" make          with every system call shown, and this directory shared
-  occlum start; occlum exec bash; occlum stop an enclave that stays
-  occlum COMMAND --help                       options and more examples
+  occlum try python3 -c 'print(6*7)'    one program, in an enclave of its own
+  occlum try --strace -v "$PWD" make    its system calls; this directory shared
+  occlum start                          an enclave that stays, for `occlum exec`
+  occlum COMMAND --help                 options and more examples
 """
 
 FIRST = """\
