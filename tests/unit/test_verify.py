@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from click.testing import CliRunner
@@ -167,16 +167,6 @@ def test_a_refused_file_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
         "invariant": "V1",
         "reason": "no rule of the allow-list names this encoding",
     }
-
-
-def test_a_bar_moves_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    moved: list[Any] = []
-    with verify._progress(2, wanted=True) as advance:
-        moved += [advance("/a/b"), advance("c")]
-    with verify._progress(2, wanted=False) as advance:
-        moved.append(advance("d"))
-    assert moved == [None, None, None]
-    del monkeypatch
 
 
 def test_hostile_files_give_a_report(tmp_path: Path) -> None:

@@ -95,8 +95,8 @@ def _timed(run: Callable[[], int]) -> tuple[float, int]:
     return time.perf_counter() - begin, status
 
 
-def measure(subject: Subject, rounds: int, advance: Callable[[], None]) -> Comparison:
-    """Runs the subject; `advance` is called after each run. FileNotFoundError, PermissionError: from the native one."""
+def measure(subject: Subject, rounds: int, advance: Callable[[str], None]) -> Comparison:
+    """Runs the subject; `advance` is called with its kind after each run. OSError: the native one cannot start."""
     # What only a measurement needs.
     from occlum.enclave import Enclave
 
@@ -114,7 +114,7 @@ def measure(subject: Subject, rounds: int, advance: Callable[[], None]) -> Compa
             # What the first one brings into caches and the enclave that stays is nobody's.
             for kind in KINDS:
                 runs[kind]()
-                advance()
+                advance(kind)
             for number in range(rounds):
                 for kind in (*KINDS[number % 3 :], *KINDS[: number % 3]):
                     file.unlink(missing_ok=True)
@@ -124,7 +124,7 @@ def measure(subject: Subject, rounds: int, advance: Callable[[], None]) -> Compa
                     found.statuses[kind].add(status if status >= 0 else 128 - status)
                     if kind == "fresh":
                         found.stats.append(_stats(file))
-                    advance()
+                    advance(kind)
     return found
 
 

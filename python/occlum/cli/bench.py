@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -15,25 +13,10 @@ from occlum._host import launch
 from occlum._host.compare import KINDS, Comparison, Subject, measure
 from occlum.cli import EXIT_CANNOT_EXECUTE, EXIT_NO_PROGRAM, environment_of, fail
 from occlum.cli.options import bind_option, json_option, measured_options, program_arguments
+from occlum.cli.progress import counted
 
 EXIT_DIFFERENT = 1
 _NAMES = {"native": "native", "stays": "in an enclave that stays", "fresh": "in a fresh enclave"}
-
-
-@contextlib.contextmanager
-def _progress(count: int) -> Iterator[Callable[[], None]]:
-    """A bar for people."""
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    with Progress(
-        BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True
-    ) as bar:
-        task = bar.add_task("", total=count)
-        yield lambda: bar.advance(task)
 
 
 def _time(seconds: float) -> str:
@@ -127,7 +110,7 @@ def command(
         start={"memory": memory, "cpus": cpus, "max_tasks": max_tasks, "cfi": cfi, "binds": shared},
     )
     try:
-        with _progress(len(KINDS) * (rounds + 1)) as advance:
+        with counted(len(KINDS) * (rounds + 1)) as advance:
             found = measure(subject, rounds, advance)
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)

@@ -30,16 +30,18 @@ def command(source: str, target: str) -> None:
     if (source_name is None) == (target_name is None):
         raise click.UsageError("one of SOURCE and TARGET is NAME:PATH, like default:/tmp/file")
     # Needs more of the package than the other commands.
+    from occlum.cli.progress import waiting
     from occlum.enclave import Enclave
 
     enclave = Enclave.attach(source_name or target_name or "")
     base = os.path.basename(source_path.rstrip("/"))  # noqa: PTH119
     try:
-        if target_name is not None:
-            is_directory = enclave.call(["test", "-d", target_path], cwd="/") == 0
-            enclave.fs.copy_in(source_path, os.path.join(target_path, base) if is_directory else target_path)  # noqa: PTH118
-        else:
-            there = Path(target_path)
-            enclave.fs.copy_out(source_path, there / base if there.is_dir() else there)
+        with waiting("copying"):
+            if target_name is not None:
+                is_directory = enclave.call(["test", "-d", target_path], cwd="/") == 0
+                enclave.fs.copy_in(source_path, os.path.join(target_path, base) if is_directory else target_path)  # noqa: PTH118
+            else:
+                there = Path(target_path)
+                enclave.fs.copy_out(source_path, there / base if there.is_dir() else there)
     except OSError as error:
         raise OcclumError(f"{error.filename}: {error.strerror}", code="OC404") from None

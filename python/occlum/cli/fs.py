@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from occlum.cli import EXIT_OCCLUM_FAILED, fail
+from occlum.cli.progress import waiting
 from occlum.errors import StoreError
 from occlum.keys import generate_key, read_key
 from occlum.sealed import BLOCK, Store
@@ -83,7 +84,7 @@ def gen_key(file: Path) -> None:
 @click.option("--from", "source", type=click.Path(exists=True, path_type=Path), help="Directory to copy into it.")
 def mkfs(store: Path, key: Path | None, size: int, source: Path | None) -> None:
     """Make an empty store, or one with the content of a directory."""
-    with Store.create(store, size, read_key(key) if key else None) as made:
+    with waiting("writing"), Store.create(store, size, read_key(key) if key else None) as made:
         if source:
             made.copy_in(source, "/")
 
@@ -126,7 +127,7 @@ def cp(store: Path, key: Path | None, source: str, target: str) -> None:
     """Copy files or directories; a path inside the store begins with a colon (:/etc)."""
     if source.startswith(":") == target.startswith(":"):
         raise click.UsageError("one of the two paths must begin with a colon: it is the one inside the store")
-    with _open(store, key, read_only=source.startswith(":")) as opened:
+    with waiting("copying"), _open(store, key, read_only=source.startswith(":")) as opened:
         if source.startswith(":"):
             opened.copy_out(source[1:], Path(target))
         else:
@@ -138,7 +139,7 @@ def cp(store: Path, key: Path | None, source: str, target: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 def fsck(store: Path, key: Path | None, as_json: bool) -> None:
     """Read everything, prove it whole, and name the files that are damaged."""
-    with _open(store, key) as opened:
+    with waiting("reading everything"), _open(store, key) as opened:
         check = opened.check()
     if as_json:
         findings = [{"path": f.path, "what": f.what} for f in check.findings]

@@ -12,6 +12,7 @@ import click
 from occlum._host import registry
 from occlum._host.client import ask
 from occlum.cli.options import DURATION, name_option
+from occlum.cli.progress import waiting
 from occlum.errors import EnclaveError, EnclaveLost
 
 # How long the owner may take beyond the programs' grace.
@@ -59,4 +60,5 @@ def stop(entry: registry.Entry, grace: float) -> None:
 def command(name: str, everything: bool, grace: float) -> None:
     """Stop an enclave: its programs get SIGTERM, and SIGKILL when TIME is over."""
     for entry in list(registry.entries()) if everything else [registry.entry(name)]:
-        stop(entry, grace)
+        with waiting(f"waiting for the programs in {entry.name}"):
+            stop(entry, grace)

@@ -10,10 +10,9 @@ import contextlib
 import json
 import os
 import stat
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +22,7 @@ import click
 
 from occlum import _native
 from occlum.cli import fail
+from occlum.cli.progress import counted
 
 EXIT_REFUSED = 1
 _MEGABYTE = 1e6
@@ -145,23 +145,6 @@ def verify_one(path: str, cfi: bool = False) -> Result:
         return Result(path, error=str(error).partition(" (os error")[0])
 
 
-@contextlib.contextmanager
-def _progress(count: int, wanted: bool) -> Iterator[Callable[[str], None]]:
-    """A bar on standard error for people, which the returned function moves on by one file."""
-    if not wanted:
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[name]}"))
-    # Lines for a terminal go above the bar; lines for a file must stay on standard output.
-    shared = sys.stdout.isatty()
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=shared) as bar:
-        task = bar.add_task("", total=count, name="")
-        yield lambda path: bar.update(task, advance=1, name=Path(path).name[-40:])
-
-
 def _line(result: Result) -> str:
     """What people read of one file."""
     if result.verified is None:
@@ -233,11 +216,11 @@ def command(as_json: bool, cfi: bool, quiet: bool, jobs: int | None, paths: Sequ
     begin = time.monotonic()
     with (
         ThreadPoolExecutor(jobs or os.cpu_count()) as pool,
-        _progress(len(files), len(files) > 1 and sys.stderr.isatty() and not as_json) as advance,
+        counted(len(files), len(files) > 1 and not as_json) as advance,
     ):
         try:
             for result in pool.map(partial(verify_one, cfi=cfi), files):
-                advance(result.path)
+                advance(Path(result.path).name)
                 totals.add(result)
                 if as_json:
                     entries.append(result.as_json())
