@@ -216,6 +216,52 @@ ERRORS: dict[str, Explanation] = {
         "The page that the enclave is configured by is not one that this version writes, or was cut or changed.",
         "Build it again with this version.",
     ),
+    # Instances: configuration, images, signing.
+    "OC700": Explanation(
+        "A configuration cannot be used",
+        "Occlum.toml or Occlum.json is missing, cannot be read, has an unknown key or a value that cannot be.",
+        "`occlum config check` lists everything that is wrong; `occlum config explain KEY` describes a key.",
+    ),
+    "OC701": Explanation(
+        "This is no instance, or it is not built",
+        "The command works in the directory of an instance, and what runs is what `occlum build` has made of it.",
+        "Change to an instance, or make one with `occlum new PATH`; then `occlum build`.",
+    ),
+    "OC702": Explanation(
+        "An instance was built by another version",
+        "The enclave image of this installation is not the one that the instance was built with.",
+        "Build the instance again, or install the version that built it.",
+    ),
+    "OC703": Explanation(
+        "An instance is in use",
+        "Another process builds or runs this instance; its written files have one user at a time.",
+        "Wait for it, or stop it: `occlum status` lists enclaves that stay.",
+    ),
+    "OC704": Explanation(
+        "An instance is there already",
+        "`occlum new` and `occlum init` make instances only where there is none.",
+        "Use the one that is there, or take another directory.",
+    ),
+    "OC720": Explanation(
+        "An image cannot be built",
+        "A file of the image cannot be read or is no file, or there is no room for the image.",
+        "The message names the file; the build before this one is still whole.",
+    ),
+    "OC721": Explanation(
+        "A BOM file cannot be carried out",
+        "It is no BOM, or names files, directories or variables that are not there.",
+        "The message names the place; docs/images.md has the schema.",
+    ),
+    "OC722": Explanation(
+        "Something that an image needs is not on this machine",
+        "A program, a loader, a shared library or a tool was not found.",
+        "Install it, or name the place where it is.",
+    ),
+    "OC723": Explanation(
+        "An archive cannot be part of an image",
+        "It is damaged, does not have its digest, holds devices, leads out of the image or grows without bound.",
+        "Get the image again from where it comes from; what such an archive holds is never used.",
+    ),
     # Sealed stores.
     "OC900": Explanation(
         "A sealed store cannot be used",

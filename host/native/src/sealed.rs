@@ -110,7 +110,7 @@ impl Freshness for InsecureMarks {
     }
 }
 
-fn now() -> i64 {
+fn clock() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64)
 }
 fn fs_error(error: Error) -> PyErr {
@@ -145,9 +145,17 @@ type CheckResult = (Vec<(Py<PyBytes>, String)>, u64, u64);
 
 /// A mounted store.
 #[pyclass(module = "occlum._native")]
-pub(crate) struct SealedFs(Mutex<Option<Fs<HostFile>>>);
+pub(crate) struct SealedFs {
+    fs: Mutex<Option<Fs<HostFile>>>,
+    /// Every time that is written, for stores whose bytes depend on nothing but their content.
+    fixed_ns: Option<i64>,
+}
 
 impl SealedFs {
+    fn now(&self) -> i64 {
+        self.fixed_ns.unwrap_or_else(clock)
+    }
+
     /// Runs `f` on the file system, without the interpreter's lock.
     fn with<T: Send>(
         &self,
@@ -155,7 +163,7 @@ impl SealedFs {
         f: impl FnOnce(&mut Fs<HostFile>) -> Result<T, Error> + Send,
     ) -> PyResult<T> {
         py.detach(|| {
-            let mut guard = self.0.lock().map_err(|_| NativeError::new_err("the store is broken"))?;
+            let mut guard = self.fs.lock().map_err(|_| NativeError::new_err("the store is broken"))?;
             let fs = guard.as_mut().ok_or_else(|| NativeError::new_err("the store is closed"))?;
             f(fs).map_err(fs_error)
         })
@@ -174,9 +182,9 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
 
 #[pymethods]
 impl SealedFs {
-    /// Opens a store; `format` makes a new one in the file as long as it is.
+    /// Opens a store; `format` makes a new one in the file as long as it is. `fixed_ns`: all times are this one.
     #[new]
-    #[pyo3(signature = (path, key, *, format=false, read_only=false, insecure_marks=None))]
+    #[pyo3(signature = (path, key, *, format=false, read_only=false, insecure_marks=None, fixed_ns=None))]
     fn new(
         py: Python<'_>,
         path: PathBuf,
@@ -184,6 +192,7 @@ impl SealedFs {
         format: bool,
         read_only: bool,
         insecure_marks: Option<PathBuf>,
+        fixed_ns: Option<i64>,
     ) -> PyResult<Self> {
         let root = root_key(key)?;
         let fs = py.detach(|| {
@@ -202,9 +211,10 @@ impl SealedFs {
                 random.fill(&mut seed);
             }
             let disk = Disk::format(HostFile(file), key, &mut random, marks, options).map_err(disk_error)?;
-            Fs::format(disk, u64::from_le_bytes(seed), FsOptions::default(), now()).map_err(fs_error)
+            Fs::format(disk, u64::from_le_bytes(seed), FsOptions::default(), fixed_ns.unwrap_or_else(clock))
+                .map_err(fs_error)
         })?;
-        Ok(Self(Mutex::new(Some(fs))))
+        Ok(Self { fs: Mutex::new(Some(fs)), fixed_ns })
     }
 
     /// Attributes of a file.
@@ -252,45 +262,70 @@ impl SealedFs {
     }
     /// Makes a file or directory, as the type bits of `mode` say.
     fn create(&self, py: Python<'_>, path: &[u8], mode: u32, uid: u32, gid: u32) -> PyResult<()> {
+        let time = self.now();
         self.with(py, |fs| {
             let (dir, name) = split(path);
             let dir = fs.resolve(dir)?;
-            fs.create(dir, name, mode, 0, Owner { uid, gid, now: now() }).map(drop)
+            fs.create(dir, name, mode, 0, Owner { uid, gid, now: time }).map(drop)
         })
     }
     /// Makes a symbolic link.
-    fn symlink(&self, py: Python<'_>, path: &[u8], target: &[u8]) -> PyResult<()> {
+    #[pyo3(signature = (path, target, uid=0, gid=0))]
+    fn symlink(&self, py: Python<'_>, path: &[u8], target: &[u8], uid: u32, gid: u32) -> PyResult<()> {
+        let time = self.now();
         self.with(py, |fs| {
             let (dir, name) = split(path);
             let dir = fs.resolve(dir)?;
-            fs.symlink(dir, name, target, Owner { uid: 0, gid: 0, now: now() }).map(drop)
+            fs.symlink(dir, name, target, Owner { uid, gid, now: time }).map(drop)
+        })
+    }
+    /// Gives a file another name.
+    fn link(&self, py: Python<'_>, path: &[u8], other: &[u8]) -> PyResult<()> {
+        let time = self.now();
+        self.with(py, |fs| {
+            let ((dir, name), ino) = (split(other), fs.resolve(path)?);
+            let dir = fs.resolve(dir)?;
+            fs.link(dir, name, ino, time)
+        })
+    }
+    /// Sets permission bits and owner.
+    fn set_owner(&self, py: Python<'_>, path: &[u8], mode: u32, uid: u32, gid: u32) -> PyResult<()> {
+        let time = self.now();
+        self.with(py, |fs| {
+            let ino = fs.resolve(path)?;
+            let set = SetAttr { mode: Some(mode), uid: Some(uid), gid: Some(gid), ..SetAttr::default() };
+            fs.set_attr(ino, &set, time)
         })
     }
     /// Writes all of `data` at `offset`.
     fn write(&self, py: Python<'_>, path: &[u8], offset: u64, data: &[u8]) -> PyResult<()> {
+        let time = self.now();
         self.with(py, |fs| {
             let ino = fs.resolve(path)?;
-            let n = fs.write(ino, offset, data, now())?;
+            let n = fs.write(ino, offset, data, time)?;
             if n == data.len() { Ok(()) } else { Err(Error::NoSpace) }
         })
     }
     /// Sets the length of a file.
     fn truncate(&self, py: Python<'_>, path: &[u8], length: u64) -> PyResult<()> {
+        let time = self.now();
         self.with(py, |fs| {
             let ino = fs.resolve(path)?;
-            fs.truncate(ino, length, now())
+            fs.truncate(ino, length, time)
         })
     }
     /// Sets permission bits and time of modification.
     fn set_attr(&self, py: Python<'_>, path: &[u8], mode: u32, mtime_ns: i64) -> PyResult<()> {
+        let time = self.now();
         self.with(py, |fs| {
             let ino = fs.resolve(path)?;
             let set = SetAttr { mode: Some(mode), mtime: Some(mtime_ns), ..SetAttr::default() };
-            fs.set_attr(ino, &set, now())
+            fs.set_attr(ino, &set, time)
         })
     }
     /// Removes a file or an empty directory.
     fn remove(&self, py: Python<'_>, path: &[u8]) -> PyResult<()> {
+        let time = self.now();
         self.with(py, |fs| {
             let (dir, name) = split(path);
             let (dir, ino) = (fs.resolve(dir)?, fs.resolve(path)?);
@@ -298,7 +333,7 @@ impl SealedFs {
                 return Err(Error::NotPermitted);
             }
             let is_dir = fs.attr(ino)?.mode & Mode::TYPE == Mode::DIRECTORY;
-            if is_dir { fs.rmdir(dir, name, now()) } else { fs.unlink(dir, name, now()) }
+            if is_dir { fs.rmdir(dir, name, time) } else { fs.unlink(dir, name, time) }
         })
     }
     /// Makes everything durable.
@@ -333,7 +368,7 @@ impl SealedFs {
     /// Commits (unless read-only) and closes; a second time it does nothing.
     fn close(&self, py: Python<'_>, commit: bool) -> PyResult<()> {
         py.detach(|| {
-            let taken = self.0.lock().map_err(|_| NativeError::new_err("the store is broken"))?.take();
+            let taken = self.fs.lock().map_err(|_| NativeError::new_err("the store is broken"))?.take();
             match taken {
                 Some(fs) if commit => fs.unmount().map(drop).map_err(fs_error),
                 _ => Ok(()),

@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from occlum._host.image import read_image
 from occlum._host.units import format_size, parse_size
@@ -178,6 +178,8 @@ class Launch:
     keep: str | None = None
     # No program of its own: the enclave takes orders (`_native.Resident`).
     resident: bool = False
+    # What the mount table of an instance names -> path on this machine.
+    sources: Mapping[str, str] = field(default_factory=dict)
     network: str = "outbound"
     publish: Sequence[Publish] = ()
 
@@ -219,10 +221,11 @@ class Launch:
             gid=os.getgid(),
             flags=self.flags(),
             keep=None if self.keep is None else os.fsencode(self.keep),
+            sources=[(name.encode(), os.fsencode(path)) for name, path in self.sources.items()],
         )
 
 
-def measure(options: EnclaveOptions) -> bytes:
+def measure(options: Measured) -> bytes:
     """MRENCLAVE of the enclave that `run` starts with these options."""
     from occlum import _native
 
@@ -232,8 +235,15 @@ def measure(options: EnclaveOptions) -> bytes:
         raise EnclaveError.from_native(error) from None
 
 
+class Measured(Protocol):
+    """What has a measured configuration: options of `try`, or an instance that was built."""
+
+    def to_config(self) -> bytes:
+        """Its bytes."""
+
+
 def run(
-    options: EnclaveOptions, launch: Launch, strace_fd: int | None = None, timeout_s: float | None = None
+    options: Measured, launch: Launch, strace_fd: int | None = None, timeout_s: float | None = None
 ) -> _native.Outcome:
     """Runs the program in a fresh enclave to its end."""
     from occlum import _native

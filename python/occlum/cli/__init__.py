@@ -22,6 +22,12 @@ EXIT_INTERRUPTED = 130
 
 # Command name -> (module under occlum.cli, one-line help). The help is here so that `occlum --help` imports nothing.
 COMMANDS = {
+    "build": ("build", "Build the enclave of an instance."),
+    "config": ("config", "Check, explain and convert the configuration of an instance."),
+    "copy-bom": ("copy_bom", "Copy what a BOM file lists into a directory."),
+    "init": ("init", "Make an instance of the working directory."),
+    "new": ("new", "Make an instance: a directory from which an enclave is built."),
+    "run": ("run", "Run a program in an enclave of an instance."),
     "fs": ("fs", "Look into sealed stores and change them."),
     "bench": ("bench", "Compare a program's speed, native and in an enclave."),
     "completion": ("completion", "Print the script that completes `occlum` in your shell."),
@@ -47,6 +53,7 @@ COMMANDS = {
 # What `occlum --help` lists, in this order; what stands in none of them would be hidden (a test looks).
 GROUPS = {
     "Run programs": ("try", "bench", "verify"),
+    "Instances": ("new", "init", "build", "run", "config", "copy-bom"),
     "Enclaves that stay": ("start", "exec", "ps", "top", "status", "logs", "cp", "kill", "stop"),
     "Measurements and sealed files": ("print", "fs", "gen-image-key"),
     "Help": ("doctor", "explain", "syscalls", "completion", "version"),

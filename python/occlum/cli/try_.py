@@ -23,7 +23,7 @@ STANDARD_ERROR = "-"
 _NAMED_CHANGES = 4
 
 
-class _TryCommand(click.Command):
+class TryCommand(click.Command):
     """Options end at PROGRAM, and `--strace` takes its value only after `=`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -51,7 +51,7 @@ class _TryCommand(click.Command):
 
 
 @contextlib.contextmanager
-def _strace_descriptor(target: str | None) -> Iterator[int | None]:
+def strace_descriptor(target: str | None) -> Iterator[int | None]:
     """Where the system-call trace goes: nowhere, to standard error, or to a fresh file."""
     if target is None:
         yield None
@@ -113,7 +113,8 @@ def _with_key(mounts: Sequence[launch.SealedMount], file: str | None) -> Sequenc
     return [replace(mount, key=key) for mount in mounts]
 
 
-def _report_stats(stats: Sequence[tuple[str, str]]) -> None:
+def report_stats(stats: Sequence[tuple[str, str]]) -> None:
+    """Prints the figures of a run."""
     width = max((len(name) for name, _ in stats), default=0)
     for name, value in stats:
         click.echo(f"occlum: {name:<{width}}  {value}", err=True)
@@ -130,7 +131,7 @@ def _write_stats(path: str, stats: Sequence[tuple[str, str]]) -> None:
         raise OptionError(f"--stats-file {path}: {error.strerror}", "name a file that can be written") from None
 
 
-def _exit_status(outcome: _native.Outcome, timeout_s: float | None) -> int:
+def exit_status(outcome: _native.Outcome, timeout_s: float | None) -> int:
     """The program's status as a shell would see it, or the tool's own."""
     match outcome.kind:
         case "exited":
@@ -147,7 +148,7 @@ def _exit_status(outcome: _native.Outcome, timeout_s: float | None) -> int:
 
 @click.command(
     "try",
-    cls=_TryCommand,
+    cls=TryCommand,
     context_settings={"allow_interspersed_args": False},
     options_metavar="[OPTIONS] [--]",
     short_help="Run a program of this machine in a fresh enclave.",
@@ -258,14 +259,14 @@ def command(
     )
     if not quiet:
         fail(BANNER)
-    with _strace_descriptor(strace) as descriptor:
+    with strace_descriptor(strace) as descriptor:
         outcome = launch.run(options, job, strace_fd=descriptor, timeout_s=timeout)
     if diff or keep is None:
         _report_changes(outcome.changed, diff, quiet)
     elif not quiet and sys.stderr.isatty():
         fail(f"{len(outcome.changed)} changed paths are saved under {keep}")
     if stats:
-        _report_stats(outcome.stats)
+        report_stats(outcome.stats)
     if stats_file is not None:
         _write_stats(stats_file, outcome.stats)
-    return _exit_status(outcome, timeout)
+    return exit_status(outcome, timeout)

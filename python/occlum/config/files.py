@@ -97,15 +97,16 @@ def _names_at(place: tuple[Any, ...]) -> list[str]:
         if isinstance(part, int):
             continue
         field = model.model_fields.get(str(part)) if model else None
-        model = next(_models_in(field.annotation), None) if field else None
+        model = next(models_in(field.annotation), None) if field else None
     return list(model.model_fields) if model else []
 
 
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models in a field's type."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for part in getattr(annotation, "__args__", ()):
-        yield from _models_in(part)
+        yield from models_in(part)
 
 
 def notes(config: models.Config) -> list[str]:
@@ -133,6 +134,11 @@ def to_toml(config: models.Config) -> str:
     """The native form: what differs from the defaults, and the tables everybody looks for."""
     data = config.model_dump(mode="json", exclude_defaults=True)
     return "\n".join(_toml_table(data, "")).strip() + "\n"
+
+
+def image_table(settings: dict[str, Any]) -> str:
+    """The table `image` with these settings."""
+    return "\n[image]\n" + "".join(f"{key} = {_toml_value(value)}\n" for key, value in settings.items())
 
 
 def _toml_value(value: Any) -> str:

@@ -185,6 +185,19 @@ class MountOptions(Model):
     read_only: bool = Field(False, description="nothing in it can be changed (not the original's)")
 
 
+class Image(Model):
+    """Where the image's files come from, the lowest first; the directory image/ is above them (not the original's)."""
+
+    oci: str | None = Field(None, description="OCI image: a docker-archive or an OCI layout, as file or directory")
+    oci_reference: str | None = Field(None, description="which image of it, if it has several")
+    debian: tuple[str, ...] = Field((), description="Debian packages, with what they depend on (mmdebstrap)")
+    debian_suite: str = Field("bookworm", pattern=r"^[a-z0-9][a-z0-9-]*$", description="release of Debian")
+    debian_mirror: str | None = Field(None, description="where packages come from; mmdebstrap's default")
+    debian_variant: Literal["extract", "custom", "essential", "apt", "minbase"] = Field("minbase")
+    include: tuple[str, ...] = Field((), description="programs of this machine, with what they need at run time")
+    bom: tuple[str, ...] = Field((), description="BOM files, relative to the instance")
+
+
 class Mount(Model):
     """A file system."""
 
@@ -230,6 +243,7 @@ class Config(Model):
     env: Env = Env()
     metadata: Metadata = Metadata()
     feature: Feature = Feature()
+    image: Image = Image()
     security: Security = Security()
     user: User = User()
     workdir: AbsolutePath = Field("/", description="where programs start (not the original's)")

@@ -1,0 +1,120 @@
+"""`occlum run`: run one program in an enclave of an instance that was built.
+
+Like `occlum try` it hosts the enclave in its own process; what differs is where files, limits and environment come
+from. Neighbours: `try_` (the same ways of watching a run), `occlum.image.built` (what was built).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from occlum._host import launch
+from occlum._host.image import read_image
+from occlum.cli import EXIT_OCCLUM_FAILED, environment_of, fail
+from occlum.cli.options import DURATION, PUBLISH
+from occlum.cli.try_ import BANNER, TryCommand, exit_status, report_stats, strace_descriptor
+from occlum.image import built
+
+
+def _auto_size(instance: str, job: launch.Launch) -> int:
+    """Runs with room to spare, then writes limits that fit."""
+    from pathlib import Path
+
+    from occlum.image import sizing
+
+    with built.run_lock(instance):
+        outcome, wanted = sizing.run_generously(built.load(instance), job)
+    status = exit_status(outcome, None)
+    if outcome.kind != "exited" or outcome.value != 0:
+        fail("the limits stay as they are: the program did not succeed")
+        return status
+    changed = sizing.write_limits(Path(instance), wanted)
+    fail(f"{changed}: {', '.join(f'{key} = {value}' for key, value in wanted.items())}; now `occlum build`")
+    return status
+
+
+@click.command(
+    "run",
+    cls=TryCommand,
+    context_settings={"allow_interspersed_args": False},
+    options_metavar="[OPTIONS] [--]",
+    short_help="Run a program in an enclave of an instance.",
+)
+@click.option(
+    "-e", "--env", "settings", multiple=True, metavar="K[=V]", help="Set a variable (if env.untrusted has it)."
+)
+@click.option(
+    "-p",
+    "--publish",
+    "published",
+    multiple=True,
+    type=PUBLISH,
+    metavar="[HOST:]PORT:PORT[/udp]",
+    help="Lead a port of this machine to one inside.",
+)
+@click.option(
+    "--network",
+    type=click.Choice(list(launch.NETWORKS)),
+    default="outbound",
+    show_default=True,
+    help="What can be reached from inside: nothing, other machines, or this machine's own ports, too.",
+)
+@click.option("--timeout", type=DURATION, metavar="TIME", help="Stop the program after this long, like 30s.")
+@click.option("--strace", metavar="[=FILE]", help="Print every system call (debug enclaves only).")
+@click.option("--stats", is_flag=True, help="Print statistics at the end.")
+@click.option("--auto-size", is_flag=True, help="Run with plenty of room, then write fitting limits.")
+@click.option("-q", "--quiet", is_flag=True, help="No banner.")
+@click.argument("program", metavar="[PROGRAM [ARG...]]", required=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="")
+def command(
+    settings: Sequence[str],
+    published: Sequence[launch.Publish],
+    network: str,
+    timeout: float | None,
+    strace: str | None,
+    stats: bool,
+    auto_size: bool,
+    quiet: bool,
+    program: str | None,
+    arguments: Sequence[str],
+) -> int:
+    """Run PROGRAM, one of the entry points, in a fresh enclave of the instance in the working directory.
+
+    Files, limits, user and working directory are the configuration's, and so is the environment, except for variables
+    that `env.untrusted` names. The exit status is the program's own, or 128+N if signal N ended it; 124 time-out,
+    125 occlum failed, 126 the program cannot be executed, 127 there is no such program.
+    """
+    instance = built.require()
+    what = built.load(instance)
+    words = [program, *arguments] if program is not None else what.command
+    if not words:
+        raise click.UsageError("name a PROGRAM; this instance has no default one (`command` in its configuration)")
+    job = launch.Launch(
+        argv=words,
+        env=environment_of(settings),
+        cwd="/",
+        strace=strace is not None,
+        stats=stats or auto_size,
+        network=network,
+        publish=published,
+        sources=what.host_sources(),
+    )
+    if not quiet:
+        fail(BANNER)
+        for line in filter(None, (what.banner(), what.is_stale() and "the configuration has changed since the build")):
+            fail(str(line))
+    what.check_runtime(read_image())
+    if auto_size:
+        return _auto_size(instance, job)
+    with built.run_lock(instance), strace_descriptor(strace) as descriptor:
+        outcome = launch.run(what, job, strace_fd=descriptor, timeout_s=timeout)
+    if stats:
+        report_stats(outcome.stats)
+    return exit_status(outcome, timeout) if outcome.kind != "failed" else _failed(outcome.message)
+
+
+def _failed(message: str) -> int:
+    fail(message)
+    return EXIT_OCCLUM_FAILED

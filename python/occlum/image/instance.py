@@ -1,0 +1,201 @@
+"""Instances: directories from which enclaves are built and run.
+
+    Occlum.toml   the configuration (or Occlum.json)
+    image/        files of the image, the user's to fill
+    build/        made by `build`: enclave.json, image-ROOT, manifest.json, sbom.json, enclave.sig
+    run/          what the enclave writes: sealed layers
+    Occlum.lock   what the last build was made of
+    .occlum/      marks the directory; locks
+
+Neighbours: `tree` and `store` (the image), `occlum.config` (the page), `built` (reads what is left here). Invariant: a
+build writes new files, and names them in `enclave.json`, which it replaces last and in one step. Whatever ends a
+build before that, the one before it stays whole.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from occlum import _native
+from occlum._host.image import read_image
+from occlum.config import files
+from occlum.config.compile import IMAGE, compile_config
+from occlum.image import built, sources, store
+from occlum.image.tree import BuildError, Tree
+
+MANIFEST, SBOM, SIGNATURE = "build/manifest.json", "build/sbom.json", "build/enclave.sig"
+LOCK = "Occlum.lock"
+_DIRECTORIES = ("bin", "dev", "etc", "home", "host", "lib", "lib64", "proc", "root", "run", "sys", "tmp", "usr", "var")
+_FILES = {
+    "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
+    "etc/group": "root:x:0:\nnogroup:x:65534:\n",
+    "etc/hosts": "127.0.0.1 localhost\n::1 localhost\n",
+    "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
+}
+
+# Says what is being done, and how many bytes there will be (0: not known).
+Report = Callable[[str, int], store.Progress]
+
+
+class Result(NamedTuple):
+    """What a build did."""
+
+    mrenclave: str
+    image_root: str
+    image_changed: bool
+    nodes: int
+    size: int
+
+
+def quiet(_: str, __: int) -> store.Progress:
+    """A `Report` that says nothing."""
+    return lambda _: None
+
+
+def create(directory: Path, *, as_json: bool = False, settings: dict[str, Any] | None = None) -> None:
+    """Makes an instance of an existing directory. `settings` go to the configuration's table `image`."""
+    if (directory / built.MARKER).exists() or any((directory / name).exists() for name in built.CONFIGURATIONS):
+        raise built.InstanceError(f"{directory} is an instance already", "use it, or take another directory", "OC704")
+    try:
+        for name in _DIRECTORIES:
+            (directory / "image" / name).mkdir(parents=True)
+        (directory / "image/tmp").chmod(0o1777)
+        for name, text in _FILES.items():
+            (directory / "image" / name).write_text(text)
+        (directory / "run").mkdir(exist_ok=True)
+        template = (Path(files.__file__).parent / "template.toml").read_text()
+        text = template + (files.image_table(settings) if settings else "")
+        name = files.TOML
+        if as_json:
+            import tomllib
+
+            name, text = files.JSON, json.dumps(tomllib.loads(text), indent=4) + "\n"
+        (directory / name).write_text(text)
+        # Last: without it the directory is no instance.
+        (directory / built.MARKER).mkdir()
+    except OSError as error:
+        raise built.InstanceError(f"{error.filename}: {error.strerror}") from None
+
+
+def build(directory: Path, *, force: bool = False, report: Report = quiet) -> Result:
+    """Builds an instance. ConfigurationError, BuildError, InstanceError."""
+    with built.build_lock(str(directory)):
+        try:
+            return _Build(directory, force, report).run()
+        except OSError as error:
+            raise BuildError(f"{error.filename or directory}: {error.strerror}", "then build again") from None
+
+
+class _Build:
+    """One build of one instance."""
+
+    def __init__(self, directory: Path, force: bool, report: Report) -> None:
+        self.directory = directory
+        self.force = force
+        self.report = report
+        self.place = directory / "build"
+
+    def run(self) -> Result:
+        """Does it."""
+        path = files.find(self.directory)
+        digest = built.file_digest(str(path))
+        config = files.read(path)
+        self.place.mkdir(exist_ok=True)
+        self._remove_leftovers()
+        if self.force:
+            shutil.rmtree(self.directory / "run", ignore_errors=True)
+        (self.directory / "run").mkdir(exist_ok=True)
+        gathered = sources.gather(self.directory, config.image, self.report)
+        config = gathered.apply(config)
+        for mount in config.mount:
+            gathered.tree.add_mount_point(mount.target)
+        written, changed = self._image(gathered.tree)
+        compiled = compile_config(config, written.root)
+        runtime = read_image()
+        try:
+            mrenclave = _native.measure(runtime, compiled.config.encode()).hex()
+        except _native.NativeError as error:
+            raise BuildError(str(error)) from None
+        image = f"image-{written.root.hex()}"
+        description = {
+            "format": built.FORMAT,
+            "mrenclave": mrenclave,
+            "image_root": written.root.hex(),
+            "config": base64.b64encode(compiled.config.encode()).decode(),
+            "sources": {**compiled.sources, IMAGE: f"build/{image}"},
+            "weaknesses": files.weaknesses(config),
+            "command": list(config.command),
+            "configuration": digest,
+            "runtime": hashlib.sha256(runtime).hexdigest(),
+        }
+        self._finish(description, image, gathered)
+        size = sum(node.size for node in gathered.tree.nodes.values())
+        return Result(mrenclave, written.root.hex(), changed, len(gathered.tree.nodes), size)
+
+    def _remove_leftovers(self) -> None:
+        """What a build that did not end has left."""
+        for path in self.place.glob(".new-*"):
+            path.unlink()
+
+    def _image(self, tree: Tree) -> tuple[store.Written, bool]:
+        """The image of the tree: the one that is there if nothing changed."""
+        key = sources.fingerprint(tree, self.directory / built.MARKER / "digests.json")
+        known = self._known_image(key)
+        if known is not None and not self.force:
+            return known, False
+        progress = self.report("writing the image", sum(node.size for node in tree.nodes.values()))
+        fresh = self.place / ".new-image"
+        written = store.write(tree, fresh, progress)
+        fresh.rename(self.place / f"image-{written.root.hex()}")
+        manifest = {"fingerprint": key, "root": written.root.hex(), "nodes": written.manifest}
+        write_atomically(self.directory / MANIFEST, json.dumps(manifest, indent=0))
+        return written, True
+
+    def _known_image(self, key: str) -> store.Written | None:
+        try:
+            manifest = json.loads((self.directory / MANIFEST).read_text())
+            root = bytes.fromhex(manifest["root"])
+            if manifest["fingerprint"] == key and (self.place / f"image-{root.hex()}").is_file():
+                return store.Written(root, manifest["nodes"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        return None
+
+    def _finish(self, description: dict[str, Any], image: str, gathered: sources.Gathered) -> None:
+        sbom = sources.sbom(gathered, self.directory.name)
+        write_atomically(self.directory / SBOM, json.dumps(sbom, indent=1))
+        lock = {
+            "format": 1,
+            "image_root": description["image_root"],
+            "mrenclave": description["mrenclave"],
+            "runtime": description["runtime"],
+            "inputs": gathered.inputs,
+        }
+        write_atomically(self.directory / LOCK, json.dumps(lock, indent=1) + "\n")
+        write_atomically(self.directory / built.DESCRIPTION, json.dumps(description, indent=1))
+        for old in self.place.glob("image-*"):
+            if old.name != image:
+                old.unlink()
+        (self.directory / SIGNATURE).unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replaces a file in one step, durably."""
+    fresh = path.with_name(f".new-{path.name}")
+    with fresh.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.rename(path)
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        os.fsync(descriptor)
+        os.close(descriptor)
