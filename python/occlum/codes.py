@@ -262,6 +262,16 @@ ERRORS: dict[str, Explanation] = {
         "It is damaged, does not have its digest, holds devices, leads out of the image or grows without bound.",
         "Get the image again from where it comes from; what such an archive holds is never used.",
     ),
+    "OC724": Explanation(
+        "An instance cannot be packed as it is",
+        "It is a debug enclave, which whoever runs it can look into, or it is not what its configuration says.",
+        "Set metadata.debuggable = false, build again, and pack; or give --debug.",
+    ),
+    "OC730": Explanation(
+        "An enclave cannot be signed, or its signature is no good",
+        "The key is not RSA-3072 with exponent 3, a signing command failed, or what was built is not what was signed.",
+        "Make a key with `occlum gen-sign-key FILE`, and build with `--sign-key FILE`.",
+    ),
     # Sealed stores.
     "OC900": Explanation(
         "A sealed store cannot be used",

@@ -25,6 +25,10 @@ COMMANDS = {
     "build": ("build", "Build the enclave of an instance."),
     "config": ("config", "Check, explain and convert the configuration of an instance."),
     "copy-bom": ("copy_bom", "Copy what a BOM file lists into a directory."),
+    "diff": ("diff", "Say why two instances have different measurements."),
+    "export": ("export", "Write the enclave as .sgxs and .sig files."),
+    "gen-sign-key": ("gen_sign_key", "Make a key for signing enclaves."),
+    "package": ("package", "Pack an instance for other machines."),
     "init": ("init", "Make an instance of the working directory."),
     "new": ("new", "Make an instance: a directory from which an enclave is built."),
     "run": ("run", "Run a program in an enclave of an instance."),
@@ -53,9 +57,9 @@ COMMANDS = {
 # What `occlum --help` lists, in this order; what stands in none of them would be hidden (a test looks).
 GROUPS = {
     "Run programs": ("try", "bench", "verify"),
-    "Instances": ("new", "init", "build", "run", "config", "copy-bom"),
+    "Instances": ("new", "init", "build", "run", "config", "copy-bom", "package"),
     "Enclaves that stay": ("start", "exec", "ps", "top", "status", "logs", "cp", "kill", "stop"),
-    "Measurements and sealed files": ("print", "fs", "gen-image-key"),
+    "Measurements and sealed files": ("print", "diff", "gen-sign-key", "export", "fs", "gen-image-key"),
     "Help": ("doctor", "explain", "syscalls", "completion", "version"),
 }
 

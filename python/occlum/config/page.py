@@ -132,6 +132,26 @@ class Config:
         return config
 
 
+def describe(config: Config) -> dict[str, Any]:
+    """A configuration for people: names and texts for what are numbers in it."""
+    names = {DEBUG: "debug", HOST_VIEW: "host-view", DISABLE_LOG: "no-log"}
+    facts: dict[str, Any] = {name: getattr(config, name) for name in _NUMBERS}
+    facts["cfi"] = CFI_LEVELS[config.cfi]
+    facts["flags"] = [name for bit, name in names.items() if config.flags & bit]
+    facts["family_id"], facts["ext_product_id"] = config.family_id.hex(), config.ext_product_id.hex()
+    facts |= {"cwd": config.cwd, "entry_points": list(config.entry_points)}
+    facts |= {"env_default": list(config.env_default), "env_untrusted": list(config.env_untrusted)}
+    facts["mounts"] = [_describe_mount(mount) for mount in config.mounts]
+    return facts
+
+
+def _describe_mount(mount: Mount) -> str:
+    words = [mount.target, KIND_NAMES[mount.kind], mount.source, mount.options]
+    words += ["read-only"] if mount.flags & READ_ONLY else []
+    words += [f"root {mount.root[:28].hex()}"] if any(mount.root) else []
+    return " ".join(filter(None, words))
+
+
 def _text(text: str) -> bytes:
     data = text.encode(errors="surrogateescape")
     return _LENGTH.pack(len(data)) + data

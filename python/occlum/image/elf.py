@@ -6,6 +6,7 @@ Neighbours: `bom` and `include` ask. Files are hostile: what is no ELF file need
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import re
 import struct
@@ -21,7 +22,7 @@ MUSL_DIRS = ("/lib", "/usr/local/lib", "/usr/lib", "/lib/x86_64-linux-musl", "/u
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
 _DT_NEEDED, _DT_STRTAB, _DT_STRSZ, _DT_RPATH, _DT_RUNPATH = 1, 5, 10, 15, 29
 _PROGRAM = struct.Struct("<IIQQQQQQ")
-_MOST_HEADERS, _MOST_TEXT = 256, 1 << 20
+_MOST_HEADERS, _MOST_TEXT = 256, 256 << 20
 
 
 @dataclass
@@ -71,7 +72,7 @@ def _parse(file: object, headers: list[tuple[int, ...]]) -> Elf:
             elf.interpreter = os.fsdecode(_at(file, offset, size).split(b"\0")[0])
         elif kind == _PT_DYNAMIC:
             data = _at(file, offset, size // 16 * 16)
-            dynamic = list(struct.iter_unpack("<QQ", data))
+            dynamic = list(itertools.takewhile(lambda entry: entry[0], struct.iter_unpack("<QQ", data)))
     values = dict(reversed(dynamic))
     if _DT_STRTAB not in values:
         return elf

@@ -6,7 +6,6 @@ interpreter; an interpreter brings what its language needs, by the rows of `_LAN
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -19,7 +18,7 @@ from typing import NamedTuple
 from occlum.image import elf
 from occlum.image.tree import BuildError, Node, Tree, file_node, from_directory
 
-_PYTHON = "import json, sysconfig; p = sysconfig.get_paths(); print(json.dumps([p['stdlib'], p['platstdlib']]))"
+_PYTHON = "import os; print(os.path.dirname(os.__file__))"
 
 
 class Language(NamedTuple):
@@ -40,7 +39,7 @@ def _lines(*command: str) -> list[str]:
 
 def _python(program: str) -> list[str]:
     # -I: nothing of this user's is asked.
-    return [str(path) for path in json.loads(_lines(program, "-I", "-c", _PYTHON)[0])]
+    return _lines(program, "-I", "-c", _PYTHON)
 
 
 def _perl(program: str) -> list[str]:
@@ -62,7 +61,7 @@ _LANGUAGES = (
     Language(r"node(js)?", _node),
 )
 # Of these directories nobody runs anything.
-_UNUSED = {"test", "tests", "idlelib", "turtledemo", "lib2to3", "ensurepip"}
+_UNUSED = {"test", "tests", "idlelib", "turtledemo", "lib2to3", "ensurepip", "site-packages", "dist-packages"}
 
 
 def include(names: tuple[str, ...]) -> Tree:
@@ -72,8 +71,17 @@ def include(names: tuple[str, ...]) -> Tree:
         found = name if "/" in name else shutil.which(name)
         if found is None or not os.path.isfile(found):
             raise BuildError(f"there is no program {name} here", "install it, or give its path", "OC722")
-        _add_program(tree, os.path.abspath(found), 0)
+        _add_program(tree, _outside_venv(os.path.abspath(found)), 0)
     return tree
+
+
+def _outside_venv(path: str) -> str:
+    """The Python that a virtual environment's is a link to: only that one finds its modules everywhere."""
+    here = os.path.dirname(path)
+    while os.path.islink(path) and os.path.exists(os.path.join(os.path.dirname(here), "pyvenv.cfg")):
+        path = os.path.normpath(os.path.join(here, os.readlink(path)))
+        here = os.path.dirname(path)
+    return path
 
 
 def _add_program(tree: Tree, path: str, depth: int) -> None:

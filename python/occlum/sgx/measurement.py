@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -52,27 +52,41 @@ class Measurement:
     """The running hash of one enclave being built."""
 
     def __init__(self, enclave_size: int, ssa_frame_pages: int) -> None:
-        # ECREATE: the name, SECS.SSAFRAMESIZE, SECS.SIZE; the rest of the block is zero.
-        self._hash = hashlib.sha256(_block(b"ECREATE", struct.pack("<IQ", ssa_frame_pages, enclave_size)))
+        self._hash = hashlib.sha256(_ecreate(enclave_size, ssa_frame_pages))
 
     def add(self, page: Page) -> None:
         """EADD of one page, then EEXTEND of each of its chunks if the loader measures its content."""
-        if len(page.content) != PAGE_SIZE or page.offset % PAGE_SIZE:
-            raise ValueError("a page is 4096 bytes at a multiple of 4096")
-        # EADD: the page's offset from SECS.BASEADDR, then 48 bytes of SECINFO, of which FLAGS are the first 8.
-        self._hash.update(_block(b"EADD", struct.pack("<QQ", page.offset, page.flags())))
-        if page.measured:
-            self._extend(page)
-
-    def _extend(self, page: Page) -> None:
-        for start in range(0, PAGE_SIZE, CHUNK_SIZE):
-            # EEXTEND: the chunk's offset in one block, then its 256 bytes as four blocks.
-            self._hash.update(_block(b"EEXTEND", struct.pack("<Q", page.offset + start)))
-            self._hash.update(page.content[start : start + CHUNK_SIZE])
+        for part in _added(page):
+            self._hash.update(part)
 
     def finish(self) -> bytes:
         """EINIT: MRENCLAVE."""
         return self._hash.digest()
+
+
+def _ecreate(enclave_size: int, ssa_frame_pages: int) -> bytes:
+    # The name, SECS.SSAFRAMESIZE, SECS.SIZE; the rest of the block is zero.
+    return _block(b"ECREATE", struct.pack("<IQ", ssa_frame_pages, enclave_size))
+
+
+def _added(page: Page) -> Iterator[bytes]:
+    """What a page adds to the hash."""
+    if len(page.content) != PAGE_SIZE or page.offset % PAGE_SIZE:
+        raise ValueError("a page is 4096 bytes at a multiple of 4096")
+    # EADD: the page's offset from SECS.BASEADDR, then 48 bytes of SECINFO, of which FLAGS are the first 8.
+    yield _block(b"EADD", struct.pack("<QQ", page.offset, page.flags()))
+    for start in range(0, PAGE_SIZE, CHUNK_SIZE) if page.measured else ():
+        # EEXTEND: the chunk's offset in one block, then its 256 bytes as four blocks.
+        yield _block(b"EEXTEND", struct.pack("<Q", page.offset + start))
+        yield page.content[start : start + CHUNK_SIZE]
+
+
+def stream(enclave_size: int, ssa_frame_pages: int, pages: Iterable[Page]) -> Iterator[bytes]:
+    """The bytes that are hashed, in order. Of an enclave all of whose pages are measured they are also its SGXS file,
+    the format of enclaves that Fortanix's tools read."""
+    yield _ecreate(enclave_size, ssa_frame_pages)
+    for page in pages:
+        yield from _added(page)
 
 
 def measure(enclave_size: int, ssa_frame_pages: int, pages: Iterable[Page]) -> bytes:
