@@ -259,10 +259,12 @@ def start_owner(
     options: Mapping[str, int | str],
     binds: Sequence[Mapping[str, Any]] = (),
     leased: bool = False,
+    instance: str | None = None,
 ) -> int | None:
     """Starts an enclave in an owner process of its own; returns when it takes orders.
 
-    A leased one ends when the returned descriptor is closed, by whatever way this process ends.
+    A leased one ends when the returned descriptor is closed, by whatever way this process ends. With `instance` it is
+    the one that was built there, and `options` do not count.
     """
     # What a mere client does not need.
     import subprocess
@@ -273,6 +275,7 @@ def start_owner(
         "name": name,
         "options": dict(options),
         "binds": [dict(bind) for bind in binds],
+        "instance": instance,
         "ready": ready_write,
         "lease": lease_read,
     }

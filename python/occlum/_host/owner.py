@@ -17,6 +17,7 @@ from occlum._host import registry
 from occlum._host.image import read_image
 from occlum._host.launch import Bind, EnclaveOptions, Launch
 from occlum._host.server import Owner
+from occlum.config import page
 from occlum.errors import EnclaveError, OcclumError
 
 
@@ -48,6 +49,20 @@ def _own_streams(log: str) -> None:
     os.close(output)
 
 
+def _measured(settings: dict[str, Any]) -> tuple[bytes, dict[str, str]]:
+    """The measured configuration, and where the sources of its mount table are."""
+    if settings.get("instance") is None:
+        return EnclaveOptions(**settings["options"]).to_config(), {}
+    # Only here.
+    from occlum.image import built
+
+    what = built.load(settings["instance"])
+    what.check_runtime(read_image())
+    # Held as long as this process lives.
+    globals()["_instance_lock"] = built.run_lock(what.instance)
+    return what.to_config(), what.host_sources()
+
+
 def run(settings: dict[str, Any]) -> int:
     """Serves the enclave that the settings describe; the owner's exit status."""
     ready, lease = int(settings["ready"]), settings["lease"]
@@ -55,9 +70,10 @@ def run(settings: dict[str, Any]) -> int:
         if descriptor is not None:
             os.set_inheritable(descriptor, False)
     try:
-        options = EnclaveOptions(**settings["options"])
+        measured, sources = _measured(settings)
+        config = page.Config.decode(measured)
         binds = [Bind(**bind) for bind in settings["binds"]]
-        facts = {"pid": os.getpid(), "started": time.time(), "memory": options.memory_bytes, "cpus": options.cpus}
+        facts = {"pid": os.getpid(), "started": time.time(), "memory": config.memory_bytes, "cpus": config.vcpus}
         claim = registry.Claim(settings["name"], facts)
     except OcclumError as error:
         _say(ready, _told(error))
@@ -65,8 +81,8 @@ def run(settings: dict[str, Any]) -> int:
     try:
         _own_streams(str(claim.entry.path / registry.LOG))
         _more_descriptors()
-        launch = Launch(argv=[""], env={}, cwd="/", binds=binds, resident=True)
-        enclave = _native.Resident(read_image(), options.to_config(), launch.to_native())
+        launch = Launch(argv=[""], env={}, cwd="/", binds=binds, resident=True, sources=sources)
+        enclave = _native.Resident(read_image(), measured, launch.to_native())
         listener = claim.listen()
     except (OcclumError, _native.NativeError, OSError) as error:
         _say(ready, _told(error if isinstance(error, OcclumError) else EnclaveError.from_native(error)))

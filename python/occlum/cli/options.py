@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -46,6 +47,17 @@ PUBLISH = _Parsed("publish", launch.Publish.parse)
 
 # Of the commands that start, use and stop enclaves that stay.
 DEFAULT_NAME = "default"
+
+
+def default_name() -> str:
+    """The name that counts when none is given: in the directory of an instance, that instance's."""
+    if not os.access(".occlum", os.F_OK):
+        return DEFAULT_NAME
+    # Most are not started in one.
+    from occlum.image import built
+
+    return built.enclave_name(built.require())
+
 
 _MEASURED = (
     click.option(
@@ -108,9 +120,9 @@ def name_option(function: F) -> F:
     return click.option(
         "-n",
         "--name",
-        default=DEFAULT_NAME,
+        default=default_name,
         metavar="NAME",
-        show_default=True,
+        show_default=f"{DEFAULT_NAME}, or the instance in the working directory",
         help="Name of the enclave.",
         shell_complete=_lazy("enclaves"),
     )(function)

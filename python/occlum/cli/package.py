@@ -15,9 +15,9 @@ from occlum.image import built
 def command(debug: bool, file: Path | None) -> None:
     """Write what was built of the instance in the working directory to FILE.  [default: NAME.tar.gz]
 
-    Unpack it on a machine that has occlum, change to the directory, and `occlum run`; its MRENCLAVE is the same there. It
-    holds the image and the configuration, not what the enclave has written. A debug enclave is refused, since whoever
-    runs it could look into it.
+    Unpack it on a machine that has occlum, change to the directory, and `occlum run`; its MRENCLAVE is the same there.
+    It holds the image and the configuration, not what the enclave has written. A debug enclave is refused, since
+    whoever runs it could look into it.
     """
     from occlum.image import packing
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from occlum._host import launch
 from occlum._host.client import start_owner
@@ -14,12 +16,37 @@ from occlum.cli.options import bind_option, measured_options, name_option
 BANNER = "simulation: nothing is protected from this machine (development only; --quiet hides this line)"
 
 
+def _instance(ctx: click.Context) -> str | None:
+    """The instance in the working directory. Options that are its configuration's to say are refused there."""
+    if not Path(".occlum").is_dir():
+        return None
+    from occlum.image import built
+
+    settled = ("memory", "cpus", "max_tasks", "pid_max", "cfi", "binds")
+    given = [name for name in settled if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT]
+    if given:
+        option = given[0].replace("_", "-")
+        raise click.UsageError(f"--{option} is for the configuration of this instance to say; edit it, and build")
+    return built.require()
+
+
+def _start_instance(name: str, instance: str, quiet: bool) -> None:
+    from occlum.image import built
+
+    what = built.load(instance)
+    if not quiet and what.banner():
+        fail(what.banner())
+    start_owner(name, {}, instance=instance)
+
+
 @click.command("start", short_help="Start an enclave that stays, for `exec`.")
 @name_option
 @measured_options
 @bind_option
 @click.option("-q", "--quiet", is_flag=True, help="No banner.")
+@click.pass_context
 def command(
+    ctx: click.Context,
     name: str,
     memory: int,
     cpus: int,
@@ -29,17 +56,21 @@ def command(
     binds: Sequence[launch.Bind],
     quiet: bool,
 ) -> None:
-    """Start an enclave of this machine's programs that stays until `occlum stop`.
+    """Start an enclave that stays until `occlum stop`.
 
-    It returns when the enclave takes programs: `occlum exec PROGRAM`. They share one writable layer above a read-only
-    view of this machine's files, each as it was when first looked at.
+    It returns when the enclave takes programs: `occlum exec PROGRAM`. In the directory of an instance it is the enclave
+    that was built there; its configuration says all that is measured. Elsewhere its programs share one writable
+    layer above a read-only view of this machine's files, each as it was when first looked at.
 
     \b
     Examples:
       occlum start
       occlum start -n web -m 1G -v "$PWD"
     """
-    options = launch.EnclaveOptions(memory, cpus, max_tasks, pid_max, cfi)
     if not quiet:
         fail(BANNER)
+    if (instance := _instance(ctx)) is not None:
+        _start_instance(name, instance, quiet)
+        return
+    options = launch.EnclaveOptions(memory, cpus, max_tasks, pid_max, cfi)
     start_owner(name, vars(options), [vars(bind) for bind in binds])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,7 +12,7 @@ import click
 from occlum._host import registry, units
 from occlum._host.client import ask
 from occlum.cli.options import json_option
-from occlum.errors import EnclaveError
+from occlum.errors import EnclaveError, OcclumError
 
 EXIT_NOT_RUNNING = 1
 
@@ -43,6 +44,8 @@ def command(as_json: bool, names: tuple[str, ...]) -> int:
 
     A `lost` one has crashed: `occlum logs` may say why, `occlum stop` or another start of that name removes it.
     """
+    if not names and not as_json and Path(".occlum").is_dir():
+        click.echo(_instance_line())
     entries = [registry.entry(name) for name in names] if names else list(registry.entries())
     found = [facts_of(entry) if entry.path.exists() else {"name": entry.name, "state": "none"} for entry in entries]
     if as_json:
@@ -51,6 +54,18 @@ def command(as_json: bool, names: tuple[str, ...]) -> int:
         for facts in found:
             click.echo(_line(facts))
     return EXIT_NOT_RUNNING if names and any(facts["state"] != "running" for facts in found) else 0
+
+
+def _instance_line() -> str:
+    """How far the instance in the working directory is."""
+    from occlum.image import built
+
+    try:
+        what = built.load(built.require())
+    except OcclumError as error:
+        return f"instance: initialized; {error.cause}"
+    changed = "; its configuration has changed since" if what.is_stale() else ""
+    return f"instance: built, MRENCLAVE {what.mrenclave}{changed}"
 
 
 def _line(facts: dict[str, Any]) -> str:
