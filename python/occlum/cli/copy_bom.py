@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from occlum.image.tree import Node
 
 # The original's exit statuses, as a shell sees them.
-COPY_FAILED, MKDIR_FAILED, LINK_FAILED = (status & 0xFF for status in (-2, -4, -5))
+COPY_FAILED, BAD_BOM, MKDIR_FAILED, LINK_FAILED = (status & 0xFF for status in (-2, -3, -4, -5))
 
 
 def _apply(root: Path, dry_run: bool, path: str, include_dirs: Sequence[str]) -> None:
@@ -26,9 +26,9 @@ def _apply(root: Path, dry_run: bool, path: str, include_dirs: Sequence[str]) ->
 
     try:
         tree = Plan(path, list(include_dirs)).tree()
-    except BomError as error:
+    except BuildError as error:
         fail(str(error))
-        sys.exit(error.status)
+        sys.exit(error.status if isinstance(error, BomError) else BAD_BOM)
     for place, node in tree.ordered():
         if dry_run:
             click.echo(f"{node.kind} {place}" + (f" <- {node.source or node.target}" if node.kind != "dir" else ""))

@@ -21,7 +21,7 @@ def parse_size(value: Any) -> Any:
     """Bytes of `300MB` and the like; units are powers of 1024. A bare number is bytes."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    found = re.fullmatch(r"\s*(\d{1,15})\s*([KMGT]?B?)\s*", str(value), re.IGNORECASE)
+    found = re.fullmatch(r"\s*(\d{1,18})\s*([KMGT]?B?)\s*", str(value), re.IGNORECASE)
     if found is None or isinstance(value, bool):
         raise ValueError(f"{value!r} is not a size; write a whole number and KB, MB, GB or TB, like 300MB")
     return int(found[1]) * _UNITS[found[2].upper()]
