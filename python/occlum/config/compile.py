@@ -76,6 +76,9 @@ class _Mounts:
         targets = [mount.target for mount in mounts]
         if twice := [target for target in targets if targets.count(target) > 1]:
             raise ConfigurationError(f"mount: {twice[0]} is mounted twice", "stack layers in one unionfs")
+        if any(mount.type == "procfs" for mount in mounts) and "/sys" not in targets:
+            # The original has none; programs of today look there for the number of CPUs.
+            mounts = (*mounts, models.Mount(target="/sys", type="sysfs"))
         ordered = sorted(mounts, key=lambda mount: (mount.target != "/", mount.target.count("/")))
         rows = [row for mount in ordered for row in self._of(mount)]
         if sum(row.kind == page.SEALED_IMAGE for row in rows) != 1:

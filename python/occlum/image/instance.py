@@ -115,8 +115,8 @@ class _Build:
         (self.directory / "run").mkdir(exist_ok=True)
         gathered = sources.gather(self.directory, config.image, self.report)
         config = gathered.apply(config)
-        for mount in config.mount:
-            gathered.tree.add_mount_point(mount.target)
+        for target in ("/sys", *(mount.target for mount in config.mount)):
+            gathered.tree.add_mount_point(target)
         written, changed = self._image(gathered.tree)
         compiled = compile_config(config, written.root)
         runtime = read_image()

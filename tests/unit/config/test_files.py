@@ -70,7 +70,7 @@ def test_the_originals_file_means_what_it_means_there(tmp_path: Path) -> None:
     assert config.entry_points == ("/bin",)
     kinds = [(mount.target, page.KIND_NAMES[mount.kind]) for mount in config.mounts]
     assert kinds[:2] == [("/", "sealed-image"), ("/", "sealed-layer")]
-    assert set(kinds[2:]) == {("/host", "hostfs"), ("/proc", "procfs"), ("/dev", "devfs")}
+    assert set(kinds[2:]) == {("/host", "hostfs"), ("/proc", "procfs"), ("/dev", "devfs"), ("/sys", "sysfs")}
     assert config.mounts[0].root == ROOT + bytes(4)
     assert sources["host/host"] == "."
 

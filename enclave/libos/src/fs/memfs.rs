@@ -1,12 +1,12 @@
-//! In-memory file system, optionally over a read-only host tree: ramfs and root overlay are the same code.
+//! In-memory file system, optionally over a read-only tree: ramfs and root overlay are the same code.
 //!
-//! A directory knows its own entries, whiteouts and, if it stands over a host directory, that path. A file's
-//! pages are its own (dirty) or copies of host pages (clean, see `pages`): copy-up is per page, at the first
-//! write. A node keeps its host path through renames, so that moving a host directory costs nothing.
-//! Invariants: host names are looked up once and remembered (found or not), so one run sees one tree; dirty
+//! A directory knows its own entries, whiteouts and, if it stands over one, the directory below. A file's
+//! pages are its own (dirty) or copies of pages below (clean, see `pages`): copy-up is per page, at the first
+//! write. A node keeps what is below through renames, so that moving such a directory costs nothing.
+//! Invariants: names below are looked up once and remembered (found or not), so one run sees one tree; dirty
 //! pages are never dropped; no borrow of a cell is alive while user memory is touched.
+use super::below::Below;
 use super::file::File;
-use super::host;
 use super::inode::{DirEntry, FsInfo, Inode, InodeRef, SetAttr, Stat, d_type, next_id};
 use super::pages::Pages;
 use super::prelude::*;
@@ -19,11 +19,11 @@ const NEGATIVE_MAX: usize = 4096;
 
 /// What a directory knows about a name.
 enum Entry {
-    /// The node, and whether it came from the host.
+    /// The node.
     Node(Arc<MemInode>),
-    /// The host has none either.
+    /// There is none below either.
     Absent,
-    /// Removed here; the host's is hidden.
+    /// Removed here; the one below is hidden.
     Whiteout,
 }
 
@@ -31,8 +31,8 @@ enum Entry {
 struct Dir {
     entries: BTreeMap<Vec<u8>, Entry>,
     absent: usize,
-    /// Host directory below, unless this one is opaque.
-    lower: Option<Vec<u8>>,
+    /// The directory below, unless this one is opaque.
+    lower: Option<Below>,
 }
 
 enum Body {
@@ -58,15 +58,6 @@ pub struct MemInode {
 }
 
 static HOST_LINKS: BklCell<BTreeMap<(u64, u64), Weak<MemInode>>> = BklCell::new(BTreeMap::new());
-
-fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
-    let mut p = dir.to_vec();
-    if p.last() != Some(&b'/') {
-        p.push(b'/');
-    }
-    p.extend_from_slice(name);
-    p
-}
 
 /// Wall clock, for file times.
 fn now() -> i64 {
@@ -124,19 +115,18 @@ impl MemInode {
         meta.size = target.len() as u64;
         Self::make(fs, meta, Body::Link(target.to_vec()))
     }
-    /// A node over a host object.
-    pub fn over_host(fs: &Arc<FsInfo>, path: &[u8]) -> Result<Arc<Self>> {
-        let s = host::lstat(path)?;
-        let kind = s.mode as u32 & S_IFMT;
+    /// A node over an object below.
+    pub fn over(fs: &Arc<FsInfo>, below: Below) -> Result<Arc<Self>> {
+        let meta = below.stat()?;
+        let (s, kind) = (meta, meta.mode & S_IFMT);
         let shared = s.nlink > 1 && kind == S_IFREG;
         if shared && let Some(n) = HOST_LINKS.with(|m| m.get(&(s.dev, s.ino)).and_then(Weak::upgrade)) {
             return Ok(n);
         }
-        let meta = stat_of_host(&s);
         let body = match kind {
-            S_IFDIR => Body::Dir(BklCell::new(Dir { lower: Some(path.to_vec()), ..Dir::default() })),
-            S_IFREG => Body::File(Pages::new(Some(path), s.size)),
-            S_IFLNK => Body::Link(host::readlink(path)?),
+            S_IFDIR => Body::Dir(BklCell::new(Dir { lower: Some(below), ..Dir::default() })),
+            S_IFREG => Body::File(Pages::new(Some(below), s.size)),
+            S_IFLNK => Body::Link(below.readlink()?),
             _ => Body::Special,
         };
         let n = Self::make(fs, meta, body);
@@ -188,11 +178,11 @@ impl MemInode {
             match d.entries.get(name) {
                 Some(Entry::Node(n)) => return Ok(n.clone()),
                 Some(_) => return Err(ENOENT),
-                None => d.lower.as_ref().map(|p| join(p, name)),
+                None => d.lower.clone(),
             }
         };
         let Some(lower) = lower else { return Err(ENOENT) };
-        let found = Self::over_host(&self.fs, &lower);
+        let found = lower.child(name).and_then(|below| Self::over(&self.fs, below));
         match found {
             Ok(n) => {
                 dir.with_mut(|d| d.entries.insert(name.to_vec(), Entry::Node(n.clone())));
@@ -443,13 +433,13 @@ impl Inode for MemInode {
         let lower = dir.with(|d| d.lower.clone());
         let mut out = Vec::new();
         let lower = match lower {
-            Some(p) => host::list(&p)?,
+            Some(below) => below.list()?,
             None => Vec::new(),
         };
         let d = dir.borrow();
         for e in lower {
             if !d.entries.contains_key(&e.name) {
-                out.push(DirEntry { ino: e.ino, d_type: e.d_type, name: e.name });
+                out.push(e);
             }
         }
         for (name, e) in &d.entries {

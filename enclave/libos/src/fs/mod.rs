@@ -2,11 +2,12 @@
 //!
 //! Order of knowledge (a module may use those below it): `syscall` -> `poll`, `epoll`, `event`,
 //! `pipe`, `stream`, `pty`, `tty`, `ldisc`, `dev` -> `file`, `table`, `path`, `dentry` -> `memfs`, `bind`, `proc` -> `pages`,
-//! `host`. Invariants: everything runs under the BKL; no cell is borrowed while a task waits or while user
+//! `below` -> `host`. Invariants: everything runs under the BKL; no cell is borrowed while a task waits or while user
 //! memory is touched (except a pipe's ring: a user-memory fault never comes back to a pipe); what the host
 //! returns is checked in `host`.
 
 pub mod anon;
+pub mod below;
 pub mod bind;
 pub mod changes;
 pub mod consts;

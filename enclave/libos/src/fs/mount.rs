@@ -1,4 +1,6 @@
-//! The mounts: root overlay, /proc, /sys, /dev, /dev/pts and the bind mounts; built once at start.
+//! The mounts, built once at start: those of `occlum try` (root overlay, /proc, /sys, /dev, bind mounts), or those of
+//! the measured table (`table`).
+use super::below::Below;
 use super::bind;
 use super::dentry::Dentry;
 use super::inode::{FsInfo, InodeRef, next_dev};
@@ -6,6 +8,9 @@ use super::memfs::MemInode;
 use super::prelude::*;
 use super::{dev, host, proc, pty, sealed, sys};
 use occlum_enclave_abi::LaunchParams;
+
+#[path = "table_of_mounts.rs"]
+mod table;
 
 /// A line of /proc/mounts.
 pub struct Mount {
@@ -41,21 +46,32 @@ pub fn info(name: &'static str, magic: u64, cached: bool) -> Arc<FsInfo> {
     Arc::new(FsInfo { name, magic, dev: next_dev(), read_only: false, cached, reported: false, host: None })
 }
 
-fn build_root() -> Arc<Dentry> {
+/// A layer in memory over what is below, which only `occlum try` shows and reports changes of.
+fn overlay(below: Below, of_host: bool) -> Result<InodeRef> {
     let fs = Arc::new(FsInfo {
         name: "overlay",
         magic: 0x794c_7630,
         dev: next_dev(),
         read_only: false,
         cached: true,
-        reported: true,
-        host: Some(b"/".to_vec()),
+        reported: of_host,
+        host: of_host.then(|| b"/".to_vec()),
     });
-    let inode =
-        MemInode::over_host(&fs, b"/").unwrap_or_else(|_| MemInode::new(&fs, S_IFDIR | 0o755, (0, 0), 0));
+    Ok(MemInode::over(&fs, below)?)
+}
+
+/// The root of `occlum try`.
+fn host_root() -> InodeRef {
+    let empty =
+        |_| -> InodeRef { MemInode::new(&info("tmpfs", 0x0102_1994, true), S_IFDIR | 0o755, (0, 0), 0) };
+    overlay(Below::Host(b"/".to_vec()), true).unwrap_or_else(empty)
+}
+
+fn set_root(inode: InodeRef) {
+    let info = inode.fs().clone();
     let d = Dentry::new_root(inode);
-    MOUNTS.with_mut(|m| m.push(Mount { dentry: d.clone(), info: fs }));
-    d
+    MOUNTS.with_mut(|m| m.push(Mount { dentry: d.clone(), info }));
+    ROOT.set(Some(d));
 }
 
 /// Walks `path` (no links, no `..`) down from the root.
@@ -113,29 +129,54 @@ fn descend(d: &Arc<Dentry>, name: &[u8]) -> Result<Arc<Dentry>> {
     super::path::walk(&fs, &cred, d, name, super::path::Last::Follow)?.get()
 }
 
-/// Builds the tree. Errors of single mounts are logged, not fatal: the program will see them.
+/// Builds the tree.
 pub fn init(params: &LaunchParams) {
-    ROOT.set(Some(build_root()));
-    let with_tty = params.flags >> 3 & 7 != 0;
-    let owner = (params.uid, params.gid);
-    let log = |what: &str, r: Result<Arc<Dentry>>| {
-        if let Err(e) = r {
-            occlum_rt::log(&alloc::format!("occlum: cannot mount {what}: {e}\n"));
-        }
-    };
-    log("/dev", mount(b"/dev", dev::build(&info("devtmpfs", 0x0102_1994, true), owner, with_tty)));
-    log("/dev/pts", mount(b"/dev/pts", pty::root(owner, with_tty)));
-    log("/dev/mqueue", mount(b"/dev/mqueue", crate::ipc::mq::root()));
-    log("/proc", mount(b"/proc", proc::root()));
-    log("/sys", mount(b"/sys", sys::build()));
-    super::keep::set_directory(&params.keep);
+    let config = crate::policy::config();
+    if config.is_host_view() {
+        set_root(host_root());
+        mount_kernel(params);
+        super::keep::set_directory(&params.keep);
+        mount_binds(params);
+    } else if let Err(e) = table::mount_all(&config.mounts, params) {
+        // A program that was to have a file system must not run without it.
+        crate::boot::fail(125, &e);
+    }
+}
+
+/// Is there a terminal among the standard streams?
+fn with_terminal(params: &LaunchParams) -> bool {
+    params.flags >> 3 & 7 != 0
+}
+
+/// /dev and what belongs below it.
+fn mount_dev(params: &LaunchParams) -> Result<()> {
+    let (owner, with_tty) = ((params.uid, params.gid), with_terminal(params));
+    mount(b"/dev", dev::build(&info("devtmpfs", 0x0102_1994, true), owner, with_tty))?;
+    mount(b"/dev/pts", pty::root(owner, with_tty))?;
+    mount(b"/dev/mqueue", crate::ipc::mq::root()).map(drop)
+}
+
+fn log_failure(what: &str, r: Result<()>) {
+    if let Err(e) = r {
+        occlum_rt::log(&alloc::format!("occlum: cannot mount {what}: {e}\n"));
+    }
+}
+
+/// What every tree has. Errors are logged, not fatal: the program will see them.
+fn mount_kernel(params: &LaunchParams) {
+    log_failure("/dev", mount_dev(params));
+    log_failure("/proc", mount(b"/proc", proc::root()).map(drop));
+    log_failure("/sys", mount(b"/sys", sys::build()).map(drop));
+}
+
+fn mount_binds(params: &LaunchParams) {
     for (from, to, flags) in &params.binds {
         let name = String::from_utf8_lossy(to).into_owned();
         let flags = MountFlags::parse(flags);
         if flags.sealed {
             mount_sealed(from, to, &flags);
         } else {
-            log(&name, bind::root(from, flags.read_only).and_then(|i| mount(to, i)));
+            log_failure(&name, bind::root(from, flags.read_only).and_then(|i| mount(to, i)).map(drop));
         }
     }
 }
@@ -206,7 +247,9 @@ pub fn statfs(info: &FsInfo) -> [u64; 8] {
     }
     let total = 1 << 20;
     match info.name {
-        "tmpfs" | "devtmpfs" => [info.magic, PAGE, total, total, total, total, total, NAME_MAX as u64],
+        "tmpfs" | "devtmpfs" | "overlay" => {
+            [info.magic, PAGE, total, total, total, total, total, NAME_MAX as u64]
+        }
         _ => [info.magic, PAGE, 0, 0, 0, 0, 0, NAME_MAX as u64],
     }
 }

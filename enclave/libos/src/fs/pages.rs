@@ -1,10 +1,11 @@
-//! Content of a file in memory: 4 KiB pages, either the file's own (dirty) or copies of a host file's
+//! Content of a file in memory: 4 KiB pages, either the file's own (dirty) or copies of those of a file below
 //! (clean).
 //!
 //! Clean pages are filled in pieces that grow with sequential access, and dropped file by file when the cache
 //! is over its budget. Host descriptors are opened at the first fill and kept, at most `FDS_MAX` of them.
-//! Invariants: pages below `lower_len` that are absent have the host's bytes, all other absent pages are
+//! Invariants: pages below `lower_len` that are absent have the bytes below, all other absent pages are
 //! zero.
+use super::below::Below;
 use super::host;
 use super::prelude::*;
 use super::uio::try_vec;
@@ -44,7 +45,8 @@ struct State {
 }
 
 struct Lower {
-    path: Vec<u8>,
+    of: Below,
+    /// Of a host file, while it is open.
     fd: BklCell<Option<u32>>,
 }
 impl Drop for Lower {
@@ -139,11 +141,17 @@ impl Drop for State {
 }
 
 impl Lower {
-    fn open(self: &Arc<Self>) -> Result<u32> {
+    fn read(self: &Arc<Self>, off: u64, buf: &mut [u8]) -> Result<usize> {
+        match &self.of {
+            Below::Host(path) => host::pread(self.open(path)?, off, buf),
+            image => image.read_image(off, buf),
+        }
+    }
+    fn open(self: &Arc<Self>, path: &[u8]) -> Result<u32> {
         if let Some(fd) = self.fd.get() {
             return Ok(fd);
         }
-        let fd = host::open(&self.path, O_RDONLY, 0)?;
+        let fd = host::open(path, O_RDONLY, 0)?;
         self.fd.set(Some(fd));
         let old = CACHE.with_mut(|c| {
             c.fds.push_back(Arc::downgrade(self));
@@ -157,11 +165,11 @@ impl Lower {
 }
 
 impl Pages {
-    /// A file of `size` bytes, over a host file or (if `None`) of zeros.
-    pub fn new(lower: Option<&[u8]>, size: u64) -> Self {
+    /// A file of `size` bytes, over a file below or (if `None`) of zeros.
+    pub fn new(lower: Option<Below>, size: u64) -> Self {
         let lower_len = if lower.is_some() { size } else { 0 };
         Self {
-            lower: lower.map(|p| Arc::new(Lower { path: p.to_vec(), fd: BklCell::new(None) })),
+            lower: lower.map(|of| Arc::new(Lower { of, fd: BklCell::new(None) })),
             state: Arc::new(BklCell::new(State {
                 map: BTreeMap::new(),
                 size,
@@ -190,8 +198,9 @@ impl Pages {
     }
     /// Can the host file be read at all? Asked at open, so that the error is reported there.
     pub fn check_host(&self) -> Result<()> {
-        match &self.lower {
-            Some(l) if self.state.with(|s| s.lower_len > 0) => l.open().map(drop),
+        let Some(lower) = &self.lower else { return Ok(()) };
+        match &lower.of {
+            Below::Host(path) if self.state.with(|s| s.lower_len > 0) => lower.open(path).map(drop),
             _ => Ok(()),
         }
     }
@@ -208,7 +217,6 @@ impl Pages {
 
     fn fill(&self, index: u64) -> Result<()> {
         let Some(lower) = &self.lower else { return Ok(()) };
-        let fd = lower.open()?;
         let (count, len) = self.state.with_mut(|s| {
             s.window = if s.next_fill == index { (s.window * 2).min(FILL_MAX) } else { FILL_MIN };
             let pages = (s.lower_len - index * PAGE).div_ceil(PAGE);
@@ -225,8 +233,8 @@ impl Pages {
         let mut buf = try_vec((count * PAGE) as usize)?;
         let mut got = 0;
         while got < len as usize {
-            match host::pread(fd, index * PAGE + got as u64, &mut buf[got..len as usize])? {
-                // The host file became shorter: the rest reads as zeros.
+            match lower.read(index * PAGE + got as u64, &mut buf[got..len as usize])? {
+                // A host file became shorter: the rest reads as zeros.
                 0 => break,
                 n => got += n,
             }

@@ -1,0 +1,84 @@
+//! The measured mount table: what an instance's programs see.
+//!
+//! Neighbours: `mount` (puts inodes into the tree), `sealed`, `memfs`, `bind`. The table is measured; where its sources
+//! are on the host is not, so what is found there is held to its root or key, or is the host's and not trusted.
+//! Invariant: all of it is mounted, or nothing runs.
+use super::{Below, InodeRef, MemInode, bind, info, mount, mount_dev, overlay, proc, sealed, set_root, sys};
+use crate::fs::prelude::*;
+use alloc::format;
+use occlum_enclave_abi::{LaunchParams, MOUNT_READ_ONLY, Mount, MountKind};
+
+/// Why a mount failed, for the user.
+type Outcome<T> = core::result::Result<T, String>;
+
+/// Mounts the rows in order; rows of one target that follow each other are layers.
+pub(super) fn mount_all(rows: &[Mount], params: &LaunchParams) -> Outcome<()> {
+    for layers in rows.chunk_by(|a, b| a.target == b.target) {
+        mount_layers(layers, params).map_err(|e| {
+            let target = layers.first().map_or(&b""[..], |m| &m.target);
+            format!("{}: {e}", String::from_utf8_lossy(target))
+        })?;
+    }
+    Ok(())
+}
+
+fn mount_layers(layers: &[Mount], params: &LaunchParams) -> Outcome<()> {
+    let Some(top) = layers.last() else { return Ok(()) };
+    let text = |e| format!("cannot be mounted there: {e}");
+    if top.kind == MountKind::DevFs {
+        return mount_dev(params).map_err(text);
+    }
+    let inode = match layers {
+        [one] => single(one, params)?,
+        [below, above] if above.kind == MountKind::RamFs => {
+            overlay(under(below, params)?, false).map_err(|e| format!("what is below cannot be read: {e}"))?
+        }
+        _ => return Err(String::from("these layers cannot be stacked: give one, or an image below a ramfs")),
+    };
+    if top.target == b"/" {
+        set_root(inode);
+        return Ok(());
+    }
+    mount(&top.target, inode).map(drop).map_err(text)
+}
+
+/// A mount of one layer.
+fn single(row: &Mount, params: &LaunchParams) -> Outcome<InodeRef> {
+    let read_only = row.flags & MOUNT_READ_ONLY != 0;
+    match row.kind {
+        MountKind::SealedImage => image(row, params),
+        MountKind::HostFs => {
+            bind::root(source(row, params)?, read_only).map_err(|e| format!("the host's directory: {e}"))
+        }
+        MountKind::RamFs => {
+            let mode = S_IFDIR | if row.target == b"/" { 0o755 } else { 0o1777 };
+            Ok(MemInode::new(&info("tmpfs", 0x0102_1994, true), mode, (0, 0), 0))
+        }
+        MountKind::ProcFs => Ok(proc::root()),
+        MountKind::SysFs => Ok(sys::build()),
+        MountKind::SealedLayer | MountKind::DevFs => Err(String::from("this kind cannot stand there alone")),
+    }
+}
+
+/// What a layer in memory stands over.
+fn under(row: &Mount, params: &LaunchParams) -> Outcome<Below> {
+    match row.kind {
+        MountKind::SealedImage => Ok(Below::Image(image(row, params)?, row.target.clone())),
+        MountKind::HostFs => Ok(Below::Host(source(row, params)?.to_vec())),
+        _ => Err(String::from("only an image or a directory of the host can be below")),
+    }
+}
+
+fn image(row: &Mount, params: &LaunchParams) -> Outcome<InodeRef> {
+    let root = row.root.first_chunk().copied();
+    let spec = sealed::Spec { source: source(row, params)?, key: None, root, read_only: true };
+    sealed::open(&spec).map_err(|e| format!("the image is not the one that was built: {e}"))
+}
+
+/// Where the host says that a source is.
+fn source<'a>(row: &Mount, params: &'a LaunchParams) -> Outcome<&'a [u8]> {
+    let found = params.sources.iter().find(|(name, _)| *name == row.source);
+    found
+        .map(|(_, path)| path.as_slice())
+        .ok_or_else(|| format!("the host does not say where {} is", String::from_utf8_lossy(&row.source)))
+}
