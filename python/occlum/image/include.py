@@ -71,16 +71,23 @@ def include(names: tuple[str, ...]) -> Tree:
         found = name if "/" in name else shutil.which(name)
         if found is None or not os.path.isfile(found):
             raise BuildError(f"there is no program {name} here", "install it, or give its path", "OC722")
-        _add_program(tree, _outside_venv(os.path.abspath(found)), 0)
+        path = _outside_venv(os.path.abspath(found))
+        _add_program(tree, path, 0)
+        usual = f"/usr/bin/{os.path.basename(path)}"
+        if os.path.dirname(path) not in ("/bin", "/sbin", "/usr/bin", "/usr/sbin"):
+            tree.add(usual, Node("link", 0o777, target=path))
     return tree
 
 
 def _outside_venv(path: str) -> str:
-    """The Python that a virtual environment's is a link to: only that one finds its modules everywhere."""
-    here = os.path.dirname(path)
-    while os.path.islink(path) and os.path.exists(os.path.join(os.path.dirname(here), "pyvenv.cfg")):
-        path = os.path.normpath(os.path.join(here, os.readlink(path)))
-        here = os.path.dirname(path)
+    """The Python that a virtual environment was made with: only that one finds its modules without it."""
+    for _ in range(4):
+        try:
+            with open(os.path.join(os.path.dirname(os.path.dirname(path)), "pyvenv.cfg"), encoding="utf-8") as file:
+                homes = [line.partition("=")[2].strip() for line in file if line.partition("=")[0].strip() == "home"]
+        except OSError:
+            break
+        path = os.path.join(homes[0], os.path.basename(path)) if homes else path
     return path
 
 

@@ -19,6 +19,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -72,7 +73,7 @@ def create(directory: Path, *, as_json: bool = False, settings: dict[str, Any] |
             (directory / "image" / name).write_text(text)
         (directory / "run").mkdir(exist_ok=True)
         template = (Path(files.__file__).parent / "template.toml").read_text()
-        text = template + (files.image_table(settings) if settings else "")
+        text = _fitting(template, settings) if settings else template
         name = files.TOML
         if as_json:
             import tomllib
@@ -83,6 +84,17 @@ def create(directory: Path, *, as_json: bool = False, settings: dict[str, Any] |
         (directory / built.MARKER).mkdir()
     except OSError as error:
         raise built.InstanceError(f"{error.filename}: {error.strerror}") from None
+
+
+def _fitting(template: str, settings: dict[str, Any]) -> str:
+    """The template for an image that comes from elsewhere."""
+    if "oci" in settings:
+        # The image says itself what to run, and in which environment.
+        template = re.sub(r"^# Programs, or.*\n(entry_points = .*\n)\n", "", template, flags=re.MULTILINE)
+        template = re.sub(r"^\[env\]\n(.+\n)*\n", "", template, flags=re.MULTILINE)
+    else:
+        template = template.replace('["/bin"]', '["/bin", "/usr/bin"]').replace("PATH=/bin", "PATH=/usr/bin:/bin")
+    return template + files.image_table(settings)
 
 
 def build(directory: Path, *, force: bool = False, report: Report = quiet) -> Result:

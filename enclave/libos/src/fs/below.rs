@@ -69,9 +69,12 @@ impl Below {
         }
     }
 
-    /// Says once for each kind of failure which file it is about.
+    /// Says which file a failure is about; not again and again.
     fn checked<T>(&self, result: Result<T>) -> Result<T> {
-        if let (Err(EIO), Self::Image(_, path)) = (&result, self) {
+        static LAST: BklCell<Vec<u8>> = BklCell::new(Vec::new());
+        if let (Err(EIO), Self::Image(_, path)) = (&result, self)
+            && LAST.replace(path.clone()) != *path
+        {
             let name = String::from_utf8_lossy(path).into_owned();
             occlum_rt::log(&alloc::format!("occlum: {name}: the image is damaged there, or was changed\n"));
         }
