@@ -81,7 +81,7 @@ python: ## Runs the Python unit tests (layers, measurement, command line, forbid
 
 guest: ## Runs real programs natively and in the enclave and compares.
 	@$(call timed,$(PYTEST) $(wildcard tests/guest tests/apps tests/sdk) && \
-	  $(BIN)/python tools/conformance.py run --seconds 45 \
+	  $(BIN)/python tools/conformance.py run --seconds 30 \
 	    --seed $$(printf %d 0x$$(git rev-parse --short=8 HEAD 2>/dev/null || echo 1)))
 
 security: ## Runs the hostile guests and the hostile files.

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import conformance
+import debian_source
 import scoreboard
 import suites
 from scoreboard import Row
@@ -100,3 +101,20 @@ def test_suites_and_reasons_are_well_formed() -> None:
     for pattern, why in scoreboard.read_reasons().items():
         assert pattern.strip("*")
         assert len(why) > 10, "a reason names a call, a flag or an instruction"
+
+
+def test_sources_come_from_debian_s_own_archive(tmp_path: Path) -> None:
+    parts = tmp_path / "sources.list.d"
+    parts.mkdir()
+    (tmp_path / "sources.list").write_text(
+        "deb http://mirror.example/debian stable main\ndeb http://x.example/other y z\n"
+    )
+    (parts / "debian.sources").write_text(
+        "Types: deb\n# old\nURIs: http://mirror.example/debian/\nSuites: a b\nComponents: main\nSigned-By: /k.gpg\n\n"
+        "Types: deb\nURIs: http://mirror.example/debian-security\nSuites: c\n"
+    )
+    assert debian_source.source_lists(tmp_path).splitlines() == [
+        "deb-src http://mirror.example/debian stable main",
+        "deb-src [signed-by=/k.gpg] http://mirror.example/debian/ a main",
+        "deb-src [signed-by=/k.gpg] http://mirror.example/debian/ b main",
+    ]
