@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 import record
 import scoreboard
 from scoreboard import Row, read_reasons
-from suites import FAIL, OK, SKIP, Outcome, Suite, read_suites
+from suites import FAIL, OK, SKIP, Outcome, StressSuite, Suite, read_suites
 
 CHUNK = 12
 
@@ -107,6 +107,8 @@ def run(options: argparse.Namespace) -> int:
         print("a record needs a commit: commit your changes first", file=sys.stderr)
         return 2
     suites = [suite for suite in read_suites() if re.search(options.suites, suite.name)]
+    if options.stress_seconds is not None:
+        suites = [s.lasting(options.stress_seconds) if isinstance(s, StressSuite) else s for s in suites]
     reasons, wanted = read_reasons(), re.compile(options.cases)
     rows: dict[str, Row] = {}
     begin = time.monotonic()
@@ -136,6 +138,9 @@ def main() -> int:
     runner.add_argument("--suites", default="", metavar="REGEX", help="only suites with such a name")
     runner.add_argument("--cases", default="", metavar="REGEX", help="only cases with such an id")
     runner.add_argument("--seconds", type=float, help="a slice: random cases, none started later than this")
+    runner.add_argument(
+        "--stress-seconds", type=int, metavar="N", help="how long each stressor runs (the record says so)"
+    )
     runner.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32), help="of the slice")
     runner.add_argument("--record", action="store_true", help="write results and the page")
     runner.set_defaults(act=run)

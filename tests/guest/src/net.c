@@ -355,6 +355,23 @@ CASE(backpressure) {
     report("reader", child);
 }
 
+CASE(small_buffers) {
+    int p[2], small = 4096;
+    char bytes[4096] = {0};
+    long sent = 0, n;
+    pair(p);
+    CHECK(setsockopt(p[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof small) == 0);
+    CHECK(setsockopt(p[1], SOL_SOCKET, SO_RCVBUF, &small, sizeof small) == 0);
+    while ((n = send(p[0], bytes, sizeof bytes, MSG_DONTWAIT)) > 0)
+        sent += n;
+    CHECK(errno == EAGAIN && sent >= 2304 && sent < 100000);
+    CHECK(!(events(p[0]) & POLLOUT));
+    struct pollfd f = {p[0], POLLOUT};
+    while (poll(&f, 1, 0) == 0)
+        CHECK((n = recv(p[1], bytes, sizeof bytes, 0)) > 0);
+    CHECK(f.revents == POLLOUT && send(p[0], bytes, 1, MSG_DONTWAIT) == 1);
+}
+
 CASE(ports) {
     int on = 1, a = socket(AF_INET, SOCK_STREAM, 0), b = socket(AF_INET, SOCK_STREAM, 0), port;
     struct sockaddr_in any = at("0.0.0.0", 0), lo;

@@ -187,6 +187,10 @@ impl Common {
         let default = ROWS.iter().find(|r| r.level == level && r.name == name).map_or(0, |r| r.default);
         self.values.with(|v| v.get(&(level, name)).copied()).unwrap_or(default)
     }
+    /// The value of a number option that the program has set.
+    pub fn given(&self, level: u32, name: u32) -> Option<i32> {
+        self.values.with(|v| v.get(&(level, name)).copied())
+    }
     /// A number option that is on or off.
     pub fn flag(&self, level: u32, name: u32) -> bool {
         self.value(level, name) != 0

@@ -7,7 +7,8 @@
 use super::addr::{AF_INET, AF_INET6, Endpoint, Ip};
 use super::host::{self, Kind, Policy, Remote};
 use super::options::{
-    Common, IPV6_V6ONLY, SO_REUSEADDR, SO_REUSEPORT, SOL_IPV6, SOL_SOCKET, SOL_TCP, TCP_CONGESTION, TCP_INFO,
+    Common, IPV6_V6ONLY, SO_RCVBUF, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF, SOL_IPV6, SOL_SOCKET, SOL_TCP,
+    TCP_CONGESTION, TCP_INFO,
 };
 use super::ports::{self, Binding, Claim, Proto};
 use super::{Class, MSG_MORE, MSG_PEEK, MSG_TRUNC, Outgoing, Received, SOCK_STREAM, Socket};
@@ -18,8 +19,8 @@ use crate::fs::uio::{Dst, Src, partial};
 
 /// Bytes on the way in one direction of a connection within the enclave.
 const WINDOW: usize = 256 << 10;
-/// Room that makes a full ring writable again.
-const ROOM: usize = WINDOW / 3;
+/// The part of the window that must be free to make a full ring writable again.
+const ROOM: usize = 3;
 /// Longest backlog (net.core.somaxconn).
 const BACKLOG: usize = 4096;
 /// `TCP_*` states as TCP_INFO and /proc/net/tcp show them.
@@ -397,9 +398,17 @@ impl TcpSocket {
             }
         })
     }
+    /// Bytes that `peer` still takes from here, and whether that is enough to wake who waits. SO_SNDBUF and SO_RCVBUF
+    /// make the window smaller, where both are set.
+    fn room(&self, peer: &TcpSocket) -> (usize, bool) {
+        let asked = |c: &Common, name| c.given(SOL_SOCKET, name).map_or(WINDOW, |n| n as usize);
+        let window = (asked(&self.common, SO_SNDBUF) + asked(&peer.common, SO_RCVBUF)).min(WINDOW);
+        let free = window.saturating_sub(peer.ring.with(Ring::len));
+        (free, free >= window / ROOM)
+    }
     fn send_inside(&self, src: &mut Src) -> Result<usize> {
         let Some(peer) = self.state.with(|s| s.peer.upgrade()) else { return self.send_to_nobody(src) };
-        let free = peer.ring.with(Ring::free);
+        let free = self.room(&peer).0;
         let want = src.remaining();
         if free < want {
             self.state.with_mut(|s| s.wants_room = true);
@@ -496,7 +505,7 @@ impl TcpSocket {
     /// A sender that waits for room hears of it.
     fn made_room(&self) {
         let Some(p) = self.state.with(|s| s.peer.upgrade()) else { return };
-        if p.state.with(|s| s.wants_room) && self.ring.with(Ring::free) >= ROOM {
+        if p.state.with(|s| s.wants_room) && p.room(self).1 {
             p.state.with_mut(|s| s.wants_room = false);
             p.changed.notify();
         }
@@ -795,7 +804,7 @@ impl File for TcpSocket {
         let unread = !self.ring.with(Ring::is_empty);
         let (peer, error) = self.state.with(|s| (s.peer.upgrade(), s.error.is_some()));
         let room = match &peer {
-            Some(p) => p.ring.with(Ring::free) >= ROOM,
+            Some(p) => self.room(p).1,
             None => true,
         };
         if !room {
