@@ -34,8 +34,13 @@ WORK = ROOT / ".cache" / "bench"
 OCCLUM = ROOT / ".venv" / "bin" / "occlum"
 PROGRAMS = ("tiny", "spawn", "fork", "syscalls", "pingpong", "pipe", "sockets", "clocks")
 PINNED_CPUS = 2
+# Of 26 lines each: a C file of some 58,000 lines.
+LARGE_FUNCTIONS = 2231
+# gVisor, a peer that also stands between programs and the kernel; here it has no network.
+RUNSC = ("runsc", "--platform=ptrace", "--network=none", "do")
+PEER_RUNS = 3
 TIMEOUT_S = 600
-START_S = 30
+START_S = 120
 
 Samples = dict[str, float]
 
@@ -65,6 +70,8 @@ class Series:
     native: list[float] = field(default_factory=list)
     enclave: list[float] = field(default_factory=list)
     again: list[float] = field(default_factory=list)
+    # Under gVisor, where it was asked for and runs.
+    peer: list[float] = field(default_factory=list)
 
     def ratios(self) -> list[float]:
         """Enclave/native of each pair; the native side is the mean of the runs before and after."""
@@ -89,6 +96,7 @@ class Figure:
     enclave: float | None
     at_most: float | None
     unit: str
+    peer: float | None = None
 
 
 class BenchError(Exception):
@@ -133,9 +141,17 @@ def make_inputs(rng: random.Random) -> dict[str, str]:
     )
     source = WORK / "job.c"
     source.write_text("\n".join(_c_function(rng, number) for number in range(90)))
+    large = WORK / "large.c"
+    large.write_text("\n".join(_c_function(rng, number) for number in range(LARGE_FUNCTIONS)))
     cc1 = subprocess.run(["gcc", "-print-prog-name=cc1"], capture_output=True, text=True, check=True).stdout.strip()
     (WORK / "page.html").write_text("".join(rng.choices("abcdefgh \n", k=10240)))
-    return {"text": str(text), "sql": str(sql), "csource": str(source), "cc1": cc1}
+    files = {"text": text, "sql": sql, "csource": source, "large": large}
+    return {name: str(path) for name, path in files.items()} | {"cc1": cc1, "pgbench": pgbench()}
+
+
+def pgbench() -> str:
+    """Debian's newest; it is not in PATH."""
+    return str(max(Path("/usr/lib/postgresql").glob("*/bin/pgbench"), default="pgbench"))
 
 
 def _c_function(rng: random.Random, number: int) -> str:
@@ -151,9 +167,12 @@ def _c_function(rng: random.Random, number: int) -> str:
     return "\n".join(lines)
 
 
-def run_once(job: Job, argv: Sequence[str], inside: bool) -> Samples:
+PREFIX = {"native": (), "enclave": (str(OCCLUM), "try", "--quiet", "--"), "runsc": RUNSC}
+
+
+def run_once(job: Job, argv: Sequence[str], side: str) -> Samples:
     """One run; metric -> nanoseconds."""
-    command = [str(OCCLUM), "try", "--quiet", "--", *argv] if inside else list(argv)
+    command = [*PREFIX[side], *argv]
     output = subprocess.PIPE if job.kind == "self" else subprocess.DEVNULL
     start = time.perf_counter_ns()
     done = subprocess.run(
@@ -161,8 +180,7 @@ def run_once(job: Job, argv: Sequence[str], inside: bool) -> Samples:
     )
     elapsed = float(time.perf_counter_ns() - start)
     if done.returncode != 0:
-        where = "in the enclave" if inside else "natively"
-        raise BenchError(f"status {done.returncode} {where}: {done.stderr.decode(errors='replace')[-300:]}")
+        raise BenchError(f"status {done.returncode}, {side}: {done.stderr.decode(errors='replace')[-300:]}")
     if job.kind == "wall":
         return {job.name: elapsed}
     lines = (line.split() for line in done.stdout.decode().splitlines())
@@ -210,22 +228,27 @@ def run_served(job: Job, names: dict[str, str], inside: bool) -> Samples:
     return best
 
 
-def run_job(job: Job, names: dict[str, str], pairs: int) -> list[Series]:
-    """All pairs of one job."""
+def run_job(job: Job, names: dict[str, str], pairs: int, peer: bool = False) -> list[Series]:
+    """All pairs of one job, and a few runs of the peer."""
     words = (*job.argv, *job.argv[-1:] * (job.repeat_last - 1))
 
-    def run(inside: bool) -> Samples:
+    def run(side: str) -> Samples:
         if job.kind == "serve":
-            return run_served(job, names, inside)
-        return run_once(job, [word.format(**names) for word in words], inside)
+            return run_served(job, names, side == "enclave")
+        return run_once(job, [word.format(**names) for word in words], side)
 
     series: dict[str, Series] = {}
     for _ in range(pairs):
-        turns = [run(inside) for inside in (False, True, False)]
+        turns = [run(side) for side in ("native", "enclave", "native")]
         for metric in turns[0]:
             one = series.setdefault(metric, Series(metric, job))
             for samples, turn in zip((one.native, one.enclave, one.again), turns, strict=True):
                 samples.append(turn[metric])
+    if peer and job.kind != "serve":
+        with contextlib.suppress(BenchError, subprocess.TimeoutExpired):
+            for _ in range(PEER_RUNS):
+                for metric, value in run("runsc").items():
+                    series[metric].peer.append(value)
     return list(series.values())
 
 
@@ -244,6 +267,7 @@ def figure(series: Series, rng: random.Random) -> Figure:
         enclave=statistics.median(series.enclave),
         at_most=series.job.at_most.get(series.metric),
         unit="run" if series.job.kind == "wall" else "op",
+        peer=statistics.median(series.peer) / statistics.median(series.native) if series.peer else None,
     )
 
 
@@ -291,16 +315,18 @@ def table(figures: Sequence[Figure], host: dict[str, str], failures: dict[str, s
     """The results as Markdown."""
     lines = [
         f"Host: {host['cpu']}, {host['cpus']} CPUs, {host['kernel']}; {host['pairs']} pairs; seed {host['seed']}.",
-        "Ratio: enclave/native time, median of pairs, 95 % interval; below 1 the enclave is faster.",
+        "Ratio: enclave/native time, median of pairs, 95 % interval; below 1 the enclave is faster; the same of runsc.",
         "",
-        "| metric | native | enclave | ratio | interval | A/A interval | aim | |",
-        "|---|---|---|---|---|---|---|---|",
+        "| metric | native | enclave | ratio | interval | A/A interval | aim | | runsc |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in figures:
         aim = "" if row.at_most is None else f"<= {row.at_most:g}"
+        peer = "" if row.peer is None else f"{row.peer:.3g}"
         lines.append(
             f"| {row.metric} | {human(row.native)} | {human(row.enclave)} | {row.ratio:.3f} "
-            f"| {row.low:.3f}-{row.high:.3f} | {row.noise_low:.3f}-{row.noise_high:.3f} | {aim} | {verdict(row)} |"
+            f"| {row.low:.3f}-{row.high:.3f} | {row.noise_low:.3f}-{row.noise_high:.3f} "
+            f"| {aim} | {verdict(row)} | {peer} |"
         )
     lines += [f"\nNot measured: {name}: {why}" for name, why in failures.items()]
     return "\n".join(lines) + "\n"
@@ -350,7 +376,7 @@ def write_results(
 ) -> None:
     """results.json, table.md, plot.png."""
     output.mkdir(parents=True, exist_ok=True)
-    samples = {s.metric: {"native": s.native, "enclave": s.enclave, "again": s.again} for s in series}
+    samples = {s.metric: {"native": s.native, "enclave": s.enclave, "again": s.again, "runsc": s.peer} for s in series}
     data = {"host": host, "figures": [vars(f) for f in figures], "samples_ns": samples}
     (output / "results.json").write_text(json.dumps(data, indent=1) + "\n")
     (output / "table.md").write_text(text)
@@ -358,14 +384,14 @@ def write_results(
         plot(figures, output / "plot.png")
 
 
-def measure(jobs: Sequence[Job], names: dict[str, str], pairs: int) -> tuple[list[Series], dict[str, str]]:
+def measure(jobs: Sequence[Job], names: dict[str, str], pairs: int, peer: bool) -> tuple[list[Series], dict[str, str]]:
     """Runs the jobs one after another; a job that fails is reported and does not stop the others."""
     series: list[Series] = []
     failures: dict[str, str] = {}
     for job in jobs:
         print(f"bench: {job.name}", file=sys.stderr, flush=True)
         try:
-            series += run_job(job, names, pairs)
+            series += run_job(job, names, pairs, peer)
         except (BenchError, OSError, subprocess.TimeoutExpired) as error:
             failures[job.name] = str(error).strip()
             print(f"bench: {job.name}: {failures[job.name]}", file=sys.stderr)
@@ -379,13 +405,14 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=11, help="pairs of runs for each job")
     parser.add_argument("--jobs", default=".*", help="regular expression: which jobs")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    parser.add_argument("--runsc", action="store_true", help="run jobs without network under gVisor (ptrace), too")
     options = parser.parse_args()
     host = host_facts(options.pairs, options.seed)
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:PINNED_CPUS])
     WORK.mkdir(parents=True, exist_ok=True)
     rng = random.Random(options.seed)
     names = {"root": str(ROOT), **compile_programs(), **make_inputs(rng)}
-    series, failures = measure(read_jobs(options.jobs), names, options.pairs)
+    series, failures = measure(read_jobs(options.jobs), names, options.pairs, options.runsc)
     figures = [figure(s, rng) for s in series] + list(means(series, rng))
     figures = [f for f in figures if math.isfinite(f.ratio)]
     text = table(figures, host, failures)

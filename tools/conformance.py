@@ -138,9 +138,7 @@ def main() -> int:
     runner.add_argument("--suites", default="", metavar="REGEX", help="only suites with such a name")
     runner.add_argument("--cases", default="", metavar="REGEX", help="only cases with such an id")
     runner.add_argument("--seconds", type=float, help="a slice: random cases, none started later than this")
-    runner.add_argument(
-        "--stress-seconds", type=int, metavar="N", help="how long each stressor runs (the record says so)"
-    )
+    runner.add_argument("--stress-seconds", type=int, metavar="N", help="of each stressor; the record says so")
     runner.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32), help="of the slice")
     runner.add_argument("--record", action="store_true", help="write results and the page")
     runner.set_defaults(act=run)

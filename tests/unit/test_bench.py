@@ -51,7 +51,7 @@ def test_times_are_for_people(ns: float | None, text: str) -> None:
 def test_jobs_are_well_formed() -> None:
     jobs = bench.read_jobs(".*")
     assert len({job.name for job in jobs}) == len(jobs)
-    known = {*bench.PROGRAMS, "text", "sql", "csource", "cc1", "root"}
+    known = {*bench.PROGRAMS, "text", "sql", "csource", "large", "cc1", "pgbench", "root"}
     for job in jobs:
         assert job.kind in ("self", "wall", "serve")
         assert (job.kind == "serve") == bool(job.server) == bool(job.rate)
@@ -61,13 +61,14 @@ def test_jobs_are_well_formed() -> None:
 
 
 def test_a_job_is_run_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    order: list[bool] = []
+    order: list[str] = []
 
-    def run_once(job: bench.Job, _: object, inside: bool) -> bench.Samples:
-        order.append(inside)
-        return {job.name: 2.0 if inside else 1.0}
+    def run_once(job: bench.Job, _: object, side: str) -> bench.Samples:
+        order.append(side)
+        return {job.name: {"native": 1.0, "enclave": 2.0, "runsc": 7.0}[side]}
 
     monkeypatch.setattr(bench, "run_once", run_once)
-    (result,) = bench.run_job(bench.Job("m", "wall", ("x",), {}), {}, pairs=2)
-    assert order == [False, True, False] * 2
+    (result,) = bench.run_job(bench.Job("m", "wall", ("x",), {}), {}, pairs=2, peer=True)
+    assert order == ["native", "enclave", "native"] * 2 + ["runsc"] * bench.PEER_RUNS
     assert result.ratios() == [2.0, 2.0]
+    assert bench.figure(result, random.Random(1)).peer == pytest.approx(7.0)
