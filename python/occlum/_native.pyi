@@ -10,7 +10,6 @@ __all__ = [
     "FLAG_REPORT_CHANGES",
     "FLAG_RESIDENT",
     "FLAG_STATS",
-    "FLAG_STRACE",
     "FLAG_TTY0",
     "JOB_NO_TERMINAL",
     "LaunchParams",
@@ -28,11 +27,11 @@ __all__ = [
     "cpuid",
     "measure",
     "run",
+    "scan_file",
     "syscalls",
     "verify_file",
 ]
 
-FLAG_STRACE: int
 FLAG_STATS: int
 FLAG_REPORT_CHANGES: int
 FLAG_TTY0: int
@@ -61,6 +60,7 @@ class LaunchParams:
         flags: int,
         keep: bytes | None = None,
         sources: Sequence[tuple[bytes, bytes]] = ...,
+        trace: bytes = b"",
     ) -> LaunchParams: ...
 
 @final
@@ -82,16 +82,14 @@ def run(
     config: bytes,
     params: LaunchParams,
     *,
-    strace_fd: int | None = None,
+    trace_fd: int | None = None,
     timeout_s: float | None = None,
     publish: Sequence[tuple[str, int, int, bool]] = ...,
 ) -> Outcome: ...
 
 @final
 class Resident:
-    def __new__(
-        cls, image: bytes, config: bytes, params: LaunchParams, *, strace_fd: int | None = None
-    ) -> Resident: ...
+    def __new__(cls, image: bytes, config: bytes, params: LaunchParams, *, trace_fd: int | None = None) -> Resident: ...
     def fileno(self) -> int: ...
     def start(
         self,
@@ -148,6 +146,16 @@ class Verified:
     @property
     def violation(self) -> Violation | None: ...
 
+@final
+class Scanned:
+    @property
+    def syscalls(self) -> list[tuple[int, int, int]]: ...
+    @property
+    def unknown_syscalls(self) -> int: ...
+    @property
+    def instructions(self) -> list[tuple[str, int, int]]: ...
+
+def scan_file(path: str | PathLike[str]) -> Scanned | None: ...
 def verify_file(path: str | PathLike[str]) -> Verified: ...
 
 @final

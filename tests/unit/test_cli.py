@@ -103,8 +103,8 @@ def test_bad_usage_is_status_125_and_one_line_with_the_cause(arguments: list[str
 def test_flags_say_which_streams_are_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
     terminals = {0, 2}
     monkeypatch.setattr(os, "isatty", lambda descriptor: descriptor in terminals)
-    job = launch.Launch(argv=["ls"], strace=True)
-    assert job.flags() == 1 | 8 | 32
+    job = launch.Launch(argv=["ls"], stats=True)
+    assert job.flags() == 2 | 8 | 32
 
 
 def test_discarded_changes_are_named_on_a_terminal_only(

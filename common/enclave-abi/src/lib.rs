@@ -9,8 +9,10 @@ use alloc::vec::Vec;
 
 mod config;
 mod job;
+mod trace;
 pub use config::*;
 pub use job::*;
+pub use trace::*;
 
 /// Bytes of the untrusted OCALL buffer of each TCS. Layout: `OcallFrame` first, then data from `OCALL_DATA`.
 pub const OCALL_BUF_SIZE: usize = (1 << 20) + 4096;
@@ -62,7 +64,7 @@ ocalls! {
     Wait = 1,
     /// Wakes vCPU args[0] from `Wait` (or kicks it with an AEX if args[1] != 0 and it runs guest code).
     Wake = 2,
-    /// in: log text (stderr of the host, or the file given by args[0]: 0 stderr, 1 strace sink).
+    /// in: log text, or records (stderr of the host, or the file given by args[0]: 0 stderr, 1 records (`Record`)).
     Log = 3,
     /// out: 3 u64: CLOCK_REALTIME ns, CLOCK_MONOTONIC ns, TSC at the same moment.
     Clock = 4,
@@ -293,12 +295,12 @@ pub struct LaunchParams {
     pub gid: u32,
     /// Host directory that the changed files are saved in at exit; empty: they are discarded.
     pub keep: Vec<u8>,
-    /// bit 0 strace, bit 1 stats, bit 2 report changed files, bits 3-5: host fd 0,1,2 is a terminal,
+    /// What is to be told of the programs (`TraceOptions`); empty: nothing. Only a debug enclave heeds it.
+    pub trace: Vec<u8>,
+    /// bit 1 stats, bit 2 report changed files, bits 3-5: host fd 0,1,2 is a terminal,
     /// 6-7: network, bit 8 resident.
     pub flags: u32,
 }
-/// `LaunchParams::flags`: trace system calls.
-pub const FLAG_STRACE: u32 = 1;
 /// `LaunchParams::flags`: print statistics at exit.
 pub const FLAG_STATS: u32 = 2;
 /// `LaunchParams::flags`: report the changed files at exit.
@@ -337,6 +339,7 @@ impl LaunchParams {
         }
         put(&mut out, &self.hostname);
         put(&mut out, &self.keep);
+        put(&mut out, &self.trace);
         for v in [self.uid, self.gid, self.flags] {
             out.extend_from_slice(&v.to_le_bytes());
         }
@@ -361,6 +364,7 @@ impl LaunchParams {
         }
         let hostname = r.bytes()?;
         let keep = r.bytes()?;
+        let trace = r.bytes()?;
         Some(Self {
             program,
             argv,
@@ -370,6 +374,7 @@ impl LaunchParams {
             sources,
             hostname,
             keep,
+            trace,
             uid: r.u32()?,
             gid: r.u32()?,
             flags: r.u32()?,

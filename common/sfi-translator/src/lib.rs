@@ -172,6 +172,11 @@ pub struct Undo {
     pub shadow: ShadowWord,
 }
 
+/// Is this instruction translated, rather than left to the LibOS (which emulates some, and has no others)?
+pub fn is_translated(i: &iced_x86::Instruction) -> bool {
+    !matches!(classify::classify(i, false), classify::Class::Emulate)
+}
+
 /// Translates the code at `src.start` for placement at `base` (16-aligned, below 2 GiB).
 ///
 /// If `env` knows the start already, the fragment is only a jump to it.

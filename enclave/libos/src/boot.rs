@@ -6,7 +6,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use occlum_enclave_abi::{FLAG_REPORT_CHANGES, FLAG_RESIDENT, FLAG_STATS, FLAG_STRACE, LaunchParams, Ocall};
+use occlum_enclave_abi::{FLAG_REPORT_CHANGES, FLAG_RESIDENT, FLAG_STATS, LaunchParams, Ocall, TraceOptions};
 use occlum_rt::bkl::BklCell;
 use occlum_rt::{BootInfo, Hooks};
 
@@ -32,8 +32,8 @@ fn init(boot: BootInfo) {
     crate::policy::restrict_launch(&mut params);
     FLAGS.set(params.flags);
     HOSTNAME.replace(params.hostname.clone());
-    if params.flags & FLAG_STRACE != 0 {
-        crate::strace::enable();
+    if let Some(options) = TraceOptions::decode(&params.trace) {
+        crate::trace::start(options);
     }
     crate::fs::init(&params);
     if params.flags & FLAG_RESIDENT != 0 {
@@ -130,6 +130,7 @@ pub fn exec_searching(task: &Arc<Task>, r: &Request<'_>) -> Result<()> {
 /// The first process ended: report and leave.
 pub fn finish(status: WaitStatus) -> ! {
     let flags = FLAGS.get();
+    crate::trace::flush();
     crate::fs::at_exit(flags & FLAG_REPORT_CHANGES != 0);
     if flags & FLAG_STATS != 0 {
         crate::stats::report();

@@ -26,10 +26,10 @@ pub mod sched;
 pub mod shadow;
 pub mod signal;
 pub mod stats;
-pub mod strace;
 pub mod syscall;
 pub mod time;
 pub mod timers;
+mod trace;
 pub mod uaccess;
 mod vdso;
 

@@ -7,9 +7,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use occlum_enclave_abi::{
-    CONFIG_DISABLE_LOG, Config, FLAG_REPORT_CHANGES, FLAG_STRACE, JobStart, LaunchParams,
-};
+use occlum_enclave_abi::{CONFIG_DISABLE_LOG, Config, FLAG_REPORT_CHANGES, JobStart, LaunchParams};
 use occlum_rt::bkl::BklCell;
 
 static CONFIG: BklCell<Option<Arc<Config>>> = BklCell::new(None);
@@ -34,7 +32,7 @@ pub fn is_debug() -> bool {
 pub fn restrict_launch(p: &mut LaunchParams) {
     let c = config();
     if !c.is_debug() {
-        p.flags &= !FLAG_STRACE;
+        p.trace.clear();
     }
     if c.is_host_view() {
         return;

@@ -264,6 +264,7 @@ fn wait_at_host(vcpu: u32) {
         deadline
     });
     stop_tick(vcpu);
+    crate::trace::flush();
     let mut out = [0u8; HostEvents::FULL];
     bkl::unlock();
     occlum_rt::ocall::call(Ocall::Wait, &[deadline], &[], &mut out);
@@ -292,6 +293,7 @@ fn host_events(out: &[u8; HostEvents::FULL]) {
 
 /// Looks at the host without waiting (called on ticks, so that a busy enclave still hears Ctrl-C).
 pub fn poll_host() {
+    crate::trace::flush();
     let mut out = [0u8; HostEvents::FULL];
     occlum_rt::ocall::call(Ocall::Wait, &[0], &[], &mut out);
     host_events(&out);
@@ -483,6 +485,12 @@ impl WaitQueue {
             }
         }
     }
+}
+
+/// Lets others run for a while; no signal ends it.
+pub fn pause(ns: u64) {
+    let deadline = monotonic_ns().saturating_add(ns);
+    let _ = wait_on::<()>(&[], Some(deadline), false, || None);
 }
 
 /// Waits on several queues at once.

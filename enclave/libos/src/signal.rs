@@ -454,9 +454,10 @@ pub fn deliver(t: &Arc<Task>, interrupted_call: Option<u64>) {
         let Some((sig, info)) = next else { break };
         let Some(info) = crate::timers::on_delivery(p, info) else { continue };
         let action = p.actions.with(|a| a.get(sig));
+        crate::trace::signal(t, sig, info, action.handler);
         match action.handler {
             SIG_IGN => {}
-            SIG_DFL => default_action(t, sig),
+            SIG_DFL => default_action(t, sig, info),
             _ => {
                 restart_or_fail(t, call.take(), Some(action.flags & SA_RESTART != 0));
                 if action.flags & SA_RESETHAND != 0 {
@@ -466,7 +467,7 @@ pub fn deliver(t: &Arc<Task>, interrupted_call: Option<u64>) {
                 // A frame that can't be written is a fault of its own, which may have a handler on another stack.
                 match handle(t, sig, info, action) {
                     Ok(()) => {}
-                    Err(_) if sig == SIGSEGV as i32 => fatal(t, sig),
+                    Err(_) if sig == SIGSEGV as i32 => fatal(t, sig, info),
                     Err(_) => force(t, SIGSEGV as i32, Info::kernel()),
                 }
             }
@@ -511,7 +512,7 @@ fn restart_of(nr: u64) -> Restart {
     }
 }
 
-fn default_action(t: &Arc<Task>, sig: i32) {
+fn default_action(t: &Arc<Task>, sig: i32, info: Info) {
     if IGNORED & bit(sig) != 0 {
         return;
     }
@@ -529,7 +530,7 @@ fn default_action(t: &Arc<Task>, sig: i32) {
         return;
     }
     // Inside, init ignores what it has no handler for, as the kernel's init does; SIGKILL too ends the enclave.
-    fatal(t, sig)
+    fatal(t, sig, info)
 }
 
 /// If the terminal's job that just stopped is the one that the user started, the user's shell is to have the terminal: the
@@ -555,8 +556,10 @@ fn is_orphaned(p: &Arc<Process>) -> bool {
 }
 
 /// Ends the process by a signal: each thread leaves at its next way out of the kernel.
-fn fatal(t: &Arc<Task>, sig: i32) {
-    process::begin_group_exit(&t.process, sig);
+fn fatal(t: &Arc<Task>, sig: i32, info: Info) {
+    const DUMPED: WaitStatus = 0x80;
+    let status = if crate::trace::crash(t, sig, info) { sig | DUMPED } else { sig };
+    process::begin_group_exit(&t.process, status);
 }
 
 /// Builds the handler's frame and points the task at the handler.

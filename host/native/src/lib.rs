@@ -16,6 +16,7 @@ use std::time::Duration;
 
 mod cfi;
 mod resident;
+mod scan;
 mod sealed;
 mod verify;
 
@@ -32,7 +33,7 @@ struct LaunchParams(abi::LaunchParams);
 #[pymethods]
 impl LaunchParams {
     #[new]
-    #[pyo3(signature = (*, program, argv, envp, cwd, binds, hostname, uid, gid, flags, keep=None, sources=Vec::new()))]
+    #[pyo3(signature = (*, program, argv, envp, cwd, binds, hostname, uid, gid, flags, keep=None, sources=Vec::new(), trace=Vec::new()))]
     #[expect(clippy::too_many_arguments, reason = "one keyword per field of the wire form")]
     fn new(
         program: Vec<u8>,
@@ -46,6 +47,7 @@ impl LaunchParams {
         flags: u32,
         keep: Option<Vec<u8>>,
         sources: Vec<(Vec<u8>, Vec<u8>)>,
+        trace: Vec<u8>,
     ) -> Self {
         Self(abi::LaunchParams {
             program,
@@ -58,6 +60,7 @@ impl LaunchParams {
             uid,
             gid,
             keep: keep.unwrap_or_default(),
+            trace,
             flags,
         })
     }
@@ -100,13 +103,13 @@ fn measure<'py>(py: Python<'py>, image: &[u8], config: &[u8]) -> PyResult<Bound<
 
 /// Loads the image, runs the program to its end, tears the enclave down.
 #[pyfunction]
-#[pyo3(signature = (image, config, params, *, strace_fd=None, timeout_s=None, publish=Vec::new()))]
+#[pyo3(signature = (image, config, params, *, trace_fd=None, timeout_s=None, publish=Vec::new()))]
 fn run(
     py: Python<'_>,
     image: &[u8],
     config: &[u8],
     params: &LaunchParams,
-    strace_fd: Option<i32>,
+    trace_fd: Option<i32>,
     timeout_s: Option<f64>,
     publish: Vec<(String, u16, u16, bool)>,
 ) -> PyResult<Outcome> {
@@ -118,7 +121,7 @@ fn run(
         .into_iter()
         .map(|(host, port, inside, datagram)| pal::Publish { host, port, inside, datagram })
         .collect();
-    let run = pal::RunOptions { params: params.0.clone(), strace_fd, timeout, publish, control: None };
+    let run = pal::RunOptions { params: params.0.clone(), trace_fd, timeout, publish, control: None };
     let outcome = py.detach(|| pal::run(image, config, &run)).map_err(native_error)?;
     Ok(Outcome::from_pal(py, outcome))
 }
@@ -177,6 +180,28 @@ fn verify_file(py: Python<'_>, path: PathBuf) -> PyResult<Verified> {
     })
 }
 
+/// What a file's code asks of the enclave.
+#[pyclass(frozen, get_all, module = "occlum._native")]
+struct Scanned {
+    /// Number of a system call, how often, address of the first.
+    syscalls: Vec<(u32, u64, u64)>,
+    /// `syscall` instructions whose number the code before them does not say.
+    unknown_syscalls: u64,
+    /// Instructions that the enclave does not have: name, how often, address of the first.
+    instructions: Vec<(String, u64, u64)>,
+}
+
+/// Reads system calls and unsupported instructions off an ELF file's code; `None` if it has none for this machine.
+#[pyfunction]
+fn scan_file(py: Python<'_>, path: PathBuf) -> PyResult<Option<Scanned>> {
+    let found = py.detach(|| scan::file(&path))?;
+    Ok(found.ok().map(|f| Scanned {
+        syscalls: f.syscalls.into_iter().map(|(n, (count, at))| (n, count, at)).collect(),
+        unknown_syscalls: f.unknown_syscalls,
+        instructions: f.instructions.into_iter().map(|(n, (count, at))| (n, count, at)).collect(),
+    }))
+}
+
 /// Places of a file that control may go to.
 #[pyclass(frozen, get_all, module = "occlum._native")]
 struct Targets {
@@ -218,12 +243,10 @@ mod _native {
     use super::sealed::{SealedFs, SealedStat};
     #[pymodule_export]
     use super::{
-        LaunchParams, NativeError, Outcome, Targets, Verified, Violation, count_targets, cpuid, measure,
-        resident::Resident, run, syscalls, verify_file,
+        LaunchParams, NativeError, Outcome, Scanned, Targets, Verified, Violation, count_targets, cpuid,
+        measure, resident::Resident, run, scan_file, syscalls, verify_file,
     };
 
-    #[pymodule_export]
-    const FLAG_STRACE: u32 = super::abi::FLAG_STRACE;
     #[pymodule_export]
     const FLAG_STATS: u32 = super::abi::FLAG_STATS;
     #[pymodule_export]

@@ -26,13 +26,13 @@ type EventTuple = (u64, u64, u64, u64, Py<PyBytes>);
 impl Resident {
     /// Starts it; `params` must have FLAG_RESIDENT.
     #[new]
-    #[pyo3(signature = (image, config, params, *, strace_fd=None))]
-    fn new(image: Vec<u8>, config: Vec<u8>, params: &LaunchParams, strace_fd: Option<i32>) -> PyResult<Self> {
+    #[pyo3(signature = (image, config, params, *, trace_fd=None))]
+    fn new(image: Vec<u8>, config: Vec<u8>, params: &LaunchParams, trace_fd: Option<i32>) -> PyResult<Self> {
         let control = Control::new().map_err(native_error)?;
         let (params, of_run) = (params.0.clone(), control.clone());
         let body = move || {
             let control = Some(of_run.clone());
-            let run = pal::RunOptions { params, strace_fd, timeout: None, publish: Vec::new(), control };
+            let run = pal::RunOptions { params, trace_fd, timeout: None, publish: Vec::new(), control };
             let result = pal::run(&image, &config, &run);
             of_run.end();
             result

@@ -1,8 +1,8 @@
 //! Runs a program in the simulated enclave without Python, for work on the runtime itself:
-//! `run IMAGE [-m MIB] [-c VCPUS] [--cfi LEVEL] [--strace] [--stats] [-p PORT] PROGRAM [ARG...]`.
+//! `run IMAGE [-m MIB] [-c VCPUS] [--cfi LEVEL] [--stats] [-p PORT] PROGRAM [ARG...]`.
 use occlum_enclave_abi::{
-    CONFIG_DEBUG, CONFIG_HOST_VIEW, CfiLevel, Config, FLAG_NET_HOST, FLAG_NET_NONE, FLAG_STATS, FLAG_STRACE,
-    FLAG_TTY0, LaunchParams,
+    CONFIG_DEBUG, CONFIG_HOST_VIEW, CfiLevel, Config, FLAG_NET_HOST, FLAG_NET_NONE, FLAG_STATS, FLAG_TTY0,
+    LaunchParams,
 };
 use occlum_pal::{ExitStatus, Publish, RunOptions};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -37,7 +37,6 @@ fn main() {
                 let name = args.next().and_then(|a| a.into_string().ok()).expect("a level behind --cfi");
                 o.cfi = CfiLevel::from_name(&name).expect("a level: default, strict or shadow-stack");
             }
-            b"--strace" => flags |= FLAG_STRACE,
             b"--stats" => flags |= FLAG_STATS,
             other => panic!("unknown option {}", String::from_utf8_lossy(other)),
         }

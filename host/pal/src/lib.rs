@@ -22,8 +22,8 @@ use std::time::Duration;
 pub struct RunOptions {
     /// Program, arguments, environment, mounts.
     pub params: LaunchParams,
-    /// Where the system-call trace goes (stderr if absent).
-    pub strace_fd: Option<i32>,
+    /// Where the records of `LaunchParams::trace` go.
+    pub trace_fd: Option<i32>,
     /// Ends the enclave after this time.
     pub timeout: Option<Duration>,
     /// Of a resident enclave: where its orders come from. The signals of this process are then not the enclave's.

@@ -172,7 +172,8 @@ class Launch:
     cwd: str = field(default_factory=os.getcwd)
     binds: Sequence[Bind] = ()
     sealed: Sequence[SealedMount] = ()
-    strace: bool = False
+    # Options of `occlum.trace`, in their wire form.
+    trace: bytes = b""
     stats: bool = False
     report_changes: bool = False
     keep: str | None = None
@@ -195,7 +196,6 @@ class Launch:
 
         flags = {"none": _native.FLAG_NET_NONE, "outbound": 0, "host": _native.FLAG_NET_HOST}[self.network]
         for wanted, bit in (
-            (self.strace, _native.FLAG_STRACE),
             (self.stats, _native.FLAG_STATS),
             (self.report_changes, _native.FLAG_REPORT_CHANGES),
             (self.resident, _native.FLAG_RESIDENT),
@@ -220,6 +220,7 @@ class Launch:
             uid=os.getuid(),
             gid=os.getgid(),
             flags=self.flags(),
+            trace=self.trace,
             keep=None if self.keep is None else os.fsencode(self.keep),
             sources=[(name.encode(), os.fsencode(path)) for name, path in self.sources.items()],
         )
@@ -243,7 +244,7 @@ class Measured(Protocol):
 
 
 def run(
-    options: Measured, launch: Launch, strace_fd: int | None = None, timeout_s: float | None = None
+    options: Measured, launch: Launch, trace_fd: int | None = None, timeout_s: float | None = None
 ) -> _native.Outcome:
     """Runs the program in a fresh enclave to its end."""
     from occlum import _native
@@ -253,7 +254,7 @@ def run(
             read_image(),
             options.to_config(),
             launch.to_native(),
-            strace_fd=strace_fd,
+            trace_fd=trace_fd,
             timeout_s=timeout_s,
             publish=[published.to_native() for published in launch.publish],
         )

@@ -34,6 +34,7 @@ COMMANDS = {
     "run": ("run", "Run a program in an enclave of an instance."),
     "fs": ("fs", "Look into sealed stores and change them."),
     "bench": ("bench", "Compare a program's speed, native and in an enclave."),
+    "check": ("check", "Say what of a program will not work in an enclave."),
     "completion": ("completion", "Print the script that completes `occlum` in your shell."),
     "doctor": ("doctor", "Say what this machine offers, and what to fix."),
     "explain": ("explain", "Explain an error's code or an exit status."),
@@ -56,7 +57,7 @@ COMMANDS = {
 
 # What `occlum --help` lists, in this order; what stands in none of them would be hidden (a test looks).
 GROUPS = {
-    "Run programs": ("try", "bench", "verify"),
+    "Run programs": ("try", "check", "bench", "verify"),
     "Instances": ("new", "init", "build", "run", "config", "copy-bom", "package"),
     "Enclaves that stay": ("start", "exec", "ps", "top", "status", "logs", "cp", "kill", "stop"),
     "Measurements and sealed files": ("print", "diff", "gen-sign-key", "export", "fs", "gen-image-key"),

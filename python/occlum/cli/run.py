@@ -7,6 +7,7 @@ from. Neighbours: `try_` (the same ways of watching a run), `occlum.image.built`
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -14,7 +15,8 @@ from occlum._host import launch
 from occlum._host.image import read_image
 from occlum.cli import EXIT_OCCLUM_FAILED, environment_of, fail
 from occlum.cli.options import DURATION, PUBLISH
-from occlum.cli.try_ import BANNER, TryCommand, exit_status, report_stats, strace_descriptor
+from occlum.cli.seeing import Seeing, seeing_options
+from occlum.cli.try_ import BANNER, TryCommand, exit_status, report_stats
 from occlum.image import built
 
 
@@ -62,7 +64,7 @@ def _auto_size(instance: str, job: launch.Launch) -> int:
     help="What can be reached from inside: nothing, other machines, or this machine's own ports, too.",
 )
 @click.option("--timeout", type=DURATION, metavar="TIME", help="Stop the program after this long, like 30s.")
-@click.option("--strace", metavar="[=FILE]", help="Print every system call (debug enclaves only).")
+@seeing_options
 @click.option("--stats", is_flag=True, help="Print statistics at the end.")
 @click.option("--auto-size", is_flag=True, help="Run with plenty of room, then write fitting limits.")
 @click.option("-q", "--quiet", is_flag=True, help="No banner.")
@@ -73,12 +75,12 @@ def command(
     published: Sequence[launch.Publish],
     network: str,
     timeout: float | None,
-    strace: str | None,
     stats: bool,
     auto_size: bool,
     quiet: bool,
     program: str | None,
     arguments: Sequence[str],
+    **seen: Any,
 ) -> int:
     """Run PROGRAM, one of the entry points, in a fresh enclave of the instance in the working directory.
 
@@ -91,11 +93,12 @@ def command(
     words = [program, *arguments] if program is not None else what.command
     if not words:
         raise click.UsageError("name a PROGRAM; this instance has no default one (`command` in its configuration)")
+    seeing = Seeing(seen, quiet)
     job = launch.Launch(
         argv=words,
         env=environment_of(settings),
         cwd="/",
-        strace=strace is not None,
+        trace=seeing.options(),
         stats=stats or auto_size,
         network=network,
         publish=published,
@@ -108,8 +111,8 @@ def command(
     what.check_runtime(read_image())
     if auto_size:
         return _auto_size(instance, job)
-    with built.run_lock(instance), strace_descriptor(strace) as descriptor:
-        outcome = launch.run(what, job, strace_fd=descriptor, timeout_s=timeout)
+    with built.run_lock(instance), seeing.session() as descriptor:
+        outcome = launch.run(what, job, trace_fd=descriptor, timeout_s=timeout)
     if stats:
         report_stats(outcome.stats)
     return exit_status(outcome, timeout) if outcome.kind != "failed" else _failed(outcome.message)

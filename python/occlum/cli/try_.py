@@ -5,10 +5,10 @@ The work is in `occlum._host.launch` and inside the enclave; here are the option
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -16,10 +16,10 @@ from occlum import _native
 from occlum._host import launch
 from occlum.cli import EXIT_OCCLUM_FAILED, EXIT_TIMED_OUT, environment_of, fail
 from occlum.cli.options import BIND, DURATION, PUBLISH, SEALED, measured_options, program_arguments
+from occlum.cli.seeing import STANDARD_ERROR, Seeing, seeing_options
 from occlum.errors import OptionError
 
 BANNER = "simulation: nothing is protected from this machine (development only; --quiet hides this line)"
-STANDARD_ERROR = "-"
 _NAMED_CHANGES = 4
 
 
@@ -35,7 +35,7 @@ class TryCommand(click.Command):
             name
             for parameter in self.get_params(ctx)
             if isinstance(parameter, click.Option) and parameter.is_flag
-            for name in parameter.opts
+            for name in (*parameter.opts, *parameter.secondary_opts)
         }
         done: list[str] = []
         rest = list(args)
@@ -48,24 +48,6 @@ class TryCommand(click.Command):
             if rest and takes_next and not carries_value:
                 done.append(rest.pop(0))
         return done + rest
-
-
-@contextlib.contextmanager
-def strace_descriptor(target: str | None) -> Iterator[int | None]:
-    """Where the system-call trace goes: nowhere, to standard error, or to a fresh file."""
-    if target is None:
-        yield None
-    elif target == STANDARD_ERROR:
-        yield 2
-    else:
-        try:
-            descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise click.UsageError(f"--strace={target}: {error.strerror}") from None
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
 
 
 def _report_changes(changed: Sequence[bytes], diff: bool, quiet: bool) -> None:
@@ -197,7 +179,7 @@ def exit_status(outcome: _native.Outcome, timeout_s: float | None) -> int:
     help="What can be reached from inside: nothing, other machines, or this machine's own ports, too.",
 )
 @click.option("--timeout", type=DURATION, metavar="TIME", help="Stop the program after this long, like 30s.")
-@click.option("--strace", metavar="[=FILE]", help="Print every system call, to standard error or to FILE.")
+@seeing_options
 @click.option("--stats", is_flag=True, help="Print statistics at the end.")
 @click.option("--stats-file", metavar="FILE", help="Write the statistics to FILE, as JSON.")
 @click.option("--keep", metavar="DIR", help="Save the files that the program changed under DIR.")
@@ -218,7 +200,6 @@ def command(
     published: Sequence[launch.Publish],
     network: str,
     timeout: float | None,
-    strace: str | None,
     stats: bool,
     stats_file: str | None,
     keep: str | None,
@@ -226,6 +207,7 @@ def command(
     quiet: bool,
     program: str,
     arguments: Sequence[str],
+    **seen: Any,
 ) -> int:
     """Run PROGRAM of this machine, unmodified, in a fresh enclave.
 
@@ -237,6 +219,8 @@ def command(
     Examples:
       occlum try bash -c 'seq 1 100000 | sort -r | head -n 3'
       occlum try --strace ls /etc                 every system call, with decoded arguments
+      occlum try --strace='-c' make               counts and times of system calls
+      occlum try --profile out.json -- gzip -k f  where the time goes, for speedscope.app
       occlum try -m 512M --stats gcc --version    a smaller enclave; figures at the end
       occlum try -v "$PWD" make                   share this directory: its changes stay
       occlum try -p 8080:80 lighttpd -D -f site.conf
@@ -244,13 +228,14 @@ def command(
     if keep is not None:
         keep = _keep_directory(keep)
     options = launch.EnclaveOptions(memory, cpus, max_tasks, pid_max, cfi)
+    seeing = Seeing(seen, quiet)
     job = launch.Launch(
         argv=[program, *arguments],
         env=environment_of(settings),
         cwd=os.path.normpath(os.path.join(os.getcwd(), cwd or ".")),
         binds=binds,
         sealed=_with_key(sealed, image_key),
-        strace=strace is not None,
+        trace=seeing.options(),
         stats=stats or stats_file is not None,
         report_changes=diff or keep is not None or (sys.stderr.isatty() and not quiet),
         keep=keep,
@@ -259,8 +244,8 @@ def command(
     )
     if not quiet:
         fail(BANNER)
-    with strace_descriptor(strace) as descriptor:
-        outcome = launch.run(options, job, strace_fd=descriptor, timeout_s=timeout)
+    with seeing.session() as descriptor:
+        outcome = launch.run(options, job, trace_fd=descriptor, timeout_s=timeout)
     if diff or keep is None:
         _report_changes(outcome.changed, diff, quiet)
     elif not quiet and sys.stderr.isatty():

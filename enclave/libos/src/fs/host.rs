@@ -162,6 +162,8 @@ pub fn read(fd: u32, buf: &mut [u8]) -> Result<usize> {
 }
 /// Writes to a stream without blocking.
 pub fn write(fd: u32, data: &[u8]) -> Result<usize> {
+    // What is traced and what is written may go to one terminal: in order.
+    crate::trace::flush();
     bounded(call(Ocall::Write, &[u64::from(fd), 1], data, &mut [])?, data.len())
 }
 /// Events ready now; registers interest if none is.

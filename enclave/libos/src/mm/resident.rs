@@ -47,7 +47,7 @@ impl Mm {
         out
     }
 
-    pub(super) fn resident_runs(&self, r: Range<u64>) -> Vec<Range<u64>> {
+    pub fn resident_runs(&self, r: Range<u64>) -> Vec<Range<u64>> {
         let mut out: Vec<Range<u64>> = Vec::new();
         let (first, last) = (r.start / PAGE, page_ceil(r.end) / PAGE);
         self.inner.with(|i| {

@@ -54,8 +54,11 @@ pub fn exit_task(me: Arc<Task>, status: WaitStatus) -> ! {
     release_vfork(&me);
     p.tasks.with_mut(|t| t.retain(|t| !Arc::ptr_eq(t, &me)));
     p.cont_event.wake_all();
-    if p.tasks.with(Vec::is_empty) {
-        exit_process(&p, p.exiting.get().unwrap_or(status));
+    let last = p.tasks.with(Vec::is_empty);
+    let status = p.exiting.get().unwrap_or(status);
+    crate::trace::end(&me, status, last);
+    if last {
+        exit_process(&p, status);
     }
     drop(p);
     TASKS.with_mut(|t| t[me.index] = None);

@@ -2,6 +2,7 @@
 //!
 //! Neighbours: `table` (rows), one file per family here, `fs::syscall` for files. Invariants: signals are delivered only
 //! in `task_loop`, from an original state; a handler returns a value or an errno and never runs guest code.
+pub mod arg;
 pub mod caps;
 pub mod futex;
 pub mod memory;
@@ -199,6 +200,9 @@ pub fn to_original(t: &Arc<Task>, translated: u64) -> bool {
 
 fn kick(t: &Arc<Task>) {
     t.rip_known.set(false);
+    if crate::trace::is_due() && to_original(t, u64::from(t.rt.resume())) {
+        crate::trace::sample(t);
+    }
     crate::sched::poll_host();
     crate::sched::tick();
 }
@@ -378,7 +382,7 @@ fn syscall(t: &Arc<Task>) -> Left {
 fn dispatch(t: &Arc<Task>, nr: u64, args: &[u64; 6]) -> Result<Option<usize>> {
     crate::stats::system_call();
     let row = table::row(nr);
-    let line = crate::strace::is_on().then(|| crate::strace::enter(t, row, nr, args));
+    let traced = crate::trace::enter(t, row, nr, args);
     let result = match row {
         Some(row) => (row.handler)(args),
         None => {
@@ -386,8 +390,8 @@ fn dispatch(t: &Arc<Task>, nr: u64, args: &[u64; 6]) -> Result<Option<usize>> {
             Err(Errno::ENOSYS)
         }
     };
-    if let Some(line) = line {
-        crate::strace::leave(line, result);
+    if traced {
+        crate::trace::leave(t, row, nr, args, result);
     }
     if row.is_some_and(|r| r.sets_registers) && result.is_ok() {
         return Ok(None);

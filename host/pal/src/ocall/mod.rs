@@ -8,7 +8,7 @@ mod stream;
 pub mod wait;
 
 use crate::control::Control;
-use occlum_enclave_abi::{Ocall, OcallFrame};
+use occlum_enclave_abi::{Ocall, OcallFrame, TraceOptions};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -37,7 +37,7 @@ pub struct Host {
     pub stop: fn(i32),
     /// ELRANGE pages.
     pub mem: Box<dyn Memory>,
-    strace_fd: Option<i32>,
+    trace_fd: Option<i32>,
     wait: wait::Waiter,
     ended: Mutex<Option<Ended>>,
     failure: Mutex<Vec<u8>>,
@@ -47,6 +47,7 @@ pub struct Host {
     ocalls: AtomicU64,
     files: files::Files,
     control: Option<Arc<Control>>,
+    sample_ns: Option<u64>,
     net: net::Net,
 }
 
@@ -54,7 +55,7 @@ impl Host {
     /// Host state for `vcpus` vCPUs.
     pub fn new(
         vcpus: u32,
-        strace_fd: Option<i32>,
+        trace_fd: Option<i32>,
         mem: Box<dyn Memory>,
         kick: Box<dyn Fn(u32) + Send + Sync>,
         stop: fn(i32),
@@ -66,7 +67,7 @@ impl Host {
             kick,
             stop,
             mem,
-            strace_fd,
+            trace_fd,
             wait: wait::Waiter::new(vcpus)?,
             ended: Mutex::new(None),
             failure: Mutex::new(Vec::new()),
@@ -76,12 +77,22 @@ impl Host {
             ocalls: AtomicU64::new(0),
             files: files::Files::default(),
             control: None,
+            sample_ns: None,
         })
     }
 
     /// The same for a resident enclave: its orders come from there.
     pub fn controlled(self, control: Option<Arc<Control>>) -> Host {
         Host { control, ..self }
+    }
+
+    /// The same with the samples that the trace options ask for.
+    pub fn traced(self, options: &[u8]) -> Host {
+        Host { sample_ns: TraceOptions::decode(options).map(|o| o.sample_ns).filter(|ns| *ns != 0), ..self }
+    }
+    /// How far apart samples are to be, if there are any.
+    pub fn sample_ns(&self) -> Option<u64> {
+        self.sample_ns
     }
 
     /// How it ended, once it did.
@@ -226,7 +237,8 @@ impl Host {
     }
 
     fn log(&self, sink: u64, text: &[u8]) -> i64 {
-        let fd = if sink == 1 { self.strace_fd.unwrap_or(2) } else { 2 };
+        let fd = if sink == 1 { self.trace_fd } else { Some(2) };
+        let Some(fd) = fd else { return text.len() as i64 };
         if sink == 0
             && let Ok(mut f) = self.failure.lock()
         {

@@ -324,11 +324,17 @@ pub(super) fn tick(on: bool, period_ns: u64) -> i64 {
     let timer = match TIMER.get() {
         Some(t) => t,
         None => match new_timer() {
-            Ok(t) => t,
+            Ok(t) => {
+                TIMER.set(Some(t));
+                t
+            }
             Err(e) => return e,
         },
     };
-    let period = if on { period_ns.clamp(100_000, 1_000_000_000) } else { 0 };
+    set_timer(timer, if on { period_ns.clamp(100_000, 1_000_000_000) } else { 0 })
+}
+
+fn set_timer(timer: libc::timer_t, period: u64) -> i64 {
     let t =
         libc::timespec { tv_sec: (period / 1_000_000_000) as i64, tv_nsec: (period % 1_000_000_000) as i64 };
     let spec = libc::itimerspec { it_interval: t, it_value: t };
@@ -347,8 +353,26 @@ fn new_timer() -> Result<libc::timer_t, i64> {
         if libc::timer_create(libc::CLOCK_MONOTONIC, &mut ev, &mut t) < 0 {
             return Err(errno());
         }
-        TIMER.set(Some(t));
         Ok(t)
+    }
+}
+
+/// Kicks of this thread's vCPU at a frequency, for samples, until it is dropped.
+pub struct Sampler(libc::timer_t);
+
+impl Sampler {
+    /// Starts them.
+    pub fn start(period_ns: u64) -> Option<Sampler> {
+        let timer = new_timer().ok()?;
+        set_timer(timer, period_ns.clamp(100_000, 10_000_000_000));
+        Some(Sampler(timer))
+    }
+}
+
+impl Drop for Sampler {
+    fn drop(&mut self) {
+        // SAFETY: 1. the timer is this one's alone and is not used after this.
+        unsafe { libc::timer_delete(self.0) };
     }
 }
 

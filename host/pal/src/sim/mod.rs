@@ -63,7 +63,7 @@ pub(crate) fn run(file: &[u8], config: &[u8], vcpus: u32, r: &RunOptions) -> Res
     let kicker = tids.clone();
     let host = Host::new(
         vcpus,
-        r.strace_fd,
+        r.trace_fd,
         Box::new(elrange.clone()),
         Box::new(move |v| kicker.kick(v)),
         signals::stop_process,
@@ -71,7 +71,7 @@ pub(crate) fn run(file: &[u8], config: &[u8], vcpus: u32, r: &RunOptions) -> Res
         publish(&r.publish)?,
     )
     .map_err(|error| PalError::System { what: "event descriptors", error })?;
-    let host = Arc::new(host.controlled(r.control.clone()));
+    let host = Arc::new(host.controlled(r.control.clone()).traced(&r.params.trace));
     let launch = r.params.encode();
     // Declared before the threads' guard: the stacks outlive the handlers.
     let _altstacks = entry::Altstacks::reserve()?;
@@ -188,6 +188,7 @@ fn vcpu(n: u32, host: &Host, tids: &Tids, launch: &[u8]) -> Result<(), PalError>
     tids.0[n as usize].store(unsafe { libc::gettid() }, Ordering::Release);
     let mut buf = vec![0u64; OCALL_BUF_SIZE / 8];
     let address = buf.as_mut_ptr() as u64;
+    let _sampler = host.sample_ns().map(wait::Sampler::start);
     let mut command = layout::CMD_START;
     let mut args = [address, launch.as_ptr() as u64, launch.len() as u64];
     loop {
