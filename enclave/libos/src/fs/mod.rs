@@ -45,6 +45,7 @@ pub mod tty;
 pub mod uio;
 mod xattr;
 
+pub use env::unshare_files;
 pub use file::OpenFile;
 pub use inode::{Inode, InodeRef};
 pub use seal::{check_map, seals};

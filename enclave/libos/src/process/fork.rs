@@ -95,6 +95,7 @@ fn first_of_session(
         start_ns: crate::time::monotonic_ns(),
         subreaper: BklCell::new(false),
         pdeathsig: BklCell::new(0),
+        traits: BklCell::default(),
     }))
 }
 
@@ -248,6 +249,7 @@ pub(super) fn clone_process(me: &Arc<Task>, r: &CloneRequest) -> Result<Arc<Task
         start_ns: crate::time::monotonic_ns(),
         subreaper: BklCell::new(false),
         pdeathsig: BklCell::new(0),
+        traits: BklCell::new(p.traits.get()),
     });
     let task = new_task(&child, pid)?;
     PIDS.with_mut(|m| m.insert(pid, child.clone()));

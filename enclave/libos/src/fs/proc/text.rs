@@ -244,7 +244,7 @@ pub fn status(p: P, t: T) -> Vec<u8> {
         ("CapEff", set(c.caps.effective)),
         ("CapBnd", set(c.caps.bounding)),
         ("CapAmb", set(c.caps.ambient)),
-        ("NoNewPrivs", number(0)),
+        ("NoNewPrivs", number(i32::from(p.traits.get().no_new_privs))),
         ("Seccomp", number(0)),
         ("Cpus_allowed", format!("{:x}", (1u64 << cpus) - 1)),
         ("Cpus_allowed_list", format!("0-{}", cpus - 1)),
