@@ -186,31 +186,31 @@ CASE(memory_of_others) {
     CHECK(process_vm_writev(getpid(), &l, 1, &remote, 1, 0) == 5);
 }
 
-static long cmp(pid_t a, pid_t b, int type, unsigned long i, unsigned long k) {
+static long kcmp(pid_t a, pid_t b, int type, unsigned long i, unsigned long k) {
     return syscall(SYS_kcmp, a, b, type, i, k);
 }
 
 CASE(kcmp_kinds) {
     pid_t me = getpid();
-    if (cmp(me, me, KCMP_VM, 0, 0) < 0 && errno == ENOSYS) {
+    if (kcmp(me, me, KCMP_VM, 0, 0) < 0 && errno == ENOSYS) {
         puts("child: exit 0");
         return;
     }
     int a = open("/dev/null", O_RDONLY), b = dup(a), c = open("/dev/null", O_RDONLY);
-    CHECK(cmp(me, me, KCMP_FILE, a, b) == 0);
-    CHECK(cmp(me, me, KCMP_FILE, a, c) == 1 || cmp(me, me, KCMP_FILE, a, c) == 2);
-    CHECK(cmp(me, me, KCMP_FILE, a, c) + cmp(me, me, KCMP_FILE, c, a) == 3);
-    CHECK_ERRNO(cmp(me, me, KCMP_FILE, a, 999), EBADF);
+    CHECK(kcmp(me, me, KCMP_FILE, a, b) == 0);
+    CHECK(kcmp(me, me, KCMP_FILE, a, c) == 1 || kcmp(me, me, KCMP_FILE, a, c) == 2);
+    CHECK(kcmp(me, me, KCMP_FILE, a, c) + kcmp(me, me, KCMP_FILE, c, a) == 3);
+    CHECK_ERRNO(kcmp(me, me, KCMP_FILE, a, 999), EBADF);
     for (int t = KCMP_VM; t <= KCMP_SYSVSEM; t++)
-        CHECK(cmp(me, me, t, 0, 0) == 0);
-    CHECK_ERRNO(cmp(me, me, 77, 0, 0), EINVAL);
-    CHECK_ERRNO(cmp(me, 0x3fffffff, KCMP_VM, 0, 0), ESRCH);
+        CHECK(kcmp(me, me, t, 0, 0) == 0);
+    CHECK_ERRNO(kcmp(me, me, 77, 0, 0), EINVAL);
+    CHECK_ERRNO(kcmp(me, 0x3fffffff, KCMP_VM, 0, 0), ESRCH);
     pid_t child = fork_clean();
     if (child == 0) {
         pid_t parent = getppid();
-        CHECK(cmp(parent, getpid(), KCMP_FILE, a, b) == 0);
-        CHECK(cmp(parent, getpid(), KCMP_VM, 0, 0) > 0 && cmp(parent, getpid(), KCMP_FILES, 0, 0) > 0);
-        CHECK(cmp(parent, getpid(), KCMP_FS, 0, 0) > 0 && cmp(parent, getpid(), KCMP_SIGHAND, 0, 0) > 0);
+        CHECK(kcmp(parent, getpid(), KCMP_FILE, a, b) == 0);
+        CHECK(kcmp(parent, getpid(), KCMP_VM, 0, 0) > 0 && kcmp(parent, getpid(), KCMP_FILES, 0, 0) > 0);
+        CHECK(kcmp(parent, getpid(), KCMP_FS, 0, 0) > 0 && kcmp(parent, getpid(), KCMP_SIGHAND, 0, 0) > 0);
         _exit(guest_failures);
     }
     report("child", child);

@@ -193,6 +193,8 @@ CASE(exclusive_waiters) {
     CHECK_ERRNO(epoll_ctl(set, 9, p[1], &e), EINVAL);
     CHECK_ERRNO(epoll_ctl(set, EPOLL_CTL_ADD, p[1], (void *)8), EFAULT);
     CHECK_ERRNO(epoll_wait(set, &got, 0, 0), EINVAL);
+    CHECK_ERRNO(epoll_create(0), EINVAL);
+    CHECK(epoll_create(1) >= 0);
     CHECK_ERRNO(epoll_wait(p[0], &got, 1, 0), EINVAL);
     int file = open("/proc/self/exe", O_RDONLY);
     e.events = EPOLLIN;

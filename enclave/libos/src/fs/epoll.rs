@@ -63,12 +63,17 @@ impl Epoll {
         let inner = all.iter().filter_map(|f| f.downcast::<Epoll>());
         inner.map(|e| e.depth_to(to, left - 1)).try_fold(1, |most, d| Ok(most.max(d? + 1)))
     }
+    fn holds(&self, inner: &Epoll) -> bool {
+        let all = self.items.with(|i| i.values().filter_map(|i| i.file.upgrade()).collect::<Vec<_>>());
+        all.iter().filter_map(|f| f.downcast::<Epoll>()).any(|e| core::ptr::eq(e, inner))
+    }
     /// How many sets this one is in, one in another.
     fn height(&self, left: usize) -> usize {
         let outer = self.outer.with(|o| o.iter().filter_map(Weak::upgrade).collect::<Vec<_>>());
+        let held = outer.iter().filter(|e| e.holds(self));
         match left {
             0 => 0,
-            _ => outer.iter().map(|e| e.height(left - 1) + 1).max().unwrap_or(0),
+            _ => held.map(|e| e.height(left - 1) + 1).max().unwrap_or(0),
         }
     }
     /// Sets nest, but in no circles and only so deep that walking them needs little stack.

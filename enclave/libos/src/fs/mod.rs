@@ -41,6 +41,7 @@ pub mod stream;
 pub mod sys;
 pub mod syscall;
 pub mod table;
+mod tmpfs;
 pub mod tty;
 pub mod uio;
 mod xattr;

@@ -8,6 +8,7 @@ pub mod caps;
 mod exit;
 mod fork;
 mod ids;
+pub mod oom;
 mod wait;
 
 pub use exit::{begin_group_exit, exit_task, kill_other_threads, wake_for_signal};

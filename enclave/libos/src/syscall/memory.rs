@@ -212,8 +212,24 @@ pub fn sys_mlock(a: &[u64; 6]) -> Result<usize> {
     if current_mm().is_mapped(r) { Ok(0) } else { Err(Errno::ENOMEM) }
 }
 
-/// mlockall, munlockall
-pub fn sys_mlockall(_a: &[u64; 6]) -> Result<usize> {
+/// mlock2(addr, len, flags)
+pub fn sys_mlock2(a: &[u64; 6]) -> Result<usize> {
+    const MLOCK_ONFAULT: u64 = 1;
+    if a[2] & !MLOCK_ONFAULT != 0 {
+        return Err(Errno::EINVAL);
+    }
+    sys_mlock(a)
+}
+
+/// mlockall(flags)
+pub fn sys_mlockall(a: &[u64; 6]) -> Result<usize> {
+    const MCL_ONFAULT: u32 = 4;
+    let flags = a[0] as u32;
+    if flags == 0 || flags & !7 != 0 || flags == MCL_ONFAULT { Err(Errno::EINVAL) } else { Ok(0) }
+}
+
+/// munlockall()
+pub fn sys_munlockall(_a: &[u64; 6]) -> Result<usize> {
     Ok(0)
 }
 

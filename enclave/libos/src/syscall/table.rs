@@ -162,10 +162,10 @@ table! {
     MSYNC msync(addr: ptr, len: size, flags: msync_flags) => memory::sys_msync;
     MINCORE mincore(addr: ptr, len: size, vec: ptr) => memory::sys_mincore;
     MLOCK mlock(addr: ptr, len: size) => memory::sys_mlock;
-    MLOCK2 mlock2(addr: ptr, len: size, flags: flags) => memory::sys_mlock;
+    MLOCK2 mlock2(addr: ptr, len: size, flags: flags) => memory::sys_mlock2;
     MUNLOCK munlock(addr: ptr, len: size) => memory::sys_mlock;
     MLOCKALL mlockall(flags: flags) => memory::sys_mlockall;
-    MUNLOCKALL munlockall() => memory::sys_mlockall;
+    MUNLOCKALL munlockall() => memory::sys_munlockall;
     FUTEX futex(at: ptr, op: futex_op, val: uint, timeout: ptr, at2: ptr, val3: uint) => futex::sys_futex;
     FUTEX_WAITV futex_waitv(waiters: ptr, n: uint, flags: flags, timeout: ptr, clock: int) => futex::many::sys_futex_waitv;
     SET_ROBUST_LIST set_robust_list(head: ptr, len: size) => futex::sys_set_robust_list;
@@ -305,8 +305,8 @@ table! {
     FADVISE64 fadvise64(fd: fd, offset: off, len: size, advice: int) => fs::misc::sys_fadvise64;
     READAHEAD readahead(fd:fd, offset:off, len:size) => fs::misc::sys_readahead;
     MOUNT mount(source: str, target: path, fstype: str, flags: flags, data: ptr) => fs::misc::sys_mount;
-    UMOUNT2 umount2(target: path, flags: flags) => fs::misc::sys_mount;
-    PIVOT_ROOT pivot_root(new_root: path, put_old: path) => fs::misc::sys_mount;
+    UMOUNT2 umount2(target: path, flags: flags) => fs::misc::sys_umount2;
+    PIVOT_ROOT pivot_root(new_root: path, put_old: path) => fs::misc::sys_not_permitted;
     SWAPON swapon(path: path, flags: flags) => fs::misc::sys_not_permitted;
     SWAPOFF swapoff(path: path) => fs::misc::sys_not_permitted;
     ACCT acct(path: path) => fs::misc::sys_not_permitted;

@@ -43,9 +43,6 @@ pub fn io(_p: P, _t: T) -> Vec<u8> {
     b"rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n"
         .to_vec()
 }
-pub fn zero(_p: P, _t: T) -> Vec<u8> {
-    b"0\n".to_vec()
-}
 pub fn wchan(_p: P, _t: T) -> Vec<u8> {
     b"0".to_vec()
 }
@@ -204,6 +201,12 @@ fn dispositions(p: &Process) -> (u64, u64) {
         }
     }
     (ignored, caught)
+}
+pub fn oom_score(p: P, _: T) -> Vec<u8> {
+    format!("{}\n", crate::process::oom::score(p)).into_bytes()
+}
+pub fn oom_score_adj(p: P, _: T) -> Vec<u8> {
+    format!("{}\n", p.traits.get().oom_score_adj).into_bytes()
 }
 pub fn status(p: P, t: T) -> Vec<u8> {
     let (letter, word) = state(p, Some(t));
