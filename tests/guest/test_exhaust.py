@@ -23,3 +23,13 @@ def test_everything_comes_back(case: str, memory: str) -> None:
     result = enclave([program, case], timeout=120, options=["-m", memory])
     assert (result.returncode, result.text) == (0, CLEAN), result.errors[-2000:]
     assert "panicked" not in result.errors
+
+
+def test_the_largest_process_ends() -> None:
+    """Linux's rule: size, moved by oom_score_adj; whoever asks for the page goes on."""
+    program = cc(SOURCE, "-static", "-pthread", "-w")
+    result = enclave([program, "the_largest_ends"], timeout=60, options=["-m", "96M"])
+    said = "grower: exit 7\nlarge: signal 9\ngrower: signal 9\nprotected: signal 15\n"
+    said += "grower: exit 7\nfirst: signal 9\nlarge: signal 15\n"
+    assert (result.returncode, result.text) == (0, said), result.errors[-2000:]
+    assert result.errors.count("out of enclave memory") == 3

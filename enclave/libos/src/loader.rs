@@ -372,6 +372,7 @@ pub fn exec(task: &Arc<Task>, path: &[u8], argv: Vec<Vec<u8>>, envp: Vec<Vec<u8>
     task.robust_list.set(0);
     task.comm.set(comm_of(&request.exec_path));
     p.actions.with_mut(crate::signal::SigActions::reset_for_exec);
+    p.traits.with_mut(|t| t.dumpable = true);
     p.flow.take();
     p.timers.with_mut(crate::timers::Timers::reset_for_exec);
     p.exe.replace(crate::fs::path_of(&request.program.file));

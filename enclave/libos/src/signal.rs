@@ -398,12 +398,16 @@ pub fn kill(pid: i32, sig: i32) -> Result<()> {
 
 /// tgkill/tkill.
 pub fn kill_thread(tgid: Option<i32>, tid: i32, sig: i32) -> Result<()> {
+    queue_to_thread(tgid, tid, sig, Info::tkill())
+}
+/// The same with what the receiver is told.
+pub fn queue_to_thread(tgid: Option<i32>, tid: i32, sig: i32, info: Info) -> Result<()> {
     let t = Task::by_tid(tid).filter(|t| tgid.is_none_or(|g| g == t.process.pid)).ok_or(Errno::ESRCH)?;
     if !may_send(&t.process, sig) {
         return Err(Errno::EPERM);
     }
     if sig != 0 {
-        send_task(&t, sig, Info::tkill());
+        send_task(&t, sig, info);
     }
     Ok(())
 }

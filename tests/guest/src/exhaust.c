@@ -48,6 +48,16 @@ static void hog(long left_kb) {
     }
 }
 
+static int adjust(const char *text) {
+    int fd = open("/proc/self/oom_score_adj", O_WRONLY);
+    int done = write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+    close(fd);
+    return done;
+}
+static void never_the_victim(void) {
+    CHECK(adjust("-1000"));
+}
+
 static int descriptors_end; /* set by what uses them all up */
 static int expected(int error) {
     if (error == ENOMEM || error == EAGAIN || error == ENOSPC || error == ENOBUFS || (error == EMFILE && descriptors_end))
@@ -340,6 +350,8 @@ static int neighbour_works(int fd) {
 
 /* Runs `squander` until pools that stay are filled (stacks, translations, tables), then again: nothing may be lost. */
 static void compare(void (*squander)(void)) {
+    /* Whoever asks for the page that is not there ends, not the largest: the hog is to stay. */
+    never_the_victim();
     static char buffer[1 << 12];
     setvbuf(stdout, buffer, _IOLBF, sizeof buffer);
     self = "/proc/self/exe";
@@ -376,6 +388,55 @@ CASE(pages_run_out) {
 
 CASE(the_libos_runs_out) {
     compare(fill_each_first);
+}
+
+/* Takes a part of what is there now and says so; then waits. */
+static pid_t holder(long percent, const char *adj) {
+    int ready[2];
+    char c;
+    CHECK(pipe(ready) == 0);
+    long kb = counters().available_kb;
+    pid_t child = fork_clean();
+    if (child == 0) {
+        CHECK(adjust(adj));
+        hog(kb - kb * percent / 100);
+        write(ready[1], "x", 1);
+        sleep_ms(60000);
+        _exit(0);
+    }
+    read(ready[0], &c, 1);
+    close(ready[0]);
+    close(ready[1]);
+    return child;
+}
+static pid_t grower(long kb) {
+    pid_t child = fork_clean();
+    if (child == 0) {
+        char *p = mmap(NULL, (size_t)kb * 1024, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        for (long i = 0; p != MAP_FAILED && i < kb * 1024; i += PAGE)
+            p[i] = 1;
+        _exit(7);
+    }
+    return child;
+}
+
+/* When pages end, the largest process does, not the one that asks for the next page: as its neighbours agree. */
+CASE(the_largest_ends) {
+    long half = counters().available_kb / 2;
+    pid_t large = holder(65, "0");
+    report("grower", grower(half));
+    report("large", large);
+    large = holder(65, "-1000");
+    report("grower", grower(half));
+    kill(large, SIGTERM);
+    report("protected", large);
+    pid_t small = holder(20, "900");
+    large = holder(60, "0");
+    report("grower", grower(counters().available_kb + 8 * 1024));
+    report("first", small);
+    kill(large, SIGTERM);
+    report("large", large);
+    CHECK(!adjust("1001") && !adjust("x"));
 }
 
 __attribute__((constructor(101))) static void only_exit(int argc, char **argv) {

@@ -145,3 +145,70 @@ CASE(timerfd) {
     CHECK(poll(&f, 1, 1000) == 1);
     puts("done");
 }
+
+CASE(sets_in_sets) {
+    int p[2], sets[12];
+    CHECK(pipe(p) == 0);
+    struct epoll_event e = {EPOLLIN, {.u64 = 7}}, got;
+    for (int i = 0; i < 12; i++)
+        sets[i] = epoll_create1(EPOLL_CLOEXEC);
+    CHECK(epoll_ctl(sets[0], EPOLL_CTL_ADD, p[0], &e) == 0);
+    for (int i = 0; i < 3; i++)
+        CHECK(epoll_ctl(sets[i + 1], EPOLL_CTL_ADD, sets[i], &e) == 0);
+    CHECK(epoll_wait(sets[3], &got, 1, 0) == 0);
+    write(p[1], "x", 1);
+    CHECK(epoll_wait(sets[3], &got, 1, 1000) == 1 && got.data.u64 == 7 && got.events == EPOLLIN);
+    CHECK_ERRNO(epoll_ctl(sets[0], EPOLL_CTL_ADD, sets[3], &e), ELOOP);
+    CHECK_ERRNO(epoll_ctl(sets[0], EPOLL_CTL_ADD, sets[0], &e), EINVAL);
+    int deep = 3;
+    while (deep < 11 && epoll_ctl(sets[deep + 1], EPOLL_CTL_ADD, sets[deep], &e) == 0)
+        deep++;
+    printf("%s\n", deep < 11 && errno == ELOOP ? "too deep" : "no end");
+    CHECK(epoll_ctl(sets[3], EPOLL_CTL_DEL, sets[2], NULL) == 0);
+    CHECK(epoll_ctl(sets[0], EPOLL_CTL_ADD, sets[3], &e) == 0);
+}
+
+CASE(exclusive_waiters) {
+    int p[2], set = epoll_create1(0), other = epoll_create1(0);
+    CHECK(pipe(p) == 0);
+    struct epoll_event e = {EPOLLIN | EPOLLEXCLUSIVE, {0}}, got;
+    CHECK(epoll_ctl(set, EPOLL_CTL_ADD, p[0], &e) == 0);
+    CHECK_ERRNO(epoll_ctl(set, EPOLL_CTL_MOD, p[0], &e), EINVAL);
+    e.events = EPOLLIN;
+    CHECK_ERRNO(epoll_ctl(set, EPOLL_CTL_MOD, p[0], &e), EINVAL);
+    e.events = EPOLLIN | EPOLLEXCLUSIVE | EPOLLONESHOT;
+    CHECK_ERRNO(epoll_ctl(set, EPOLL_CTL_ADD, p[1], &e), EINVAL);
+    e.events = EPOLLIN | EPOLLEXCLUSIVE;
+    CHECK_ERRNO(epoll_ctl(set, EPOLL_CTL_ADD, other, &e), EINVAL);
+    pid_t child[3];
+    for (int i = 0; i < 3; i++)
+        if ((child[i] = fork_clean()) == 0)
+            _exit(epoll_wait(set, &got, 1, 300) >= 0 ? 0 : 1);
+    sleep_ms(20);
+    write(p[1], "x", 1);
+    for (int i = 0; i < 3; i++)
+        report("waiter", child[i]);
+    CHECK_ERRNO(epoll_ctl(set, EPOLL_CTL_ADD, 999, &e), EBADF);
+    CHECK_ERRNO(epoll_ctl(p[0], EPOLL_CTL_ADD, p[1], &e), EINVAL);
+    CHECK_ERRNO(epoll_ctl(set, 9, p[1], &e), EINVAL);
+    CHECK_ERRNO(epoll_ctl(set, EPOLL_CTL_ADD, p[1], (void *)8), EFAULT);
+    CHECK_ERRNO(epoll_wait(set, &got, 0, 0), EINVAL);
+    CHECK_ERRNO(epoll_create(0), EINVAL);
+    CHECK(epoll_create(1) >= 0);
+    CHECK_ERRNO(epoll_wait(p[0], &got, 1, 0), EINVAL);
+    int file = open("/proc/self/exe", O_RDONLY);
+    e.events = EPOLLIN;
+    CHECK_ERRNO(epoll_ctl(set, EPOLL_CTL_ADD, file, &e), EPERM);
+    struct timespec t = {0, 1000000};
+    CHECK(epoll_wait(set, &got, 1, 0) == 1);
+    char c;
+    read(p[0], &c, 1);
+    CHECK(syscall(SYS_epoll_pwait2, set, &got, 1, &t, NULL, 8) == 0);
+    t.tv_nsec = 2000000000;
+    CHECK_ERRNO(syscall(SYS_epoll_pwait2, set, &got, 1, &t, NULL, 8), EINVAL);
+    CHECK_ERRNO(syscall(SYS_epoll_pwait2, set, &got, 1, (void *)8, NULL, 8), EFAULT);
+    sigset_t mask;
+    sigemptyset(&mask);
+    CHECK(syscall(SYS_epoll_pwait, set, &got, 1, 1, &mask, 8) == 0);
+    CHECK_ERRNO(syscall(SYS_epoll_pwait, set, &got, 1, 1, &mask, 4), EINVAL);
+}

@@ -104,6 +104,10 @@ impl Dentry {
         self.children.with_mut(|c| c.insert(name.to_vec(), d.clone()));
         d
     }
+    /// Takes the mount at `name` away: what it hid is seen again.
+    pub fn unmount(&self, name: &[u8]) {
+        drop(self.children.with_mut(|c| c.remove(name)));
+    }
     /// Forgets `name` after it was removed from the directory.
     pub fn detach(&self, name: &[u8]) {
         if let Some(d) = self.children.with_mut(|c| c.remove(name)) {

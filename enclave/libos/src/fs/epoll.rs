@@ -15,6 +15,8 @@ const EPOLLET: u32 = 1 << 31;
 const WITH_EXCLUSIVE: u32 = POLL_IN | POLL_OUT | POLLERR | POLLHUP | EPOLLET | EPOLLWAKEUP | EPOLLEXCLUSIVE;
 const CONTROL: u32 = EPOLLEXCLUSIVE | EPOLLWAKEUP | EPOLLONESHOT | EPOLLET;
 
+/// Sets within sets.
+const NESTS: usize = 4;
 const CLEAN_LEAST: usize = 64;
 
 struct Item {
@@ -33,33 +35,57 @@ pub struct Epoll {
     /// Size of the set at which items of closed files are looked for: so seldom that adding many stays cheap.
     clean_at: BklCell<usize>,
     changed: Notify,
-    /// Was put into another set.
-    nested: BklCell<bool>,
+    me: Weak<Epoll>,
+    /// Sets that hold this one.
+    outer: BklCell<Vec<Weak<Epoll>>>,
 }
 
 impl Epoll {
     /// An empty set.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|me| Self {
             items: BklCell::new(BTreeMap::new()),
             clean_at: BklCell::new(CLEAN_LEAST),
             changed: Notify::new(),
-            nested: BklCell::new(false),
+            me: me.clone(),
+            outer: BklCell::new(Vec::new()),
         })
     }
     fn files(&self) -> Vec<Arc<OpenFile>> {
         self.items.with(|i| i.values().filter(|i| !i.off).filter_map(|i| i.file.upgrade()).collect())
     }
-    /// Sets nest two deep and no deeper, so that walking them needs little stack.
-    fn check_nesting(&self, inner: &Epoll) -> Result<()> {
-        if core::ptr::eq(inner, self) {
-            return Err(EINVAL);
-        }
-        let holds_sets = inner.files().iter().any(|f| f.downcast::<Epoll>().is_some());
-        if self.nested.get() || holds_sets {
+    /// How many sets deep this one's nesting is; ELOOP if it is deeper than may be, or leads to `to`.
+    fn depth_to(&self, to: &Epoll, left: usize) -> Result<usize> {
+        if core::ptr::eq(self, to) || left == 0 {
             return Err(ELOOP);
         }
-        inner.nested.set(true);
+        let all = self.items.with(|i| i.values().filter_map(|i| i.file.upgrade()).collect::<Vec<_>>());
+        let inner = all.iter().filter_map(|f| f.downcast::<Epoll>());
+        inner.map(|e| e.depth_to(to, left - 1)).try_fold(1, |most, d| Ok(most.max(d? + 1)))
+    }
+    fn holds(&self, inner: &Epoll) -> bool {
+        let all = self.items.with(|i| i.values().filter_map(|i| i.file.upgrade()).collect::<Vec<_>>());
+        all.iter().filter_map(|f| f.downcast::<Epoll>()).any(|e| core::ptr::eq(e, inner))
+    }
+    /// How many sets this one is in, one in another.
+    fn height(&self, left: usize) -> usize {
+        let outer = self.outer.with(|o| o.iter().filter_map(Weak::upgrade).collect::<Vec<_>>());
+        let held = outer.iter().filter(|e| e.holds(self));
+        match left {
+            0 => 0,
+            _ => held.map(|e| e.height(left - 1) + 1).max().unwrap_or(0),
+        }
+    }
+    /// Sets nest, but in no circles and only so deep that walking them needs little stack.
+    fn check_nesting(&self, inner: &Epoll) -> Result<()> {
+        let below = inner.depth_to(self, NESTS + 1)?;
+        if below + self.height(NESTS + 1) > NESTS {
+            return Err(ELOOP);
+        }
+        inner.outer.with_mut(|o| {
+            o.retain(|w| w.strong_count() > 0);
+            o.push(self.me.clone());
+        });
         Ok(())
     }
     /// EPOLL_CTL_ADD.
@@ -68,6 +94,9 @@ impl Epoll {
             return Err(EPERM);
         }
         let inner = file.downcast::<Epoll>();
+        if inner.is_some_and(|inner| core::ptr::eq(inner, self)) {
+            return Err(EINVAL);
+        }
         if events & EPOLLEXCLUSIVE != 0 && (inner.is_some() || events & !WITH_EXCLUSIVE != 0) {
             return Err(EINVAL);
         }

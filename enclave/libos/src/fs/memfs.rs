@@ -10,6 +10,7 @@ use super::file::File;
 use super::inode::{DirEntry, FsInfo, Inode, InodeRef, SetAttr, Stat, d_type, next_id};
 use super::pages::Pages;
 use super::prelude::*;
+use super::tmpfs;
 use super::uio::{Dst, partial};
 use super::xattr::Xattrs;
 use crate::time::realtime_ns;
@@ -171,6 +172,10 @@ impl MemInode {
     fn writable(&self) -> Result<()> {
         if self.fs.read_only { Err(EROFS) } else { Ok(()) }
     }
+    /// Pages of its own.
+    fn own_pages(&self) -> u64 {
+        if let Body::File(p) = &self.body { p.resident() } else { 0 }
+    }
     fn find(&self, name: &[u8]) -> Result<Arc<MemInode>> {
         let dir = self.dir()?;
         let lower = {
@@ -260,6 +265,14 @@ impl MemInode {
             old.add_links(-1);
         }
         Ok(())
+    }
+}
+
+impl Drop for MemInode {
+    fn drop(&mut self) {
+        if tmpfs::quota(&self.fs).is_some() {
+            tmpfs::give_back(&self.fs, self.own_pages());
+        }
     }
 }
 
@@ -357,11 +370,13 @@ impl Inode for MemInode {
         Ok(self.find(name)?)
     }
     fn create(&self, name: &[u8], mode: u32, owner: (u32, u32), rdev: u64) -> Result<InodeRef> {
+        tmpfs::take_node(&self.fs)?;
         let n = Self::new(&self.fs, mode, owner, rdev);
         self.insert(name, n.clone())?;
         Ok(n)
     }
     fn symlink(&self, name: &[u8], target: &[u8], owner: (u32, u32)) -> Result<InodeRef> {
+        tmpfs::take_node(&self.fs)?;
         let n = Self::new_link(&self.fs, target, owner);
         self.insert(name, n.clone())?;
         Ok(n)
@@ -493,14 +508,28 @@ impl Inode for MemInode {
     fn write_at(&self, off: u64, data: &[u8]) -> Result<usize> {
         let Body::File(p) = &self.body else { return Err(if self.is_dir() { EISDIR } else { EINVAL }) };
         self.writable()?;
-        let n = p.write(off, data)?;
+        let before = p.resident();
+        let fits = if tmpfs::quota(&self.fs).is_some() {
+            p.fitting(off, data.len(), tmpfs::room(&self.fs))
+        } else {
+            data.len()
+        };
+        if fits == 0 && !data.is_empty() {
+            return Err(ENOSPC);
+        }
+        let written = p.write(off, &data[..fits]);
+        tmpfs::resized(&self.fs, before, p.resident());
+        let n = written?;
         self.touch();
         Ok(n)
     }
     fn truncate(&self, len: u64) -> Result<()> {
         let Body::File(p) = &self.body else { return Err(if self.is_dir() { EISDIR } else { EINVAL }) };
         self.writable()?;
-        p.truncate(len)?;
+        let before = p.resident();
+        let done = p.truncate(len);
+        tmpfs::resized(&self.fs, before, p.resident());
+        done?;
         self.touch();
         Ok(())
     }
@@ -527,6 +556,7 @@ impl Inode for MemInode {
         Ok(self.pages().and_then(|p| p.seek(off, data)))
     }
     fn unnamed(&self, mode: u32, owner: (u32, u32)) -> Result<InodeRef> {
+        tmpfs::take_node(&self.fs)?;
         Ok(MemInode::new(&self.fs, mode, owner, 0))
     }
     fn stand_in(&self) -> Option<Arc<MemInode>> {

@@ -41,10 +41,12 @@ pub mod stream;
 pub mod sys;
 pub mod syscall;
 pub mod table;
+mod tmpfs;
 pub mod tty;
 pub mod uio;
 mod xattr;
 
+pub use env::unshare_files;
 pub use file::OpenFile;
 pub use inode::{Inode, InodeRef};
 pub use seal::{check_map, seals};

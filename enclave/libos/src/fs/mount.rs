@@ -229,6 +229,16 @@ fn mount_sealed(from: &[u8], to: &[u8], flags: &MountFlags) {
     }
 }
 
+/// Notes a tree that was mounted later.
+pub fn add(dentry: Arc<Dentry>) {
+    let info = dentry.inode().fs().clone();
+    MOUNTS.with_mut(|v| v.push(Mount { dentry, info }));
+}
+/// Forgets it.
+pub fn remove(dentry: &Arc<Dentry>) {
+    MOUNTS.with_mut(|v| v.retain(|m| !Arc::ptr_eq(&m.dentry, dentry)));
+}
+
 /// Visits the mounts.
 pub fn each(mut f: impl FnMut(&Mount)) {
     MOUNTS.with(|m| m.iter().for_each(&mut f));
@@ -236,6 +246,9 @@ pub fn each(mut f: impl FnMut(&Mount)) {
 
 /// `statfs` numbers of a file system: type, bsize, blocks, bfree, bavail, files, ffree, namelen.
 pub fn statfs(info: &FsInfo) -> [u64; 8] {
+    if let Some(s) = super::tmpfs::statfs(info) {
+        return s;
+    }
     if let Some(p) = &info.host
         && let Ok(mut s) = host::statfs(p)
     {

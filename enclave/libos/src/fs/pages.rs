@@ -196,6 +196,26 @@ impl Pages {
         let pages = self.state.with(|s| s.map.len() as u64) * 8;
         if self.state.with(|s| s.lower_len) > 0 { lower_blocks.max(pages) } else { pages }
     }
+    /// Pages in memory.
+    pub fn resident(&self) -> u64 {
+        self.state.with(|s| s.map.len() as u64)
+    }
+    /// How much of a write of `len` bytes at `off` needs no more than `room` new pages.
+    pub fn fitting(&self, off: u64, len: usize, room: u64) -> usize {
+        let mut left = room;
+        let end = off.saturating_add(len as u64);
+        let mut at = off;
+        while at < end {
+            if !self.state.with(|s| s.map.contains_key(&(at / PAGE))) {
+                if left == 0 {
+                    break;
+                }
+                left -= 1;
+            }
+            at = (at / PAGE + 1) * PAGE;
+        }
+        (at.min(end) - off) as usize
+    }
     /// Can the host file be read at all? Asked at open, so that the error is reported there.
     pub fn check_host(&self) -> Result<()> {
         let Some(lower) = &self.lower else { return Ok(()) };

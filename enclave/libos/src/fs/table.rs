@@ -101,6 +101,11 @@ impl FileTable {
     fn closed(&self, slot: Option<Slot>) {
         if let Some(s) = slot {
             locks::release_posix(self.id, s.file.inode().file_id().0);
+            let is_socket = s.file.inode().kind() == S_IFSOCK;
+            drop(s);
+            if is_socket {
+                crate::net::garbage::collect();
+            }
         }
     }
     /// close(2).

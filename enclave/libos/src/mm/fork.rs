@@ -4,7 +4,7 @@
 //! pristine file pages, which come again from the page cache; a parked page of the child's slot is overwritten or
 //! filled before the child runs.
 use super::budget::admit;
-use super::{Backing, Mm, Vma, rights};
+use super::{Backing, Fork, Mm, Vma, rights};
 use crate::errno::{Errno, Result};
 use alloc::sync::Arc;
 use core::ops::Range;
@@ -15,7 +15,7 @@ impl Mm {
     pub fn fork(&self) -> Result<Arc<Mm>> {
         admit(self.mapping_count() as u64 * 256)?;
         let child = Mm::new(self.affinity)?;
-        for (start, v) in self.vmas() {
+        for (start, v) in self.vmas().filter(|(_, v)| v.fork != Fork::Leave) {
             if let Some(region) = v.region.as_ref().filter(|r| r.is_shared()) {
                 child.claim_entries((region.start(), v.end, region.id()));
             }
@@ -24,8 +24,12 @@ impl Mm {
         child.set_layout(self.layout());
         // The copy is of one moment: threads that ran on meanwhile would tear it (R29).
         occlum_rt::vcpu::stop_others(self.slot);
-        for (start, vma) in self.vmas() {
+        for (start, vma) in self.vmas().filter(|(_, v)| v.fork != Fork::Leave) {
             child.settle_parked(start, &vma, false)?;
+            if vma.fork == Fork::Wipe {
+                child.discard(start..vma.end);
+                continue;
+            }
             if vma.is_shared() {
                 continue;
             }

@@ -5,7 +5,7 @@
 use super::budget::{admit, uncharge};
 use super::parked::{Held, Parked, UNMAP_PARK_MAX};
 use super::vma::{is_covered, is_free, overlapping};
-use super::{Backing, MapFile, Mm, PAGE, Vma, page_ceil, page_floor, rights};
+use super::{Backing, Fork, MapFile, Mm, PAGE, Vma, page_ceil, page_floor, rights};
 use crate::errno::{Errno, Result};
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -59,7 +59,8 @@ impl Mm {
         }
         let private_code = prot & mf::PROT_WRITE != 0;
         let seen = backing.file().map(MapFile::id);
-        let vma = Vma { end, prot, may_write: true, backing, name: "", region: None, private_code, seen };
+        let (fork, may_write) = (Fork::Copy, true);
+        let vma = Vma { end, prot, fork, may_write, backing, name: "", region: None, private_code, seen };
         self.settle_parked(start, &vma, true)?;
         self.inner.with_mut(|i| i.vmas.insert(start, vma));
         Ok(start)
@@ -242,6 +243,7 @@ impl Mm {
             if let Some(v) = i.vmas.get_mut(&to) {
                 v.seen = vma.seen; // pages move
                 v.may_write = vma.may_write;
+                v.fork = vma.fork;
             }
         });
         if let Err(e) = self.move_pages(old, to, old_len.min(new_len), &vma) {

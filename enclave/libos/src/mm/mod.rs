@@ -25,7 +25,7 @@ pub use fault::{Access, FaultError};
 pub use filemap::{after_truncate, after_write, before_read, before_truncate, is_shared_writable};
 pub use map::CODE_TOP;
 pub use shared::{SharedObject, shared_object};
-pub use vma::{Backing, MapFile, Vma};
+pub use vma::{Backing, Fork, MapFile, Vma};
 
 use crate::errno::{Errno, Result};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -89,6 +89,8 @@ pub struct Mm {
     filled: BklCell<Vec<Retained>>,
     /// Chunks of shadow words that are there.
     shadow: BklCell<BTreeSet<u64>>,
+    /// Commands of membarrier(2) that the program has registered for.
+    pub barriers: BklCell<u32>,
 }
 
 fn page_floor(x: u64) -> u64 {
@@ -133,6 +135,7 @@ impl Mm {
             parked: BklCell::new(free.parked),
             filled: BklCell::new(Vec::new()),
             shadow: BklCell::new(BTreeSet::new()),
+            barriers: BklCell::new(0),
         }))
     }
     /// The program its tables are kept for.

@@ -10,6 +10,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
+use occlum_linux_abi::mmap as mf;
 
 /// A file behind a mapping.
 #[derive(Clone)]
@@ -68,6 +69,8 @@ pub struct Vma {
     pub end: u64,
     /// PROT_*.
     pub prot: u32,
+    /// What a child gets of it.
+    pub fork: Fork,
     /// May become writable (VM_MAYWRITE).
     pub may_write: bool,
     /// Content.
@@ -101,7 +104,38 @@ impl Vma {
     }
 }
 
+/// What fork does with a mapping.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fork {
+    /// The child has a copy.
+    Copy,
+    /// The child has an empty one (MADV_WIPEONFORK).
+    Wipe,
+    /// The child has none (MADV_DONTFORK).
+    Leave,
+}
+impl Fork {
+    /// What a `MADV_*FORK` asks for.
+    pub fn of_advice(advice: u32) -> Self {
+        match advice {
+            mf::MADV_DONTFORK => Self::Leave,
+            mf::MADV_WIPEONFORK => Self::Wipe,
+            _ => Self::Copy,
+        }
+    }
+}
+
 impl Mm {
+    /// Sets what children get of the range.
+    pub fn set_fork(&self, r: Range<u64>, fork: Fork) {
+        self.split(r.start);
+        self.split(r.end);
+        self.inner.with_mut(|i| overlapping_mut(&mut i.vmas, r).for_each(|(_, v)| v.fork = fork));
+    }
+    /// Is the range private anonymous memory?
+    pub fn is_private_anonymous(&self, r: Range<u64>) -> bool {
+        self.inner.with(|i| overlapping(&i.vmas, r).all(|(_, v)| matches!(v.backing, Backing::Anon)))
+    }
     /// Sets the name that maps shows.
     pub fn set_name(&self, start: u64, name: &'static str) {
         self.inner.with_mut(|i| {
@@ -151,6 +185,7 @@ impl Mm {
                     let same = matches!((&a.backing, &b.backing), (Backing::Anon, Backing::Anon))
                         && a.end == k
                         && a.prot == b.prot
+                        && a.fork == b.fork
                         && a.name == b.name
                         && a.region.is_none()
                         && b.region.is_none();

@@ -6,6 +6,7 @@
 //! Invariants: as in `crate::fs`: no cell is borrowed while a task waits or user memory is touched (except the byte
 //! rings); what the host returns is checked in `host`.
 pub mod addr;
+pub mod garbage;
 pub mod host;
 pub mod interfaces;
 pub mod netlink;

@@ -122,6 +122,29 @@ fn bury(files: Vec<Arc<OpenFile>>) {
     GRAVE.set(None);
 }
 
+/// What `garbage` looks at.
+impl UnixSocket {
+    /// Identity.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+    /// Calls `f` for each file in its messages.
+    pub fn each_in_flight(&self, mut f: impl FnMut(&Arc<OpenFile>)) {
+        self.state.with(|s| s.queue.iter().flat_map(|m| &m.files).for_each(&mut f));
+    }
+    /// Connections that wait to be accepted.
+    pub fn waiting_ids(&self) -> Vec<u64> {
+        self.state.with(|s| s.backlog.iter().map(|w| w.id).collect())
+    }
+    /// Drops the files in its messages.
+    pub fn drop_in_flight(&self) {
+        let gone = self
+            .state
+            .with_mut(|s| s.queue.iter_mut().flat_map(|m| core::mem::take(&mut m.files)).collect::<Vec<_>>());
+        bury(gone);
+    }
+}
+
 impl UnixSocket {
     /// An unconnected socket.
     pub fn new(kind: Kind) -> Arc<Self> {
@@ -341,6 +364,7 @@ impl UnixSocket {
         }
         data.truncate(got);
         let from = self.bound_name();
+        super::garbage::sent(files);
         let message = Message { data, at: 0, files: core::mem::take(files), from, cred: env::peer() };
         target.deliver(message, stream);
         Ok(got)

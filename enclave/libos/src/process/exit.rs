@@ -71,6 +71,8 @@ pub(super) fn exit_process(p: &Arc<Process>, status: WaitStatus) {
     drop(files);
     let mm = p.mm.replace(None);
     drop(mm);
+    super::oom::memory_freed();
+    crate::net::garbage::collect();
     p.exit_status.set(Some(status));
     if p.sid.get() == p.pid {
         crate::fs::session_ended(p.pid);

@@ -8,7 +8,6 @@ use crate::errno::{Errno, Result};
 use crate::fs::{FileTable, FsContext};
 use crate::sched::{self, WaitQueue};
 use crate::signal::{Pending, SigActions};
-use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use occlum_linux_abi::{clone as cl, signo};
@@ -95,6 +94,7 @@ fn first_of_session(
         start_ns: crate::time::monotonic_ns(),
         subreaper: BklCell::new(false),
         pdeathsig: BklCell::new(0),
+        traits: BklCell::default(),
     }))
 }
 
@@ -197,15 +197,29 @@ pub(super) fn clone_thread(me: &Arc<Task>) -> Result<Arc<Task>> {
     if me.process.exiting.get().is_some() {
         return Err(Errno::EAGAIN);
     }
+    admit_task(&me.process)?;
     new_task(&me.process, alloc_pid()?)
+}
+
+/// RLIMIT_NPROC: threads of the real user, unless one may have more.
+fn admit_task(p: &Arc<Process>) -> Result<()> {
+    const RLIMIT_NPROC: usize = 6;
+    let limit = p.rlimit(RLIMIT_NPROC);
+    let (uid, free) = p.cred.with(|c| {
+        (c.uid, c.uid == 0 || c.capable(super::caps::SYS_RESOURCE) || c.capable(super::caps::SYS_ADMIN))
+    });
+    // The measured limit of tasks holds for all, and is the usual one of each.
+    if free || limit >= LIMITS.get().1 as u64 {
+        return Ok(());
+    }
+    let mut count = 0;
+    super::with_tasks(|t| count += u64::from(t.process.cred.with(|c| c.uid) == uid));
+    if count >= limit { Err(Errno::EAGAIN) } else { Ok(()) }
 }
 
 pub(super) fn clone_process(me: &Arc<Task>, r: &CloneRequest) -> Result<Arc<Task>> {
     let p = &me.process;
-    let nproc = p.rlimit(6);
-    if PIDS.with(BTreeMap::len) as u64 >= nproc {
-        return Err(Errno::EAGAIN);
-    }
+    admit_task(p)?;
     let pid = alloc_pid()?;
     let mm = current_mm();
     let mm = if r.flags & cl::CLONE_VM != 0 { mm } else { mm.fork()? };
@@ -248,6 +262,7 @@ pub(super) fn clone_process(me: &Arc<Task>, r: &CloneRequest) -> Result<Arc<Task
         start_ns: crate::time::monotonic_ns(),
         subreaper: BklCell::new(false),
         pdeathsig: BklCell::new(0),
+        traits: BklCell::new(p.traits.get()),
     });
     let task = new_task(&child, pid)?;
     PIDS.with_mut(|m| m.insert(pid, child.clone()));

@@ -8,6 +8,7 @@ pub mod caps;
 mod exit;
 mod fork;
 mod ids;
+pub mod oom;
 mod wait;
 
 pub use exit::{begin_group_exit, exit_task, kill_other_threads, wake_for_signal};
@@ -146,6 +147,37 @@ pub struct Times {
     pub children_ns: u64,
 }
 
+/// What a process is told about itself and inherits: prctl(2), personality(2), /proc.
+#[derive(Clone, Copy, Debug)]
+pub struct Traits {
+    /// PR_SET_DUMPABLE.
+    pub dumpable: bool,
+    /// PR_SET_NO_NEW_PRIVS.
+    pub no_new_privs: bool,
+    /// PR_SET_THP_DISABLE.
+    pub thp_disabled: bool,
+    /// personality(2).
+    pub personality: u32,
+    /// PR_SET_TIMERSLACK, ns.
+    pub timer_slack: u64,
+    /// /proc/PID/oom_score_adj: who dies first when memory ends.
+    pub oom_score_adj: i32,
+}
+/// Of the first process.
+pub const DEFAULT_SLACK: u64 = 50_000;
+impl Default for Traits {
+    fn default() -> Self {
+        Self {
+            dumpable: true,
+            no_new_privs: false,
+            thp_disabled: false,
+            personality: 0,
+            timer_slack: DEFAULT_SLACK,
+            oom_score_adj: 0,
+        }
+    }
+}
+
 /// A thread group: owns a domain, files, dispositions.
 pub struct Process {
     /// Process id.
@@ -204,6 +236,8 @@ pub struct Process {
     pub subreaper: BklCell<bool>,
     /// PR_SET_PDEATHSIG.
     pub pdeathsig: BklCell<i32>,
+    /// What else prctl and personality keep.
+    pub traits: BklCell<Traits>,
 }
 
 /// The running task.

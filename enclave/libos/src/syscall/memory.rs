@@ -147,10 +147,36 @@ pub fn sys_madvise(a: &[u64; 6]) -> Result<usize> {
             }
             Ok(0)
         }
+        // Only private anonymous memory can be asked to be empty in a child.
+        mf::MADV_WIPEONFORK if !mm.is_private_anonymous(r.clone()) => Err(Errno::EINVAL),
+        mf::MADV_DONTFORK | mf::MADV_DOFORK | mf::MADV_WIPEONFORK | mf::MADV_KEEPONFORK => {
+            covered(&mm, &r)?;
+            mm.set_fork(r, crate::mm::Fork::of_advice(a[2] as u32));
+            Ok(0)
+        }
+        mf::MADV_POPULATE_READ | mf::MADV_POPULATE_WRITE => {
+            covered(&mm, &r)?;
+            populate(&mm, r, a[2] as u32 == mf::MADV_POPULATE_WRITE)
+        }
         // Hints that change nothing a program can see.
-        0..=3 | 12..=17 | 20..=21 => Ok(0),
+        0..=3 | 12..=17 | 20..=21 => covered(&mm, &r),
         _ => Err(Errno::EINVAL),
     }
+}
+
+fn covered(mm: &crate::mm::Mm, r: &core::ops::Range<u64>) -> Result<usize> {
+    if r.is_empty() || mm.is_mapped(r.clone()) { Ok(0) } else { Err(Errno::ENOMEM) }
+}
+
+fn populate(mm: &crate::mm::Mm, r: core::ops::Range<u64>, write: bool) -> Result<usize> {
+    let access = if write { crate::mm::Access::Write } else { crate::mm::Access::Read };
+    for at in r.step_by(PAGE as usize) {
+        mm.handle_fault(at as u32, access).map_err(|e| match e {
+            crate::mm::FaultError::Denied => Errno::EINVAL,
+            e => e.errno(),
+        })?;
+    }
+    Ok(0)
 }
 
 /// msync(addr, len, flags)
@@ -186,7 +212,56 @@ pub fn sys_mlock(a: &[u64; 6]) -> Result<usize> {
     if current_mm().is_mapped(r) { Ok(0) } else { Err(Errno::ENOMEM) }
 }
 
-/// mlockall, munlockall
-pub fn sys_mlockall(_a: &[u64; 6]) -> Result<usize> {
+/// mlock2(addr, len, flags)
+pub fn sys_mlock2(a: &[u64; 6]) -> Result<usize> {
+    const MLOCK_ONFAULT: u64 = 1;
+    if a[2] & !MLOCK_ONFAULT != 0 {
+        return Err(Errno::EINVAL);
+    }
+    sys_mlock(a)
+}
+
+/// mlockall(flags)
+pub fn sys_mlockall(a: &[u64; 6]) -> Result<usize> {
+    const MCL_ONFAULT: u32 = 4;
+    let flags = a[0] as u32;
+    if flags == 0 || flags & !7 != 0 || flags == MCL_ONFAULT { Err(Errno::EINVAL) } else { Ok(0) }
+}
+
+/// munlockall()
+pub fn sys_munlockall(_a: &[u64; 6]) -> Result<usize> {
+    Ok(0)
+}
+
+/// membarrier(cmd, flags, cpu): every other thread of the process (or of all) that runs passes through the kernel.
+pub fn sys_membarrier(a: &[u64; 6]) -> Result<usize> {
+    const GLOBAL: u32 = 1;
+    const GLOBAL_EXPEDITED: u32 = 2;
+    const REGISTER_GLOBAL: u32 = 4;
+    const PRIVATE: u32 = 8;
+    const REGISTER_PRIVATE: u32 = 16;
+    const PRIVATE_SYNC: u32 = 32;
+    const REGISTER_SYNC: u32 = 64;
+    const ALL: u32 = 127;
+    if a[1] as u32 != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let mm = current_mm();
+    match a[0] as u32 {
+        0 => return Ok(ALL as usize),
+        GLOBAL | GLOBAL_EXPEDITED => {
+            let all = crate::process::Process::all();
+            all.iter().filter_map(|p| p.mm()).for_each(|m| occlum_rt::vcpu::stop_others(m.slot()));
+        }
+        PRIVATE | PRIVATE_SYNC => {
+            if mm.barriers.get() & a[0] as u32 == 0 {
+                return Err(Errno::EPERM);
+            }
+            occlum_rt::vcpu::stop_others(mm.slot());
+        }
+        REGISTER_GLOBAL => {}
+        cmd @ (REGISTER_PRIVATE | REGISTER_SYNC) => mm.barriers.with_mut(|b| *b |= cmd >> 1),
+        _ => return Err(Errno::EINVAL),
+    }
     Ok(0)
 }

@@ -1,4 +1,4 @@
-//! What belongs to no family: uname, sysinfo, getrandom, membarrier, and refusals with their reasons.
+//! What belongs to no family: uname, sysinfo, getrandom, and refusals with their reasons.
 use crate::errno::{Errno, Result};
 use crate::process::Process;
 use crate::uaccess::write_bytes;
@@ -49,18 +49,6 @@ pub fn sys_getrandom(a: &[u64; 6]) -> Result<usize> {
         done += n;
     }
     Ok(len)
-}
-
-/// membarrier(cmd, flags): a kernel entry of every vCPU orders as required; query says which commands exist.
-pub fn sys_membarrier(a: &[u64; 6]) -> Result<usize> {
-    const GLOBAL: u64 = 1;
-    const PRIVATE: u64 = 8;
-    const REGISTER: u64 = 16;
-    match a[0] {
-        0 => Ok((GLOBAL | PRIVATE | REGISTER) as usize),
-        GLOBAL | PRIVATE | REGISTER => Ok(0),
-        _ => Err(Errno::EINVAL),
-    }
 }
 
 /// Calls that need rights nobody has inside: EPERM.

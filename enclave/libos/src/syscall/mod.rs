@@ -7,7 +7,9 @@ pub mod caps;
 pub mod futex;
 pub mod memory;
 pub mod misc;
+pub mod peers;
 pub mod pidfd;
+pub mod prctl;
 pub mod proc;
 pub mod sched;
 pub mod signals;
@@ -260,6 +262,7 @@ fn page_fault(t: &Arc<Task>, e: &Exception) {
             t.must_step.set(t.resolve.get());
         }
         Err(FaultError::HeapFull) if !out_of_memory(t) => go_on_inside(t, e.rip),
+        Err(FaultError::OutOfMemory) if crate::process::oom::make_room(t) => go_on_inside(t, e.rip),
         Err(f) => {
             if to_original(t, e.rip) {
                 memory_signal(t, u64::from(off), f, u64::from(e.error_code) | 4);
@@ -344,7 +347,8 @@ fn out_of_memory(t: &Arc<Task>) -> bool {
     false
 }
 
-fn report_out_of_memory(pid: i32) {
+/// Says so, and counts it.
+pub fn report_out_of_memory(pid: i32) {
     let fix = crate::policy::more_memory();
     let text = alloc::format!("occlum: pid {pid}: out of enclave memory: {fix}\n");
     occlum_rt::log(&text);

@@ -5,7 +5,7 @@ use crate::process::{self, CloneRequest, Process, Task, WaitFor, caps, current, 
 use crate::uaccess::{read_bytes, read_cstr, read_string_array, read_val, write_bytes, write_val};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use occlum_linux_abi::{clone as cl, prctl as pr, signo, wait as w};
+use occlum_linux_abi::{clone as cl, signo, wait as w};
 
 /// fork()
 pub fn sys_fork(_a: &[u64; 6]) -> Result<usize> {
@@ -409,50 +409,6 @@ pub fn sys_setrlimit(a: &[u64; 6]) -> Result<usize> {
     sys_prlimit64(&[0, a[0], a[1], 0, 0, 0])
 }
 
-/// prctl(option, ...)
-pub fn sys_prctl(a: &[u64; 6]) -> Result<usize> {
-    let t = current();
-    match a[0] {
-        1 => t.process.pdeathsig.set(a[1] as i32),
-        2 => write_val(a[1], t.process.pdeathsig.get())?,
-        3 => return Ok(1),
-        4 => {}
-        7 => return Ok(super::caps::keeps()),
-        8 => return super::caps::set_keep(a[1]),
-        15 => {
-            let mut comm = [0u8; 16];
-            let name = match read_cstr(a[1], 15) {
-                Err(Errno::ENAMETOOLONG) => {
-                    let mut b = [0u8; 15];
-                    read_bytes(a[1], &mut b)?;
-                    b.to_vec()
-                }
-                r => r?,
-            };
-            comm[..name.len()].copy_from_slice(&name);
-            t.comm.set(comm);
-        }
-        16 => write_bytes(a[1], &t.comm.get())?,
-        23 => return super::caps::bounding_has(a[1]),
-        24 => return super::caps::drop_bounding(a[1]),
-        25 => write_val(a[1], if t.tsc_denied.get() { pr::PR_TSC_SIGSEGV } else { pr::PR_TSC_ENABLE })?,
-        26 => match a[1] as u32 {
-            pr::PR_TSC_ENABLE => t.tsc_denied.set(false),
-            pr::PR_TSC_SIGSEGV => t.tsc_denied.set(true),
-            _ => return Err(Errno::EINVAL),
-        },
-        30 => return Ok(0),
-        36 => t.process.subreaper.set(a[1] != 0),
-        37 => write_val(a[1], i32::from(t.process.subreaper.get()))?,
-        // no_new_privs: set-uid bits give nothing here anyway.
-        38 => {}
-        39 => return Ok(1),
-        47 => return super::caps::ambient(a),
-        _ => return Err(Errno::EINVAL),
-    }
-    Ok(0)
-}
-
 /// arch_prctl(code, addr)
 pub fn sys_arch_prctl(a: &[u64; 6]) -> Result<usize> {
     let t = current();
@@ -477,10 +433,6 @@ pub fn sys_getcpu(a: &[u64; 6]) -> Result<usize> {
     if a[1] != 0 {
         write_val(a[1], 0u32)?;
     }
-    Ok(0)
-}
-/// personality(persona)
-pub fn sys_personality(_a: &[u64; 6]) -> Result<usize> {
     Ok(0)
 }
 /// Tasks of a process, for /proc.

@@ -181,3 +181,17 @@ pub fn sys_rt_sigqueueinfo(a: &[u64; 6]) -> Result<usize> {
     }
     Ok(0)
 }
+/// rt_tgsigqueueinfo(tgid, tid, sig, info)
+pub fn sys_rt_tgsigqueueinfo(a: &[u64; 6]) -> Result<usize> {
+    let (tgid, tid, sig) = (a[0] as i32, a[1] as i32, check_sig(a[2])?);
+    if tgid <= 0 || tid <= 0 {
+        return Err(Errno::EINVAL);
+    }
+    let code: i32 = read_val(a[3] + 8)?;
+    let payload = [read_val(a[3] + 16)?, read_val(a[3] + 24)?, 0, 0];
+    const SI_TKILL: i32 = -6;
+    if (code >= 0 || code == SI_TKILL) && tgid != current().process.pid {
+        return Err(Errno::EPERM);
+    }
+    signal::queue_to_thread(Some(tgid), tid, sig, Info { code, payload }).map(|()| 0)
+}

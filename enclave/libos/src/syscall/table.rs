@@ -1,7 +1,7 @@
 //! THE system-call table: number, name, argument types, handler. Dispatch and the trace read it; a call that is not here
 //! is ENOSYS and counted. How far each call is supported stands beside its number in `occlum_linux_abi::nr`.
 use super::arg::{self, Arg};
-use super::{caps, futex, memory, misc, pidfd, proc, sched, signals, time, timers};
+use super::{caps, futex, memory, misc, peers, pidfd, prctl, proc, sched, signals, time, timers};
 use crate::errno::Result;
 use crate::fs::syscall as fs;
 use crate::ipc::{mq, msg, sem, shm};
@@ -126,7 +126,7 @@ table! {
     PRLIMIT64 prlimit64(pid: int, resource: resource, new: rlimit_in, old: rlimit_out) => proc::sys_prlimit64;
     GETRLIMIT getrlimit(resource: resource, old: rlimit_out) => proc::sys_getrlimit;
     SETRLIMIT setrlimit(resource: resource, new: rlimit_in) => proc::sys_setrlimit;
-    PRCTL prctl(option: prctl_option, a: ptr, b: ptr, c: ptr, d: ptr) => proc::sys_prctl;
+    PRCTL prctl(option: prctl_option, a: ptr, b: ptr, c: ptr, d: ptr) => prctl::sys_prctl;
     ARCH_PRCTL arch_prctl(code: arch_code, addr: ptr) => proc::sys_arch_prctl;
     SCHED_YIELD sched_yield() => sched::sys_sched_yield;
     SCHED_GETAFFINITY sched_getaffinity(pid: int, size: size, mask: ptr) => sched::sys_sched_getaffinity;
@@ -142,10 +142,17 @@ table! {
     SCHED_GETATTR sched_getattr(pid: int, attr: ptr, size: size, flags: flags) => sched::sys_sched_getattr;
     IOPRIO_SET ioprio_set(which: int, who: int, ioprio: int) => sched::sys_ioprio_set;
     IOPRIO_GET ioprio_get(which: int, who: int) => sched::sys_ioprio_get;
+    KCMP kcmp(pid1: int, pid2: int, kind: int, idx1: uint, idx2: uint) => peers::sys_kcmp;
+    PROCESS_VM_READV process_vm_readv(pid: int, local: ptr, n: size, remote: ptr, m: size, flags: flags) => peers::sys_process_vm_readv;
+    PROCESS_VM_WRITEV process_vm_writev(pid: int, local: ptr, n: size, remote: ptr, m: size, flags: flags) => peers::sys_process_vm_writev;
+    PROCESS_MADVISE process_madvise(pidfd: fd, iov: ptr, n: size, advice: advice, flags: flags) => peers::sys_process_madvise;
+    PROCESS_MRELEASE process_mrelease(pidfd: fd, flags: flags) => peers::sys_process_mrelease;
+    UNSHARE unshare(flags: clone_flags) => peers::sys_unshare;
+    RT_TGSIGQUEUEINFO rt_tgsigqueueinfo(tgid: int, tid: int, sig: signal, info: siginfo_in) => signals::sys_rt_tgsigqueueinfo;
     GETPRIORITY getpriority(which: priority_which, who: int) => sched::sys_getpriority;
     SETPRIORITY setpriority(which: priority_which, who: int, prio: int) => sched::sys_setpriority;
     GETCPU getcpu(cpu: int_out, node: int_out) => proc::sys_getcpu;
-    PERSONALITY personality(persona: flags) => proc::sys_personality;
+    PERSONALITY personality(persona: flags) => prctl::sys_personality;
     MMAP mmap(addr: ptr, len: size, prot: prot, flags: map_flags, fd: fd, off: off) => memory::sys_mmap;
     MUNMAP munmap(addr: ptr, len: size) => memory::sys_munmap;
     MPROTECT mprotect(addr: ptr, len: size, prot: prot) => memory::sys_mprotect;
@@ -155,10 +162,10 @@ table! {
     MSYNC msync(addr: ptr, len: size, flags: msync_flags) => memory::sys_msync;
     MINCORE mincore(addr: ptr, len: size, vec: ptr) => memory::sys_mincore;
     MLOCK mlock(addr: ptr, len: size) => memory::sys_mlock;
-    MLOCK2 mlock2(addr: ptr, len: size, flags: flags) => memory::sys_mlock;
+    MLOCK2 mlock2(addr: ptr, len: size, flags: flags) => memory::sys_mlock2;
     MUNLOCK munlock(addr: ptr, len: size) => memory::sys_mlock;
     MLOCKALL mlockall(flags: flags) => memory::sys_mlockall;
-    MUNLOCKALL munlockall() => memory::sys_mlockall;
+    MUNLOCKALL munlockall() => memory::sys_munlockall;
     FUTEX futex(at: ptr, op: futex_op, val: uint, timeout: ptr, at2: ptr, val3: uint) => futex::sys_futex;
     FUTEX_WAITV futex_waitv(waiters: ptr, n: uint, flags: flags, timeout: ptr, clock: int) => futex::many::sys_futex_waitv;
     SET_ROBUST_LIST set_robust_list(head: ptr, len: size) => futex::sys_set_robust_list;
@@ -195,7 +202,7 @@ table! {
     UNAME uname(buf: utsname_out) => misc::sys_uname;
     SYSINFO sysinfo(info: sysinfo_out) => misc::sys_sysinfo;
     GETRANDOM getrandom(buf: outbuf, len: size, flags: random_flags) => misc::sys_getrandom;
-    MEMBARRIER membarrier(cmd: membarrier_cmd, flags: flags) => misc::sys_membarrier;
+    MEMBARRIER membarrier(cmd: membarrier_cmd, flags: flags) => memory::sys_membarrier;
     CAPGET capget(header: ptr, data: ptr) => caps::sys_capget;
     CAPSET capset(header: ptr, data: ptr) => caps::sys_capset;
     SETHOSTNAME sethostname(name: ptr, len: size) => misc::sys_not_permitted;
@@ -298,8 +305,8 @@ table! {
     FADVISE64 fadvise64(fd: fd, offset: off, len: size, advice: int) => fs::misc::sys_fadvise64;
     READAHEAD readahead(fd:fd, offset:off, len:size) => fs::misc::sys_readahead;
     MOUNT mount(source: str, target: path, fstype: str, flags: flags, data: ptr) => fs::misc::sys_mount;
-    UMOUNT2 umount2(target: path, flags: flags) => fs::misc::sys_mount;
-    PIVOT_ROOT pivot_root(new_root: path, put_old: path) => fs::misc::sys_mount;
+    UMOUNT2 umount2(target: path, flags: flags) => fs::misc::sys_umount2;
+    PIVOT_ROOT pivot_root(new_root: path, put_old: path) => fs::misc::sys_not_permitted;
     SWAPON swapon(path: path, flags: flags) => fs::misc::sys_not_permitted;
     SWAPOFF swapoff(path: path) => fs::misc::sys_not_permitted;
     ACCT acct(path: path) => fs::misc::sys_not_permitted;

@@ -28,8 +28,8 @@ const PID_FILES: &[PidFile] = &[
     ("maps", 0o444, text::maps),
     ("mountinfo", 0o444, text::mountinfo),
     ("mounts", 0o444, text::mounts),
-    ("oom_score", 0o444, text::zero),
-    ("oom_score_adj", 0o644, text::zero),
+    ("oom_score", 0o444, text::oom_score),
+    ("oom_score_adj", 0o644, text::oom_score_adj),
     ("personality", 0o400, text::personality),
     ("smaps", 0o444, text::smaps),
     ("stat", 0o444, text::stat),
@@ -382,6 +382,20 @@ impl Inode for ProcInode {
     }
 }
 
+/// Anyone may make a process more likely to end when memory does; less likely only with CAP_SYS_RESOURCE.
+fn set_oom_score_adj(p: &Process, text: &[u8]) -> Result<()> {
+    let text = core::str::from_utf8(text).map_err(|_| EINVAL)?;
+    let new: i32 = text.trim().parse().map_err(|_| EINVAL)?;
+    if !(-1000..=1000).contains(&new) {
+        return Err(EINVAL);
+    }
+    if new < p.traits.get().oom_score_adj && !env::cred().can(caps::SYS_RESOURCE) {
+        return Err(EACCES);
+    }
+    p.traits.with_mut(|t| t.oom_score_adj = new);
+    Ok(())
+}
+
 /// The text of a procfs file as it was at open.
 struct Snapshot {
     content: Vec<u8>,
@@ -407,14 +421,18 @@ impl File for Snapshot {
     fn try_write(&self, src: &mut Src) -> Result<usize> {
         let mut buf = [0u8; 64];
         let n = src.pull(&mut buf)?;
-        if let Node::File(pid, tid, k) = self.node
-            && PID_FILES[k].0 == "comm"
-        {
-            let name = buf[..n].strip_suffix(b"\n").unwrap_or(&buf[..n]);
-            let mut comm = [0u8; 16];
-            let len = name.len().min(15);
-            comm[..len].copy_from_slice(&name[..len]);
-            task(&process(pid)?, tid)?.comm.set(comm);
+        if let Node::File(pid, tid, k) = self.node {
+            let text = buf[..n].strip_suffix(b"\n").unwrap_or(&buf[..n]);
+            match PID_FILES[k].0 {
+                "comm" => {
+                    let mut comm = [0u8; 16];
+                    let len = text.len().min(15);
+                    comm[..len].copy_from_slice(&text[..len]);
+                    task(&process(pid)?, tid)?.comm.set(comm);
+                }
+                "oom_score_adj" => set_oom_score_adj(&*process(pid)?, text)?,
+                _ => {}
+            }
         }
         Ok(n)
     }

@@ -43,9 +43,6 @@ pub fn io(_p: P, _t: T) -> Vec<u8> {
     b"rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n"
         .to_vec()
 }
-pub fn zero(_p: P, _t: T) -> Vec<u8> {
-    b"0\n".to_vec()
-}
 pub fn wchan(_p: P, _t: T) -> Vec<u8> {
     b"0".to_vec()
 }
@@ -205,6 +202,12 @@ fn dispositions(p: &Process) -> (u64, u64) {
     }
     (ignored, caught)
 }
+pub fn oom_score(p: P, _: T) -> Vec<u8> {
+    format!("{}\n", crate::process::oom::score(p)).into_bytes()
+}
+pub fn oom_score_adj(p: P, _: T) -> Vec<u8> {
+    format!("{}\n", p.traits.get().oom_score_adj).into_bytes()
+}
 pub fn status(p: P, t: T) -> Vec<u8> {
     let (letter, word) = state(p, Some(t));
     let (bytes, pages) = memory(p);
@@ -244,7 +247,7 @@ pub fn status(p: P, t: T) -> Vec<u8> {
         ("CapEff", set(c.caps.effective)),
         ("CapBnd", set(c.caps.bounding)),
         ("CapAmb", set(c.caps.ambient)),
-        ("NoNewPrivs", number(0)),
+        ("NoNewPrivs", number(i32::from(p.traits.get().no_new_privs))),
         ("Seccomp", number(0)),
         ("Cpus_allowed", format!("{:x}", (1u64 << cpus) - 1)),
         ("Cpus_allowed_list", format!("0-{}", cpus - 1)),

@@ -1,7 +1,7 @@
 //! What needs no more than a check: sync, advice, mount.
 use super::super::prelude::*;
-use super::super::{env, ops, seal, sealed};
-use super::{Args, file, int, real_file};
+use super::super::{env, ops, seal, sealed, tmpfs};
+use super::{Args, file, int, path, real_file};
 use crate::uaccess;
 
 /// fsync(2), fdatasync(2).
@@ -27,7 +27,16 @@ pub fn sys_syncfs(a: &Args) -> Result<usize> {
 }
 /// sync_file_range(2).
 pub fn sys_sync_file_range(a: &Args) -> Result<usize> {
-    real_file(a[0]).map(|_| 0)
+    const KNOWN: u32 = 7;
+    let f = real_file(a[0])?;
+    let (start, len) = (a[1] as i64, a[2] as i64);
+    if int(a[3]) & !KNOWN != 0 || start < 0 || len < 0 || start.checked_add(len).is_none() {
+        return Err(EINVAL);
+    }
+    match f.inode().kind() {
+        S_IFREG | S_IFDIR | S_IFBLK | S_IFLNK => Ok(0),
+        _ => Err(ESPIPE),
+    }
 }
 /// fadvise64(2).
 pub fn sys_fadvise64(a: &Args) -> Result<usize> {
@@ -45,9 +54,19 @@ pub fn sys_readahead(a: &Args) -> Result<usize> {
     }
     if f.inode().is_regular() { Ok(0) } else { Err(EINVAL) }
 }
-/// mount(2), umount2(2), pivot_root(2), swapon(2), ...: nobody may.
-pub fn sys_mount(_a: &Args) -> Result<usize> {
-    Err(EPERM)
+/// A string argument that may be absent.
+fn optional(at: u64) -> Result<Vec<u8>> {
+    if at == 0 { Ok(Vec::new()) } else { uaccess::read_cstr(at, PAGE as usize) }
+}
+/// mount(2): tmpfs only; the other mounts are the configuration's.
+pub fn sys_mount(a: &Args) -> Result<usize> {
+    let kind = optional(a[2])?;
+    let target = path(a[1])?;
+    tmpfs::mount_new(&target, &kind, a[3], &optional(a[4])?).map(|()| 0)
+}
+/// umount2(2).
+pub fn sys_umount2(a: &Args) -> Result<usize> {
+    tmpfs::unmount(&path(a[0])?, a[1]).map(|()| 0)
 }
 /// acct(2) and quotas.
 pub fn sys_not_permitted(_a: &Args) -> Result<usize> {
