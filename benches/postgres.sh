@@ -15,6 +15,9 @@ echo 'host all all all trust' >>"$folder/data/pg_hba.conf"
 as "$bin/pg_ctl" -D "$folder/data" -o "-k $folder/socket -c listen_addresses=" -w start >/dev/null
 "$bin/pgbench" -h "$folder/socket" -U postgres -i -q -s 10 postgres
 as "$bin/pg_ctl" -D "$folder/data" -w stop >/dev/null
-as "$bin/postgres" -D "$folder/data" -k "$folder/socket" -p "$1" -c listen_addresses='*' &
-trap 'kill $!' TERM
+# exec, so that the signal reaches the server itself.
+(exec setpriv --reuid postgres --regid postgres --clear-groups \
+    "$bin/postgres" -D "$folder/data" -k "$folder/socket" -p "$1" -c listen_addresses='*') &
+# A fast shutdown: clients are not waited for.
+trap 'kill -INT $!' TERM
 while kill -0 $! 2>/dev/null; do wait $! || true; done
