@@ -230,7 +230,7 @@ fn complete(n: u32, host: &Host, asked: &OcallFrame, data: &mut [u8]) -> OcallFr
 #[cfg(feature = "hostile")]
 fn complete(n: u32, host: &Host, asked: &OcallFrame, data: &mut [u8]) -> OcallFrame {
     use crate::hostile;
-    hostile::begin(n, asked);
+    hostile::begin(n, asked, data);
     let (ret, produced) = match hostile::refuse(asked) {
         Some(error) => (error, 0),
         None => host.serve(n, asked, data),
