@@ -204,7 +204,7 @@ def answers_as_linux(bench: Bench, _: Mutant, number: int) -> bool:
     image = bench.binary("image", number)
     command = [str(programs.example("run")), str(image), "-m", "512", str(program)]
     try:
-        done = subprocess.run(command, capture_output=True, check=False, timeout=60)
+        done = subprocess.run(command, capture_output=True, check=False, timeout=120)
     except subprocess.TimeoutExpired:
         return False
     return done.stdout == expected
