@@ -5,7 +5,7 @@
 //! `hostile --list` prints every CLASS:OCALL there is.
 use occlum_enclave_abi::{
     CONFIG_DEBUG, CONFIG_HOST_VIEW, Config, FLAG_NET_HOST, FLAG_REPORT_CHANGES, FLAG_RESIDENT, FLAG_STATS,
-    FLAG_STRACE, FLAG_TTY0, JobStart, LaunchParams, Ocall, Order, Target,
+    FLAG_TTY0, JobStart, LaunchParams, Ocall, Order, TRACE_ARGUMENTS, TRACE_PATHS, Target, TraceOptions,
 };
 use occlum_pal::control::Control;
 use occlum_pal::hostile::{self, Class, Plan};
@@ -19,6 +19,15 @@ const VCPUS: u32 = 2;
 const PAUSE_EVERY: u64 = 64;
 /// After so many the enclave is to end.
 const ORDERS: u64 = 6000;
+
+/// `TraceOptions` that tell of every call.
+fn every_call() -> Vec<u8> {
+    const STRINGS: u32 = 32;
+    let head = [TRACE_ARGUMENTS | TRACE_PATHS, STRINGS].map(u32::to_le_bytes).concat();
+    let mut wire = [&head[..], &[0; 12]].concat();
+    wire.resize(TraceOptions::SIZE, 0xff);
+    wire
+}
 
 /// Orders of every kind, until the enclave has ended.
 fn give_orders(control: Arc<Control>, argv: Vec<Vec<u8>>) {
@@ -90,10 +99,10 @@ fn main() {
         }));
     }
     let mut flags = FLAG_STATS | FLAG_REPORT_CHANGES | FLAG_NET_HOST;
-    let mut strace_fd = None;
+    let (mut trace, mut trace_fd) = (Vec::new(), None);
     if args.next_if(|a| a == b"-s").is_some() {
-        flags |= FLAG_STRACE;
-        strace_fd = Some(std::fs::File::create("/dev/null").expect("/dev/null").into_raw_fd());
+        trace = every_call();
+        trace_fd = Some(std::fs::File::create("/dev/null").expect("/dev/null").into_raw_fd());
     }
     flags |= args.next_if(|a| a == b"-t").map_or(0, |_| FLAG_TTY0);
     let control = args.next_if(|a| a == b"-r").map(|_| Control::new().expect("queues"));
@@ -110,6 +119,7 @@ fn main() {
         binds,
         hostname: b"hostile".to_vec(),
         flags,
+        trace,
         ..LaunchParams::default()
     };
     let o = Config {
@@ -126,7 +136,7 @@ fn main() {
     }
     let timeout = Some(std::time::Duration::from_secs(seconds + 3));
     hostile::install(Plan { class, only, seed });
-    let run = RunOptions { params, timeout, publish, strace_fd, control };
+    let run = RunOptions { params, timeout, publish, trace_fd, control };
     let outcome = occlum_pal::run(&image, &o.encode(), &run);
     let ended = match outcome.map(|o| o.status) {
         Ok(ExitStatus::Exited(n)) => format!("exited:{n}"),
