@@ -126,7 +126,9 @@ the machine.
         100,
     ),
     "syscalls": Campaign(syscall_fuzz.TITLE, syscall_fuzz.TEXT, syscall_fuzz.shard, syscall_fuzz.prepare, 102_000, 100),
-    "hostile-host": Campaign(hostile_host.TITLE, hostile_host.TEXT, hostile_host.shard, hostile_host.prepare, 6000, 98),
+    "hostile-host": Campaign(
+        hostile_host.TITLE, hostile_host.TEXT, hostile_host.shard, hostile_host.prepare, 6000, 150
+    ),
 }
 
 

@@ -78,6 +78,46 @@ def errors_page() -> str:
     return "\n".join(parts)
 
 
+# The configuration.
+
+
+def _keys(model: Any, prefix: str) -> Iterator[str]:
+    """A section for a model, and for those in it."""
+    from occlum.config import files, models
+
+    rows, nested = [], []
+    for name, info in model.model_fields.items():
+        below = next(iter(files.models_in(info.annotation)), None)
+        if below is not None:
+            if below is not model and f".{name}." not in f".{prefix}":
+                nested.append((name, below))
+            continue
+        default = info.get_default(call_default_factory=True)
+        if name.endswith("_size") and isinstance(default, int):
+            default = models.format_size(default)
+        shown = "required" if info.is_required() else "" if default in (None, ()) else f"`{default}`"
+        rows.append(f"| `{name}` | {shown} | {info.description or ''} |")
+    doc = (model.__doc__ or "").strip()
+    yield f"## {f'`{prefix}`' if prefix else 'At the top'}\n\n{doc}\n"
+    if rows:
+        yield "\n".join(["| key | default | meaning |", "|---|---|---|", *rows]) + "\n"
+    for name, below in nested:
+        yield from _keys(below, f"{prefix}.{name}" if prefix else name)
+
+
+def configuration_page() -> str:
+    """Every key of `Occlum.toml`, from its models."""
+    from occlum.config import models
+
+    head = [
+        "# Configuration",
+        "What `Occlum.toml`, and `Occlum.json` with the same vocabulary, can say. All of it is measured. Sizes are "
+        "whole numbers with KB, MB, GB or TB, powers of 1024. Unknown keys are errors. `occlum config explain KEY` "
+        "prints the same, `occlum config check` finds everything that is wrong with a file.\n",
+    ]
+    return "\n\n".join([*head, *_keys(models.Config, "")])
+
+
 # The trusted computing base.
 
 
@@ -160,7 +200,12 @@ test compares.
 """
 
 
-GENERATED = {"reference/commands.md": commands_page, "reference/errors.md": errors_page, "reference/tcb.md": tcb_page}
+GENERATED = {
+    "reference/commands.md": commands_page,
+    "reference/configuration.md": configuration_page,
+    "reference/errors.md": errors_page,
+    "reference/tcb.md": tcb_page,
+}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

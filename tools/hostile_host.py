@@ -33,11 +33,12 @@ import record
 from record import ROOT, Shard
 
 SOURCES = ROOT / "tests" / "security" / "src"
-PROGRAMS = ("stale", "hostcalls", "network")
+PROGRAMS = ("stale", "lies", "network", "bound")
 CLASSES = ("length", "descriptor", "errno", "time", "event", "metadata", "duplicate", "reorder")
 # After this time the host sends SIGTERM, and 3 s later it ends the enclave. If the program has not ended by then,
 # whoever waits for the host or runs the program is not to blame.
 LIMIT_S = 2
+CALL_LIMIT_S = 6
 HARD_LIMIT_S = 30
 # A busy machine looks like a hang: what seems to hang runs again, this often and with this many times the limits.
 AGAIN = 2
@@ -59,23 +60,47 @@ cp letters /tmp/private; find /etc -name 'host*' | wc -l
 ./stale
 sleep 0.02 & sleep 0.01; wait; rm -r shared/moved shared/file shared/copy
 """
-# The same for campaigns, with many calls of every kind.
-PRELUDE = f'yes "{SECRET}" | head -c 100000 | tail -c 3 >/dev/null'
-MANY_CALLS = f"{PRELUDE}; ./hostcalls shared 100; ./network PORT; ./stale"
-# The clocks are read at the start only.
-CLOCKS = "sleep 0.001; date; ./stale"
-# Results to change in a shard of a campaign, and most time for it.
+# For campaigns: one OCALL, thousands of times, between processes with secrets.
+ROUNDS = 12_000
+LIES = "for n in 1 2 3 4 5 6 7 8; do ./lies shared PORT CLASS OCALL ROUNDS && break; done"
+ONE_CALL = f'yes "{SECRET}" | head -c 20000 | tail -c 3 >/dev/null; {LIES}; ./stale'
+# What `lies` says when a program sees what no lie may lead to.
+IMPOSSIBLE = "a program sees what Linux never shows"
+# Fewer rounds where each asks the host many times, or takes long.
+SLOW = {
+    "MemProtect": 400,
+    "MemAlias": 1000,
+    "Report": 3000,
+    "Wait": 6000,
+    "Wake": 4000,
+    "Tick": 4000,
+    "Readdir": 6000,
+    "NetAccept": 2000,
+    "NetShutdown": 2000,
+    "NetListen": 5000,
+    "NetInterfaces": 1,
+}
+# The first process itself, without a shell: clocks are read at the start only, and only that process stops the host.
+ALONE = {"Clock", "NetInterfaces", "Stop"}
+# A resident enclave.
+ORDERS = {"NextOrder", "JobEvent"}
+# No result of it exists without orders: the host does not lie.
+HONEST = "errno:JobEvent"
+# Standard input is a terminal.
+TERMINAL = {"Ioctl", "Stop"}
+# Results to change in a shard of a campaign, fewest runs (each has a plan of its own), and most time for it.
 WANTED = 10_000
-SHARD_S = 1200
+FEWEST_RUNS = 4
+SHARD_S = 60
 TITLE = "A host that lies about OCALL results"
 TEXT = f"""
 A shard is one class of results of one OCALL: runs of an enclave in which these results are changed before the enclave
-sees them, until {WANTED} were changed or the shard's rounds (runs) or {SHARD_S // 60} minutes were over. The counts
-are of changed results. A problem is a panic or crash of the LibOS, a hang of its own, a crash of the host's side, an
-end that does not name the OCALL, or data of one process in another one's output. *end-*: how the runs ended;
-*end-success* is status 0 all the same, *end-timed-out* waits for what the host withheld, *end-failed* the LibOS
-refused and named the OCALL. The digest covers what was asked and the problems; how many results a run changes depends
-on time.
+sees them, until {WANTED} were changed in at least {FEWEST_RUNS} runs, or the shard's rounds (runs) or {SHARD_S} seconds
+were over. The counts are of changed results. A problem is a panic or crash of the LibOS, a hang of its own, a crash of
+the host's side, an end that does not name the OCALL, data of one process in another one's output, or a program that
+sees what Linux never shows (`tests/security/src/lies.c`). *end-*: how the runs ended; *end-success* is status 0 all the
+same, *end-timed-out* waits for what the host withheld, *end-failed* the LibOS refused and named the OCALL. The digest
+covers what was asked and the problems; how many results a run changes depends on time.
 """
 LAST_LINE = re.compile(r"^hostile: changed (\S*) ended (.*)$", re.MULTILINE)
 
@@ -118,6 +143,8 @@ def judge(done: subprocess.CompletedProcess[bytes] | None) -> Judged:
         judged.slow = done.returncode == -signal.SIGTERM
     elif SECRET[4:].encode() in done.stdout:
         judged.problem = "a process sees another one's data"
+    elif IMPOSSIBLE in errors:
+        judged.problem = errors[errors.index(IMPOSSIBLE) :].partition("\n")[0]
     elif ended.startswith("timed-out") and not set(ended.partition(":")[2].split(",")) <= BLAMELESS:
         judged.problem, judged.slow = "the LibOS hangs", True
     elif ended.startswith("failed") and "Log" not in changed and not names_an_ocall(errors, changed):
@@ -155,6 +182,22 @@ class Bench:
             command = ["gcc", "-O2", "-w", "-static", str(SOURCES / f"{name}.c"), "-o", str(folder / name)]
             subprocess.run(command, check=True)
 
+    def answers_as_natively(self) -> bool:
+        """Does `bound.c` in a folder of an honest host say what it says natively?"""
+        said = []
+        for prefix in ([], [str(self.runner), str(self.image), HONEST, "1", str(CALL_LIMIT_S * PATIENCE)]):
+            with tempfile.TemporaryDirectory(dir=self.folder) as text:
+                here = Path(text)
+                here.chmod(0o777)
+                given = here.parent / "line"
+                given.write_text("some line\n")
+                command = [*prefix, *(["-b", text, "-p", str(free_port())] if prefix else [])]
+                command += [str(self.folder / "bound"), text]
+                with given.open("rb") as file:
+                    done = subprocess.run(command, stdin=file, capture_output=True, timeout=HARD_LIMIT_S, check=False)
+                said.append(done.stdout)
+        return len(set(said)) == 1 and bool(said[0])
+
     def run(self, name: str, seed: int) -> Judged:
         """One run of a class with one seed, again if it was only slow."""
         judged = self._run(name, seed, 1)
@@ -176,40 +219,68 @@ class Bench:
             return judge(self._start(here, name, seed, patience))
 
     def _start(self, here: Path, name: str, seed: int, patience: int) -> subprocess.CompletedProcess[bytes] | None:
-        work = WORKLOAD if ":" not in name else CLOCKS if name == "time:Clock" else MANY_CALLS
+        _, _, call = name.partition(":")
         port = free_port()
-        script = f"cd {here}\n{work.replace('PORT', str(port))}"
-        command = [
-            str(self.runner),
-            str(self.image),
-            name,
-            str(seed),
-            str(LIMIT_S * patience),
-            "-b",
-            str(here / "shared"),
-            "-p",
-            str(port),
-        ]
+        limit = (CALL_LIMIT_S if call else LIMIT_S) * patience
+        shared = here / "shared"
+        command = [str(self.runner), str(self.image), name, str(seed), str(limit), "-b", str(shared), "-p", str(port)]
+        command += (["-s"] if call == "Log" else []) + (["-t"] if call in TERMINAL else [])
+        command += (["-r"] if call in ORDERS else []) + program(here, name, port)
         user = NOBODY if os.getuid() == 0 else None
-        # A pipe and a file are different to a host.
-        given = here / "input"
-        given.write_bytes(b"some line\n" * 100)
-        piped = seed % 2 == 0 or ":" not in name
-        with given.open("rb") as file:
+        with standard_input(here, call in TERMINAL, seed % 2 == 0 or not call) as given:
             try:
                 return subprocess.run(
-                    [*command, "busybox", "sh", "-c", script],
-                    stdin=None if piped else file,
-                    input=given.read_bytes() if piped else None,
+                    command,
+                    stdin=given,
                     capture_output=True,
                     timeout=HARD_LIMIT_S * patience,
                     user=user,
                     group=user,
                     extra_groups=[] if user else None,
+                    # Nobody could continue it, so a stop of the host returns at once.
+                    start_new_session=True,
                     check=False,
                 )
             except subprocess.TimeoutExpired:
                 return None
+
+
+def program(here: Path, name: str, port: int) -> list[str]:
+    """What the enclave runs."""
+    kind, _, call = name.partition(":")
+    rounds = str(SLOW.get(call, ROUNDS))
+    if call in ORDERS:
+        return ["/bin/true"]
+    if call in ALONE:
+        return [str(here / "lies"), str(here / "shared"), str(port), kind, call, rounds]
+    work = WORKLOAD
+    if call:
+        work = ONE_CALL.replace("ROUNDS", rounds).replace("CLASS", kind).replace("OCALL", call)
+    return ["busybox", "sh", "-c", f"cd {here}\n{work.replace('PORT', str(port))}"]
+
+
+@contextlib.contextmanager
+def standard_input(here: Path, is_terminal: bool, is_pipe: bool) -> Iterator[int]:
+    """A terminal, a pipe or a file with some lines: they are different to a host."""
+    text = b"some line\n" * 100
+    path = here / "input"
+    path.write_bytes(text)
+    if is_terminal:
+        ours, given = os.openpty()
+    elif is_pipe:
+        given, ours = os.pipe()
+    else:
+        ours = given = os.open(path, os.O_RDONLY)
+    if ours != given:
+        os.write(ours, text)
+        if is_pipe and not is_terminal:
+            os.close(ours)
+            ours = given
+    try:
+        yield given
+    finally:
+        for descriptor in {ours, given}:
+            os.close(descriptor)
 
 
 def build() -> Path:
@@ -236,7 +307,9 @@ def shard(seed: int, number: int, rounds: int) -> Shard:
     tally, end = Tally(), time.monotonic() + SHARD_S
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), build())
-        while tally.runs < rounds and tally.changed.total() < WANTED and time.monotonic() < end:
+        while tally.runs < rounds and time.monotonic() < end:
+            if tally.changed.total() >= WANTED and tally.runs >= FEWEST_RUNS:
+                break
             note({name: tally}, name, seed + tally.runs, bench.run(name, seed + tally.runs))
     counts = Counter({name: tally.changed.total(), "runs": tally.runs})
     counts.update({f"end-{how}": n for how, n in tally.ends.items()})
@@ -304,7 +377,12 @@ def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--class", dest="classes", action="append", choices=CLASSES, help="only this class (repeatable)"
+        "--class",
+        dest="classes",
+        action="append",
+        choices=[*CLASSES, *fields()],
+        metavar="CLASS[:OCALL]",
+        help="only this class, or this class of one OCALL (repeatable)",
     )
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4)), help="first seed (default: random)")
     parser.add_argument("--changes", type=int, default=10_000, help="results to change in each class (default: 10000)")

@@ -5,9 +5,10 @@
     tools/mutate.py boundary     what the LibOS checks of OCALL results and of user pointers, against hostile hosts,
                                  hostile guests and `tests/security/src/pointers.c`
 
-Works on a copy of the tree in a temporary directory, on what is committed or not. Survivors are printed and, with
-`--record`, listed on a page of docs/records, to be argued away (`EQUIVALENT` below) or to get a test. Either takes an
-hour or two; `--only`, `--every` and `--seconds` make it less, and the record says so.
+Works on a copy of the tree, on what is committed or not. All mutants are compiled at once where that goes (`schemata`),
+so that each costs only tests: the most telling first, to the first that notices. Survivors are printed and, with
+`--record`, listed on a page of docs/records, to be argued away (`EQUIVALENT` below) or to get a test. `--only`,
+`--every` and `--seconds` make it less, and the record says so.
 """
 
 from __future__ import annotations
@@ -20,15 +21,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import hostile_host
 import programs
 import record
+import schemata
 import syscall_fuzz
 from record import ROOT
 
@@ -70,22 +75,46 @@ SKIP = re.compile(
 )
 # Survivors that change nothing, by file and a part of the new line, and why.
 EQUIVALENT: tuple[tuple[str, str, str], ...] = (
+    ("operand.rs", "MAX_REACH as u32", "of a positive constant: the same number"),
+    ("operand.rs", "i.imm <= 0 && by <= MAX_ALIGN", "0 is no power of two"),
+    ("operand.rs", "i.index <= NONE", "without an index it is an adjustment of rsp, which is judged before"),
     ("uaccess.rs", "if end < domain::SIZE", "the last 16 MiB of a slot are never mapped: EFAULT all the same"),
 )
 # Classes that show what the checks of OCALL results are for, and runs of each.
 FIELDS = ("length:", "descriptor:", "errno:", "metadata:")
-RUNS = 2
+RUNS = 1
+# Where guests' pointers are checked: hostile guests run so long.
+GUESTS = ("uaccess.rs", "slot.rs")
 FUZZ_S = 6
+# For the gate itself.
+GATE = {"Pread", "Readlink", "Stat", "NetRecv", "MemProtect", "Wait"}
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One changed place."""
+    """One changed place. Numbers begin at 1; 0 is no change at all."""
 
+    number: int
     file: str
     line: int
     before: str
     after: str
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where one worker runs mutants: the built binaries, a folder of its own for copies of them."""
+
+    binaries: dict[str, Path]
+    folder: Path
+
+    def binary(self, name: str, number: int) -> Path:
+        """The binary, with a mutant selected if it has several."""
+        copy = self.folder / name
+        if number:
+            return schemata.select(self.binaries[name], number, copy)
+        copy.unlink(missing_ok=True)
+        return Path(shutil.copy(self.binaries[name], copy))
 
 
 @dataclass(frozen=True)
@@ -95,55 +124,68 @@ class Subject:
     title: str
     files: tuple[str, ...]
     changes: tuple[tuple[str, str], ...]
-    steps: tuple[Callable[[Path, Mutant], bool], ...]
-
-
-class Unviable(Exception):
-    """The mutant does not build."""
+    # The file that gets the number's module, and what reads the number, by the begin of a path.
+    module: str
+    selected: tuple[tuple[str, str], ...]
+    build: Callable[[Path], tuple[dict[str, Path], str]]
+    steps: dict[str, Callable[[Bench, Mutant, int], bool]]
 
 
 def mutants(subject: Subject, only: str) -> Iterator[Mutant]:
     """Every change of every line that can carry one."""
+    number = 0
     for file in subject.files:
-        if only not in file:
-            continue
-        for number, line in enumerate((ROOT / file).read_text().splitlines()):
-            if SKIP.search(line):
+        for line, text in enumerate((ROOT / file).read_text().splitlines()):
+            if SKIP.search(text):
                 continue
+            seen = {text}
             for pattern, new in subject.changes:
-                for found in re.finditer(pattern, line):
-                    after = line[: found.start()] + found.expand(new) + line[found.end() :]
-                    yield Mutant(file, number, line, after)
+                for found in re.finditer(pattern, text):
+                    after = text[: found.start()] + found.expand(new) + text[found.end() :]
+                    if after in seen:
+                        continue
+                    seen.add(after)
+                    number += 1
+                    if only in file:
+                        yield Mutant(number, file, line, text, after)
 
 
-def run(tree: Path, command: list[str], seconds: float = 300) -> bool:
+def run(command: list[str], folder: Path, seconds: float = 300) -> bool:
     """True if it succeeds in time: a mutant may loop for ever."""
     try:
-        return subprocess.run(command, cwd=tree, capture_output=True, check=False, timeout=seconds).returncode == 0
+        return subprocess.run(command, cwd=folder, capture_output=True, check=False, timeout=seconds).returncode == 0
     except subprocess.TimeoutExpired:
         return False
 
 
-def crate_test(name: str) -> Callable[[Path, Mutant], bool]:
-    """One of the verifier's tests."""
-    command = ["cargo", "test", "--offline", "--quiet", "-p", "occlum-sfi-verifier", "--test", name]
-    return lambda tree, _: run(tree, command)
+def target() -> Path:
+    """Where mutants are compiled: dependencies stay from run to run."""
+    return ROOT / "target" / "mutation"
 
 
-def image(tree: Path) -> Path:
-    """Where the mutant's enclave image is."""
-    return tree / "build" / "enclave" / "occlum-libos.elf"
+def build_tests(tree: Path) -> tuple[dict[str, Path], str]:
+    """The verifier's test programs by name, or what the compiler says."""
+    command = ["cargo", "test", "--offline", "--no-run", "-p", "occlum-sfi-verifier", "--target-dir", str(target())]
+    done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False)
+    found = re.findall(r"Executable tests/(\w+)\.rs \((.*)\)", done.stderr)
+    return {name: tree / path for name, path in found} if done.returncode == 0 else {}, done.stderr
 
 
-def builds(tree: Path, _: Mutant) -> bool:
-    """Builds the image, quickly rather than well."""
-    quick = {"LTO": "off", "CODEGEN_UNITS": "16", "OPT_LEVEL": "1"}
+def crate_test(name: str) -> Callable[[Bench, Mutant, int], bool]:
+    """One of the verifier's test programs."""
+    folder = ROOT / "common" / "sfi-verifier"
+    return lambda bench, _, number: run([str(bench.binary(name, number))], folder)
+
+
+def build_image(tree: Path) -> tuple[dict[str, Path], str]:
+    """The enclave image, compiled quickly rather than well, or what the compiler says."""
+    quick = {"LTO": "off", "CODEGEN_UNITS": "64", "OPT_LEVEL": "1", "INCREMENTAL": "true"}
     environment = os.environ | {f"CARGO_PROFILE_ENCLAVE_{key}": value for key, value in quick.items()}
-    command = [sys.executable, "tools/build_enclave.py", "--no-check"]
-    done = subprocess.run(command, cwd=tree, capture_output=True, check=False, env=environment)
-    if done.returncode:
-        raise Unviable
-    return True
+    output = tree / "image.elf"
+    command = [sys.executable, "tools/build_enclave.py", "--no-check", "--target-dir", str(target())]
+    command += ["--output", str(output)]
+    done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False, env=environment)
+    return {"image": output} if done.returncode == 0 else {}, done.stderr
 
 
 @functools.cache
@@ -156,38 +198,79 @@ def pointers() -> tuple[Path, bytes]:
     return program, subprocess.run([program], capture_output=True, check=True).stdout
 
 
-def answers_as_linux(tree: Path, _: Mutant) -> bool:
+def answers_as_linux(bench: Bench, _: Mutant, number: int) -> bool:
     """Pointers at every edge."""
     program, expected = pointers()
-    command = [str(programs.example("run")), str(image(tree)), "-m", "512", str(program)]
+    image = bench.binary("image", number)
+    command = [str(programs.example("run")), str(image), "-m", "512", str(program)]
     try:
-        done = subprocess.run(command, capture_output=True, check=False, timeout=60)
+        done = subprocess.run(command, capture_output=True, check=False, timeout=120)
     except subprocess.TimeoutExpired:
         return False
     return done.stdout == expected
 
 
 @functools.cache
-def bench(tree: Path) -> hostile_host.Bench:
+def host_bench(folder: Path) -> hostile_host.Bench:
     """Where runs under a hostile host find what they need."""
-    folder = tree / "bench"
-    folder.mkdir()
-    tree.parent.chmod(0o755)
-    tree.chmod(0o755)
-    return hostile_host.Bench(folder, hostile_host.build(), image(tree))
+    here = folder / "bench"
+    here.mkdir()
+    for reachable in (here, folder, folder.parent):
+        reachable.chmod(0o755)
+    return hostile_host.Bench(here, hostile_host.build())
 
 
-def survives_hosts(tree: Path, _: Mutant) -> bool:
-    """Lies about every OCALL's results."""
-    place = bench(tree)
-    shutil.copy(image(tree), place.image)
-    fields = [f for f in hostile_host.fields() if f.startswith(FIELDS)]
-    return not any(place.run(f, seed).problem for f in fields for seed in range(RUNS))
+@functools.cache
+def file_calls() -> dict[str, set[str]]:
+    """The OCALLs that each function of `fs::host` makes."""
+    source = (ROOT / "enclave/libos/src/fs/host.rs").read_text()
+    parts = re.split(r"^pub fn (\w+)", source, flags=re.MULTILINE)
+    return {name: named_calls(text) for name, text in zip(parts[1::2], parts[2::2], strict=True)}
 
 
-def survives_guests(tree: Path, _: Mutant) -> bool:
-    """Hostile system calls."""
-    return not syscall_fuzz.fuzz(1, FUZZ_S, 1 << 40, image(tree))[0]
+def named_calls(text: str) -> set[str]:
+    """OCALLs by name."""
+    return set(re.findall(r"Ocall::(\w+)", text))
+
+
+def calls_of(mutant: Mutant) -> set[str]:
+    """The OCALLs that the changed function makes, or all of its file; through the gate go all."""
+    if mutant.file.endswith("ocall.rs"):
+        return GATE
+    source = (ROOT / mutant.file).read_text()
+    start = schemata.offsets(source)[mutant.line]
+    around = [f for f in schemata.functions(source) if f.start <= start < f.end]
+    text = source[around[-1].start : around[-1].end] if around else ""
+    of_files = (file_calls().get(name, set()) for name in re.findall(r"\bhost::(\w+)\(", text))
+    return named_calls(text).union(*of_files) or named_calls(source)
+
+
+def works_as_natively(bench: Bench, mutant: Mutant, number: int) -> bool:
+    """A folder of an honest host's."""
+    if mutant.file.endswith(GUESTS):
+        return True
+    place = host_bench(bench.folder)
+    shutil.copy(bench.binary("image", number), place.image)
+    try:
+        return place.answers_as_natively()
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def survives_hosts(bench: Bench, mutant: Mutant, number: int) -> bool:
+    """Lies about the results of the OCALLs that the mutant has to do with."""
+    place = host_bench(bench.folder)
+    shutil.copy(bench.binary("image", number), place.image)
+    calls = calls_of(mutant)
+    wanted = [f for f in hostile_host.fields() if f.startswith(FIELDS) and f.partition(":")[2] in calls]
+    return not any(place.run(f, seed).problem for seed in range(RUNS) for f in wanted)
+
+
+def survives_guests(bench: Bench, mutant: Mutant, number: int) -> bool:
+    """Hostile system calls, where guests' pointers are checked."""
+    if not mutant.file.endswith(GUESTS):
+        return True
+    return not syscall_fuzz.fuzz(1, FUZZ_S, 1 << 40, bench.binary("image", number))[0]
 
 
 SUBJECTS = {
@@ -195,34 +278,80 @@ SUBJECTS = {
         "Checks of the verifier, one at a time",
         tuple(f"common/sfi-verifier/src/{name}.rs" for name in ("decode", "operand", "pattern", "lib")),
         VERIFIER,
-        tuple(crate_test(name) for name in ("snippets", "corpus", "fuzz", "complete", "agreement")),
+        "common/sfi-verifier/src/lib.rs",
+        (("", "crate::mutant::selected()"),),
+        build_tests,
+        {name: crate_test(name) for name in ("snippets", "corpus", "fuzz", "agreement", "complete")},
     ),
     "boundary": Subject(
         "Checks of OCALL results and user pointers, one at a time",
         (
             "enclave/libos/src/uaccess.rs",
             "enclave/libos/src/fs/host.rs",
+            "enclave/libos/src/net/host.rs",
             "enclave/rt/src/slot.rs",
             "enclave/rt/src/ocall.rs",
             "enclave/libos/src/fs/bind.rs",
+            "enclave/libos/src/time.rs",
         ),
         BOUNDARY,
-        (builds, answers_as_linux, survives_guests, survives_hosts),
+        "enclave/rt/src/lib.rs",
+        (("enclave/rt", "crate::mutant::selected()"), ("", "occlum_rt::mutant::selected()")),
+        build_image,
+        {"pointers": answers_as_linux, "honest": works_as_natively, "hosts": survives_hosts, "guests": survives_guests},
     ),
 }
 
 
-def survives(tree: Path, subject: Subject, mutant: Mutant) -> bool:
-    """Runs the tests on the mutant until one fails."""
-    file = tree / mutant.file
-    original = file.read_text()
-    lines = original.splitlines(keepends=True)
+def write(tree: Path, subject: Subject, chosen: list[Mutant]) -> tuple[set[int], dict[str, dict[int, int]]]:
+    """Weaves the mutants into the copy's sources: those that could be, and whose each line of a file is."""
+    woven: set[int] = set()
+    owners = {}
+    for file in subject.files:
+        changes = [schemata.Change(m.number, m.line, m.after) for m in chosen if m.file == file]
+        selected = next(text for begin, text in subject.selected if file.startswith(begin))
+        text, done, owners[file] = schemata.weave((ROOT / file).read_text(), changes, selected)
+        woven |= done
+        (tree / file).write_text(text)
+    module = tree / subject.module
+    source = module if subject.module in subject.files else ROOT / subject.module
+    module.write_text(source.read_text() + schemata.MODULE)
+    return woven, owners
+
+
+def blamed(errors: str, owners: dict[str, dict[int, int]]) -> set[int]:
+    """The mutants in whose lines the compiler found errors."""
+    found = re.findall(r"^error.*\n\s*--> (?:/occlum/)?(\S+?):(\d+):", errors, re.MULTILINE)
+    return {owners[file][int(line) - 1] for file, line in found if int(line) - 1 in owners.get(file, {})}
+
+
+def build_all(tree: Path, subject: Subject, chosen: list[Mutant]) -> tuple[dict[str, Path], set[int]]:
+    """One build with as many mutants as compile together; which they are."""
+    left = chosen
+    while True:
+        woven, owners = write(tree, subject, left)
+        binaries, errors = subject.build(tree)
+        if binaries:
+            return binaries, woven
+        bad = blamed(errors, owners)
+        if not bad:
+            raise SystemExit(f"the mutants do not build together:\n{errors[-3000:]}")
+        left = [m for m in left if m.number not in bad]
+
+
+def build_one(tree: Path, subject: Subject, mutant: Mutant) -> dict[str, Path]:
+    """A build with one mutant; nothing if it does not compile."""
+    for file in {*subject.files, subject.module}:
+        (tree / file).write_text((ROOT / file).read_text())
+    lines = (ROOT / mutant.file).read_text().splitlines(keepends=True)
     lines[mutant.line] = mutant.after + "\n"
-    file.write_text("".join(lines))
-    try:
-        return all(step(tree, mutant) for step in subject.steps)
-    finally:
-        file.write_text(original)
+    (tree / mutant.file).write_text("".join(lines))
+    return subject.build(tree)[0]
+
+
+def noticed(bench: Bench, subject: Subject, mutant: Mutant, number: int) -> str:
+    """The first test that notices, or nothing."""
+    return next((name for name, step in subject.steps.items() if not step(bench, mutant, number)), "")
 
 
 def argument(mutant: Mutant) -> str:
@@ -236,13 +365,26 @@ class Result:
     """What came of it."""
 
     total: int
-    ran: int = 0
     unviable: int = 0
-    survivors: list[Mutant] | None = None
+    noticed: Counter[str] = field(default_factory=Counter)
+    survivors: list[Mutant] = field(default_factory=list)
+
+    @property
+    def ran(self) -> int:
+        """Mutants of which it is known what became of them."""
+        return self.unviable + self.noticed.total() + len(self.survivors)
+
+    def note(self, mutant: Mutant, by: str) -> None:
+        """A mutant was noticed by a test, or survived."""
+        if by:
+            self.noticed[by] += 1
+            return
+        self.survivors.append(mutant)
+        place = f"{mutant.file}:{mutant.line + 1}"
+        print(f"survived: {place}\n  - {mutant.before}\n  + {mutant.after}\n  {argument(mutant)}", flush=True)
 
     def page(self, subject: Subject, commit: str, minutes: float) -> str:
         """The record."""
-        survivors = self.survivors or []
         facts = [
             ("commit", commit),
             ("machine", record.machine()),
@@ -250,41 +392,79 @@ class Result:
             ("mutants", str(self.total)),
             ("of them ran", str(self.ran)),
             ("did not build", str(self.unviable)),
-            ("noticed", str(self.ran - self.unviable - len(survivors))),
-            ("survived", str(len(survivors))),
+            *((f"noticed by *{name}*", str(self.noticed[name])) for name in subject.steps),
+            ("survived", str(len(self.survivors))),
         ]
-        text = f"# {subject.title} ({datetime.now(UTC):%Y-%m-%d})\n\n`tools/mutate.py`\n\n"
+        text = f"# {subject.title} ({datetime.now(UTC):%Y-%m-%d})\n\n"
+        text += "`tools/mutate.py`; the first test that noticed counts.\n\n"
         text += record.table(facts, "what", "value") + "\n## Survivors\n\n"
-        for m in survivors:
+        for m in sorted(self.survivors, key=lambda m: m.number):
             why = argument(m) or "no argument yet"
             text += f"- `{m.file}:{m.line + 1}`: `{m.before.strip()}` became `{m.after.strip()}`: {why}\n"
-        return text + ("" if survivors else "None.\n")
+        return text + ("" if self.survivors else "None.\n")
 
 
-def mutate(options: argparse.Namespace, tree: Path) -> Result:
-    """All mutants that were asked for, in the copy `tree`."""
+@dataclass
+class Session:
+    """One run of the tool."""
+
+    options: argparse.Namespace
+    subject: Subject
+    folder: Path
+    result: Result
+    begin: float = field(default_factory=time.monotonic)
+    commit: str = field(default_factory=record.commit)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    own: threading.local = field(default_factory=threading.local)
+
+    def bench(self, binaries: dict[str, Path]) -> Bench:
+        """This thread's."""
+        if not hasattr(self.own, "folder"):
+            self.own.folder = Path(tempfile.mkdtemp(dir=self.folder))
+        return Bench(binaries, self.own.folder)
+
+    def try_mutant(self, binaries: dict[str, Path], mutant: Mutant, number: int) -> None:
+        """Runs the tests on a mutant, if there is time, and notes what came of it."""
+        if time.monotonic() - self.begin > self.options.seconds:
+            return
+        by = noticed(self.bench(binaries), self.subject, mutant, number)
+        with self.lock:
+            self.result.note(mutant, by)
+            self.save()
+
+    def save(self) -> None:
+        """What is known so far."""
+        if self.result.ran % 10 == 0:
+            print(f"{self.result.ran} of {self.result.total}, {len(self.result.survivors)} survived", flush=True)
+        if self.options.record:
+            minutes = (time.monotonic() - self.begin) / 60
+            self.options.record.write_text(self.result.page(self.subject, self.commit, minutes))
+
+
+def mutate(options: argparse.Namespace, folder: Path) -> Result:
+    """All mutants that were asked for, in a copy of the tree."""
     subject = SUBJECTS[options.subject]
-    chosen = list(mutants(subject, options.only))
-    result, begin, commit = Result(len(chosen), survivors=[]), time.monotonic(), record.commit()
-    nothing = Mutant(subject.files[0], 0, "", (ROOT / subject.files[0]).read_text().splitlines()[0])
-    if not survives(tree, subject, nothing):
-        raise SystemExit("the tests fail without any change")
-    for count, mutant in enumerate(chosen[:: options.every], 1):
-        if time.monotonic() - begin > options.seconds:
+    tree = folder / "tree"
+    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns("target", ".venv", ".git", ".cache", "build"))
+    chosen = list(mutants(subject, options.only))[:: options.every]
+    session = Session(options, subject, folder, Result(len(chosen)))
+    binaries, woven = build_all(tree, subject, chosen)
+    nothing = Mutant(0, subject.files[0], 0, "", "")
+    if by := noticed(session.bench(binaries), subject, nothing, 0):
+        raise SystemExit(f"{by} fails without any change")
+    with ThreadPoolExecutor(options.jobs) as pool:
+        running = [pool.submit(session.try_mutant, binaries, m, m.number) for m in chosen if m.number in woven]
+        for future in running:
+            future.result()
+    for m in (m for m in chosen if m.number not in woven):
+        if time.monotonic() - session.begin > options.seconds:
             break
-        result.ran += 1
-        try:
-            if survives(tree, subject, mutant):
-                result.survivors = [*(result.survivors or []), mutant]
-                place = f"{mutant.file}:{mutant.line + 1}"
-                print(f"survived: {place}\n  - {mutant.before}\n  + {mutant.after}\n  {argument(mutant)}", flush=True)
-        except Unviable:
-            result.unviable += 1
-        if count % 10 == 0:
-            print(f"{count} of {len(chosen)}, {len(result.survivors or [])} survived", flush=True)
-        if options.record:
-            options.record.write_text(result.page(subject, commit, (time.monotonic() - begin) / 60))
-    return result
+        if alone := build_one(tree, subject, m):
+            session.try_mutant(alone, m, 0)
+        else:
+            session.result.unviable += 1
+            session.save()
+    return session.result
 
 
 def main() -> int:
@@ -294,6 +474,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="files whose name has this in it")
     parser.add_argument("--every", type=int, default=1, help="only every Nth mutant")
     parser.add_argument("--seconds", type=float, default=1e9, help="start no mutant later than this")
+    parser.add_argument("--jobs", type=int, default=1, help="mutants at a time (default: 1)")
     parser.add_argument("--record", type=Path, metavar="FILE", help="write the result there")
     parser.add_argument("--list", action="store_true", help="only list the mutants")
     options = parser.parse_args()
@@ -302,12 +483,9 @@ def main() -> int:
             print(f"{m.file}:{m.line + 1}\n  - {m.before.strip()}\n  + {m.after.strip()}")
         return 0
     with tempfile.TemporaryDirectory() as folder:
-        tree = Path(folder) / "tree"
-        shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns("target", ".venv", ".git", ".cache", "build"))
-        result = mutate(options, tree)
-    survivors = result.survivors or []
-    print(f"{result.ran} mutants, {result.unviable} of them did not build, {len(survivors)} survived")
-    return 1 if any(not argument(m) for m in survivors) else 0
+        result = mutate(options, Path(folder))
+    print(f"{result.ran} mutants, {result.unviable} of them did not build, {len(result.survivors)} survived")
+    return 1 if any(not argument(m) for m in result.survivors) else 0
 
 
 if __name__ == "__main__":

@@ -292,18 +292,18 @@ ERRORS: dict[str, Explanation] = {
 }
 
 STATUSES: tuple[Status, ...] = (
-    Status("0-255", "try, exec", "the program's own exit status, exactly"),
-    Status("128+N", "try, exec", "signal N ended the program"),
-    Status("124", "try", "--timeout ran out; the program was stopped"),
+    Status("0-255", "try, run, exec", "the program's own exit status, exactly"),
+    Status("128+N", "try, run, exec", "signal N ended the program"),
+    Status("124", "try, run", "--timeout ran out; the program was stopped"),
     Status(
         "125", "all", "occlum itself failed: bad options, no memory for the enclave, a lost enclave; see the message"
     ),
-    Status("126", "try, exec", "the program exists but cannot be executed"),
-    Status("127", "try, exec", "there is no such program"),
+    Status("126", "try, run, exec", "the program exists but cannot be executed"),
+    Status("127", "try, run, exec", "there is no such program"),
     Status("130", "all", "Ctrl-C ended occlum itself"),
     Status(
         "1",
-        "status, kill, verify, bench, fs fsck, doctor",
+        "status, kill, verify, bench, diff, config check, fs fsck, doctor",
         "the answer is no: it does not run, is not there, is not good",
     ),
     Status("0", "all others", "done"),

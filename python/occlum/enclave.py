@@ -28,6 +28,7 @@ from occlum.errors import EnclaveError, EnclaveLost, OptionError
 
 if TYPE_CHECKING:
     import subprocess
+    import tempfile
 
     from occlum.events import Event, Process
     from occlum.fs import FileSystem
@@ -53,7 +54,10 @@ _default: Enclave | None = None
 
 
 class Enclave:
-    """A running enclave. Make one with `from_host` or `attach`; close it, or use it in a `with` statement."""
+    """A running enclave. Close it, or use it in a `with` statement.
+
+    Make one with `from_host`, `from_instance`, `from_oci` or `attach`.
+    """
 
     if TYPE_CHECKING:
         # To the type checker the methods are subprocess's functions, which they are like.
@@ -71,6 +75,8 @@ class Enclave:
         self._lease = lease
         self._owned_by = os.getpid() if lease is not None else None
         self._closed = False
+        # Of one that was built for the occasion; a fork of this process leaves it alone.
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         # The default enclave is nobody's to close.
         self._quiet = False
         _open.add(self)
@@ -112,6 +118,52 @@ class Enclave:
         shared = [vars(launch.Bind.parse(bind)) for bind in binds]
         name = f"sdk-{os.getpid()}-{next(_counter)}"
         return cls(name, start_owner(name, options, shared, leased=True))
+
+    @classmethod
+    def from_instance(cls, path: str | os.PathLike[str]) -> Enclave:
+        """Starts the enclave of an instance that `occlum build` has built; its configuration says all that is measured.
+
+        Programs are those of its image, as far as `entry_points` lists them, with the configuration's environment: of
+        `env`, and of this process's, only variables that `env.untrusted` names reach them.
+
+        Args:
+            path: the instance's directory.
+        """
+        # What only a start needs.
+        from occlum.image import built
+
+        instance = built.require(os.fspath(path))
+        built.load(instance)
+        name = f"sdk-{os.getpid()}-{next(_counter)}"
+        return cls(name, start_owner(name, {}, leased=True, instance=instance))
+
+    @classmethod
+    def from_oci(cls, file: str | os.PathLike[str]) -> Enclave:
+        """Builds an enclave of an OCI image and starts it: environment, user and working directory are the image's.
+
+        The build is kept in a temporary directory until the enclave is closed. To keep it, or to change limits, make an
+        instance: `occlum new --oci FILE`.
+
+        Args:
+            file: a docker-archive, or an OCI layout as a file or directory.
+        """
+        import tempfile
+        from pathlib import Path
+
+        from occlum.image import instance
+
+        folder = tempfile.TemporaryDirectory(prefix="occlum-oci-")
+        try:
+            place = Path(folder.name) / "instance"
+            place.mkdir()
+            instance.create(place, settings={"oci": str(Path(file).absolute())})
+            instance.build(place)
+            enclave = cls.from_instance(place)
+        except BaseException:
+            folder.cleanup()
+            raise
+        enclave._folder = folder
+        return enclave
 
     @classmethod
     def attach(cls, name: str) -> Enclave:
@@ -222,6 +274,8 @@ class Enclave:
         if self._entry.path.exists() and not self._entry.is_alive():
             # What a lost one left.
             self._entry.remove()
+        if self._folder is not None:
+            self._folder.cleanup()
 
     def _await_end(self) -> None:
         """Waits for the owner's last steps, which take milliseconds."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 
@@ -12,6 +13,11 @@ import record
 from framework import ROOT
 
 SLICE_S = 20
+# Where pages of one process once stayed in reach of the next.
+MEMORY = ("errno:MemProtect", "errno:MemAlias", "reorder:MemProtect")
+# How many of the pairs of class and OCALL this commit tries.
+PAIRS = 10
+RESULTS_OF_A_PAIR = 300
 
 
 def test_no_lie_of_the_host_breaks_the_libos() -> None:
@@ -22,6 +28,14 @@ def test_no_lie_of_the_host_breaks_the_libos() -> None:
     rows = [line.split("|") for line in done.stdout.splitlines() if line.startswith(("| length", "| errno"))]
     assert len(rows) == 2
     assert all(int(row[3]) > 0 for row in rows), done.stdout
+
+
+def test_no_lie_about_one_call_shows_a_program_what_linux_never_does() -> None:
+    pairs = [*MEMORY, *random.Random(record.commit_seed()).sample(hostile_host.fields(), PAIRS)]
+    command = [sys.executable, "tools/hostile_host.py", "--seed", str(record.commit_seed()), "--seconds", str(SLICE_S)]
+    command += ["--changes", str(RESULTS_OF_A_PAIR), *(f"--class={pair}" for pair in pairs)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_what_is_shipped_has_no_hostile_host() -> None:

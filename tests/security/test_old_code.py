@@ -20,3 +20,8 @@ def test_no_code_runs_that_was_changed_or_unmapped() -> None:
 
 def test_no_page_stays_that_an_older_file_had() -> None:
     same([cc(SOURCES / "keptpage.c", "-static", "-w")])
+
+
+def test_code_that_nobody_maps_leaves_room_for_others() -> None:
+    """The shared part of the code cache is used again, while a process computes on without a system call."""
+    same([cc(SOURCES / "codestorm.c", "-static", "-w"), "110000", "20"], timeout=300)

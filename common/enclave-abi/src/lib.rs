@@ -119,6 +119,8 @@ ocalls! {
     /// args: fd, 0 shared or 1 exclusive. Takes a lock on the file, which keeps others who ask for it out until the
     /// descriptor is closed; -EAGAIN if somebody has it. Cooperative: it protects against mistakes, not against the host.
     Lock = 26,
+    /// EGETKEY of the simulated CPU. in: KEYREQUEST. out: the key. Returns 0, an error code of the SDM, or a negated errno.
+    Egetkey = 27,
     /// A socket that leads out of the enclave, non-blocking. args: kind (1 stream, 2 datagram), family (4 or 6), token of its
     /// events. in: `NetAddr` to connect to (a datagram socket with port 0 stays unconnected), then `NetOption`s. Returns a
     /// descriptor; the connection of a stream is under way.

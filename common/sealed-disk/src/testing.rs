@@ -63,6 +63,8 @@ pub struct Recorder {
     pub error: DeviceError,
     /// Not zero: writes fail.
     pub failing: Arc<AtomicU64>,
+    /// Not zero: the write of this number, counted from now, fails; those after it do not.
+    pub trip: Arc<AtomicU64>,
 }
 
 impl Recorder {
@@ -74,6 +76,7 @@ impl Recorder {
             count: Arc::default(),
             error: DeviceError::NoSpace,
             failing: Arc::default(),
+            trip: Arc::default(),
         }
     }
     fn step(&mut self, step: Step) {
@@ -90,7 +93,9 @@ impl BlockDevice for Recorder {
         self.now.read(block, buf)
     }
     fn write(&mut self, block: u64, data: &[u8]) -> Result<(), DeviceError> {
-        if self.failing.load(Ordering::Relaxed) != 0 {
+        let trip = self.trip.load(Ordering::Relaxed);
+        self.trip.store(trip.saturating_sub(1), Ordering::Relaxed);
+        if self.failing.load(Ordering::Relaxed) != 0 || trip == 1 {
             return Err(self.error);
         }
         self.now.write(block, data)?;

@@ -6,6 +6,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod keys;
 pub mod layout;
 pub mod measure;
 

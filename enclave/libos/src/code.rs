@@ -1,12 +1,13 @@
 //! The translation manager: which code of which mapping is translated, where, and how to get there.
 //!
 //! Neighbours: `occlum-sfi-translator` makes fragments, `rt::code` is the only writer of the cache and the tables (the
-//! verifier's seam), `mm` says which bytes are executable. Parts: `cache` (where fragments lie and how they go), `stale`
-//! (bringing tasks out of them). Invariants: a shared region's translations depend only on (file identity and version,
+//! verifier's seam), `mm` says which bytes are executable. Parts: `cache` (where fragments lie and how they go),
+//! `pieces` (their memory), `stale` (bringing tasks out of them). Invariants: a shared region's translations depend only on (file identity and version,
 //! file offset, guest offset), so every process that maps the same shares them (R26); regions of memory that can change
 //! belong to one domain, and a page that fragments of one were made of cannot be written until they are dropped. Direct
 //! links stay inside a region.
 mod cache;
+mod pieces;
 mod stale;
 
 pub use cache::{epoch, report};
@@ -179,6 +180,26 @@ pub fn known_region(start: u64, vma: &Vma) -> Option<Arc<Region>> {
     REGIONS.with(|c| c.shared.get(&key).cloned())
 }
 
+/// Drops the regions that processes shared and none has mapped now, with their code: it is translated again when a process
+/// maps the file again. For when their room is wanted.
+pub fn drop_unmapped() {
+    let dead: Vec<Arc<Region>> = REGIONS.with_mut(|c| {
+        let dead: Vec<RegionKey> =
+            c.shared.iter().filter(|(_, r)| Arc::strong_count(r) == 1).map(|(key, _)| *key).collect();
+        dead.iter()
+            .filter_map(|key| c.shared.remove(key))
+            .inspect(|r| _ = c.shared_ids.remove(&r.id))
+            .collect()
+    });
+    if dead.is_empty() {
+        return;
+    }
+    let ids: Vec<u64> = dead.iter().map(|r| r.id).collect();
+    cache::drop_shared(&ids);
+    cache::bring_in_all();
+    cache::reclaim();
+}
+
 /// The region of an executable vma, made if it has none yet.
 fn region_of(mm: &Mm, start: u64, vma: &Vma) -> Arc<Region> {
     if let Some(r) = &vma.region {
@@ -291,7 +312,7 @@ fn translate(
         prefetch_returns: region.return_sites() > PREFETCH_FROM,
         native_tsc: crate::vdso::is_code(vma),
     };
-    let (base, frag) = publish(region.slot, src, &Known(region), making)?;
+    let (base, frag) = publish(region.owner(), src, &Known(region), making)?;
     let origin = region.origin(off..off.saturating_add(frag.source_len));
     let tabled = cfi::jump_tables(start, vma, &frag.taken);
     region.entries.with_mut(|e| {
@@ -324,21 +345,21 @@ struct Making {
     native_tsc: bool,
 }
 
-/// Makes a fragment and publishes it, in the private pieces of `slot` or among the shared code; counts the time it took.
+/// Makes a fragment and publishes it in the owner's pieces; counts the time it took.
 fn publish(
-    slot: Option<Slot>,
+    owner: cache::Owner,
     src: tr::Source<'_>,
     env: &dyn tr::Env,
     making: Making,
 ) -> core::result::Result<(cache::Room, tr::Fragment), CodeError> {
     let begin = crate::time::monotonic_ns();
-    let made = make(slot, src, env, making);
+    let made = make(owner, src, env, making);
     crate::stats::add("translation_ns", crate::time::monotonic_ns() - begin);
     made
 }
 
 fn make(
-    slot: Option<Slot>,
+    owner: cache::Owner,
     src: tr::Source<'_>,
     env: &dyn tr::Env,
     making: Making,
@@ -355,9 +376,9 @@ fn make(
         native_tsc: making.native_tsc,
     };
     let (mut room, mut frag);
-    let mut whole = false;
+    let mut need = cache::FRAGMENT_BYTES_MIN;
     loop {
-        room = cache::room(slot.map(Slot::index), whole).ok_or(CodeError::Full)?;
+        room = cache::room(owner, need).ok_or(CodeError::Full)?;
         frag = tr::translate(&cfg, src, room.base, room.first_exit(), env).map_err(|e| match e {
             tr::Error::Truncated => CodeError::Cut,
             tr::Error::BadAddress => CodeError::Fault(FaultError::NotMapped),
@@ -365,10 +386,11 @@ fn make(
         if frag.code.len() <= room.len {
             break;
         }
-        if whole {
+        if need == cache::FRAGMENT_BYTES_MAX {
             return Err(CodeError::Full);
         }
-        whole = true; // the place decides about the length, so once more where there is room for any
+        // The place decides about the length, so once more where there is room to spare.
+        need = (2 * frag.code.len()).min(cache::FRAGMENT_BYTES_MAX);
     }
     if frag.code.len() > cache::FRAGMENT_BYTES_MAX || frag.exits.len() > cache::EXITS_MAX {
         return Err(CodeError::Full);
@@ -408,7 +430,7 @@ pub fn step(task: &Task, mm: &Mm) -> core::result::Result<u32, CodeError> {
     let (bytes, end) = instruction_bytes(mm, off);
     let src = tr::Source { start: off, bytes: &bytes };
     let (room, frag) = publish(
-        Some(mm.slot()),
+        cache::Owner::Slot(mm.slot().index()),
         src,
         &Nothing,
         Making { max_instructions: 1, prefetch_returns: false, native_tsc: false },
@@ -618,6 +640,10 @@ impl Region {
 
     fn return_sites(&self) -> usize {
         self.entries.with(|e| e.return_sites)
+    }
+
+    fn owner(&self) -> cache::Owner {
+        self.slot.map_or(cache::Owner::Region(self.id), |s| cache::Owner::Slot(s.index()))
     }
 
     fn origin(&self, source: Range<u32>) -> cache::Origin {

@@ -23,6 +23,7 @@ pub mod net;
 pub mod policy;
 pub mod process;
 pub mod sched;
+mod seal;
 pub mod shadow;
 pub mod signal;
 pub mod stats;

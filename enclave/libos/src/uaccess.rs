@@ -118,6 +118,9 @@ pub fn read_string_array(mut off: u64, max_total: usize) -> Result<Vec<Vec<u8>>>
     }
 }
 
+/// Behind the last address that Linux lets a buffer of a vector have.
+const USER_END: u64 = 0x7fff_ffff_f000;
+
 /// Reads `count` iovecs: (offset, length) pairs; the sum of lengths is bounded as in Linux.
 pub fn read_iovecs(off: u64, count: u64) -> Result<Vec<(u64, u64)>> {
     if count > 1024 {
@@ -134,6 +137,9 @@ pub fn read_iovecs(off: u64, count: u64) -> Result<Vec<(u64, u64)>> {
         let (base, len) = (word(0), word(8));
         if len > i64::MAX as u64 {
             return Err(Errno::EINVAL);
+        }
+        if base.checked_add(len).is_none_or(|end| end > USER_END) {
+            return Err(Errno::EFAULT);
         }
         let len = len.min(0x7fff_f000 - total.min(0x7fff_f000));
         total += len;

@@ -29,6 +29,7 @@ mod asm;
 pub mod bkl;
 pub mod code;
 mod ctx;
+pub mod egetkey;
 pub mod mem;
 #[cfg(feature = "image")]
 mod memfn;

@@ -1,15 +1,64 @@
 //! One run under a hostile host: `hostile IMAGE CLASS[:OCALL] SEED SECONDS [-b DIRECTORY]... [-p PORT] PROGRAM [ARG...]`.
+//! Behind the port: `-s` traces system calls, `-t` says that standard input is a terminal, `-r` keeps the enclave without a
+//! first program and gives it orders, of which one starts the program, again and again.
 //! The last line on standard error says what was changed and how it ended; `tools/hostile_host.py` judges it.
 //! `hostile --list` prints every CLASS:OCALL there is.
 use occlum_enclave_abi::{
-    CONFIG_DEBUG, CONFIG_HOST_VIEW, Config, FLAG_NET_HOST, FLAG_REPORT_CHANGES, FLAG_STATS, LaunchParams,
-    Ocall,
+    CONFIG_DEBUG, CONFIG_HOST_VIEW, Config, FLAG_NET_HOST, FLAG_REPORT_CHANGES, FLAG_RESIDENT, FLAG_STATS,
+    FLAG_TTY0, JobStart, LaunchParams, Ocall, Order, TRACE_ARGUMENTS, TRACE_PATHS, Target, TraceOptions,
 };
+use occlum_pal::control::Control;
 use occlum_pal::hostile::{self, Class, Plan};
 use occlum_pal::{ExitStatus, Publish, RunOptions};
+use std::os::fd::IntoRawFd;
 use std::os::unix::ffi::OsStringExt;
+use std::sync::Arc;
 
 const VCPUS: u32 = 2;
+/// Orders that wait at most, so that memory is not what stops the enclave.
+const PAUSE_EVERY: u64 = 64;
+/// After so many the enclave is to end.
+const ORDERS: u64 = 6000;
+
+/// `TraceOptions` that tell of every call.
+fn every_call() -> Vec<u8> {
+    const STRINGS: u32 = 32;
+    let head = [TRACE_ARGUMENTS | TRACE_PATHS, STRINGS].map(u32::to_le_bytes).concat();
+    let mut wire = [&head[..], &[0; 12]].concat();
+    wire.resize(TraceOptions::SIZE, 0xff);
+    wire
+}
+
+/// Orders of every kind, until the enclave has ended.
+fn give_orders(control: Arc<Control>, argv: Vec<Vec<u8>>) {
+    let start = move |job| JobStart {
+        job,
+        program: argv[0].clone(),
+        argv: argv.clone(),
+        envp: vec![b"PATH=/usr/bin:/bin".to_vec()],
+        cwd: b"/".to_vec(),
+        ..JobStart::default()
+    };
+    std::thread::spawn(move || {
+        for n in 1..ORDERS {
+            let order = match n % 16 {
+                0 => Order::Start(start(n)),
+                1 => Order::Watch(n % 32 == 1),
+                2 => Order::Start(JobStart { program: b"/none".to_vec(), ..start(n) }),
+                k if k % 2 == 0 => Order::Query { id: n, what: (n % 5) as u32 / 2 },
+                _ => Order::Signal { job: n / 16 * 16, target: Target::Session, signal: 1 + (n % 31) as u32 },
+            };
+            if !control.order(&order) {
+                return;
+            }
+            if n % PAUSE_EVERY == 0 {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+                while control.next_event().is_some_and(|e| e.kind != 0) {}
+            }
+        }
+        control.order(&Order::End);
+    });
+}
 
 /// Every class with every call that has a result of it.
 fn list() {
@@ -49,7 +98,19 @@ fn main() {
             datagram,
         }));
     }
+    let mut flags = FLAG_STATS | FLAG_REPORT_CHANGES | FLAG_NET_HOST;
+    let (mut trace, mut trace_fd) = (Vec::new(), None);
+    if args.next_if(|a| a == b"-s").is_some() {
+        trace = every_call();
+        trace_fd = Some(std::fs::File::create("/dev/null").expect("/dev/null").into_raw_fd());
+    }
+    flags |= args.next_if(|a| a == b"-t").map_or(0, |_| FLAG_TTY0);
+    let control = args.next_if(|a| a == b"-r").map(|_| Control::new().expect("queues"));
+    flags |= control.as_ref().map_or(0, |_| FLAG_RESIDENT);
     let argv: Vec<Vec<u8>> = args.collect();
+    if let Some(control) = &control {
+        give_orders(control.clone(), argv.clone());
+    }
     let params = LaunchParams {
         program: argv[0].clone(),
         argv,
@@ -57,7 +118,8 @@ fn main() {
         cwd: b"/".to_vec(),
         binds,
         hostname: b"hostile".to_vec(),
-        flags: FLAG_STATS | FLAG_REPORT_CHANGES | FLAG_NET_HOST,
+        flags,
+        trace,
         ..LaunchParams::default()
     };
     let o = Config {
@@ -68,14 +130,14 @@ fn main() {
         flags: CONFIG_DEBUG | CONFIG_HOST_VIEW,
         ..Config::default()
     };
-    hostile::terminate_after(std::time::Duration::from_secs(seconds));
+    // A resident enclave takes no signals of this process.
+    if control.is_none() {
+        hostile::terminate_after(std::time::Duration::from_secs(seconds));
+    }
     let timeout = Some(std::time::Duration::from_secs(seconds + 3));
     hostile::install(Plan { class, only, seed });
-    let outcome = occlum_pal::run(
-        &image,
-        &o.encode(),
-        &RunOptions { params, timeout, publish, ..RunOptions::default() },
-    );
+    let run = RunOptions { params, timeout, publish, trace_fd, control };
+    let outcome = occlum_pal::run(&image, &o.encode(), &run);
     let ended = match outcome.map(|o| o.status) {
         Ok(ExitStatus::Exited(n)) => format!("exited:{n}"),
         Ok(ExitStatus::Signaled(n)) => format!("signaled:{n}"),

@@ -125,6 +125,8 @@ struct State {
     class: Class,
     only: Option<Ocall>,
     random: Random,
+    /// No change before the program looks at `SIGNAL`.
+    waits: bool,
     /// Calls of the class that pass before the first change.
     skip: u64,
     /// One call in so many is changed.
@@ -137,9 +139,18 @@ struct State {
 
 static STATE: Mutex<Option<State>> = Mutex::new(None);
 /// What each vCPU does outside: OCALL number + 1, 0 inside.
-static OUTSIDE: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
+static LEFT: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
 /// Where each vCPU was inside when the enclave was ended from outside.
 static ABANDONED: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
+
+/// The name of a file that a program asks for when it has begun, so that the lies of most runs meet its calls and not
+/// those that load it.
+const SIGNAL: &[u8] = b"/lies-begin";
+/// What is sent to this address (198.51.100.1, of documentation) comes back to this machine.
+const OUTSIDE: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 198, 51, 100, 1];
+const HERE: [u8; 4] = [127, 0, 0, 1];
+/// What lies behind an output that is said to be longer than it is: what programs see of it comes from the host.
+const FILLER: u8 = b'A';
 
 /// Completions that are remembered.
 const EARLIER: usize = 16;
@@ -149,17 +160,24 @@ const REMEMBERED: usize = 4096;
 /// The plan of the next run of this process.
 pub fn install(plan: Plan) {
     let mut random = Random(plan.seed);
-    let left: &[u64] = if plan.only.is_some() { &[4, 64, 256, 1024] } else { &[1, 4, 16, 64, 256] };
+    let left: &[u64] = if plan.only.is_some() { &[16, 1000, 6000] } else { &[1, 4, 16, 64, 256] };
     let state = State {
         class: plan.class,
         only: plan.only,
+        waits: plan.only.is_some_and(|o| !at_start(o)) && plan.seed % 4 != 3,
         // The clocks are read some thousand times at the start, of which the first and the last count.
-        skip: match (plan.class, plan.only, random.below(2)) {
-            (Class::Time, _, 0) => random.below(3000),
-            (_, Some(_), _) => random.below(8),
-            _ => random.below(100),
+        skip: match plan.only {
+            Some(Ocall::NetInterfaces) => 0,
+            Some(Ocall::Clock) => random.pick(&[0, 0, 1, 2, 3000]),
+            Some(_) => random.below(8),
+            None if plan.class == Class::Time => random.pick(&[0, 1, 3000]),
+            None => random.below(100),
         },
-        one_in: random.pick(if plan.only.is_some() { &[1, 2] } else { &[1, 2, 4, 16] }),
+        one_in: match plan.only {
+            Some(Ocall::NetInterfaces) => 1,
+            Some(_) => random.pick(&[1, 1, 2, 5]),
+            None => random.pick(&[1, 2, 4, 16]),
+        },
         left: random.pick(left),
         random,
         earlier: VecDeque::new(),
@@ -168,6 +186,11 @@ pub fn install(plan: Plan) {
     if let Ok(mut s) = STATE.lock() {
         *s = Some(state);
     }
+}
+
+/// Is the call made without a program that could say when?
+fn at_start(call: Ocall) -> bool {
+    matches!(call, Ocall::Clock | Ocall::NetInterfaces | Ocall::NextOrder | Ocall::JobEvent)
 }
 
 /// Sends this process SIGTERM after some time: the first process of an enclave that is alive ends by it.
@@ -189,7 +212,7 @@ pub fn changed() -> Vec<(&'static str, u64)> {
 /// address in the LibOS.
 pub fn whereabouts(vcpus: u32) -> Vec<String> {
     let code = occlum_sfi_spec::elrange::CODE_BASE..occlum_sfi_spec::elrange::CODE_END;
-    let one = |n: usize| match (OUTSIDE[n].load(Ordering::SeqCst), ABANDONED[n].load(Ordering::SeqCst)) {
+    let one = |n: usize| match (LEFT[n].load(Ordering::SeqCst), ABANDONED[n].load(Ordering::SeqCst)) {
         (0, 0) => "unknown".into(),
         (0, rip) if code.contains(&rip) => "guest".into(),
         (0, rip) => format!("{rip:#x}"),
@@ -199,13 +222,27 @@ pub fn whereabouts(vcpus: u32) -> Vec<String> {
 }
 
 /// vCPU `n` is about to be served.
-pub(crate) fn begin(n: u32, frame: &OcallFrame) {
-    OUTSIDE[n as usize].store(frame.nr + 1, Ordering::SeqCst);
+pub(crate) fn begin(n: u32, frame: &OcallFrame, data: &mut [u8]) {
+    LEFT[n as usize].store(frame.nr + 1, Ordering::SeqCst);
+    let input = data.len().min(frame.in_len as usize);
+    match Ocall::from_nr(frame.nr) {
+        Some(Ocall::NetConnect | Ocall::NetSend) if data[..input].starts_with(&OUTSIDE) => {
+            data[12..16].copy_from_slice(&HERE);
+        }
+        Some(Ocall::Stat) if data[..input].ends_with(SIGNAL) => {
+            if let Ok(mut s) = STATE.lock()
+                && let Some(s) = s.as_mut()
+            {
+                s.waits = false;
+            }
+        }
+        _ => {}
+    }
 }
 /// vCPU `n` was served; it goes back inside unless the enclave has ended.
 pub(crate) fn end(n: u32, host: &Host) {
     if host.ended().is_none() {
-        OUTSIDE[n as usize].store(0, Ordering::SeqCst);
+        LEFT[n as usize].store(0, Ordering::SeqCst);
     }
 }
 /// vCPU `n` was taken out of the enclave at `rip`.
@@ -234,6 +271,10 @@ pub(crate) fn corrupt(asked: &OcallFrame, frame: &mut OcallFrame, data: &mut [u8
     let Some(call) = Ocall::from_nr(asked.nr) else { return };
     let n = (frame.out_len as usize).min(REMEMBERED).min(data.len());
     let honest = Completion { ret: frame.ret, out_len: frame.out_len, data: data[..n].to_vec() };
+    if s.class == Class::Length {
+        let (from, to) = (frame.out_len as usize, asked.out_len as usize);
+        data.get_mut(from..to).unwrap_or_default().fill(FILLER);
+    }
     if s.class != Class::Errno && s.due(call) {
         s.note(call);
         s.change(call, asked, frame, data);
@@ -246,7 +287,8 @@ pub(crate) fn corrupt(asked: &OcallFrame, frame: &mut OcallFrame, data: &mut [u8
 
 impl State {
     fn due(&mut self, call: Ocall) -> bool {
-        if !self.class.concerns(call) || self.left == 0 || self.only.is_some_and(|o| o != call) {
+        if self.waits || !self.class.concerns(call) || self.left == 0 || self.only.is_some_and(|o| o != call)
+        {
             return false;
         }
         // They would use up all changes of the other classes.

@@ -77,10 +77,10 @@ Occlum runs unmodified Linux programs, many processes of them, inside one SGX en
 
 Four commands to try first:
 
-  occlum try bash            a shell, and all that it starts, in an enclave of its own
-  occlum start               an enclave that stays: `occlum exec PROGRAM`, `occlum ps`, `occlum stop`
-  occlum doctor              what this machine offers, and what to fix
-  occlum --help              everything else
+  occlum try bash     a shell, and all that it starts, in an enclave of its own
+  occlum new app      an instance: then `occlum build` and `occlum run` in it, the same enclave everywhere
+  occlum doctor       what this machine offers, and what to fix
+  occlum --help       everything else
 """
 
 

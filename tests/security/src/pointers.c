@@ -146,6 +146,26 @@ static void vectors(void) {
     }
 }
 
+/* More than a part of the machinery takes at once, and less than it has. */
+static void lengths(void) {
+    static char buf[256]; /* low, so that Linux lets its vectors be long */
+    char back[256];
+    int null = open("/dev/null", O_WRONLY);
+    struct iovec longest[2] = { { buf, 8 }, { buf + 8, INT64_MAX } }, two[2] = { { buf, 0x7fffffff }, { buf, 0x7fffffff } };
+    lseek(file, 5990, SEEK_SET);
+    show("readv", "longest length", readv(file, longest, 2));
+    show("writev", "more than fits", writev(null, two, 2));
+    write(pipes[1], buf, 200);
+    show("read", "a part of a pipe", read(pipes[0], back, 10));
+    show("read", "the rest", read(pipes[0], back, 200));
+    int text = open("/proc/self/status", O_RDONLY);
+    show("read", "a part of a text", read(text, back, 7));
+    int copy = open("/tmp/pointers-copy", O_RDWR | O_CREAT | O_TRUNC, 0600);
+    struct iovec pieces[3] = { { buf, 10 }, { buf + 20, 1 }, { buf + 40, 100 } };
+    show("writev", "pieces", writev(copy, pieces, 3));
+    unlink("/tmp/pointers-copy");
+}
+
 /* Strings that end at the end, or not at all, or are too long. */
 static void strings(void) {
     struct stat st;
@@ -156,7 +176,12 @@ static void strings(void) {
     show("stat", "ends at the end", stat(good + PAGE - 2, &st));
     show("stat", "nothing", stat((char *)16, &st));
     show("stat", "kernel", stat((char *)0xffffffff81000000ull, &st));
-    char path[5000];
+    char space[6000], *path = (char *)(((uint64_t)space | 255) + 1);
+    for (int at = 0; at < 4; at++)
+        for (int n = 4094; n < 4099; n++) {
+            memset(path + at, '/', n), path[at + n] = 0;
+            printf("%d at %d ", n, at), show("stat", "long path", stat(path + at, &st));
+        }
     for (int n = 4094; n < 4099; n++) {
         memset(path, '/', n), path[n] = 0;
         printf("%d ", n), show("stat", "long path", stat(path, &st));
@@ -186,6 +211,12 @@ static void arguments(void) {
     memset(big, 'x', 140000), big[131072] = 0;
     char *huge[] = { "/bin/true", big, NULL };
     show("execve", "long string", execve("/bin/true", huge, NULL));
+    char *many[70];
+    big[130000] = 0;
+    for (int i = 0; i < 69; i++)
+        many[i] = big;
+    many[69] = NULL;
+    show("execve", "too much", execve("/bin/true", many, NULL));
 }
 
 static char *page(void) {
@@ -203,6 +234,11 @@ static void said(const char *self) {
         _exit(9);
     }
     show("execve", "good", wait(&status) > 0 ? status : -1);
+    if (fork() == 0) {
+        execve(self, NULL, envp);
+        _exit(9);
+    }
+    show("execve", "no vector", wait(&status) > 0 ? status : -1);
 }
 
 int main(int argc, char **argv, char **envp) {
@@ -212,6 +248,8 @@ int main(int argc, char **argv, char **envp) {
             printf("argument %s\n", argv[i]);
         return printf("environment %s\n", envp[0]) < 0;
     }
+    if (argc < 1 || argv[0][0] == 0)
+        return printf("%d arguments\n", argc) < 0;
     good = page(), read_only = page();
     mprotect(read_only, PAGE, PROT_READ);
     zero = open("/dev/zero", O_RDONLY);
@@ -221,6 +259,6 @@ int main(int argc, char **argv, char **envp) {
     write(file, content, sizeof content);
     if (pipe(pipes))
         return 1;
-    simple(), vectors(), strings(), arguments(), said(argv[0]);
+    simple(), vectors(), lengths(), strings(), arguments(), said(argv[0]);
     return 0;
 }

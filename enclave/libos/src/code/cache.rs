@@ -1,14 +1,16 @@
 //! The code cache's fragments: where they lie, what they are linked to, when their memory is used again (R21, R28).
 //!
 //! Neighbours: `code` makes fragments and keeps the regions that they belong to, `rt::code` writes the memory, `stale`
-//! brings tasks out of dropped ones. Shared fragments (of regions that processes share) stay. A private one, of one
-//! domain, is *dropped* when the bytes it was made of change, vanish or stop being executable: no table entry and no link
-//! leads to it any more, but tasks may still be interrupted there. Its memory is *reclaimed* when no task can be.
-//! Invariants: private fragments lie in pieces that one slot has to itself; an exit's number says its fragment and its
-//! place there; only exits of live fragments of one region are linked, and each that leads to a private fragment is in
+//! brings tasks out of dropped ones. Shared fragments (of regions that processes share) stay while a mapping has their
+//! region, and then until their room is wanted. A private one, of one domain, is *dropped* when the bytes it was made of
+//! change, vanish or stop being executable. No table entry that a program could use and no link leads to a dropped one,
+//! but tasks may still be interrupted there. Its memory is *reclaimed* when no task can be.
+//! Invariants: fragments lie in pieces that one slot, or one shared region, has to itself, so that what a process runs
+//! can take neither all of the private nor all of the shared code; an exit's number says its fragment and its place there; only exits of live fragments of one region are linked, and each that leads to a private fragment is in
 //! that fragment's `linked_from`.
+use super::pieces::{self, Pieces};
 use crate::process::{TaskState, with_tasks};
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::ops::Range;
 use occlum_rt::bkl::BklCell;
@@ -17,18 +19,20 @@ use occlum_rt::slot::Slot;
 use occlum_rt::vcpu::stop_others;
 use occlum_sfi_translator as tr;
 
-/// Shared code is taken from the runtime in pieces of this size.
-const SHARED_PIECE: usize = 4 << 20;
-/// Private code of a slot is taken in pieces of this size.
-const PRIVATE_PIECE: usize = 256 << 10;
 /// Most bytes a fragment can take (checked before it is placed).
 pub(super) const FRAGMENT_BYTES_MAX: usize = 128 << 10;
-/// With more pieces than this (64 MiB), all private code of a process is dropped to begin anew.
-const PIECES_SOFT: usize = 256;
+/// Where less is left, a fragment is not tried.
+pub(super) const FRAGMENT_BYTES_MIN: usize = 64;
+/// With more bytes than this, all private code of a process is dropped to begin anew.
+const OWN_SOFT: usize = 64 << 20;
 /// More a process does not get: between the two lies what is dropped but not yet reclaimed.
-const PIECES_HARD: usize = 320;
-/// More pieces than this (512 MiB) private code does not get at all: shared code finds room.
-const PIECES_ALL: usize = 2048;
+const OWN_HARD: usize = 80 << 20;
+/// More private code does not get at all: shared code finds room.
+const PRIVATE_HARD: usize = 512 << 20;
+/// With more than this, shared code of regions that are not mapped goes.
+const SHARED_SOFT: usize = 384 << 20;
+/// More shared code does not get: private code finds room.
+const SHARED_HARD: usize = 508 << 20;
 /// Dropped fragments are reclaimed when they take more than this.
 const LIMBO_BYTES: usize = 128 << 10;
 /// Bits of an exit's number that say its place in the fragment.
@@ -55,6 +59,13 @@ pub(super) struct Origin {
     pub source: Range<u32>,
 }
 
+impl Origin {
+    /// Whose piece it lies in.
+    pub(super) fn owner(&self) -> Owner {
+        self.slot.map_or(Owner::Region(self.region), Owner::Slot)
+    }
+}
+
 /// A published fragment.
 pub(super) struct Placed {
     len: u32,
@@ -68,31 +79,47 @@ pub(super) struct Placed {
     pub dropped: bool,
 }
 
-/// Where the next fragment goes.
+/// The piece where the next fragment goes, and where in it.
 #[derive(Clone, Copy, Default)]
 struct Bump {
+    base: u32,
     next: u32,
     end: u32,
 }
 
-/// A slot's private code: where it goes on, and how many pieces it has.
-#[derive(Default)]
-struct Private {
-    bump: Bump,
-    pieces: usize,
+/// Who has a piece: a slot, or a shared region.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Owner {
+    Slot(u32),
+    Region(u64),
 }
 
-/// A piece with private code: the slot, and the fragments that are not reclaimed.
+impl Owner {
+    fn is_shared(self) -> bool {
+        matches!(self, Owner::Region(_))
+    }
+}
+
+/// An owner's code: where it goes on, its pieces and their size.
+#[derive(Default)]
+struct Owned {
+    bump: Bump,
+    pieces: BTreeSet<u32>,
+    bytes: usize,
+}
+
+/// A piece: its owner, its size, and the fragments that are not reclaimed.
 struct Piece {
-    slot: u32,
+    owner: Owner,
+    order: usize,
     fragments: u32,
 }
 
-/// A dropped fragment, and the epoch that began with it.
+/// A dropped fragment, the epoch that began with it, and the slot of the tasks that may be there; `None`: of any slot.
 struct Dropped {
     epoch: u64,
     base: u32,
-    slot: u32,
+    slot: Option<u32>,
 }
 
 struct Cache {
@@ -100,10 +127,11 @@ struct Cache {
     /// Address by number; 0: free.
     numbers: Vec<u32>,
     free_numbers: Vec<u32>,
-    shared: Bump,
-    private: BTreeMap<u32, Private>,
+    owned: BTreeMap<Owner, Owned>,
     pieces: BTreeMap<u32, Piece>,
-    free_pieces: Vec<u32>,
+    free_pieces: Pieces,
+    private_bytes: usize,
+    shared_bytes: usize,
     limbo: VecDeque<Dropped>,
     limbo_bytes: usize,
     epoch: u64,
@@ -113,10 +141,11 @@ static CACHE: BklCell<Cache> = BklCell::new(Cache {
     fragments: BTreeMap::new(),
     numbers: Vec::new(),
     free_numbers: Vec::new(),
-    shared: Bump { next: 0, end: 0 },
-    private: BTreeMap::new(),
+    owned: BTreeMap::new(),
     pieces: BTreeMap::new(),
-    free_pieces: Vec::new(),
+    free_pieces: Pieces::new(),
+    private_bytes: 0,
+    shared_bytes: 0,
     limbo: VecDeque::new(),
     limbo_bytes: 0,
     epoch: 1,
@@ -149,12 +178,9 @@ impl Room {
 /// Most exits of a fragment.
 pub(super) const EXITS_MAX: usize = 1 << EXIT_BITS;
 
-/// Room for a fragment of `slot`'s private code, or of shared code; `whole`: for the largest. `None`: the cache is full.
-pub(super) fn room(slot: Option<u32>, whole: bool) -> Option<Room> {
-    let bump = match slot {
-        None => shared_room()?,
-        Some(slot) => private_room(slot, whole)?,
-    };
+/// Room for a fragment of the owner's code, at least `need` bytes. `None`: the cache is full.
+pub(super) fn room(owner: Owner, need: usize) -> Option<Room> {
+    let bump = bump(owner, need)?;
     let id = CACHE.with_mut(|c| match c.free_numbers.last() {
         Some(id) => Some(*id),
         None if c.numbers.len() >> (32 - EXIT_BITS) == 0 && c.numbers.try_reserve(1).is_ok() => {
@@ -167,63 +193,62 @@ pub(super) fn room(slot: Option<u32>, whole: bool) -> Option<Room> {
     Some(Room { base: bump.next, len: (bump.end - bump.next) as usize, id })
 }
 
-fn shared_room() -> Option<Bump> {
-    let now = CACHE.with(|c| c.shared);
-    if now.next != 0 && (now.end - now.next) as usize >= FRAGMENT_BYTES_MAX {
-        return Some(now);
-    }
-    let base = rtcode::alloc(SHARED_PIECE)?;
-    CACHE.with_mut(|c| {
-        // Adjacent pieces join, so nothing of the last one is lost.
-        let next = if c.shared.end == base { c.shared.next } else { base };
-        c.shared = Bump { next, end: base + SHARED_PIECE as u32 };
-        Some(c.shared)
-    })
-}
-
-fn private_room(slot: u32, whole: bool) -> Option<Bump> {
+fn bump(owner: Owner, need: usize) -> Option<Bump> {
     if CACHE.with(|c| c.limbo_bytes > LIMBO_BYTES) {
         reclaim();
     }
-    let now = CACHE.with_mut(|c| c.private.entry(slot).or_default().bump);
-    let need = if whole { FRAGMENT_BYTES_MAX } else { 64 };
+    let now = CACHE.with_mut(|c| c.owned.entry(owner).or_default().bump);
     if (now.end - now.next) as usize >= need {
         return Some(now);
     }
-    let base = private_piece(slot)?;
-    let bump = Bump { next: base, end: base + PRIVATE_PIECE as u32 };
+    let (base, order) = piece(owner, need)?;
+    let bump = Bump { base, next: base, end: base + pieces::size(order) as u32 };
     CACHE.with_mut(|c| {
-        c.pieces.insert(base, Piece { slot, fragments: 0 });
-        let p = c.private.entry(slot).or_default();
-        p.pieces += 1;
-        p.bump = bump;
+        c.pieces.insert(base, Piece { owner, order, fragments: 0 });
+        c.count(owner, |bytes| bytes + pieces::size(order));
+        let own = c.owned.entry(owner).or_default();
+        own.bump = bump;
+        own.pieces.insert(base);
         // All that was in the piece before may be reclaimed already.
-        if now.end != 0 {
-            c.release_if_empty(now.end - PRIVATE_PIECE as u32);
-        }
+        c.release_if_empty(now.base);
     });
     Some(bump)
 }
 
-/// Pieces of the slot.
-fn pieces(slot: u32) -> usize {
-    CACHE.with(|c| c.private.get(&slot).map_or(0, |p| p.pieces))
+fn bytes(owner: Owner) -> usize {
+    CACHE.with(|c| c.owned.get(&owner).map_or(0, |p| p.bytes))
 }
 
-fn private_piece(slot: u32) -> Option<u32> {
-    let full = || pieces(slot) >= PIECES_HARD || CACHE.with(|c| c.pieces.len()) >= PIECES_ALL;
-    if full() {
+/// Has the owner as much as it may have, or all of its kind?
+fn is_full(owner: Owner) -> bool {
+    let (private, shared) = CACHE.with(|c| (c.private_bytes, c.shared_bytes));
+    match owner {
+        Owner::Slot(_) => bytes(owner) >= OWN_HARD || private >= PRIVATE_HARD,
+        Owner::Region(_) => shared >= SHARED_HARD,
+    }
+}
+
+/// A new piece, and its order. Regions begin with small ones: a process can map very many.
+fn piece(owner: Owner, need: usize) -> Option<(u32, usize)> {
+    if owner.is_shared() && CACHE.with(|c| c.shared_bytes >= SHARED_SOFT) {
+        super::drop_unmapped();
+    }
+    if is_full(owner) {
         reclaim();
-        if full() {
+        if is_full(owner) {
             return None;
         }
     }
-    CACHE.with_mut(|c| c.free_pieces.pop()).or_else(|| rtcode::alloc(PRIVATE_PIECE))
+    let order = match owner {
+        Owner::Slot(_) => pieces::ORDERS - 1,
+        Owner::Region(_) => pieces::order_for(bytes(owner).max(need)),
+    };
+    CACHE.with_mut(|c| c.free_pieces.take(order)).map(|base| (base, order))
 }
 
 /// Has the slot so much private code that it is better dropped?
 pub(super) fn is_over_quota(slot: u32) -> bool {
-    pieces(slot) >= PIECES_SOFT
+    bytes(Owner::Slot(slot)) >= OWN_SOFT
 }
 
 /// Notes a fragment that was published in `room`.
@@ -235,16 +260,11 @@ pub(super) fn place(room: Room, frag: tr::Fragment, origin: Origin) {
     let entries = if private { frag.entries.iter().map(|e| (e.off, e.at)).collect() } else { Vec::new() };
     CACHE.with_mut(|c| {
         let next = (room.base + len + 15) & !15;
-        match origin.slot {
-            None => c.shared.next = next,
-            Some(slot) => {
-                let Some(p) = c.private.get_mut(&slot) else { return };
-                p.bump.next = next;
-                let piece = p.bump.end - PRIVATE_PIECE as u32;
-                if let Some(p) = c.pieces.get_mut(&piece) {
-                    p.fragments += 1;
-                }
-            }
+        let Some(p) = c.owned.get_mut(&origin.owner()) else { return };
+        p.bump.next = next;
+        let piece = p.bump.base;
+        if let Some(p) = c.pieces.get_mut(&piece) {
+            p.fragments += 1;
         }
         c.numbers[room.id as usize] = room.base;
         debug_assert_eq!(c.free_numbers.last(), Some(&room.id));
@@ -279,16 +299,27 @@ impl Cache {
         (pc - base < p.len).then_some((*base, p))
     }
 
-    fn release_if_empty(&mut self, piece: u32) {
-        let Some(slot) = self.pieces.get(&piece).filter(|p| p.fragments == 0).map(|p| p.slot) else { return };
-        let Some(p) = self.private.get_mut(&slot) else { return };
-        if p.bump.end == piece + PRIVATE_PIECE as u32 {
-            p.bump.next = piece;
+    /// Changes how much the owner has, and all of its kind.
+    fn count(&mut self, owner: Owner, change: impl Fn(usize) -> usize) {
+        let all = if owner.is_shared() { &mut self.shared_bytes } else { &mut self.private_bytes };
+        *all = change(*all);
+        // A region that is gone has nothing.
+        if let Some(p) = self.owned.get_mut(&owner) {
+            p.bytes = change(p.bytes);
+        }
+    }
+
+    fn release_if_empty(&mut self, base: u32) {
+        let Some(piece) = self.pieces.get(&base).filter(|p| p.fragments == 0) else { return };
+        let (owner, order) = (piece.owner, piece.order);
+        if let Some(p) = self.owned.get_mut(&owner).filter(|p| p.bump.base == base) {
+            p.bump.next = base;
             return;
         }
-        p.pieces -= 1;
-        self.pieces.remove(&piece);
-        self.free_pieces.push(piece);
+        self.count(owner, |bytes| bytes - pieces::size(order));
+        self.owned.get_mut(&owner).map(|p| p.pieces.remove(&base));
+        self.pieces.remove(&base);
+        self.free_pieces.give(base, order);
     }
 }
 
@@ -369,9 +400,34 @@ pub(super) fn drop_fragments(slot: Slot, bases: Vec<u32>) -> Vec<Remains> {
     gone
 }
 
+/// The tasks that run in their programs enter them anew, and so come to know of what was dropped.
+pub(super) fn bring_in_all() {
+    let mut slots = BTreeSet::new();
+    with_tasks(|t| _ = (t.state.get() == TaskState::Running).then(|| slots.insert(t.rt.slot().index())));
+    slots.into_iter().for_each(|index| stop_others(Slot::new(index)));
+}
+
 /// Drops a private fragment that one task alone knew, and has left.
 pub(super) fn drop_lone(base: u32) {
     CACHE.with_mut(|c| c.put_away(base));
+}
+
+/// Drops all code of shared regions that no mapping has: their table entries are those that slots without a program still
+/// hold, which are cleared before one runs there (`mm::tables`), and links stay inside a region.
+pub(super) fn drop_shared(regions: &[u64]) {
+    CACHE.with_mut(|c| {
+        c.epoch += 1;
+        for owner in regions.iter().map(|id| Owner::Region(*id)) {
+            let Some(own) = c.owned.remove(&owner) else { continue };
+            for piece in own.pieces {
+                let order = c.pieces.get(&piece).map_or(0, |p| p.order);
+                let range = piece..piece + pieces::size(order) as u32;
+                let inside: Vec<u32> = c.fragments.range(range).map(|(base, _)| *base).collect();
+                inside.into_iter().for_each(|base| c.put_away(base));
+                c.release_if_empty(piece);
+            }
+        }
+    });
 }
 
 /// Reuses the memory of dropped fragments where no task can be any more: each has entered its program since, or is in
@@ -389,8 +445,10 @@ pub(super) fn reclaim() {
     waiting.iter().for_each(super::stale::settle);
     let mut kept = VecDeque::new();
     crate::stats::add("reclaims", 1);
+    let oldest = inside.values().min().copied();
     while let Some(d) = CACHE.with_mut(|c| c.limbo.pop_front()) {
-        if inside.get(&d.slot).is_some_and(|seen| *seen < d.epoch) {
+        let seen = d.slot.map_or(oldest, |slot| inside.get(&slot).copied());
+        if seen.is_some_and(|seen| seen < d.epoch) {
             kept.push_back(d);
         } else {
             CACHE.with_mut(|c| c.free(d.base));
@@ -404,7 +462,7 @@ impl Cache {
         let Some(p) = self.fragments.get_mut(&base).filter(|p| !p.dropped) else { return };
         p.dropped = true;
         self.limbo_bytes += p.len as usize;
-        let slot = p.origin.slot.unwrap_or(u32::MAX);
+        let slot = p.origin.slot;
         self.limbo.push_back(Dropped { epoch: self.epoch, base, slot });
     }
 

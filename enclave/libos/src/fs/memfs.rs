@@ -557,7 +557,9 @@ impl Inode for MemInode {
     }
     fn unnamed(&self, mode: u32, owner: (u32, u32)) -> Result<InodeRef> {
         tmpfs::take_node(&self.fs)?;
-        Ok(MemInode::new(&self.fs, mode, owner, 0))
+        let node = MemInode::new(&self.fs, mode, owner, 0);
+        node.meta.with_mut(|m| m.nlink = 0);
+        Ok(node)
     }
     fn stand_in(&self) -> Option<Arc<MemInode>> {
         self.me.upgrade()

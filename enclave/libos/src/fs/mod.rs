@@ -26,6 +26,7 @@ pub mod locks;
 pub mod memfs;
 pub mod mount;
 pub mod ops;
+pub mod overlay;
 pub mod pages;
 pub mod path;
 pub mod pidfd;

@@ -33,13 +33,20 @@ fn mount_layers(layers: &[Mount], params: &LaunchParams) -> Outcome<()> {
         [below, above] if above.kind == MountKind::RamFs => {
             overlay(under(below, params)?, false).map_err(|e| format!("what is below cannot be read: {e}"))?
         }
-        _ => return Err(String::from("these layers cannot be stacked: give one, or an image below a ramfs")),
+        _ => stacked(layers, params)?,
     };
     if top.target == b"/" {
         set_root(inode);
         return Ok(());
     }
     mount(&top.target, inode).map(drop).map_err(text)
+}
+
+/// Layers that each are a file system: what is changed goes to the last, unless that is only read, too.
+fn stacked(layers: &[Mount], params: &LaunchParams) -> Outcome<InodeRef> {
+    let roots: Outcome<Vec<InodeRef>> = layers.iter().map(|row| single(row, params)).collect();
+    let read_only = layers.last().is_some_and(|top| top.flags & MOUNT_READ_ONLY != 0);
+    crate::fs::overlay::root(roots?, read_only).map_err(|e| format!("the layers cannot be read: {e}"))
 }
 
 /// A mount of one layer.
@@ -56,7 +63,8 @@ fn single(row: &Mount, params: &LaunchParams) -> Outcome<InodeRef> {
         }
         MountKind::ProcFs => Ok(proc::root()),
         MountKind::SysFs => Ok(sys::build()),
-        MountKind::SealedLayer | MountKind::DevFs => Err(String::from("this kind cannot stand there alone")),
+        MountKind::SealedLayer => layer(row, params),
+        MountKind::DevFs => Err(String::from("this kind cannot stand there alone")),
     }
 }
 
@@ -73,6 +81,22 @@ fn image(row: &Mount, params: &LaunchParams) -> Outcome<InodeRef> {
     let root = row.root.first_chunk().copied();
     let spec = sealed::Spec { source: source(row, params)?, key: None, root, read_only: true };
     sealed::open(&spec).map_err(|e| format!("the image is not the one that was built: {e}"))
+}
+
+/// A writable layer; made at its first start.
+fn layer(row: &Mount, params: &LaunchParams) -> Outcome<InodeRef> {
+    /// Bytes of a layer whose row names none.
+    const SIZE: u64 = 16 << 30;
+    let key = crate::seal::layer_key(&row.target)?;
+    let read_only = row.flags & MOUNT_READ_ONLY != 0;
+    let spec = sealed::Spec { source: source(row, params)?, key: Some(&key), root: None, read_only };
+    sealed::open_or_make(&spec, number(row, b"size=").unwrap_or(SIZE))
+}
+
+/// A number among a row's options.
+fn number(row: &Mount, name: &[u8]) -> Option<u64> {
+    let value = row.options.split(|c| *c == b',').find_map(|o| o.strip_prefix(name))?;
+    core::str::from_utf8(value).ok()?.parse().ok()
 }
 
 /// Where the host says that a source is.

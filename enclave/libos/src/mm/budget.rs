@@ -19,6 +19,9 @@ pub(super) struct Budget {
     pub(super) next_slot: u32,
     pub(super) arena_free: Vec<u64>,
     pub(super) arena_next: u64,
+    /// The host has refused to take an arena page out of a slot: which are still seen there is not known, so none of them
+    /// is used again.
+    pub(super) arena_lost: bool,
 }
 
 /// A free slot: the filled tables of the program it ran (P1), and pages for the next process of that program.
@@ -32,8 +35,13 @@ pub(super) struct FreeSlot {
 /// Free slots with tables that are kept before other programs take them over.
 pub(super) const SLOTS_KEPT: usize = 256;
 
-pub(super) static BUDGET: BklCell<Budget> =
-    BklCell::new(Budget { free_slots: Vec::new(), next_slot: 0, arena_free: Vec::new(), arena_next: 0 });
+pub(super) static BUDGET: BklCell<Budget> = BklCell::new(Budget {
+    free_slots: Vec::new(),
+    next_slot: 0,
+    arena_free: Vec::new(),
+    arena_next: 0,
+    arena_lost: false,
+});
 
 /// Pages of the enclave.
 pub fn total() -> u64 {
@@ -114,13 +122,17 @@ pub(super) fn charge(pages: u64) -> bool {
 pub(super) fn uncharge(pages: u64) {
     mem::uncharge(pages * PAGE);
 }
-/// Drops the parked pages of a slot.
+/// Drops the parked pages of a slot, but those that the host does not take.
 pub(super) fn drop_parked(f: &mut FreeSlot) {
-    for p in f.parked.drain(..) {
+    let slot = Slot::new(f.index);
+    f.parked.retain(|p| {
         let len = p.range.end - p.range.start;
-        let _ = Slot::new(f.index).protect(p.range.start, len, 0, false, true);
-        uncharge(len / PAGE);
-    }
+        let refused = slot.protect(p.range.start, len, 0, false, true).is_err();
+        if !refused {
+            uncharge(len / PAGE);
+        }
+        refused
+    });
 }
 
 pub(super) fn arena_alloc() -> Option<u64> {
@@ -134,4 +146,14 @@ pub(super) fn arena_alloc() -> Option<u64> {
             at
         })
     }))
+}
+
+/// Arena pages that no mapping shows any more.
+pub(super) fn arena_free(pages: impl ExactSizeIterator<Item = u64>) {
+    BUDGET.with_mut(|b| {
+        if !b.arena_lost {
+            uncharge(pages.len() as u64);
+            b.arena_free.extend(pages);
+        }
+    });
 }

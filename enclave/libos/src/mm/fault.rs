@@ -2,7 +2,7 @@
 //!
 //! Invariants: a page gets rights only after it has its content (while the LibOS writes what a guest may not write, the
 //! other threads are outside: pages of a file may stay for the next process); what a failed attempt took is given back.
-use super::budget::{admit_last, charge, uncharge};
+use super::budget::{admit_last, charge};
 use super::vma::overlapping;
 use super::{Backing, MapFile, Mm, PAGE, Vma, page_ceil, page_floor, rights};
 use crate::errno::{Errno, Result};
@@ -63,6 +63,9 @@ impl Mm {
         };
         if vma.prot & needed == 0 {
             return Err(FaultError::Denied);
+        }
+        if self.is_lost.get() {
+            return Err(FaultError::OutOfMemory);
         }
         let page = page_floor(off);
         if self.is_resident(page) {
@@ -145,8 +148,7 @@ impl Mm {
             return Err(Errno::ENOMEM);
         }
         if let Err(e) = bring() {
-            uncharge(pages);
-            let _ = self.protect(run, 0, false, true);
+            self.withdraw(run);
             return Err(e);
         }
         self.count_pages(pages as i64);

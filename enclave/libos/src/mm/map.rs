@@ -3,7 +3,7 @@
 //! Invariants: a range is unmapped before something else is mapped there; pages of a vma that goes are given back, or
 //! parked; host rights follow the vma's rights at once.
 use super::budget::{admit, uncharge};
-use super::parked::{Held, Parked, UNMAP_PARK_MAX};
+use super::parked::{MIXED, UNMAP_PARK_MAX};
 use super::vma::{is_covered, is_free, overlapping};
 use super::{Backing, Fork, MapFile, Mm, PAGE, Vma, page_ceil, page_floor, rights};
 use crate::errno::{Errno, Result};
@@ -54,6 +54,9 @@ impl Mm {
             return Err(Errno::ENOMEM);
         }
         self.unmap(start..end)?;
+        if self.is_lost.get() {
+            return Err(Errno::ENOMEM);
+        }
         if let Some(mapped) = backing.file().and_then(|f| f.0.inode().mapped()) {
             mapped.set(true);
         }
@@ -126,13 +129,14 @@ impl Mm {
         for run in self.runs(start..vma.end, true) {
             let pages = (run.end - run.start) / PAGE;
             self.count_pages(-(pages as i64));
+            // A thread or spawn stack comes back at once, mostly at the same place.
             let park = pages <= UNMAP_PARK_MAX && rights(vma.prot) == 3 && self.parked.with(Vec::len) < 64;
-            let _ = self.protect(run.clone(), 0, false, !park);
-            if park {
-                // A thread or spawn stack comes back at once, mostly at the same place.
-                self.parked.with_mut(|p| p.push(Parked { range: run.clone(), held: Held::Dirty, host: 0 }));
+            if !park {
+                self.withdraw(run.clone());
+            } else if self.protect(run.clone(), 0, false, false).is_err() {
+                self.park(run.clone(), MIXED);
             } else {
-                uncharge(pages);
+                self.park(run.clone(), 0);
             }
             self.set_resident(run, false);
         }
@@ -288,11 +292,13 @@ impl Mm {
             }
             self.forget_shadow(&(s..e));
             for run in self.runs(s..e, true) {
-                let pages = (run.end - run.start) / PAGE;
-                uncharge(pages);
-                self.count_pages(-(pages as i64));
-                let _ = self.protect(run.clone(), 0, false, true);
-                self.set_resident(run, false);
+                // Refused, they are zero all the same, and stay.
+                if self.protect(run.clone(), 0, false, true).is_ok() {
+                    let pages = (run.end - run.start) / PAGE;
+                    uncharge(pages);
+                    self.count_pages(-(pages as i64));
+                    self.set_resident(run, false);
+                }
             }
         }
     }

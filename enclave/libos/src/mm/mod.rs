@@ -31,7 +31,7 @@ use crate::errno::{Errno, Result};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use budget::{BUDGET, FreeSlot, drop_parked, take_slot, uncharge};
+use budget::{BUDGET, FreeSlot, drop_parked, take_slot};
 use core::ops::Range;
 use occlum_linux_abi::mmap as mf;
 use occlum_rt::bkl::BklCell;
@@ -91,6 +91,8 @@ pub struct Mm {
     shadow: BklCell<BTreeSet<u64>>,
     /// Commands of membarrier(2) that the program has registered for.
     pub barriers: BklCell<u32>,
+    /// The slot shows pages that it should not, for the host refused to take them out.
+    is_lost: BklCell<bool>,
 }
 
 fn page_floor(x: u64) -> u64 {
@@ -136,6 +138,7 @@ impl Mm {
             filled: BklCell::new(Vec::new()),
             shadow: BklCell::new(BTreeSet::new()),
             barriers: BklCell::new(0),
+            is_lost: BklCell::new(false),
         }))
     }
     /// The program its tables are kept for.
@@ -212,14 +215,14 @@ impl Drop for Mm {
         let mut parked = self.parkable(&vmas);
         let dirty = |p: &Parked| matches!(p.held, Held::Dirty);
         if parked.iter().filter(|p| dirty(p)).map(Parked::pages).sum::<u64>() > DIRTY_MAX {
-            for p in parked.iter().filter(|p| dirty(p)) {
-                let _ = self.protect(p.range.clone(), 0, false, true);
-                uncharge(p.pages());
-            }
+            parked.iter().filter(|p| dirty(p)).for_each(|p| self.withdraw(p.range.clone()));
             parked.retain(|p| !dirty(p));
         }
         parked.append(&mut self.parked.take());
         let retained = self.close_tables();
+        if self.is_lost.get() {
+            return;
+        }
         let free = FreeSlot { index: self.slot.index(), affinity: self.affinity, retained, parked };
         BUDGET.with_mut(|b| b.free_slots.push(free));
     }

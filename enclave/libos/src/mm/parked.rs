@@ -1,8 +1,10 @@
 //! Parked pages: content that stays in a slot without a mapping, for the next process (or mapping) that can use it.
 //!
-//! Invariants: a parked page is charged to the budget; while its domain runs it has no rights at the host; the bytes a
-//! process left (`Held::Dirty`) are zeroed or overwritten before a guest can see them (M6); file pages are kept only
-//! with the file's identity and version, so equal identities mean equal bytes.
+//! Invariants: a parked page is charged to the budget; while its domain runs it has no rights at the host, but where the
+//! host would not take them from the process that had the page; the bytes a process left (`Held::Dirty`) are zeroed or
+//! overwritten before another guest can see them (M6); file pages are kept only with the file's identity and version, so
+//! equal identities mean equal bytes. What the host refuses to take away stays in the list: no page with rights is
+//! forgotten.
 use super::budget::uncharge;
 use super::{Backing, Mm, PAGE, Vma, rights};
 use crate::errno::{Errno, Result};
@@ -45,7 +47,7 @@ impl Parked {
 }
 
 /// Host rights that differ from page to page: W+X memory loses W where it was translated.
-const MIXED: u32 = u32::MAX;
+pub(super) const MIXED: u32 = u32::MAX;
 
 /// Largest unmapped run, in pages, that stays parked in the running domain.
 pub(super) const UNMAP_PARK_MAX: u64 = 32;
@@ -82,37 +84,47 @@ impl Mm {
         if self.parked.with(Vec::is_empty) {
             return Ok(());
         }
-        let host = if vma.private_code { 3 } else { rights(vma.prot) };
-        for p in self.take_parked(start, vma.end) {
-            let clean = match (&vma.backing, p.held) {
-                (Backing::File(f, off), Held::File(file, at)) => {
-                    host == 1 && f.id() == file && off + (p.range.start - start) == at
-                }
-                _ => false,
-            };
-            let dirty = matches!(p.held, Held::Dirty)
-                && rights(vma.prot) == 3
-                && !vma.is_shared()
-                && p.range.end <= vma.content_end(start);
-            if !clean && !dirty {
-                self.protect(p.range.clone(), 0, false, true)?;
-                uncharge(p.pages());
-                continue;
-            }
-            let want = if clean { 1 } else { 3 };
-            if dirty {
-                // Threads on other vCPUs would see what the last process left.
-                occlum_rt::vcpu::stop_others(self.slot);
-            }
-            if p.host != want {
-                self.protect(p.range.clone(), want, false, false)?;
-            }
-            self.set_resident(p.range.clone(), true);
-            self.count_pages(p.pages() as i64);
-            if dirty && fill {
-                self.refill(start, vma, p.range)?;
+        let mut list = self.take_parked(start, vma.end).into_iter();
+        while let Some(p) = list.next() {
+            if let Err(e) = self.settle(start, vma, fill, &p) {
+                let left = [Parked { host: MIXED, ..p }].into_iter().chain(list);
+                self.parked.with_mut(|all| all.extend(left));
+                return Err(e);
             }
         }
+        Ok(())
+    }
+
+    fn settle(&self, start: u64, vma: &Vma, fill: bool, p: &Parked) -> Result<()> {
+        let host = if vma.private_code { 3 } else { rights(vma.prot) };
+        let clean = match (&vma.backing, p.held) {
+            (Backing::File(f, off), Held::File(file, at)) => {
+                host == 1 && f.id() == file && off + (p.range.start - start) == at
+            }
+            _ => false,
+        };
+        let dirty = matches!(p.held, Held::Dirty)
+            && rights(vma.prot) == 3
+            && !vma.is_shared()
+            && p.range.end <= vma.content_end(start);
+        if !clean && !dirty {
+            self.protect(p.range.clone(), 0, false, true)?;
+            uncharge(p.pages());
+            return Ok(());
+        }
+        let want = if clean { 1 } else { 3 };
+        if dirty {
+            // Threads on other vCPUs would see what the last process left.
+            occlum_rt::vcpu::stop_others(self.slot);
+        }
+        if p.host != want {
+            self.protect(p.range.clone(), want, false, false)?;
+        }
+        if dirty && fill {
+            self.refill(start, vma, p.range.clone())?;
+        }
+        self.set_resident(p.range.clone(), true);
+        self.count_pages(p.pages() as i64);
         Ok(())
     }
 
@@ -128,12 +140,29 @@ impl Mm {
     /// The domain is about to run: parked pages that no mapping took lose their rights.
     pub fn hide_parked(&self) -> Result<()> {
         let mut list = self.parked.take();
+        let mut hidden = Ok(());
         for p in list.iter_mut().filter(|p| p.host != 0) {
-            self.protect(p.range.clone(), 0, false, false)?;
-            p.host = 0;
+            match self.protect(p.range.clone(), 0, false, false) {
+                Ok(()) => p.host = 0,
+                Err(e) => hidden = Err(e),
+            }
         }
         self.parked.replace(list);
-        Ok(())
+        hidden
+    }
+
+    /// Parks what a process leaves in pages that count as its own no more.
+    pub(super) fn park(&self, range: Range<u64>, host: u32) {
+        self.parked.with_mut(|p| p.push(Parked { range, held: Held::Dirty, host }));
+    }
+
+    /// Takes pages away, content and rights; what the host refuses to take stays parked.
+    pub(super) fn withdraw(&self, range: Range<u64>) {
+        if self.protect(range.clone(), 0, false, true).is_ok() {
+            uncharge((range.end - range.start) / PAGE);
+        } else {
+            self.park(range, MIXED);
+        }
     }
 
     /// The private pages of a process that is gone, as parked pages.

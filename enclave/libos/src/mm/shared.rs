@@ -2,7 +2,7 @@
 //!
 //! Neighbour: `filemap` keeps the objects of files and the files in step. Invariants: a page of an object is one arena
 //! page, charged once, given back with the object; there is at most one object for a file, found by the file's id.
-use super::budget::{BUDGET, arena_alloc, uncharge};
+use super::budget::{BUDGET, arena_alloc, arena_free};
 use super::fault::FaultError;
 use super::filemap::BY_FILE;
 use super::{MapFile, Mm, PAGE, Vma, page_ceil};
@@ -39,7 +39,7 @@ impl SharedObject {
     pub(super) fn forget(&self, r: Range<u64>) {
         for n in self.pages_in(r.start..=r.end - 1) {
             if let Some(arena) = self.pages.with_mut(|p| p.remove(&n)) {
-                arena_free(arena);
+                arena_free([arena].into_iter());
             }
         }
     }
@@ -47,15 +47,8 @@ impl SharedObject {
 
 impl Drop for SharedObject {
     fn drop(&mut self) {
-        let pages = self.pages.take();
-        uncharge(pages.len() as u64);
-        BUDGET.with_mut(|b| b.arena_free.extend(pages.values()));
+        arena_free(self.pages.take().into_values());
     }
-}
-
-fn arena_free(arena: u64) {
-    uncharge(1);
-    BUDGET.with_mut(|b| b.arena_free.push(arena));
 }
 
 /// A new shared object: anonymous memory, or the one object of a file.
@@ -128,7 +121,7 @@ impl Mm {
             object.pages.with_mut(|p| p.insert(ooff / PAGE, arena));
         } else {
             self.unalias_pages(at..at + PAGE);
-            arena_free(arena);
+            arena_free([arena].into_iter());
         }
         done
     }
@@ -166,6 +159,11 @@ impl Mm {
     fn unalias_pages(&self, run: Range<u64>) {
         let addr = domain::base(u64::from(self.slot.index())) + run.start;
         let args = [addr, run.end - run.start, u64::MAX, 0];
-        occlum_rt::ocall::call(Ocall::MemAlias, &args, &[], &mut []);
+        let refused = || occlum_rt::ocall::call(Ocall::MemAlias, &args, &[], &mut []) != 0;
+        if refused() && refused() {
+            // The domain goes on seeing them. It gets no more memory, and nobody gets its slot or these pages.
+            self.is_lost.set(true);
+            BUDGET.with_mut(|b| b.arena_lost = true);
+        }
     }
 }

@@ -49,6 +49,7 @@ pub struct Host {
     control: Option<Arc<Control>>,
     sample_ns: Option<u64>,
     net: net::Net,
+    keys: Option<crate::sim::Keys>,
 }
 
 impl Host {
@@ -78,6 +79,7 @@ impl Host {
             files: files::Files::default(),
             control: None,
             sample_ns: None,
+            keys: None,
         })
     }
 
@@ -93,6 +95,10 @@ impl Host {
     /// How far apart samples are to be, if there are any.
     pub fn sample_ns(&self) -> Option<u64> {
         self.sample_ns
+    }
+    /// The same with the simulated CPU's keys.
+    pub(crate) fn with_keys(self, keys: Option<crate::sim::Keys>) -> Host {
+        Host { keys, ..self }
     }
 
     /// How it ended, once it did.
@@ -196,6 +202,10 @@ impl Host {
             Ocall::Clock => wait::clock(&mut data[..out_len]),
             Ocall::MemProtect => self.mem.protect(a[0], a[1], a[2] as u32, a[3] as u32, a[4]),
             Ocall::MemAlias => self.mem.alias(a[0], a[1], a[2], a[3] as u32),
+            Ocall::Egetkey => match &self.keys {
+                Some(keys) => keys.serve(data, in_len, out_len),
+                None => -i64::from(libc::ENOSYS),
+            },
             Ocall::Report => self.report(a[0], &data[..in_len]),
             Ocall::Tick => wait::tick(a[0] != 0, a[1]),
             Ocall::Poll => self.wait.poll(a[0] as i32, a[1] as u32),

@@ -3,6 +3,7 @@
 //!
 //! Neighbours: `memory` (ELRANGE), `entry` (EENTER, EEXIT), `aex` (signals). Invariant: only this module starts threads.
 mod aex;
+mod egetkey;
 mod entry;
 mod memory;
 mod signals;
@@ -10,6 +11,7 @@ mod signals;
 use crate::ocall::net::{self, Published, Reach};
 use crate::ocall::{Ended, Host, wait};
 use crate::{ExitStatus, PalError, Publish, RunOptions, RunOutcome, image};
+pub(crate) use egetkey::Keys;
 use entry::Thread;
 use memory::Elrange;
 use occlum_enclave_abi::{FLAG_NET_HOST, FLAG_NET_NONE, OCALL_BUF_SIZE, OCALL_DATA, OcallFrame};
@@ -71,7 +73,9 @@ pub(crate) fn run(file: &[u8], config: &[u8], vcpus: u32, r: &RunOptions) -> Res
         publish(&r.publish)?,
     )
     .map_err(|error| PalError::System { what: "event descriptors", error })?;
-    let host = Arc::new(host.controlled(r.control.clone()).traced(&r.params.trace));
+    // The host's view has no layers of its own, and starts without measuring.
+    let keys = if crate::read(config)?.is_host_view() { None } else { Some(Keys::new(file, config)?) };
+    let host = Arc::new(host.controlled(r.control.clone()).with_keys(keys).traced(&r.params.trace));
     let launch = r.params.encode();
     // Declared before the threads' guard: the stacks outlive the handlers.
     let _altstacks = entry::Altstacks::reserve()?;
@@ -230,7 +234,7 @@ fn complete(n: u32, host: &Host, asked: &OcallFrame, data: &mut [u8]) -> OcallFr
 #[cfg(feature = "hostile")]
 fn complete(n: u32, host: &Host, asked: &OcallFrame, data: &mut [u8]) -> OcallFrame {
     use crate::hostile;
-    hostile::begin(n, asked);
+    hostile::begin(n, asked, data);
     let (ret, produced) = match hostile::refuse(asked) {
         Some(error) => (error, 0),
         None => host.serve(n, asked, data),

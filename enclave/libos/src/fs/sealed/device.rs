@@ -22,6 +22,23 @@ impl HostStore {
         store.blocks = host::fstat(fd)?.size / BLOCK as u64;
         Ok(store)
     }
+
+    /// A store that has still to be made: the file is not there, empty, or begins with zeros only. `None`: there is one.
+    pub(super) fn make(path: &[u8], bytes: u64) -> Result<Option<Self>> {
+        let fd = host::open(path, O_RDWR | O_CREAT, 0o600)?;
+        let mut store = Self { fd, blocks: 0 };
+        host::lock(fd, true).map_err(|e| if e == EAGAIN { EBUSY } else { e })?;
+        let length = host::fstat(fd)?.size;
+        if length == 0 {
+            host::ftruncate(fd, bytes)?;
+        }
+        store.blocks = host::fstat(fd)?.size / BLOCK as u64;
+        let mut first = [0; 2 * BLOCK];
+        if length != 0 && (store.read(0, &mut first).is_err() || first.iter().any(|b| *b != 0)) {
+            return Ok(None);
+        }
+        Ok(Some(store))
+    }
 }
 
 impl Drop for HostStore {

@@ -103,6 +103,23 @@ pub fn open(spec: &Spec<'_>) -> core::result::Result<InodeRef, String> {
     Ok(root)
 }
 
+/// The same; a store that the host has not, or has only zeros of, is made first, `bytes` long.
+pub fn open_or_make(spec: &Spec<'_>, bytes: u64) -> core::result::Result<InodeRef, String> {
+    let failed = |e: &dyn core::fmt::Display| alloc::format!("cannot make the store: {e}");
+    if let (Some(key), false) = (spec.key, spec.read_only)
+        && let Some(device) = HostStore::make(spec.source, bytes).map_err(|e| failed(&e))?
+    {
+        let mut seed = [0; 8];
+        Rdrand.fill(&mut seed);
+        let disk = Disk::format(device, Key::Root(key), &mut Rdrand, None, Options::default())
+            .map_err(|e| failed(&e))?;
+        let now = crate::time::realtime_ns() as i64;
+        let fs = Fs::format(disk, u64::from_le_bytes(seed), bounds(), now).map_err(|e| failed(&e))?;
+        fs.unmount().map_err(|e| failed(&e))?;
+    }
+    open(spec)
+}
+
 fn stores() -> Vec<Arc<Store>> {
     STORES.with(|s| s.iter().filter_map(Weak::upgrade).collect())
 }

@@ -1,0 +1,125 @@
+//! The simulated CPU's keys: EGETKEY for the enclave that runs, under a key that stands in for the fuses.
+//!
+//! The fuse key is random, one for each user and machine, in a file that only its owner may read
+//! (`$XDG_STATE_HOME/occlum/fuse.key`; `OCCLUM_FUSE_KEY` names another). Whoever reads it has the keys of all sealed
+//! layers: simulation protects nothing from its own user. Invariant: MRENCLAVE is the one that was measured here.
+use crate::PalError;
+use occlum_enclave_abi::Config;
+use occlum_sgx_arch::keys::{Device, Identity, KEYREQUEST, KeyRequest, derive};
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::PathBuf;
+
+/// ATTRIBUTES flags.
+const INIT: u64 = 1;
+const DEBUG: u64 = 2;
+const MODE64BIT: u64 = 4;
+/// XFRM: x87, SSE, AVX.
+const XFRM: u64 = 7;
+/// The CPU's security version.
+const CPU_SVN: [u8; 16] = [1; 16];
+
+/// The simulated CPU, as far as keys go.
+pub(crate) struct Keys {
+    enclave: Identity,
+}
+
+impl Keys {
+    /// For the enclave that is made of these.
+    pub(crate) fn new(image: &[u8], config: &[u8]) -> Result<Self, PalError> {
+        let c = crate::read(config)?;
+        let debug = if c.is_debug() { DEBUG } else { 0 };
+        Ok(Self { enclave: identity(crate::measure(image, config)?, &c, debug) })
+    }
+
+    /// Serves the OCALL: 0 and the key, the SDM's error code, or a negated errno if the fuse key cannot be had.
+    pub(crate) fn serve(&self, data: &mut [u8], in_len: usize, out_len: usize) -> i64 {
+        let Some(request) =
+            data.first_chunk::<KEYREQUEST>().filter(|_| in_len == KEYREQUEST && out_len >= 16)
+        else {
+            return -i64::from(libc::EINVAL);
+        };
+        let device = match fuses() {
+            Ok(fuses) => Device {
+                key: std::array::from_fn(|i| fuses[i]),
+                seal_fuses: std::array::from_fn(|i| fuses[16 + i]),
+                owner_epoch: [0; 16],
+                cpu_svn: CPU_SVN,
+            },
+            Err(error) => {
+                eprintln!("occlum: the simulated CPU's key: {error}");
+                return -i64::from(error.raw_os_error().unwrap_or(libc::EIO));
+            }
+        };
+        match KeyRequest::from_bytes(request).and_then(|r| derive(&r, &self.enclave, &device)) {
+            Ok(key) => {
+                data[..16].copy_from_slice(&key);
+                0
+            }
+            Err(error) => error as i64,
+        }
+    }
+}
+
+fn identity(mrenclave: [u8; 32], c: &Config, debug: u64) -> Identity {
+    Identity {
+        mrenclave,
+        isv_prod_id: c.identity.product_id,
+        isv_svn: c.identity.svn,
+        attributes: [INIT | MODE64BIT | debug, XFRM],
+        family_id: c.identity.family_id,
+        ext_product_id: c.identity.ext_product_id,
+        ..Identity::default()
+    }
+}
+
+fn path() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os("OCCLUM_FUSE_KEY") {
+        return Some(named.into());
+    }
+    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
+    let home = || std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".local/state"));
+    state.or_else(home).map(|p| p.join("occlum/fuse.key"))
+}
+
+/// The fuse key; made at its first use.
+fn fuses() -> std::io::Result<[u8; 32]> {
+    let path = path().ok_or_else(|| std::io::Error::other("neither HOME nor OCCLUM_FUSE_KEY is set"))?;
+    match std::fs::File::open(&path) {
+        Ok(mut file) => {
+            let meta = file.metadata()?;
+            // SAFETY: 1. geteuid has no arguments and cannot fail.
+            if meta.mode() & 0o077 != 0 || meta.uid() != unsafe { libc::geteuid() } {
+                let text = format!("{} must belong to you and be readable by you only", path.display());
+                return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, text));
+            }
+            let mut key = [0; 32];
+            file.read_exact(&mut key)?;
+            Ok(key)
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => make(&path),
+        Err(e) => Err(e),
+    }
+}
+
+fn make(path: &std::path::Path) -> std::io::Result<[u8; 32]> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let mut key = [0; 32];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut key)?;
+    let part = path.with_extension(format!("new.{}", std::process::id()));
+    let mut file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(&part)?;
+    file.write_all(&key)?;
+    file.sync_all()?;
+    // The first one that is linked counts, whoever else makes one at the same time.
+    let linked = std::fs::hard_link(&part, path);
+    std::fs::remove_file(&part)?;
+    match linked {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(e),
+        _ => {
+            std::fs::File::open(path)?.read_exact(&mut key)?;
+            Ok(key)
+        }
+    }
+}
