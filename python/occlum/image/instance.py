@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 from occlum import _native
 from occlum._host.image import read_image
-from occlum.config import files
+from occlum.config import files, page
 from occlum.config.compile import IMAGE, compile_config
 from occlum.image import built, sources, store
 from occlum.image.tree import BuildError, Tree
@@ -131,6 +131,11 @@ class _Build:
             gathered.tree.add_mount_point(target)
         written, changed = self._image(gathered.tree)
         compiled = compile_config(config, written.root)
+        if any(mount.kind == page.SEALED_LAYER for mount in compiled.config.mounts):
+            raise BuildError(
+                "mount: a written sefs or ext2 layer that outlives the enclave is not supported yet",
+                'give it the option "temporary": true, or the type ramfs',
+            )
         runtime = read_image()
         try:
             mrenclave = _native.measure(runtime, compiled.config.encode()).hex()
