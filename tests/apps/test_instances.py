@@ -49,7 +49,7 @@ def demo(tmp_path: Path, bom: str, files: Path = EXAMPLES) -> Path:
         shutil.copytree(files, tmp_path / "files", dirs_exist_ok=True)
     assert occlum(tmp_path, "new", "instance").returncode == 0
     place = tmp_path / "instance"
-    command = [COPY_BOM, "-f", bom, "--root", place / "image"]
+    command = [str(COPY_BOM), "-f", bom, "--root", str(place / "image")]
     done = subprocess.run(command, cwd=tmp_path / "files", capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     config = place / "Occlum.toml"
