@@ -141,6 +141,20 @@ def test_bash(tmp_path: Path) -> None:
     assert occlum(place, "run", "-q", "/bin/bash", "-c", "kill -9 $$").returncode == 137
 
 
+def test_the_originals_layers_keep_what_was_written(tmp_path: Path) -> None:
+    assert occlum(tmp_path, "new", "--json", "instance").returncode == 0
+    place = tmp_path / "instance"
+    shutil.copy("/bin/busybox", place / "image/bin/busybox")
+    data = json.loads((place / "Occlum.json").read_text())
+    # As in the original's template.
+    data["mount"][0]["options"]["layers"][1] = {"target": "/", "type": "sefs", "source": "./run/mount/__ROOT"}
+    (place / "Occlum.json").write_text(json.dumps(data))
+    assert occlum(place, "build", "-q").returncode == 0
+    script = "cat /root/notes 2>/dev/null; echo more >> /root/notes"
+    outputs = [occlum(place, "run", "-q", "/bin/busybox", "sh", "-c", script) for _ in range(3)]
+    assert [done.stdout for done in outputs] == ["", "more\n", "more\nmore\n"], outputs
+
+
 def test_limits_that_are_hit_are_named(tmp_path: Path) -> None:
     place = demo(tmp_path, "bash.yaml")
     (tmp_path / "hog.c").write_text(HOG)

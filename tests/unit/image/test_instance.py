@@ -206,16 +206,12 @@ def test_limits_are_written_where_they_belong(tmp_path: Path) -> None:
     assert json.loads((other / "Occlum.json").read_text())["resource_limits"]["user_space_size"] == "96MB"
 
 
-def test_a_layer_that_would_stay_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    place = tmp_path / "x"
-    place.mkdir()
-    instance.create(place, as_json=True)
-    data = json.loads((place / "Occlum.json").read_text())
-    layers = data["mount"][0]["options"]["layers"]
-    layers[1] = {"target": "/", "type": "sefs", "source": "./run/mount/__ROOT"}
-    (place / "Occlum.json").write_text(json.dumps(data))
-    with pytest.raises(BuildError, match="temporary"):
-        instance.build(place)
-    layers[1]["options"] = {"temporary": True}
-    (place / "Occlum.json").write_text(json.dumps(data))
-    assert instance.build(place).nodes > 10
+def test_layers_of_the_build_before_are_told_of(tmp_path: Path) -> None:
+    place = make(tmp_path / "x")
+    instance.build(place)
+    (place / "run/root.layer").touch()
+    assert not instance.build(place).foreign_layers
+    (place / "image/etc/more").touch()
+    assert instance.build(place).foreign_layers
+    assert not instance.build(place, force=True).foreign_layers
+    assert not (place / "run/root.layer").exists()
