@@ -7,7 +7,6 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -38,7 +37,6 @@ def test_the_table_and_the_sources_know_the_same_codes() -> None:
     assert used == set(ERRORS)
 
 
-@cache
 def error_classes() -> set[str]:
     """Names of all classes of errors that the package defines."""
     found, names = {"OcclumError"}, {"OcclumError"}
