@@ -92,7 +92,27 @@ def verifier(seed: int, shard: int, rounds: int) -> Shard:
     return run_test("occlum-sfi-verifier", "fuzz", "accepted_mutants_are_harmless", (seed, shard, rounds))
 
 
+def mutants(seed: int, shard: int, rounds: int) -> Shard:
+    """Accepted mutants, executed."""
+    test = "accepted_mutants_harm_nothing_but_their_slot"
+    return run_test("occlum-sfi-translator", "hardware", test, (seed, shard, rounds))
+
+
 CAMPAIGNS = {
+    "mutants": Campaign(
+        "Accepted mutants, executed",
+        """
+Translations of random sequences with bytes changed; what the verifier still accepts runs in a scratch process
+(`common/sfi-translator/tests/hardware/mutants.rs`). A problem is a write outside the slot, control that leaves for
+anything but the stubs, a system call, or an address of the slot in a register that the program sees; six pieces of
+code that do such things are run first and must be noticed. *Done* left by a stub, *Fault* by a signal, *Loop* not in
+time. *done* counts mutants that ran; a shard's rounds are sequences, of each of which twelve mutants are tried.
+""",
+        mutants,
+        lambda: test_program("occlum-sfi-translator", "hardware"),
+        20_000,
+        20,
+    ),
     "translator": Campaign(
         "Translated code against the hardware",
         """

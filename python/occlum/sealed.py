@@ -154,9 +154,45 @@ class Store:
         """Makes a directory."""
         self._at(path, self._fs.create, _bytes(path), stat_.S_IFDIR | mode, 0, 0)
 
+    def make(self, path: str, mode: int, uid: int, gid: int) -> None:
+        """Makes a file, directory, FIFO or socket, as the type bits of `mode` say."""
+        self._at(path, self._fs.create, _bytes(path), mode, uid, gid)
+
+    def link(self, path: str, other: str) -> None:
+        """Gives what is at `path` the further name `other`."""
+        self._at(other, self._fs.link, _bytes(path), _bytes(other))
+
+    def symlink(self, path: str, target: str, uid: int = 0, gid: int = 0) -> None:
+        """Makes a symbolic link at `path`."""
+        self._at(path, self._fs.symlink, _bytes(path), _bytes(target), uid, gid)
+
+    def read_at(self, path: str, offset: int, length: int) -> bytes:
+        """Content from `offset` on, shorter at the end."""
+        return self._at(path, self._fs.read, _bytes(path), offset, length)
+
+    def write_at(self, path: str, offset: int, data: bytes) -> None:
+        """Writes all of `data` at `offset`."""
+        self._at(path, self._fs.write, _bytes(path), offset, data)
+
+    def truncate(self, path: str, length: int) -> None:
+        """Sets the length of a file."""
+        self._at(path, self._fs.truncate, _bytes(path), length)
+
+    def set_owner(self, path: str, mode: int, uid: int, gid: int) -> None:
+        """Sets owner, group and permission bits."""
+        self._at(path, self._fs.set_owner, _bytes(path), mode, uid, gid)
+
+    def set_times(self, path: str, mtime_ns: int) -> None:
+        """Sets the time of modification."""
+        self._at(path, self._fs.set_attr, _bytes(path), stat_.S_IMODE(self.stat(path).mode), mtime_ns)
+
     def set_mode(self, path: str, mode: int) -> None:
         """Sets permission bits."""
         self._at(path, self._fs.set_attr, _bytes(path), mode, self.stat(path).mtime_ns)
+
+    def rename(self, old: str, new: str) -> None:
+        """Moves a name; what has the new one already is replaced."""
+        self._at(old, self._fs.rename, _bytes(old), _bytes(new))
 
     def remove(self, path: str) -> None:
         """Removes a file or an empty directory."""

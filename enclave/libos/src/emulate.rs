@@ -47,9 +47,18 @@ const CPUID_1_ECX: u32 = 1
 /// cpuid 7 ebx: bmi1 avx2 bmi2 erms sha (every CPU with SGX2 and EDMM has SHA; the simulator checks for it).
 const CPUID_7_EBX: u32 = 1 << 3 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 29;
 
+/// What the CPU calls itself.
+pub const BRAND: &str = "Occlum virtual CPU";
+
+/// Sixteen bytes of the brand.
+fn brand(part: usize) -> [u32; 4] {
+    let byte = |i: usize| BRAND.as_bytes().get(16 * part + i).copied().unwrap_or(0);
+    core::array::from_fn(|n| u32::from_le_bytes(core::array::from_fn(|k| byte(4 * n + k))))
+}
+
 /// The constant cpuid table: x86-64-v3, nothing that the translator refuses (R30). Leaf 0xd says no size, so that ld.so
 /// picks fxsave for its lazy-binding trampoline.
-fn cpuid(leaf: u32, sub: u32) -> [u32; 4] {
+pub fn cpuid(leaf: u32, sub: u32) -> [u32; 4] {
     match (leaf, sub) {
         // "GenuineIntel"
         (0, _) => [0xd, 0x756e_6547, 0x6c65_746e, 0x4965_6e69],
@@ -65,7 +74,7 @@ fn cpuid(leaf: u32, sub: u32) -> [u32; 4] {
         (0x8000_0000, _) => [0x8000_0008, 0, 0, 0],
         // lahf, lzcnt; syscall, nx, lm, rdtscp
         (0x8000_0001, _) => [0, 0, 1 | 1 << 5, 1 << 11 | 1 << 20 | 1 << 27 | 1 << 29],
-        (0x8000_0002, _) => [0x756c_6363, 0x6d, 0, 0],
+        (0x8000_0002..=0x8000_0004, _) => brand((leaf - 0x8000_0002) as usize),
         (0x8000_0007, _) => [0, 0, 0, 1 << 8],
         (0x8000_0008, _) => [0x3027, 0, 0, 0],
         _ => [0; 4],

@@ -59,10 +59,14 @@ fn open_elf(file: Arc<OpenFile>) -> Result<Program> {
     Ok(Program { file, elf })
 }
 
-/// Follows `#!` lines, opens the program and its interpreter.
-fn prepare(path: &[u8], mut argv: Vec<Vec<u8>>, envp: Vec<Vec<u8>>) -> Result<Request> {
+/// Follows `#!` lines, opens the program's interpreter. `path` is what the program was called by.
+fn prepare(
+    mut file: Arc<OpenFile>,
+    path: &[u8],
+    mut argv: Vec<Vec<u8>>,
+    envp: Vec<Vec<u8>>,
+) -> Result<Request> {
     let mut path = path.to_vec();
-    let mut file = crate::fs::open_exec(&path)?;
     let exec_path = path.clone();
     for _ in 0..=SCRIPT_DEPTH {
         let mut head = [0u8; 256];
@@ -342,12 +346,23 @@ fn own_files(p: &Process) -> Result<Option<Arc<FileTable>>> {
 
 /// execve for the current task; also the first program's start, for a task that never ran.
 pub fn exec(task: &Arc<Task>, path: &[u8], argv: Vec<Vec<u8>>, envp: Vec<Vec<u8>>) -> Result<()> {
+    exec_file(task, crate::fs::open_exec(path)?, path, argv, envp)
+}
+
+/// The same for an open program that is called `path`.
+fn exec_file(
+    task: &Arc<Task>,
+    file: Arc<OpenFile>,
+    path: &[u8],
+    argv: Vec<Vec<u8>>,
+    envp: Vec<Vec<u8>>,
+) -> Result<()> {
     let total: usize = argv.iter().chain(&envp).map(|s| s.len() + 9).sum();
     if total > ARG_MAX {
         return Err(Errno::E2BIG);
     }
     let p = task.process.clone();
-    let request = prepare(path, argv, envp)?;
+    let request = prepare(file, path, argv, envp)?;
     let built = build(&request, p.rlimit(3), &p.cred())?;
     let files = own_files(&p)?;
     // Point of no return.
@@ -399,6 +414,6 @@ fn comm_of(path: &[u8]) -> [u8; 16] {
 }
 
 /// execve's entry for system calls.
-pub fn exec_current(path: &[u8], argv: Vec<Vec<u8>>, envp: Vec<Vec<u8>>) -> Result<()> {
-    exec(&current(), path, argv, envp)
+pub fn exec_current(file: Arc<OpenFile>, path: &[u8], argv: Vec<Vec<u8>>, envp: Vec<Vec<u8>>) -> Result<()> {
+    exec_file(&current(), file, path, argv, envp)
 }

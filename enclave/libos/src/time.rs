@@ -63,6 +63,12 @@ pub fn parameters() -> [u64; 4] {
     CAL.with(|c| [c.tsc0, c.mono0, c.mult, c.real0.wrapping_sub(c.mono0)])
 }
 
+/// Frequency of the time-stamp counter, kHz.
+pub fn tsc_khz() -> u64 {
+    let mult = CAL.with(|c| c.mult).max(1);
+    (u128::from(1_000_000u32) << 32).checked_div(u128::from(mult)).map_or(0, |v| v as u64)
+}
+
 /// CLOCK_REALTIME in ns since the epoch.
 pub fn realtime_ns() -> u64 {
     let now = monotonic_ns();

@@ -306,6 +306,15 @@ impl SealedFs {
             if n == data.len() { Ok(()) } else { Err(Error::NoSpace) }
         })
     }
+    /// Moves a name; what has the new one already is replaced.
+    fn rename(&self, py: Python<'_>, old: &[u8], new: &[u8]) -> PyResult<()> {
+        let time = self.now();
+        self.with(py, |fs| {
+            let ((from, old), (to, new)) = (split(old), split(new));
+            let (from, to) = (fs.resolve(from)?, fs.resolve(to)?);
+            fs.rename(from, old, to, new, false, time)
+        })
+    }
     /// Sets the length of a file.
     fn truncate(&self, py: Python<'_>, path: &[u8], length: u64) -> PyResult<()> {
         let time = self.now();

@@ -39,6 +39,8 @@ COMMANDS = {
     "doctor": ("doctor", "Say what this machine offers, and what to fix."),
     "explain": ("explain", "Explain an error's code or an exit status."),
     "cp": ("cp", "Copy files into or out of a running enclave."),
+    "mount": ("mount", "Show a sealed store as a directory of this machine."),
+    "umount": ("umount", "Unmount a sealed store."),
     "gen-image-key": ("gen_image_key", "Make a key for encrypted images and sealed stores."),
     "exec": ("exec_", "Run a program in a running enclave."),
     "kill": ("kill", "Send a signal to processes of a running enclave."),
@@ -60,7 +62,8 @@ GROUPS = {
     "Run programs": ("try", "check", "bench", "verify"),
     "Instances": ("new", "init", "build", "run", "config", "copy-bom", "package"),
     "Enclaves that stay": ("start", "exec", "ps", "top", "status", "logs", "cp", "kill", "stop"),
-    "Measurements and sealed files": ("print", "diff", "gen-sign-key", "export", "fs", "gen-image-key"),
+    "Measurements": ("print", "diff", "gen-sign-key", "export"),
+    "Sealed files": ("fs", "gen-image-key", "mount", "umount"),
     "Help": ("doctor", "explain", "syscalls", "completion", "version"),
 }
 

@@ -74,6 +74,8 @@ def command(
     click.echo(f"MRENCLAVE {result.mrenclave}")
     if signed:
         click.echo(f"MRSIGNER  {signed}")
+    if result.foreign_layers:
+        fail("what the enclave wrote to run/ is sealed to the build before; `occlum build --force` discards it")
     if not quiet:
         new = "" if result.image_changed else ", unchanged"
         fail(f"{result.nodes} files and directories, {result.size / (1 << 20):.1f} MiB{new}")

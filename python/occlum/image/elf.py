@@ -42,6 +42,9 @@ def read(path: str) -> Elf | None:
             head = file.read(64)
             if len(head) < 64 or head[:6] != b"\x7fELF\x02\x01" or head[18:20] != b"\x3e\x00":
                 return None
+            # Neither a program nor a library: object files and core dumps need nothing.
+            if head[16:18] not in (b"\2\0", b"\3\0"):
+                return None
             (table,) = struct.unpack_from("<Q", head, 32)
             size, count = struct.unpack_from("<HH", head, 54)
             if size != _PROGRAM.size or count > _MOST_HEADERS:

@@ -54,6 +54,8 @@ class Result(NamedTuple):
     image_changed: bool
     nodes: int
     size: int
+    # What the enclave of the build before has written: its key is not the new one's.
+    foreign_layers: bool = False
 
 
 def quiet(_: str, __: int) -> store.Progress:
@@ -148,9 +150,11 @@ class _Build:
             "configuration": digest,
             "runtime": hashlib.sha256(runtime).hexdigest(),
         }
+        before = self._before()
         self._finish(description, image, gathered)
         size = sum(node.size for node in gathered.tree.nodes.values())
-        return Result(mrenclave, written.root.hex(), changed, len(gathered.tree.nodes), size)
+        foreign = before not in (None, mrenclave) and any((self.directory / "run").glob("*.layer"))
+        return Result(mrenclave, written.root.hex(), changed, len(gathered.tree.nodes), size, foreign)
 
     def _remove_leftovers(self) -> None:
         """What a build that did not end has left."""
@@ -179,6 +183,12 @@ class _Build:
                 return store.Written(root, manifest["nodes"])
         except (OSError, ValueError, KeyError, TypeError):
             pass
+        return None
+
+    def _before(self) -> str | None:
+        """MRENCLAVE of the build before."""
+        with contextlib.suppress(built.InstanceError):
+            return built.load(str(self.directory)).mrenclave
         return None
 
     def _finish(self, description: dict[str, Any], image: str, gathered: sources.Gathered) -> None:

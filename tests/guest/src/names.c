@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <linux/stat.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/statfs.h>
 #include <sys/sysmacros.h>
 #include <sys/time.h>
@@ -364,5 +365,91 @@ CASE(locked_pages) {
     CHECK_ERRNO(munlock(m, 3 * 4096), ENOMEM);
     CHECK_ERRNO(mlockall(0), EINVAL);
     CHECK_ERRNO(mlockall(64), EINVAL);
+    CHECK_ERRNO(mlockall(MCL_ONFAULT), EINVAL);
     CHECK(munlockall() == 0);
+    /* Without the right to lock more, the limit counts. */
+    if (geteuid() == 0)
+        CHECK(setresuid(1234, 1234, 1234) == 0);
+    struct rlimit limit = {2 * 4096, 2 * 4096};
+    CHECK(setrlimit(RLIMIT_MEMLOCK, &limit) == 0);
+    char *n = mmap(NULL, 4 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(mlock(n, 2 * 4096) == 0 && mlock(n, 4096) == 0);
+    CHECK_ERRNO(mlock(n + 2 * 4096, 4096), ENOMEM);
+    CHECK(mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_LOCKED, -1, 0) == MAP_FAILED && errno == EAGAIN);
+    CHECK(munlock(n, 4096) == 0 && mlock(n + 2 * 4096, 4096) == 0);
+    CHECK(munmap(n, 4 * 4096) == 0);
+    CHECK_ERRNO(mlockall(MCL_CURRENT), ENOMEM);
+    CHECK(mlockall(MCL_FUTURE) == 0);
+    CHECK(mmap(NULL, 3 * 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED && errno == EAGAIN);
+    pid_t child = fork_clean();
+    if (child == 0)
+        _exit(mmap(NULL, 3 * 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED);
+    report("not inherited", child);
+    CHECK(munlockall() == 0);
+    limit.rlim_cur = 0;
+    CHECK(setrlimit(RLIMIT_MEMLOCK, &limit) == 0);
+    CHECK_ERRNO(mlock(m, 4096), EPERM);
+}
+
+CASE(moved_mappings) {
+    char *m = mmap(NULL, 4 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memset(m, 'a', 4 * 4096);
+    char *stays = (char *)syscall(SYS_mremap, m, 2 * 4096, 2 * 4096, MREMAP_MAYMOVE | 4 /* MREMAP_DONTUNMAP */, 0);
+    CHECK(stays != MAP_FAILED && stays != m && stays[8191] == 'a' && m[0] == 0 && m[8191] == 0 && m[8192] == 'a');
+    m[0] = 'b';
+    CHECK(stays[0] == 'a');
+    CHECK(mremap(m, 4096, 8192, MREMAP_MAYMOVE | 4) == MAP_FAILED && errno == EINVAL);
+    CHECK(mremap(m, 4096, 4096, 4) == MAP_FAILED && errno == EINVAL);
+    CHECK(mremap(m, 4096, 4096, 64) == MAP_FAILED && errno == EINVAL);
+    CHECK(mremap(m + 1, 4096, 8192, MREMAP_MAYMOVE) == MAP_FAILED && errno == EINVAL);
+    CHECK(mremap(m, 4096, 0, MREMAP_MAYMOVE) == MAP_FAILED && errno == EINVAL);
+    CHECK(mremap((void *)(1ul << 30), 4096, 8192, MREMAP_MAYMOVE) == MAP_FAILED && errno == EFAULT);
+    char *to = mmap(NULL, 4 * 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(mremap(m + 8192, 4096, 8192, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to && to[0] == 'a' && to[4096] == 0);
+    CHECK(mremap(to, 8192, 8192, MREMAP_MAYMOVE | MREMAP_FIXED, to + 4096) == MAP_FAILED && errno == EINVAL);
+    CHECK(mremap(to, 8192, 4096, 0) == to);
+    char *grown = mremap(stays, 8192, 64 * 4096, MREMAP_MAYMOVE);
+    CHECK(grown != MAP_FAILED && grown[0] == 'a' && grown[8192] == 0);
+}
+
+CASE(programs_by_descriptor) {
+    char *const arguments[] = {"names", "no such case", NULL}, *const none[] = {NULL};
+    int exe = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    enter();
+    CHECK(symlink("/proc/self/exe", "link") == 0);
+    close(make("plain"));
+    for (int way = 0; way < 3; way++) {
+        pid_t child = fork_clean();
+        if (child == 0) {
+            if (way == 0)
+                syscall(SYS_execveat, exe, "", arguments, none, AT_EMPTY_PATH);
+            else if (way == 1)
+                syscall(SYS_execveat, at, "link", arguments, none, 0);
+            else
+                syscall(SYS_execveat, 999, "/proc/self/exe", arguments, none, 0);
+            _exit(1);
+        }
+        report("way", child);
+    }
+    CHECK_ERRNO(syscall(SYS_execveat, at, "link", arguments, none, AT_SYMLINK_NOFOLLOW), ELOOP);
+    CHECK_ERRNO(syscall(SYS_execveat, at, "plain", arguments, none, 0), EACCES);
+    CHECK_ERRNO(syscall(SYS_execveat, at, "none", arguments, none, 0), ENOENT);
+    CHECK_ERRNO(syscall(SYS_execveat, at, "", arguments, none, 0), ENOENT);
+    CHECK_ERRNO(syscall(SYS_execveat, exe, "", arguments, none, 1 << 20 | AT_EMPTY_PATH), EINVAL);
+    /* A program that has no name. */
+    int copy = memfd_create("copy", 0);
+    static char text[65536];
+    ssize_t n;
+    lseek(exe, 0, SEEK_SET);
+    while ((n = read(exe, text, sizeof text)) > 0)
+        CHECK(write(copy, text, n) == n);
+    pid_t child = fork_clean();
+    if (child == 0) {
+        fexecve(copy, arguments, none);
+        _exit(1);
+    }
+    report("without a name", child);
+    CHECK_ERRNO(syscall(SYS_execveat, 999, "x", arguments, none, 0), EBADF);
+    CHECK_ERRNO(syscall(SYS_execveat, exe, "x", arguments, none, 0), ENOTDIR);
+    leave();
 }

@@ -249,7 +249,7 @@ CASE(signals_with_values) {
     CHECK_ERRNO(syscall(SYS_tkill, 0, SIGUSR1), EINVAL);
     CHECK_ERRNO(syscall(SYS_tkill, gettid(), 65), EINVAL);
     CHECK_ERRNO(syscall(SYS_tgkill, -1, gettid(), SIGUSR1), EINVAL);
-    CHECK_ERRNO(syscall(SYS_tgkill, getppid(), gettid(), SIGUSR1), ESRCH);
+    CHECK_ERRNO(syscall(SYS_tgkill, 0x3fffffff, gettid(), SIGUSR1), ESRCH);
     CHECK(syscall(SYS_tgkill, getpid(), gettid(), 0) == 0);
 }
 

@@ -502,6 +502,18 @@ impl Machine {
         })
     }
 
+    /// Is the native side's memory as it was made?
+    pub fn is_native_pristine(&self) -> bool {
+        let windows = WINDOWS.iter().zip(&self.pristine);
+        windows.into_iter().all(|(&(at, len), good)| Self::window(u64::from(at), len) == &good[..])
+    }
+
+    /// What the lookup tables hold.
+    pub fn tables(&self) -> Vec<u8> {
+        let last = table::entry_addr(SLOT, table::Kind::Ret, CODE + PAGE - 1) & !0xfff;
+        Self::window(last, TABLES as u32 * PAGE).to_vec()
+    }
+
     /// Undoes all changes of memory; true if there were any.
     pub fn restore(&self) -> bool {
         let mut changed = false;

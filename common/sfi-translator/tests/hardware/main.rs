@@ -4,17 +4,20 @@
 //! `OCCLUM_TEST_SEED`, `OCCLUM_TEST_SHARD` and `OCCLUM_TEST_ROUNDS` repeat a shard of a campaign (`tools/campaign.py`, `make replay`);
 //! `OCCLUM_TEST_SECONDS` ends earlier; `OCCLUM_TEST_ONE` runs one sequence of the shard only. Each sequence depends on
 //! seed, shard and its number alone, so a shard's digest can be reproduced.
-//! Modules: `grammar` makes sequences, `machine` enters them, `side` compares, `flags` knows undefined flags.
+//! Modules: `grammar` makes sequences, `machine` enters them, `side` compares, `flags` knows undefined flags, `mutants`
+//! runs changed translations that the verifier accepts.
 
 mod flags;
 mod grammar;
 mod machine;
+mod mutants;
 #[path = "../common/shared.rs"]
 mod shared;
 mod side;
 
 use grammar::{FORMS, Grammar, POINTERS, SMALL, SMALL_VECTORS, number};
 use machine::{CODE, DATA, DATA_LEN, FLAGS, Machine, STACK, STACK_LEN, State, WINDOWS};
+use mutants::Ran;
 use shared::{Random, mix, mix_bytes, setting};
 use side::{End, Known, Outcome, Sides};
 use std::time::{Duration, Instant};
@@ -159,6 +162,8 @@ struct Shard {
     seed: u64,
     number: u64,
     rounds: u64,
+    /// Changed translations are run, and compared with nothing.
+    mutants: bool,
 }
 
 impl Shard {
@@ -188,11 +193,48 @@ impl Shard {
             let sequence = grammar.sequence(&mut r, self.number.wrapping_mul(self.rounds).wrapping_add(n));
             let start = start_state(&mut r);
             sides.machine.write_code(&sequence.bytes);
+            if self.mutants {
+                if n == from {
+                    unnoticed(&mut sides, &start, report);
+                    sides.machine.write_code(&sequence.bytes);
+                }
+                mutate(&mut sides, &mut r, &start, n, report);
+                continue;
+            }
             match sides.compare_patiently(&start) {
                 Ok(outcome) => note(report, &sequence, outcome),
                 Err(what) => problem(report, n, &sequence.bytes, &what),
             }
             report.done += 1;
+        }
+    }
+}
+
+/// Runs changed translations of a sequence; `done` counts those that ran.
+fn mutate(sides: &mut Sides, r: &mut Random, start: &State, n: u64, report: &mut Report) {
+    for _ in 0..mutants::TRIES {
+        let kind = match mutants::run(sides, r, start) {
+            Ok(Ran::Refused) => continue,
+            Ok(Ran::Left) => Kind::Done,
+            Ok(Ran::Signal) => Kind::Fault,
+            Ok(Ran::Loop) => Kind::Loop,
+            Err(what) => {
+                problem(report, n, sides.machine.code(), &what);
+                continue;
+            }
+        };
+        report.outcomes[kind as usize] += 1;
+        report.done += 1;
+        mix(&mut report.digest, if kind == Kind::Loop { Kind::Done } else { kind } as u64);
+    }
+}
+
+/// Problems of the harness: code that harms, and was not noticed.
+fn unnoticed(sides: &mut Sides, start: &State, report: &mut Report) {
+    sides.machine.write_code(&[0xcc]);
+    for (n, (what, code)) in mutants::controls().iter().enumerate() {
+        if mutants::execute(sides, start, machine::CACHE, code).is_ok() {
+            problem(report, n as u64, code, &format!("not noticed: {what}"));
         }
     }
 }
@@ -309,8 +351,25 @@ fn sequences_run_like_native() {
         seed: setting("OCCLUM_TEST_SEED").unwrap_or(1),
         number: setting("OCCLUM_TEST_SHARD").unwrap_or(0),
         rounds: setting("OCCLUM_TEST_ROUNDS").unwrap_or(rounds),
+        mutants: false,
     };
     println!("OCCLUM_TEST_SEED={} OCCLUM_TEST_SHARD={}", shard.seed, shard.number);
     let problems = run(&shard, seconds.unwrap_or(1 << 20));
     assert_eq!(problems, 0, "sequences behave differently, or end the scratch process");
+}
+
+#[test]
+fn accepted_mutants_harm_nothing_but_their_slot() {
+    let seconds = setting("OCCLUM_TEST_SECONDS");
+    let shard = Shard {
+        seed: setting("OCCLUM_TEST_SEED").unwrap_or(1),
+        number: setting("OCCLUM_TEST_SHARD").unwrap_or(0),
+        rounds: setting("OCCLUM_TEST_ROUNDS").unwrap_or(if seconds.is_some() {
+            u64::MAX / 2
+        } else {
+            ROUNDS
+        }),
+        mutants: true,
+    };
+    assert_eq!(run(&shard, seconds.unwrap_or(1 << 20)), 0, "mutants do harm, or end the scratch process");
 }

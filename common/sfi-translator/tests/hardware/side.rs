@@ -128,6 +128,13 @@ impl Sides {
         Some(at)
     }
 
+    /// The code page's first translation as it lies in the cache, made anew: address and bytes.
+    pub fn first_translation(&mut self) -> Option<(u32, Vec<u8>)> {
+        self.reset();
+        let at = self.entry(CODE)?;
+        self.fragments.first().filter(|f| f.base == at).map(|f| (f.base, f.code.clone()))
+    }
+
     /// Runs the code page translated, from the original state `start`.
     fn translated(&mut self, start: &State) -> (State, End) {
         let mut s = start.clone();

@@ -38,12 +38,16 @@ pub struct AnonInode {
 impl AnonInode {
     /// A new one; `kind` 0 is an anonymous inode without a type, as epoll's.
     pub fn new(kind: u32) -> Arc<Self> {
+        Self::numbered(kind, next_id())
+    }
+    /// The same with this number.
+    pub fn numbered(kind: u32, ino: u64) -> Arc<Self> {
         let fs = info();
         let t = crate::time::realtime_ns() as i64;
         let cred = super::env::cred();
         let meta = Stat {
             dev: fs.dev,
-            ino: next_id(),
+            ino,
             mode: kind | if kind == S_IFSOCK { 0o777 } else { 0o600 },
             nlink: 1,
             uid: cred.uid,

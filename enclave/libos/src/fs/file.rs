@@ -21,6 +21,10 @@ pub trait File: Send + Sync + 'static {
     fn as_socket(&self) -> Option<&dyn crate::net::Socket> {
         None
     }
+    /// The inode number that other lists have of it (/proc/net).
+    fn inode_number(&self) -> Option<u64> {
+        None
+    }
     /// Reads what is there; `EAGAIN` if the caller would have to wait.
     fn try_read(&self, _dst: &mut Dst) -> Result<usize> {
         Err(EINVAL)
@@ -125,7 +129,8 @@ impl OpenFile {
     }
     /// A file without a name in the tree.
     pub fn anonymous(kind: u32, label: &str, special: Arc<dyn File>, flags: u32) -> Arc<Self> {
-        let inode = super::anon::AnonInode::new(kind);
+        let number = special.inode_number().unwrap_or_else(next_id);
+        let inode = super::anon::AnonInode::numbered(kind, number);
         let name = if kind == 0 { String::from(label) } else { alloc::format!("{label}:[{}]", inode.ino()) };
         Self::new(Dentry::anonymous(inode, name.as_bytes()), Some(special), flags)
     }

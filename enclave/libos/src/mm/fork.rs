@@ -88,5 +88,6 @@ impl Mm {
 pub(super) fn forked(v: &Vma) -> Vma {
     let mut c = v.clone();
     c.region = c.region.filter(|r| r.is_shared());
+    c.locked = false;
     c
 }

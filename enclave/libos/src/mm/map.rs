@@ -62,8 +62,9 @@ impl Mm {
         }
         let private_code = prot & mf::PROT_WRITE != 0;
         let seen = backing.file().map(MapFile::id);
-        let (fork, may_write) = (Fork::Copy, true);
-        let vma = Vma { end, prot, fork, may_write, backing, name: "", region: None, private_code, seen };
+        let (fork, may_write, locked) = (Fork::Copy, true, false);
+        let vma =
+            Vma { end, prot, fork, locked, may_write, backing, name: "", region: None, private_code, seen };
         self.settle_parked(start, &vma, true)?;
         self.inner.with_mut(|i| i.vmas.insert(start, vma));
         Ok(start)
@@ -210,7 +211,12 @@ impl Mm {
     pub fn mremap(&self, old: u64, old_len: u64, new_len: u64, flags: u32, new_addr: u64) -> Result<u64> {
         let fixed = flags & mf::MREMAP_FIXED != 0;
         let may_move = flags & mf::MREMAP_MAYMOVE != 0;
-        if old % PAGE != 0 || flags & !3 != 0 || fixed && !may_move || new_len == 0 || old_len == 0 {
+        let stays = flags & mf::MREMAP_DONTUNMAP != 0;
+        let known = mf::MREMAP_MAYMOVE | mf::MREMAP_FIXED | mf::MREMAP_DONTUNMAP;
+        if old % PAGE != 0 || flags & !known != 0 || (fixed || stays) && !may_move {
+            return Err(Errno::EINVAL);
+        }
+        if new_len == 0 || old_len == 0 || stays && old_len != new_len {
             return Err(Errno::EINVAL);
         }
         let (old_len, new_len) = (page_ceil(old_len), page_ceil(new_len));
@@ -221,7 +227,7 @@ impl Mm {
         if fixed && (new_addr % PAGE != 0 || new_addr < old + old_len && old < new_addr + new_len) {
             return Err(Errno::EINVAL);
         }
-        if !fixed {
+        if !fixed && !stays {
             if new_len <= old_len {
                 self.unmap(old + new_len..old + old_len)?;
                 return Ok(old);
@@ -248,13 +254,18 @@ impl Mm {
                 v.seen = vma.seen; // pages move
                 v.may_write = vma.may_write;
                 v.fork = vma.fork;
+                v.locked = vma.locked;
             }
         });
         if let Err(e) = self.move_pages(old, to, old_len.min(new_len), &vma) {
             self.unmap(to..to + new_len)?;
             return Err(e);
         }
-        self.unmap(old..old + old_len)?;
+        if stays {
+            self.discard(old..old + old_len);
+        } else {
+            self.unmap(old..old + old_len)?;
+        }
         Ok(to)
     }
 

@@ -93,6 +93,8 @@ pub struct Mm {
     pub barriers: BklCell<u32>,
     /// The slot shows pages that it should not, for the host refused to take them out.
     is_lost: BklCell<bool>,
+    /// mlockall(MCL_FUTURE): new mappings are locked.
+    pub lock_new: BklCell<bool>,
 }
 
 fn page_floor(x: u64) -> u64 {
@@ -139,6 +141,7 @@ impl Mm {
             shadow: BklCell::new(BTreeSet::new()),
             barriers: BklCell::new(0),
             is_lost: BklCell::new(false),
+            lock_new: BklCell::new(false),
         }))
     }
     /// The program its tables are kept for.

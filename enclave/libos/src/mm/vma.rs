@@ -71,6 +71,8 @@ pub struct Vma {
     pub prot: u32,
     /// What a child gets of it.
     pub fork: Fork,
+    /// Counts against RLIMIT_MEMLOCK.
+    pub locked: bool,
     /// May become writable (VM_MAYWRITE).
     pub may_write: bool,
     /// Content.
@@ -126,6 +128,22 @@ impl Fork {
 }
 
 impl Mm {
+    /// mlock or munlock of the range. Pages never leave memory anyway; what counts is the limit.
+    pub fn set_locked(&self, r: Range<u64>, locked: bool) {
+        self.split(r.start);
+        self.split(r.end);
+        self.inner.with_mut(|i| overlapping_mut(&mut i.vmas, r.clone()).for_each(|(_, v)| v.locked = locked));
+        if !locked {
+            self.merge(r);
+        }
+    }
+    /// Bytes of locked mappings, all or within a range.
+    pub fn locked_bytes(&self, r: Range<u64>) -> u64 {
+        let within = |s: u64, v: &Vma| v.end.min(r.end) - s.max(r.start);
+        self.inner.with(|i| {
+            overlapping(&i.vmas, r.clone()).filter(|(_, v)| v.locked).map(|(s, v)| within(s, v)).sum()
+        })
+    }
     /// Sets what children get of the range.
     pub fn set_fork(&self, r: Range<u64>, fork: Fork) {
         self.split(r.start);
@@ -186,6 +204,7 @@ impl Mm {
                         && a.end == k
                         && a.prot == b.prot
                         && a.fork == b.fork
+                        && a.locked == b.locked
                         && a.name == b.name
                         && a.region.is_none()
                         && b.region.is_none();

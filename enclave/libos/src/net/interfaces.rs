@@ -117,6 +117,7 @@ const SIOCGIFMTU: u32 = 0x8921;
 const SIOCGIFHWADDR: u32 = 0x8927;
 const SIOCGIFINDEX: u32 = 0x8933;
 const SIOCGIFTXQLEN: u32 = 0x8942;
+const SIOCETHTOOL: u32 = 0x8946;
 /// Requests that would change something: for administrators only.
 const CHANGES: [u32; 10] = [0x890b, 0x890c, 0x8914, 0x8916, 0x891a, 0x891c, 0x8922, 0x8923, 0x8924, 0x8943];
 
@@ -134,7 +135,7 @@ pub fn ioctl(request: u32, arg: u64) -> Result<usize> {
             Ok(0)
         }
         r if CHANGES.contains(&r) => Err(EPERM),
-        SIOCGIFFLAGS..=SIOCGIFHWADDR | SIOCGIFINDEX | SIOCGIFTXQLEN => attribute(request, arg),
+        SIOCGIFFLAGS..=SIOCGIFHWADDR | SIOCGIFINDEX | SIOCGIFTXQLEN | SIOCETHTOOL => attribute(request, arg),
         _ => Err(ENOTTY),
     }
 }
@@ -156,6 +157,8 @@ fn attribute(request: u32, arg: u64) -> Result<usize> {
         SIOCGIFFLAGS => Ok((i.flags as u16).to_le_bytes().to_vec()),
         SIOCGIFMTU => word(i.mtu),
         SIOCGIFINDEX => word(i.index),
+        // No interface here has a driver that could be asked for its speed.
+        SIOCETHTOOL => Err(EOPNOTSUPP),
         SIOCGIFMETRIC => word(0),
         SIOCGIFTXQLEN => word(1000),
         SIOCGIFHWADDR => {

@@ -789,6 +789,9 @@ impl File for TcpSocket {
     fn as_any(&self) -> &dyn Any {
         self
     }
+    fn inode_number(&self) -> Option<u64> {
+        Some(self.owner.0)
+    }
     fn as_socket(&self) -> Option<&dyn Socket> {
         Some(self)
     }

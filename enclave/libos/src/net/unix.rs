@@ -620,6 +620,9 @@ impl File for UnixSocket {
     fn as_any(&self) -> &dyn Any {
         self
     }
+    fn inode_number(&self) -> Option<u64> {
+        Some(self.id)
+    }
     fn as_socket(&self) -> Option<&dyn Socket> {
         Some(self)
     }

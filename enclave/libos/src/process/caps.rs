@@ -25,6 +25,8 @@ pub const SETUID: u32 = 7;
 pub const SETPCAP: u32 = 8;
 /// CAP_NET_BIND_SERVICE.
 pub const NET_BIND_SERVICE: u32 = 10;
+/// CAP_IPC_LOCK.
+pub const IPC_LOCK: u32 = 14;
 /// CAP_IPC_OWNER.
 pub const IPC_OWNER: u32 = 15;
 /// CAP_SYS_CHROOT.

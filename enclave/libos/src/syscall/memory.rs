@@ -1,7 +1,7 @@
 //! mmap, munmap, mprotect, brk, mremap, madvise, msync, mincore, mlock.
 use crate::errno::{Errno, Result};
 use crate::mm::{Backing, MapFile, PAGE, page_ceil, shared_object};
-use crate::process::{current_mm, current_process};
+use crate::process::{caps, current_mm, current_process};
 use occlum_linux_abi::mmap as mf;
 use occlum_sfi_spec::domain;
 
@@ -42,7 +42,14 @@ pub fn sys_mmap(a: &[u64; 6]) -> Result<usize> {
     } else {
         file_backing(fd, off, prot, shared)?
     };
+    let lock = mm.lock_new.get() || flags & mf::MAP_LOCKED != 0;
+    if lock && may_lock(&mm, page_ceil(len)).is_err() {
+        return Err(Errno::EAGAIN);
+    }
     let start = mm.map(fixed.then_some(addr), addr, len, prot, backing)?;
+    if lock {
+        mm.set_locked(start..start + page_ceil(len), true);
+    }
     if !may_write {
         mm.deny_write(start);
     }
@@ -205,11 +212,42 @@ pub fn sys_mincore(a: &[u64; 6]) -> Result<usize> {
     Ok(0)
 }
 
-/// mlock, munlock, mlock2: enclave memory is never swapped by the LibOS; the range must be mapped.
+/// The pages that a range touches.
+fn touched(at: u64, len: u64) -> Result<core::ops::Range<u64>> {
+    let start = at & !(PAGE - 1);
+    range(start, len.checked_add(at - start).ok_or(Errno::EINVAL)?)
+}
+
+/// May the process lock `more` bytes? EPERM if it may lock none at all.
+fn may_lock(mm: &crate::mm::Mm, more: u64) -> Result<()> {
+    const RLIMIT_MEMLOCK: usize = 8;
+    let p = current_process();
+    let limit = p.rlimit(RLIMIT_MEMLOCK);
+    if p.cred().capable(caps::IPC_LOCK) {
+        return Ok(());
+    }
+    match limit {
+        0 => Err(Errno::EPERM),
+        n if mm.locked_bytes(0..domain::SIZE).saturating_add(more) > n => Err(Errno::ENOMEM),
+        _ => Ok(()),
+    }
+}
+
+/// mlock(addr, len): pages never leave memory; they count against the limit.
 pub fn sys_mlock(a: &[u64; 6]) -> Result<usize> {
-    let start = a[0] & !(PAGE - 1);
-    let r = range(start, a[1].saturating_add(a[0] - start))?;
-    if current_mm().is_mapped(r) { Ok(0) } else { Err(Errno::ENOMEM) }
+    let (mm, r) = (current_mm(), touched(a[0], a[1])?);
+    may_lock(&mm, r.end - r.start - mm.locked_bytes(r.clone()))?;
+    covered(&mm, &r)?;
+    mm.set_locked(r, true);
+    Ok(0)
+}
+
+/// munlock(addr, len)
+pub fn sys_munlock(a: &[u64; 6]) -> Result<usize> {
+    let (mm, r) = (current_mm(), touched(a[0], a[1])?);
+    covered(&mm, &r)?;
+    mm.set_locked(r, false);
+    Ok(0)
 }
 
 /// mlock2(addr, len, flags)
@@ -223,13 +261,30 @@ pub fn sys_mlock2(a: &[u64; 6]) -> Result<usize> {
 
 /// mlockall(flags)
 pub fn sys_mlockall(a: &[u64; 6]) -> Result<usize> {
+    const MCL_CURRENT: u32 = 1;
+    const MCL_FUTURE: u32 = 2;
     const MCL_ONFAULT: u32 = 4;
     let flags = a[0] as u32;
-    if flags == 0 || flags & !7 != 0 || flags == MCL_ONFAULT { Err(Errno::EINVAL) } else { Ok(0) }
+    if flags == 0 || flags & !7 != 0 || flags == MCL_ONFAULT {
+        return Err(Errno::EINVAL);
+    }
+    let mm = current_mm();
+    let all = mm.mapped_bytes();
+    if flags & MCL_CURRENT != 0 {
+        may_lock(&mm, all - mm.locked_bytes(0..domain::SIZE))?;
+        mm.set_locked(0..domain::SIZE, true);
+    } else {
+        may_lock(&mm, 0)?;
+    }
+    mm.lock_new.set(flags & MCL_FUTURE != 0);
+    Ok(0)
 }
 
 /// munlockall()
 pub fn sys_munlockall(_a: &[u64; 6]) -> Result<usize> {
+    let mm = current_mm();
+    mm.lock_new.set(false);
+    mm.set_locked(0..domain::SIZE, false);
     Ok(0)
 }
 

@@ -73,25 +73,33 @@ fn clone(r: CloneRequest) -> Result<usize> {
 /// execve(path, argv, envp)
 pub fn sys_execve(a: &[u64; 6]) -> Result<usize> {
     let path = read_path(a[0])?;
-    exec(&path, a[1], a[2])
+    exec(crate::fs::open_exec(&path)?, &path, a[1], a[2])
 }
-/// execveat(dirfd, path, argv, envp, flags): absolute paths, AT_FDCWD, or AT_EMPTY_PATH on a descriptor.
+/// execveat(dirfd, path, argv, envp, flags): what has no path of its own is called by its descriptor.
 pub fn sys_execveat(a: &[u64; 6]) -> Result<usize> {
-    const AT_EMPTY_PATH: u64 = 0x1000;
-    let mut path = read_path(a[1])?;
-    if path.is_empty() && a[4] & AT_EMPTY_PATH != 0 {
-        let file = current_process().files().get(a[0] as i32)?;
-        path = crate::fs::path_of(&file);
-    } else if a[0] as i32 != -100 && path.first() != Some(&b'/') {
-        let file = current_process().files().get(a[0] as i32)?;
-        path = [&crate::fs::path_of(&file)[..], b"/", &path].concat();
+    const AT_FDCWD: i32 = -100;
+    const AT_SYMLINK_NOFOLLOW: u32 = 0x100;
+    const AT_EMPTY_PATH: u32 = 0x1000;
+    let (fd, path, flags) = (a[0] as i32, read_path(a[1])?, a[4] as u32);
+    if path.is_empty() && flags & AT_EMPTY_PATH == 0 {
+        return Err(Errno::ENOENT);
     }
-    exec(&path, a[2], a[3])
+    if flags & !(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let file = crate::fs::open_exec_at(fd, &path, flags)?;
+    let shown = match path.first() {
+        Some(b'/') => path,
+        Some(_) if fd == AT_FDCWD => path,
+        Some(_) => [alloc::format!("/dev/fd/{fd}/").as_bytes(), &path].concat(),
+        None => alloc::format!("/dev/fd/{fd}").into_bytes(),
+    };
+    exec(file, &shown, a[2], a[3])
 }
-fn exec(path: &[u8], argv: u64, envp: u64) -> Result<usize> {
+fn exec(file: Arc<crate::fs::OpenFile>, path: &[u8], argv: u64, envp: u64) -> Result<usize> {
     let argv = read_string_array(argv, crate::loader::ARG_MAX)?;
     let envp = read_string_array(envp, crate::loader::ARG_MAX)?;
-    crate::loader::exec_current(path, argv, envp)?;
+    crate::loader::exec_current(file, path, argv, envp)?;
     Ok(0)
 }
 fn read_path(at: u64) -> Result<Vec<u8>> {

@@ -163,7 +163,7 @@ table! {
     MINCORE mincore(addr: ptr, len: size, vec: ptr) => memory::sys_mincore;
     MLOCK mlock(addr: ptr, len: size) => memory::sys_mlock;
     MLOCK2 mlock2(addr: ptr, len: size, flags: flags) => memory::sys_mlock2;
-    MUNLOCK munlock(addr: ptr, len: size) => memory::sys_mlock;
+    MUNLOCK munlock(addr: ptr, len: size) => memory::sys_munlock;
     MLOCKALL mlockall(flags: flags) => memory::sys_mlockall;
     MUNLOCKALL munlockall() => memory::sys_munlockall;
     FUTEX futex(at: ptr, op: futex_op, val: uint, timeout: ptr, at2: ptr, val3: uint) => futex::sys_futex;

@@ -2,6 +2,8 @@
 //!
 //! Nothing is cached: processes come and go. Links to open files, directories and programs are magic:
 //! following them leads to the object itself.
+mod cpu;
+mod memory;
 mod system;
 mod text;
 
@@ -19,22 +21,30 @@ type PidFile = (&'static str, u32, fn(&Arc<Process>, &Arc<Task>) -> Vec<u8>);
 const PID_FILES: &[PidFile] = &[
     ("auxv", 0o400, text::auxv),
     ("cgroup", 0o444, text::cgroup),
+    ("children", 0o444, text::children),
     ("cmdline", 0o444, text::cmdline),
     ("comm", 0o644, text::comm),
+    ("coredump_filter", 0o644, text::coredump_filter),
     ("environ", 0o400, text::environ),
+    ("gid_map", 0o644, text::id_map),
     ("io", 0o400, text::io),
     ("limits", 0o444, text::limits),
     ("loginuid", 0o644, text::loginuid),
-    ("maps", 0o444, text::maps),
+    ("maps", 0o444, memory::maps),
     ("mountinfo", 0o444, text::mountinfo),
     ("mounts", 0o444, text::mounts),
     ("oom_score", 0o444, text::oom_score),
     ("oom_score_adj", 0o644, text::oom_score_adj),
     ("personality", 0o400, text::personality),
-    ("smaps", 0o444, text::smaps),
+    ("schedstat", 0o444, text::schedstat),
+    ("setgroups", 0o644, text::setgroups),
+    ("smaps", 0o444, memory::smaps),
+    ("smaps_rollup", 0o444, memory::smaps_rollup),
     ("stat", 0o444, text::stat),
-    ("statm", 0o444, text::statm),
+    ("statm", 0o444, memory::statm),
     ("status", 0o444, text::status),
+    ("timerslack_ns", 0o644, text::timerslack),
+    ("uid_map", 0o644, text::id_map),
     ("wchan", 0o444, text::wchan),
 ];
 /// Per-process links.

@@ -12,22 +12,48 @@ type SystemFile = (&'static str, fn() -> Vec<u8>);
 /// The files.
 pub const FILES: &[SystemFile] = &[
     ("cmdline", || b"occlum\n".to_vec()),
-    ("cpuinfo", cpuinfo),
+    ("cpuinfo", super::cpu::cpuinfo),
+    ("devices", devices),
+    ("diskstats", Vec::new),
     ("filesystems", filesystems),
+    ("interrupts", interrupts),
     ("loadavg", loadavg),
     ("meminfo", meminfo),
+    ("misc", || b"183 hw_random\n".to_vec()),
+    ("modules", Vec::new),
     ("occlum", resources),
     ("mounts", || mounts(false)),
+    ("net/arp", || {
+        b"IP address       HW type     Flags       HW address            Mask     Device\n".to_vec()
+    }),
     ("net/dev", net::devices),
     ("net/if_inet6", net::addresses6),
+    ("net/netlink", || {
+        b"sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n".to_vec()
+    }),
+    ("net/netstat", netstat),
+    ("net/packet", || b"sk       RefCnt Type Proto  Iface R Rmem   User   Inode\n".to_vec()),
+    ("net/raw", || RAW.to_vec()),
+    ("net/raw6", || RAW.to_vec()),
     ("net/route", net::routes),
+    ("net/snmp", snmp),
+    ("net/sockstat", sockstat),
+    ("net/sockstat6", || {
+        b"TCP6: inuse 0\nUDP6: inuse 0\nUDPLITE6: inuse 0\nRAW6: inuse 0\nFRAG6: inuse 0 memory 0\n".to_vec()
+    }),
     ("net/tcp", net::tcp4),
     ("net/tcp6", net::tcp6),
     ("net/udp", net::udp4),
     ("net/udp6", net::udp6),
     ("net/unix", net::local),
+    ("partitions", || b"major minor  #blocks  name\n\n".to_vec()),
     ("stat", stat),
+    ("swaps", || b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n".to_vec()),
+    ("sys/fs/aio-max-nr", || b"65536\n".to_vec()),
+    ("sys/fs/aio-nr", || b"0\n".to_vec()),
+    ("sys/fs/epoll/max_user_watches", || b"1048576\n".to_vec()),
     ("sys/fs/file-max", || b"1048576\n".to_vec()),
+    ("sys/fs/file-nr", file_nr),
     ("sys/fs/inotify/max_queued_events", || format!("{}\n", inotify::QUEUE_MAX).into_bytes()),
     ("sys/fs/inotify/max_user_instances", || format!("{}\n", inotify::INSTANCES_MAX).into_bytes()),
     ("sys/fs/inotify/max_user_watches", || format!("{}\n", inotify::WATCHES_MAX).into_bytes()),
@@ -36,15 +62,26 @@ pub const FILES: &[SystemFile] = &[
     ("sys/fs/mqueue/queues_max", || format!("{}\n", ipc::mq::QUEUES_MAX).into_bytes()),
     ("sys/fs/nr_open", || b"1048576\n".to_vec()),
     ("sys/fs/pipe-max-size", || b"1048576\n".to_vec()),
+    ("sys/fs/protected_hardlinks", || b"0\n".to_vec()),
+    ("sys/fs/protected_symlinks", || b"0\n".to_vec()),
+    ("sys/fs/suid_dumpable", || b"0\n".to_vec()),
     ("sys/kernel/cap_last_cap", || b"40\n".to_vec()),
+    ("sys/kernel/core_pattern", || b"core\n".to_vec()),
+    ("sys/kernel/core_uses_pid", || b"0\n".to_vec()),
+    ("sys/kernel/domainname", || b"(none)\n".to_vec()),
     ("sys/kernel/hostname", || [&crate::boot::hostname()[..], b"\n"].concat()),
     ("sys/kernel/ngroups_max", || b"65536\n".to_vec()),
     ("sys/kernel/osrelease", || b"6.1.0\n".to_vec()),
     ("sys/kernel/ostype", || b"Linux\n".to_vec()),
+    ("sys/kernel/overflowgid", || b"65534\n".to_vec()),
+    ("sys/kernel/overflowuid", || b"65534\n".to_vec()),
+    ("sys/kernel/perf_event_paranoid", || b"3\n".to_vec()),
     ("sys/kernel/pid_max", || format!("{}\n", crate::process::pid_max()).into_bytes()),
     ("sys/kernel/random/boot_id", boot_id),
     ("sys/kernel/random/entropy_avail", || b"256\n".to_vec()),
+    ("sys/kernel/random/poolsize", || b"256\n".to_vec()),
     ("sys/kernel/random/uuid", uuid),
+    ("sys/kernel/randomize_va_space", || b"0\n".to_vec()),
     ("sys/kernel/msgmax", || b"8192\n".to_vec()),
     ("sys/kernel/msgmnb", || b"16384\n".to_vec()),
     ("sys/kernel/msgmni", || b"32000\n".to_vec()),
@@ -54,56 +91,40 @@ pub const FILES: &[SystemFile] = &[
     ("sys/kernel/shmall", || format!("{}\n", ipc::shm::max_size() / PAGE).into_bytes()),
     ("sys/kernel/shmmax", || format!("{}\n", ipc::shm::max_size()).into_bytes()),
     ("sys/kernel/shmmni", || format!("{}\n", ipc::shm::MAX).into_bytes()),
+    ("sys/kernel/tainted", || b"0\n".to_vec()),
     ("sys/kernel/threads-max", || b"8000\n".to_vec()),
+    ("sys/kernel/version", || b"#1 SMP\n".to_vec()),
     ("sys/kernel/yama/ptrace_scope", || b"1\n".to_vec()),
+    ("sys/net/core/netdev_max_backlog", || b"1000\n".to_vec()),
+    ("sys/net/core/optmem_max", || b"20480\n".to_vec()),
+    ("sys/net/core/rmem_default", || b"212992\n".to_vec()),
     ("sys/net/core/rmem_max", || b"212992\n".to_vec()),
     ("sys/net/core/somaxconn", || b"4096\n".to_vec()),
+    ("sys/net/core/wmem_default", || b"212992\n".to_vec()),
     ("sys/net/core/wmem_max", || b"212992\n".to_vec()),
+    ("sys/net/ipv4/ip_forward", || b"0\n".to_vec()),
     ("sys/net/ipv4/ip_local_port_range", || b"32768\t60999\n".to_vec()),
     ("sys/net/ipv4/ip_unprivileged_port_start", || b"1024\n".to_vec()),
+    ("sys/net/ipv4/tcp_fin_timeout", || b"60\n".to_vec()),
+    ("sys/net/ipv4/tcp_max_syn_backlog", || b"4096\n".to_vec()),
+    ("sys/net/ipv4/tcp_rmem", || b"4096\t131072\t6291456\n".to_vec()),
+    ("sys/net/ipv4/tcp_syncookies", || b"0\n".to_vec()),
+    ("sys/net/ipv4/tcp_wmem", || b"4096\t16384\t4194304\n".to_vec()),
     ("sys/net/ipv6/bindv6only", || b"0\n".to_vec()),
     ("sys/vm/max_map_count", || b"65530\n".to_vec()),
     ("sys/vm/mmap_min_addr", || b"65536\n".to_vec()),
     ("sys/vm/overcommit_memory", || b"0\n".to_vec()),
+    ("sys/vm/overcommit_ratio", || b"50\n".to_vec()),
     ("sys/vm/swappiness", || b"0\n".to_vec()),
     ("sysvipc/msg", ipc::msg::text),
     ("sysvipc/sem", ipc::sem::text),
     ("sysvipc/shm", ipc::shm::text),
     ("uptime", uptime),
     ("version", || b"Linux version 6.1.0 (occlum) #1 SMP\n".to_vec()),
+    ("vmstat", vmstat),
+    ("zoneinfo", zoneinfo),
 ];
 
-fn cpuinfo() -> Vec<u8> {
-    const FLAGS: &str = "fpu tsc cx8 cmov mmx fxsr sse sse2 ht syscall nx lm constant_tsc rep_good nopl pni \
-                         ssse3 cx16 sse4_1 sse4_2 popcnt";
-    let n = occlum_rt::vcpu::count().max(1);
-    let mut out = String::new();
-    for i in 0..n {
-        let rows = [
-            ("processor\t", format!("{i}")),
-            ("vendor_id\t", String::from("GenuineIntel")),
-            ("cpu family\t", String::from("6")),
-            ("model\t\t", String::from("85")),
-            ("model name\t", String::from("Occlum virtual CPU")),
-            ("stepping\t", String::from("4")),
-            ("cpu MHz\t\t", String::from("2000.000")),
-            ("cache size\t", String::from("32768 KB")),
-            ("physical id\t", String::from("0")),
-            ("siblings\t", format!("{n}")),
-            ("core id\t\t", format!("{i}")),
-            ("cpu cores\t", format!("{n}")),
-            ("fpu\t\t", String::from("yes")),
-            ("cpuid level\t", String::from("13")),
-            ("flags\t\t", String::from(FLAGS)),
-            ("bogomips\t", String::from("4000.00")),
-            ("clflush size\t", String::from("64")),
-            ("address sizes\t", String::from("46 bits physical, 48 bits virtual")),
-        ];
-        rows.iter().for_each(|(k, v)| out += &format!("{k}: {v}\n"));
-        out.push('\n');
-    }
-    out.into_bytes()
-}
 fn filesystems() -> Vec<u8> {
     b"nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tdevtmpfs\nnodev\tdevpts\nnodev\tmqueue\nnodev\toverlay\nnodev\thostfs\n".to_vec()
 }
@@ -115,6 +136,9 @@ fn loadavg() -> Vec<u8> {
 fn meminfo() -> Vec<u8> {
     let (total, free) = (crate::mm::total() * 4, crate::mm::available() * 4);
     let cached = super::super::pages::cached_bytes() / 1024;
+    let heap = (occlum_rt::mem::heap_live() / 1024).saturating_sub(cached);
+    let used = (total - free).saturating_sub(cached + heap);
+    let (_, shared) = crate::mm::in_use();
     let rows = [
         ("MemTotal:", total),
         ("MemFree:", free),
@@ -122,13 +146,123 @@ fn meminfo() -> Vec<u8> {
         ("Buffers:", 0),
         ("Cached:", cached),
         ("SwapCached:", 0),
+        ("Active:", used),
+        ("Inactive:", cached),
+        ("Active(anon):", used),
+        ("Inactive(anon):", 0),
+        ("Active(file):", 0),
+        ("Inactive(file):", cached),
+        ("Unevictable:", 0),
+        ("Mlocked:", 0),
         ("SwapTotal:", 0),
         ("SwapFree:", 0),
         ("Dirty:", 0),
-        ("Shmem:", 0),
+        ("Writeback:", 0),
+        ("AnonPages:", used),
+        ("Mapped:", cached),
+        ("Shmem:", shared * 4),
+        ("KReclaimable:", 0),
+        ("Slab:", heap),
+        ("SReclaimable:", 0),
+        ("SUnreclaim:", heap),
+        ("KernelStack:", crate::process::task_count() as u64 * 64),
+        ("PageTables:", 0),
+        ("CommitLimit:", total),
+        ("Committed_AS:", total - free),
+        ("VmallocTotal:", 0),
+        ("VmallocUsed:", 0),
+        ("VmallocChunk:", 0),
+        ("AnonHugePages:", 0),
+        ("HugePages_Total:", 0),
+        ("HugePages_Free:", 0),
+        ("HugePages_Rsvd:", 0),
+        ("HugePages_Surp:", 0),
         ("Hugepagesize:", 2048),
+        ("Hugetlb:", 0),
     ];
-    rows.iter().map(|(k, v)| format!("{k:<16}{v:8} kB\n")).collect::<String>().into_bytes()
+    // The numbers of huge pages are no sizes.
+    let unit = |k: &str| if k.starts_with("HugePages_") { "" } else { " kB" };
+    rows.iter().map(|(k, v)| format!("{k:<16}{v:8}{}\n", unit(k))).collect::<String>().into_bytes()
+}
+/// vmstat and zoneinfo count pages.
+fn vmstat() -> Vec<u8> {
+    let free = crate::mm::available();
+    let cached = super::super::pages::cached_bytes() / PAGE;
+    let used = (crate::mm::total() - free).saturating_sub(cached);
+    let rows = [
+        ("nr_free_pages", free),
+        ("nr_inactive_anon", 0),
+        ("nr_active_anon", used),
+        ("nr_inactive_file", cached),
+        ("nr_active_file", 0),
+        ("nr_anon_pages", used),
+        ("nr_mapped", cached),
+        ("nr_file_pages", cached),
+        ("nr_dirty", 0),
+        ("nr_writeback", 0),
+        ("pgpgin", 0),
+        ("pgpgout", 0),
+        ("pswpin", 0),
+        ("pswpout", 0),
+        ("pgfault", 0),
+        ("pgmajfault", 0),
+    ];
+    rows.iter().map(|(k, v)| format!("{k} {v}\n")).collect::<String>().into_bytes()
+}
+fn zoneinfo() -> Vec<u8> {
+    let (total, free) = (crate::mm::total(), crate::mm::available());
+    format!(
+        "Node 0, zone   Normal\n  pages free     {free}\n        min      0\n        low      0\n        high     0\n        \
+         spanned  {total}\n        present  {total}\n        managed  {total}\n"
+    )
+    .into_bytes()
+}
+fn devices() -> Vec<u8> {
+    b"Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n136 pts\n\nBlock devices:\n"
+        .to_vec()
+}
+/// There are none that a program could see: their names alone.
+fn interrupts() -> Vec<u8> {
+    let mut out = String::from("     ");
+    (0..occlum_rt::vcpu::count().max(1)).for_each(|i| out += &format!("      CPU{i}"));
+    out.push('\n');
+    out.into_bytes()
+}
+fn file_nr() -> Vec<u8> {
+    format!("{}\t0\t1048576\n", super::super::file::open_count()).into_bytes()
+}
+const RAW: &[u8] = b"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n";
+/// How many sockets a table of sockets lists.
+fn listed(table: &[u8]) -> usize {
+    table.iter().filter(|b| **b == b'\n').count().saturating_sub(1)
+}
+fn sockstat() -> Vec<u8> {
+    let (tcp, udp) = (listed(&net::tcp4()), listed(&net::udp4()));
+    let used = tcp + udp + listed(&net::tcp6()) + listed(&net::udp6()) + listed(&net::local());
+    format!(
+        "sockets: used {used}\nTCP: inuse {tcp} orphan 0 tw 0 alloc {tcp} mem 0\nUDP: inuse {udp} mem 0\nUDPLITE: inuse 0\n\
+         RAW: inuse 0\nFRAG: inuse 0 memory 0\n"
+    )
+    .into_bytes()
+}
+/// The counters of protocols are not kept: the tables that programs parse, with what is there now.
+fn snmp() -> Vec<u8> {
+    let established = listed(&net::tcp4());
+    format!(
+        "Ip: Forwarding DefaultTTL InReceives InHdrErrors InAddrErrors ForwDatagrams InUnknownProtos InDiscards InDelivers \
+         OutRequests OutDiscards OutNoRoutes ReasmTimeout ReasmReqds ReasmOKs ReasmFails FragOKs FragFails FragCreates\n\
+         Ip: 2 64 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n\
+         Icmp: InMsgs InErrors InCsumErrors OutMsgs OutErrors\nIcmp: 0 0 0 0 0\n\
+         Tcp: RtoAlgorithm RtoMin RtoMax MaxConn ActiveOpens PassiveOpens AttemptFails EstabResets CurrEstab InSegs OutSegs \
+         RetransSegs InErrs OutRsts InCsumErrors\nTcp: 1 200 120000 -1 0 0 0 0 {established} 0 0 0 0 0 0\n\
+         Udp: InDatagrams NoPorts InErrors OutDatagrams RcvbufErrors SndbufErrors InCsumErrors IgnoredMulti MemErrors\n\
+         Udp: 0 0 0 0 0 0 0 0 0\n"
+    )
+    .into_bytes()
+}
+fn netstat() -> Vec<u8> {
+    b"TcpExt: SyncookiesSent SyncookiesRecv SyncookiesFailed\nTcpExt: 0 0 0\nIpExt: InNoRoutes InOctets OutOctets\nIpExt: 0 0 0\n"
+        .to_vec()
 }
 /// What of the enclave is in use: /proc/occlum, the LibOS's own. A test compares it before and after.
 fn resources() -> Vec<u8> {
@@ -179,7 +313,7 @@ fn escape(path: &[u8]) -> String {
 fn stat() -> Vec<u8> {
     let n = occlum_rt::vcpu::count().max(1);
     let hz = monotonic_ns() / 10_000_000;
-    let busy: u64 = Process::all().iter().map(|p| p.times.get().cpu_ns / 10_000_000).sum();
+    let busy: u64 = Process::all().iter().map(|p| p.cpu_now() / 10_000_000).sum();
     let mut out = format!("cpu  {busy} 0 0 {} 0 0 0 0 0 0\n", (hz * u64::from(n)).saturating_sub(busy));
     for i in 0..n {
         let busy = busy / u64::from(n);

@@ -1,7 +1,6 @@
 //! Texts of /proc/<pid>.
 use super::super::prelude::*;
-use super::system;
-use crate::mm::{Backing, Mm};
+use super::{memory, system};
 use crate::process::{Process, Task, TaskState};
 use alloc::format;
 
@@ -42,6 +41,27 @@ pub fn cgroup(_p: P, _t: T) -> Vec<u8> {
 pub fn io(_p: P, _t: T) -> Vec<u8> {
     b"rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n"
         .to_vec()
+}
+/// CPU time, time waiting to run (not kept), number of slices (not kept).
+pub fn schedstat(p: P, _t: T) -> Vec<u8> {
+    format!("{} 0 0\n", p.cpu_now()).into_bytes()
+}
+/// Pids of the children.
+pub fn children(p: P, _t: T) -> Vec<u8> {
+    p.children.with(|all| all.iter().map(|c| format!("{} ", c.pid)).collect::<String>()).into_bytes()
+}
+/// The one user namespace that there is.
+pub fn id_map(_p: P, _t: T) -> Vec<u8> {
+    b"         0          0 4294967295\n".to_vec()
+}
+pub fn setgroups(_p: P, _t: T) -> Vec<u8> {
+    b"allow\n".to_vec()
+}
+pub fn coredump_filter(_p: P, _t: T) -> Vec<u8> {
+    b"00000033\n".to_vec()
+}
+pub fn timerslack(_p: P, _t: T) -> Vec<u8> {
+    b"50000\n".to_vec()
 }
 pub fn wchan(_p: P, _t: T) -> Vec<u8> {
     b"0".to_vec()
@@ -88,63 +108,10 @@ pub fn limits(p: P, _t: T) -> Vec<u8> {
     out.into_bytes()
 }
 
-struct Area {
-    start: u64,
-    line: String,
-    kib: u64,
-}
-fn areas(p: P) -> Vec<Area> {
-    let Some(mm) = p.mm() else { return Vec::new() };
-    let list: Vec<_> = mm.vmas().collect();
-    list.iter()
-        .map(|(start, v)| Area { start: *start, line: area_line(*start, v), kib: (v.end - start) / 1024 })
-        .collect()
-}
-fn area_line(start: u64, v: &crate::mm::Vma) -> String {
-    let bit = |b: u32, c: char| if v.prot & b != 0 { c } else { '-' };
-    let shared = matches!(v.backing, Backing::Shared(..));
-    let (off, ino, dev, path) = match &v.backing {
-        // The vDSO is a file to nobody.
-        Backing::File(..) if !v.name.is_empty() => (0, 0, 0, String::from(v.name)),
-        Backing::File(f, off) => {
-            let s = f.0.stat().unwrap_or_default();
-            (*off, s.ino, s.dev, String::from_utf8_lossy(&f.path()).into_owned())
-        }
-        Backing::Shared(_, off) => (*off, 0, 0, String::from(v.name)),
-        Backing::Anon => (0, 0, 0, String::from(v.name)),
-    };
-    let head = format!(
-        "{start:08x}-{:08x} {}{}{}{} {off:08x} {:02x}:{:02x} {ino} ",
-        v.end,
-        bit(1, 'r'),
-        bit(2, 'w'),
-        bit(4, 'x'),
-        if shared { 's' } else { 'p' },
-        dev >> 8 & 0xfff,
-        dev & 0xff
-    );
-    if path.is_empty() { format!("{head}\n") } else { format!("{head:<73}{path}\n") }
-}
-pub fn maps(p: P, _t: T) -> Vec<u8> {
-    areas(p).into_iter().map(|a| a.line).collect::<String>().into_bytes()
-}
-pub fn smaps(p: P, _t: T) -> Vec<u8> {
-    let mut out = String::new();
-    for a in areas(p) {
-        let _ = a.start;
-        out += &a.line;
-        out += &format!("Size: {:14} kB\nRss: {:15} kB\nPss: {:15} kB\n", a.kib, a.kib, a.kib);
-    }
-    out.into_bytes()
-}
-
+/// Bytes mapped, pages resident.
 fn memory(p: P) -> (u64, u64) {
-    let of = |m: &Arc<Mm>| (m.mapped_bytes(), m.resident_pages());
-    p.mm().map_or((0, 0), |m| of(&m))
-}
-pub fn statm(p: P, _t: T) -> Vec<u8> {
-    let (bytes, pages) = memory(p);
-    format!("{} {pages} 0 0 0 {pages} 0\n", bytes / PAGE).into_bytes()
+    let u = memory::usage(p);
+    (u.size * 1024, u.rss() / 4)
 }
 fn state(p: &Process, t: Option<&Arc<Task>>) -> (char, &'static str) {
     if t.is_none() || p.exit_status.with(|e| e.is_some()) {
@@ -175,7 +142,7 @@ fn stat_line(p: P, t: Option<&Arc<Task>>, comm: &str) -> Vec<u8> {
     // Fields 9 to 52 of proc(5): flags, faults, times, priority, threads, memory, signals, ranges.
     #[rustfmt::skip]
     let rest: [u64; 44] = [
-        0x40_0000, 0, 0, 0, 0, ticks(times.cpu_ns), 0, ticks(times.children_ns), 0, 20, 0, threads, 0,
+        0x40_0000, 0, 0, 0, 0, ticks(p.cpu_now()), 0, ticks(times.children_ns), 0, 20, 0, threads, 0,
         ticks(p.start_ns), bytes, pages, u64::MAX, l.code.start, l.code.end, l.stack_top, 0, 0, pending,
         blocked, 0, 0, 0, 0, 0, 17, 0, 0, 0, 0, 0, 0, 0, 0, l.brk_start, l.args.start, l.args.end,
         l.env.start, l.env.end, 0,
@@ -210,7 +177,8 @@ pub fn oom_score_adj(p: P, _: T) -> Vec<u8> {
 }
 pub fn status(p: P, t: T) -> Vec<u8> {
     let (letter, word) = state(p, Some(t));
-    let (bytes, pages) = memory(p);
+    let u = memory::usage(p);
+    let peak = p.mm().map_or(0, |m| m.peak_pages.get() * 4).max(u.rss());
     let c = p.cred();
     let groups: String = c.groups.iter().map(|g| format!("{g} ")).collect();
     let (ignored, caught) = dispositions(p);
@@ -231,10 +199,25 @@ pub fn status(p: P, t: T) -> Vec<u8> {
         ("Gid", format!("{}\t{}\t{}\t{}", c.gid, c.egid, c.sgid, c.egid)),
         ("FDSize", number(256)),
         ("Groups", groups),
-        ("VmPeak", kib(bytes / 1024)),
-        ("VmSize", kib(bytes / 1024)),
-        ("VmHWM", kib(pages * 4)),
-        ("VmRSS", kib(pages * 4)),
+        ("NStgid", number(p.pid)),
+        ("NSpid", number(t.tid)),
+        ("NSpgid", number(p.pgid.get())),
+        ("NSsid", number(p.sid.get())),
+        ("VmPeak", kib(u.size)),
+        ("VmSize", kib(u.size)),
+        ("VmLck", kib(0)),
+        ("VmPin", kib(0)),
+        ("VmHWM", kib(peak)),
+        ("VmRSS", kib(u.rss())),
+        ("RssAnon", kib(u.anon)),
+        ("RssFile", kib(u.file)),
+        ("RssShmem", kib(u.shared)),
+        ("VmData", kib(u.data)),
+        ("VmStk", kib(u.stack)),
+        ("VmExe", kib(u.exe)),
+        ("VmLib", kib(u.lib)),
+        ("VmPTE", kib(u.size / 512 + 4)),
+        ("VmSwap", kib(0)),
         ("Threads", number(p.tasks.with(Vec::len) as i32)),
         ("SigQ", String::from("0/65536")),
         ("SigPnd", set(t.pending.with(|s| s.set()))),
@@ -251,6 +234,8 @@ pub fn status(p: P, t: T) -> Vec<u8> {
         ("Seccomp", number(0)),
         ("Cpus_allowed", format!("{:x}", (1u64 << cpus) - 1)),
         ("Cpus_allowed_list", format!("0-{}", cpus - 1)),
+        ("Mems_allowed", String::from("1")),
+        ("Mems_allowed_list", String::from("0")),
         ("voluntary_ctxt_switches", number(0)),
         ("nonvoluntary_ctxt_switches", number(0)),
     ];

@@ -1,0 +1,217 @@
+"""Instances: deterministic, incremental builds that nothing can leave half done."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from framework import OCCLUM, ROOT
+from occlum.config.files import ConfigurationError
+from occlum.image import built, instance, packing, signing, sizing
+from occlum.image.tree import BuildError
+
+
+def make(place: Path, **settings: Any) -> Path:
+    """An instance with busybox and some files."""
+    place.mkdir(parents=True)
+    instance.create(place, settings=settings or None)
+    shutil.copy("/bin/busybox", place / "image/bin/busybox")
+    (place / "image/bin/sh").symlink_to("busybox")
+    (place / "image/etc/greeting").write_text("hello\n")
+    os.link(place / "image/etc/greeting", place / "image/etc/again")
+    return place
+
+
+def run(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs an occlum command in an instance."""
+    return subprocess.run([OCCLUM, *arguments], cwd=place, capture_output=True, text=True, check=False)
+
+
+def test_two_places_one_measurement(tmp_path: Path) -> None:
+    one, other = make(tmp_path / "one"), make(tmp_path / "elsewhere/with a longer name")
+    # Another umask, other times, another order on the disk.
+    for path in sorted((other / "image").rglob("*"), reverse=True):
+        if not path.is_symlink() and path.name != "tmp":
+            path.chmod(path.stat().st_mode | 0o020)
+            os.utime(path, (time.time() - 1000, time.time() - 5000))
+    first, second = instance.build(one), instance.build(other)
+    assert first == second
+    image = f"build/image-{first.image_root}"
+    assert (one / image).read_bytes() == (other / image).read_bytes()
+    (other / "image/etc/greeting").write_text("hallo\n")
+    assert instance.build(other).mrenclave != first.mrenclave
+    done = run(tmp_path, "diff", str(one), str(other))
+    assert done.returncode == 1
+    assert done.stdout.split("\n")[:2] == ["file /etc/again: sha256", ""] or "/etc/again" in done.stdout
+
+
+def test_a_build_does_only_what_has_changed(tmp_path: Path) -> None:
+    place = make(tmp_path / "x")
+    first = instance.build(place)
+    assert first.image_changed
+    path = place / f"build/image-{first.image_root}"
+    before = path.stat().st_mtime_ns
+    again = instance.build(place)
+    assert (again.image_changed, again.mrenclave) == (False, first.mrenclave)
+    assert path.stat().st_mtime_ns == before
+    text = (place / "Occlum.toml").read_text()
+    (place / "Occlum.toml").write_text(text.replace("300MB", "400MB"))
+    assert built.load(str(place)).is_stale()
+    other = instance.build(place)
+    assert (other.image_changed, other.image_root) == (False, first.image_root)
+    assert other.mrenclave != first.mrenclave
+    assert not built.load(str(place)).is_stale()
+
+
+def test_what_cannot_be_in_an_image_is_refused(tmp_path: Path) -> None:
+    place = make(tmp_path / "x")
+    os.mkfifo(place / "image/etc/pipe")
+    with pytest.raises(BuildError, match="neither file nor directory nor link"):
+        instance.build(place)
+    (place / "image/etc/pipe").unlink()
+    (place / "Occlum.toml").write_text("nonsense = 1\n")
+    with pytest.raises(ConfigurationError, match="unknown key"):
+        instance.build(place)
+
+
+def test_a_killed_build_leaves_the_last_one_whole(tmp_path: Path) -> None:
+    place = make(tmp_path / "x")
+    first = instance.build(place)
+    (place / "image/etc/big").write_bytes(os.urandom(96 << 20))
+    for delay in (0.25, 0.4, 0.6, 0.9):
+        with subprocess.Popen([OCCLUM, "build", "-q"], cwd=place, stdout=subprocess.DEVNULL) as process:
+            time.sleep(delay)
+            process.send_signal(signal.SIGKILL)
+        what = built.load(str(place))
+        if what.mrenclave == first.mrenclave:
+            assert (place / f"build/image-{first.image_root}").is_file()
+        else:
+            assert (place / what.sources["image"]).is_file()
+    last = instance.build(place)
+    assert last.mrenclave != first.mrenclave
+    assert not list((place / "build").glob(".new-*"))
+    assert sorted(path.name for path in (place / "build").glob("image-*")) == [f"image-{last.image_root}"]
+
+
+def test_a_full_disk_is_an_error_and_the_last_build_stays(tmp_path: Path) -> None:
+    place = make(tmp_path / "x")
+    first = instance.build(place)
+    (place / "image/etc/big").write_bytes(os.urandom(8 << 20))
+    script = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (4 << 20, 4 << 20));"
+    script += "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+    script += "from occlum.__main__ import main; sys.argv = ['occlum', 'build', '-q']; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", script], cwd=place, capture_output=True, text=True, check=False)
+    assert done.returncode == 125, done.stderr
+    assert "OC720" in done.stderr
+    assert built.load(str(place)).mrenclave == first.mrenclave
+    assert (place / f"build/image-{first.image_root}").is_file()
+    assert instance.build(place).mrenclave != first.mrenclave
+
+
+def test_two_builds_at_once_are_refused(tmp_path: Path) -> None:
+    place = make(tmp_path / "x")
+    with built.build_lock(str(place)):
+        done = run(place, "build")
+    assert done.returncode == 125
+    assert "OC703" in done.stderr
+    assert run(place, "build", "-q").returncode == 0
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 1}', '{"format": 2}', "\0", '{"format": 1, "config": 5}'])
+def test_a_damaged_description_is_an_error(tmp_path: Path, text: str) -> None:
+    place = make(tmp_path / "x")
+    (place / "build").mkdir()
+    (place / built.DESCRIPTION).write_text(text)
+    with pytest.raises(built.InstanceError, match="damaged"):
+        built.load(str(place))
+    assert "OC701" in run(place, "run", "/bin/sh").stderr
+
+
+def test_commands_outside_an_instance_say_so(tmp_path: Path) -> None:
+    for arguments in (["build"], ["run", "x"], ["package"], ["print", "mrsigner"], ["export", "x"]):
+        done = run(tmp_path, *arguments)
+        assert (done.returncode, "OC701" in done.stderr) == (125, True), (arguments, done.stderr)
+    assert run(tmp_path, "new", "x").returncode == 0
+    assert "exists already" in run(tmp_path, "new", "x").stderr
+    assert "OC704" in run(tmp_path / "x", "init").stderr
+
+
+def test_a_package_is_the_same_each_time_and_no_debug_enclave(tmp_path: Path) -> None:
+    place = make(tmp_path / "x")
+    instance.build(place)
+    with pytest.raises(BuildError, match="debug enclave"):
+        packing.pack(place, tmp_path / "x.tar.gz", debug=False)
+    packing.pack(place, tmp_path / "x.tar.gz", debug=True)
+    packing.pack(place, tmp_path / "y.tar.gz", debug=True)
+    assert (tmp_path / "x.tar.gz").read_bytes() == (tmp_path / "y.tar.gz").read_bytes()
+    (tmp_path / "there").mkdir()
+    subprocess.run(["tar", "-xzf", tmp_path / "x.tar.gz"], cwd=tmp_path / "there", check=True)
+    assert built.load(str(tmp_path / "there/x")) == built.load(str(place)).__class__(
+        **(vars(built.load(str(place))) | {"instance": str(tmp_path / "there/x")})
+    )
+
+
+def test_signatures_belong_to_one_build(tmp_path: Path) -> None:
+    place, key = make(tmp_path / "x"), tmp_path / "key.pem"
+    done = run(tmp_path, "gen-sign-key", str(key))
+    instance.build(place)
+    assert "OC730" in run(place, "print", "mrsigner").stderr
+    assert signing.sign_instance(place, key, None, None).hex() == done.stdout.strip()
+    assert run(place, "print", "mrsigner").stdout == done.stdout
+    kept = (place / instance.SIGNATURE).read_bytes()
+    (place / "image/etc/more").touch()
+    instance.build(place)
+    (place / instance.SIGNATURE).write_bytes(kept)
+    assert "another build" in run(place, "print", "mrsigner").stderr
+
+
+def test_fortanix_reads_and_measures_the_same(tmp_path: Path) -> None:
+    place, key = make(tmp_path / "x"), tmp_path / "key.pem"
+    signing.generate_key(key)
+    text = (place / "Occlum.toml").read_text()
+    (place / "Occlum.toml").write_text(text.replace("product_id = 0", "product_id = 513"))
+    mrenclave = instance.build(place).mrenclave
+    signer = signing.sign_instance(place, key, None, None, 20260131).hex()
+    assert run(place, "export", str(tmp_path / "enclave")).returncode == 0
+    command = ["cargo", "run", "--quiet", "-p", "occlum-pal", "--example", "sgxs_check", "--"]
+    files = [str(tmp_path / "enclave.sgxs"), str(tmp_path / "enclave.sig")]
+    done = subprocess.run([*command, *files], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == [mrenclave, mrenclave, "513 0 6 7 20260131", signer], done.stderr
+
+
+def test_limits_are_written_where_they_belong(tmp_path: Path) -> None:
+    place = make(tmp_path / "x")
+    sizing.write_limits(place, {"user_space_size": "96MB", "max_num_of_threads": 12})
+    text = (place / "Occlum.toml").read_text()
+    assert 'user_space_size = "96MB"       # memory of all programs together' in text
+    assert "max_num_of_threads = 12 " in text
+    (place / "Occlum.toml").write_text('entry_points = ["/x"]\n')
+    sizing.write_limits(place, {"user_space_size": "96MB"})
+    assert (
+        place / "Occlum.toml"
+    ).read_text() == 'entry_points = ["/x"]\n\n[resource_limits]\nuser_space_size = "96MB"\n'
+    other = tmp_path / "y"
+    other.mkdir()
+    instance.create(other, as_json=True)
+    sizing.write_limits(other, {"user_space_size": "96MB"})
+    assert json.loads((other / "Occlum.json").read_text())["resource_limits"]["user_space_size"] == "96MB"
+
+
+def test_layers_of_the_build_before_are_told_of(tmp_path: Path) -> None:
+    place = make(tmp_path / "x")
+    instance.build(place)
+    (place / "run/root.layer").touch()
+    assert not instance.build(place).foreign_layers
+    (place / "image/etc/more").touch()
+    assert instance.build(place).foreign_layers
+    assert not instance.build(place, force=True).foreign_layers
+    assert not (place / "run/root.layer").exists()
