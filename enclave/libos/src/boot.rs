@@ -21,6 +21,11 @@ pub fn hostname() -> Vec<u8> {
     HOSTNAME.with(Clone::clone)
 }
 
+/// Gives the enclave another name.
+pub fn set_hostname(name: Vec<u8>) {
+    HOSTNAME.replace(name);
+}
+
 fn init(boot: BootInfo) {
     let Some(mut params) = LaunchParams::decode(&boot.launch) else {
         fail(125, "the launch parameters are malformed");

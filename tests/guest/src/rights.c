@@ -5,6 +5,7 @@
 #include <linux/capability.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/utsname.h>
 
 struct sets {
     uint64_t effective, permitted, inheritable;
@@ -126,4 +127,24 @@ CASE(exec_and_the_bounding_set) {
     show_after_exec("user");
     CHECK(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_CHOWN, 0, 0) == 0);
     show_after_exec("user with an ambient one");
+}
+
+/* Natively these are the machine's own names: they are only set to what they are. */
+CASE(names_of_the_machine) {
+    struct utsname u;
+    CHECK(uname(&u) == 0);
+    struct sets s = get();
+    if (s.effective & bit(CAP_SYS_ADMIN)) {
+        CHECK_ERRNO(sethostname(u.nodename, 65), EINVAL);
+        CHECK_ERRNO(sethostname(u.nodename, -1), EINVAL);
+        CHECK_ERRNO(syscall(SYS_sethostname, NULL, 3), EFAULT);
+        CHECK_ERRNO(setdomainname(u.nodename, 65), EINVAL);
+        CHECK(sethostname(u.nodename, strlen(u.nodename)) == 0);
+        struct utsname after;
+        CHECK(uname(&after) == 0 && memcmp(&after, &u, sizeof u) == 0);
+    }
+    s.effective &= ~bit(CAP_SYS_ADMIN);
+    CHECK(set(s) == 0);
+    CHECK_ERRNO(sethostname(u.nodename, strlen(u.nodename)), EPERM);
+    CHECK_ERRNO(setdomainname("x", 1), EPERM);
 }

@@ -1,22 +1,49 @@
-//! What belongs to no family: uname, sysinfo, getrandom, and refusals with their reasons.
+//! What belongs to no family: uname and the names it shows, sysinfo, getrandom, and refusals with their reasons.
 use crate::errno::{Errno, Result};
-use crate::process::Process;
-use crate::uaccess::write_bytes;
+use crate::process::{Process, caps, current_process};
+use crate::uaccess::{read_bytes, write_bytes};
+use alloc::vec::Vec;
+use occlum_rt::bkl::BklCell;
 
 /// Kernel release that uname shows: old enough to promise nothing that is missing.
 pub const RELEASE: &str = "5.15.0-occlum";
 
+/// Longest name in a `struct utsname`.
+const NAME_MAX: usize = 64;
+static DOMAIN: BklCell<Vec<u8>> = BklCell::new(Vec::new());
+
 /// uname(buf)
 pub fn sys_uname(a: &[u64; 6]) -> Result<usize> {
     let mut b = [0u8; 390];
-    let host = crate::boot::hostname();
+    let (host, set) = (crate::boot::hostname(), DOMAIN.with(Clone::clone));
+    let domain: &[u8] = if set.is_empty() { b"(none)" } else { &set };
     let fields: [&[u8]; 6] =
-        [b"Linux", &host, RELEASE.as_bytes(), b"#1 SMP Occlum simulation", b"x86_64", b"(none)"];
+        [b"Linux", &host, RELEASE.as_bytes(), b"#1 SMP Occlum simulation", b"x86_64", domain];
     for (i, f) in fields.iter().enumerate() {
-        let n = f.len().min(64);
+        let n = f.len().min(NAME_MAX);
         b[65 * i..65 * i + n].copy_from_slice(&f[..n]);
     }
     write_bytes(a[0], &b)?;
+    Ok(0)
+}
+
+fn new_name(a: &[u64; 6]) -> Result<Vec<u8>> {
+    if !current_process().cred().capable(caps::SYS_ADMIN) {
+        return Err(Errno::EPERM);
+    }
+    let len = usize::try_from(a[1] as i32).ok().filter(|n| *n <= NAME_MAX).ok_or(Errno::EINVAL)?;
+    let mut name = [0; NAME_MAX];
+    read_bytes(a[0], &mut name[..len])?;
+    Ok(name[..len].to_vec())
+}
+/// sethostname(name, len): of the enclave, not of the host.
+pub fn sys_sethostname(a: &[u64; 6]) -> Result<usize> {
+    crate::boot::set_hostname(new_name(a)?);
+    Ok(0)
+}
+/// setdomainname(name, len)
+pub fn sys_setdomainname(a: &[u64; 6]) -> Result<usize> {
+    DOMAIN.set(new_name(a)?);
     Ok(0)
 }
 

@@ -205,7 +205,8 @@ table! {
     MEMBARRIER membarrier(cmd: membarrier_cmd, flags: flags) => memory::sys_membarrier;
     CAPGET capget(header: ptr, data: ptr) => caps::sys_capget;
     CAPSET capset(header: ptr, data: ptr) => caps::sys_capset;
-    SETHOSTNAME sethostname(name: ptr, len: size) => misc::sys_not_permitted;
+    SETHOSTNAME sethostname(name: inbuf, len: size) => misc::sys_sethostname;
+    SETDOMAINNAME setdomainname(name: inbuf, len: size) => misc::sys_setdomainname;
     SYSLOG syslog(kind: int, buf: ptr, len: size) => misc::sys_syslog;
     READ read(fd:fd, buf:outbuf, len:size) => fs::rw::sys_read;
     WRITE write(fd:fd, buf:inbuf, len:size) => fs::rw::sys_write;
