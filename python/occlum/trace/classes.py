@@ -26,23 +26,24 @@ _TEXT = {
         rt_sigsuspend rt_sigtimedwait rt_tgsigqueueinfo sigaltstack signalfd signalfd4 tgkill tkill""",
     "memory": """
         brk get_mempolicy madvise mbind migrate_pages mincore mlock mlock2 mlockall mmap move_pages mprotect mremap
-        msync munlock munlockall munmap pkey_alloc pkey_free pkey_mprotect process_madvise remap_file_pages
+        msync munlock munlockall munmap pkey_alloc pkey_free pkey_mprotect remap_file_pages
         set_mempolicy shmat shmdt userfaultfd""",
     "ipc": """
         mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedsend mq_unlink msgctl msgget msgrcv msgsnd semctl
         semget semop semtimedop shmat shmctl shmdt shmget""",
     "desc": """
-        accept accept4 bind close close_range connect copy_file_range dup dup2 dup3 epoll_create epoll_create1
-        epoll_ctl epoll_pwait epoll_pwait2 epoll_wait eventfd eventfd2 fadvise64 fallocate fchdir fchmod fchmodat
-        fchmodat2 fchown fchownat fcntl fdatasync fgetxattr flistxattr flock fremovexattr fsetxattr fstat fstatfs
-        fsync ftruncate getdents getdents64 getpeername getsockname getsockopt inotify_add_watch inotify_init
-        inotify_init1 inotify_rm_watch ioctl linkat listen lseek memfd_create mkdirat mknodat mmap mq_getsetattr
-        mq_notify mq_open mq_timedreceive mq_timedsend name_to_handle_at newfstatat open openat openat2 creat
-        pidfd_getfd pidfd_open pidfd_send_signal pipe pipe2 poll ppoll pread64 preadv preadv2 pselect6 pwrite64
-        pwritev pwritev2 read readahead readlinkat readv recvfrom recvmmsg recvmsg renameat renameat2 select
-        sendfile sendmmsg sendmsg sendto setsockopt shutdown signalfd signalfd4 socket socketpair splice statx
-        symlinkat sync_file_range syncfs tee timerfd_create timerfd_gettime timerfd_settime unlinkat utimensat
-        vmsplice write writev execveat faccessat faccessat2 futimesat open_by_handle_at""",
+        accept accept4 bind close close_range connect copy_file_range creat dup dup2 dup3 epoll_create epoll_create1
+        epoll_ctl epoll_pwait epoll_pwait2 epoll_wait eventfd eventfd2 execveat faccessat faccessat2 fadvise64
+        fallocate fchdir fchmod fchmodat fchmodat2 fchown fchownat fcntl fdatasync fgetxattr flistxattr flock
+        fremovexattr fsetxattr fstat fstatfs fsync ftruncate futimesat getdents getdents64 getpeername getsockname
+        getsockopt inotify_add_watch inotify_init inotify_init1 inotify_rm_watch ioctl linkat listen lseek
+        memfd_create mkdirat mknodat mmap mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedsend
+        name_to_handle_at newfstatat open open_by_handle_at openat openat2 pidfd_getfd pidfd_open pidfd_send_signal
+        pipe pipe2 poll ppoll pread64 preadv preadv2 process_madvise process_mrelease pselect6 pwrite64 pwritev
+        pwritev2 read readahead readlinkat readv recvfrom recvmmsg recvmsg renameat renameat2 select sendfile
+        sendmmsg sendmsg sendto setsockopt shutdown signalfd signalfd4 socket socketpair splice statx symlinkat
+        sync_file_range syncfs tee timerfd_create timerfd_gettime timerfd_settime unlinkat utimensat vmsplice write
+        writev""",
     "stat": "stat lstat fstat newfstatat statx oldstat",
     "lstat": "lstat",
     "fstat": "fstat newfstatat statx",

@@ -109,7 +109,7 @@ pub fn controls() -> [(&'static str, Vec<u8>); 6] {
     [
         ("another one's memory", to(&[0x89, 0x04, 0x25], DATA + 8)),
         ("memory that is not there", to(&[0x89, 0x04, 0x25], 0x7000_0000)),
-        ("the context", to(&[0x64, 0x89, 0x04, 0x25], ctx::SLOT_BASE)),
+        ("the context", [&[0x64, 0xff, 0x04, 0x25][..], &ctx::SLOT_BASE.to_le_bytes(), &[0xcc]].concat()),
         ("a system call", vec![0x0f, 0x05, 0xcc]),
         ("another one's code", jump(CACHE, CODE)),
         ("an address", [&[0x48, 0x89, 0xe3][..], &jump(CACHE + 3, END)].concat()),
@@ -142,9 +142,10 @@ fn signal_harms(c: Caught, base: u32, len: usize) -> Option<String> {
     Some(format!("{harm}: {c:x?}"))
 }
 
-/// Does a register hold an address of the slot that it did not hold before? rsp does; r11 is in its own place.
+/// Does a register hold an address of the slot that it did not hold before? rsp does; r11 is in its own place. A product or
+/// a shift hits one by chance once in some 100,000 runs or less: what is reported has to be looked at.
 fn leak(start: &State, out: &State) -> Option<String> {
-    let slot = SLOT - BELOW..SLOT + domain::SIZE + ABOVE;
+    let slot = SLOT - ABOVE..SLOT + domain::SIZE + ABOVE;
     let shown = (0..16).find(|n| *n != 4 && *n != 11 && slot.contains(&out.gpr[*n]))?;
     (!start.gpr.iter().any(|v| slot.contains(v)))
         .then(|| format!("register {shown} holds {:#x}", out.gpr[shown]))

@@ -174,6 +174,12 @@ pub fn poll(fd: u32, events: u32) -> u32 {
 pub fn ioctl(fd: u32, request: u32, input: &[u8], output: &mut [u8]) -> Result<u64> {
     call(Ocall::Ioctl, &[u64::from(fd), u64::from(request)], input, output)
 }
+/// FIONREAD: bytes that wait in a stream, never less than none.
+pub fn waiting(fd: u32) -> Result<u32> {
+    let mut b = [0; 4];
+    ioctl(fd, FIONREAD, &[], &mut b)?;
+    u32::try_from(i32::from_le_bytes(b)).map_err(|_| EIO)
+}
 /// Moves a host stream's position.
 pub fn seek(fd: u32, whence: u32, off: i64) -> Result<u64> {
     let r = call(Ocall::Seek, &[u64::from(fd), u64::from(whence), off as u64], &[], &mut [])?;

@@ -136,9 +136,7 @@ impl File for HostStream {
             return t.ioctl(request, arg);
         }
         if request == FIONREAD {
-            let mut b = [0; 4];
-            host::ioctl(self.host.number(), request, &[], &mut b)?;
-            crate::uaccess::write_bytes(arg, &b)?;
+            crate::uaccess::write_val(arg, host::waiting(self.host.number())?)?;
             return Ok(0);
         }
         Err(ENOTTY)

@@ -288,7 +288,7 @@ impl Tty {
             TCSBRK | TCXONC | TCFLSH => Ok(0),
             TCGETS => self.forward_out(request, arg, 36),
             TIOCGWINSZ => self.forward_out(request, arg, 8),
-            FIONREAD => self.forward_out(request, arg, 4),
+            FIONREAD => uaccess::write_val(arg, host::waiting(self.host.number())?).map(|()| 0),
             TCSETS | TCSETSW | TCSETSF => {
                 self.job.check_background(SIGTTOU)?;
                 self.forward_in(request, arg, 36)

@@ -30,6 +30,8 @@ pub struct Usage {
     pub exe: u64,
     /// Executable, of libraries.
     pub lib: u64,
+    /// Locked (mlock).
+    pub locked: u64,
 }
 impl Usage {
     /// All that is resident.
@@ -39,6 +41,7 @@ impl Usage {
     fn add(&mut self, start: u64, v: &Vma, rss: u64, code: &core::ops::Range<u64>) {
         let kib = (v.end - start) / 1024;
         self.size += kib;
+        self.locked += if v.locked { kib } else { 0 };
         match v.backing {
             Backing::Shared(..) => self.shared += rss,
             // A private page of a file that was written to is the process's own.
@@ -143,7 +146,7 @@ fn rows(u: &Usage, mapped: Option<u64>) -> String {
         ("Private_Hugetlb:", 0),
         ("Swap:", 0),
         ("SwapPss:", 0),
-        ("Locked:", 0),
+        ("Locked:", u.locked),
     ] {
         out += &format!("{name:<16}{kib:8} kB\n");
     }

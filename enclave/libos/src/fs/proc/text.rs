@@ -205,7 +205,7 @@ pub fn status(p: P, t: T) -> Vec<u8> {
         ("NSsid", number(p.sid.get())),
         ("VmPeak", kib(u.size)),
         ("VmSize", kib(u.size)),
-        ("VmLck", kib(0)),
+        ("VmLck", kib(u.locked)),
         ("VmPin", kib(0)),
         ("VmHWM", kib(peak)),
         ("VmRSS", kib(u.rss())),
