@@ -1,13 +1,22 @@
-//! The list of paths that the run changed in the root overlay, for the report at exit.
+//! The list of paths that the run changed in the root overlay, for the report at exit and for --keep. It is kept only if
+//! one of them was asked for: it grows with every name that ever was.
 use super::dentry::Dentry;
 use super::host;
 use super::prelude::*;
 
 static PATHS: BklCell<BTreeSet<Vec<u8>>> = BklCell::new(BTreeSet::new());
 
+static WANTED: BklCell<bool> = BklCell::new(false);
+
+/// Whether there will be a use for the list; before any program runs.
+pub fn keep_list(wanted: bool) {
+    WANTED.set(wanted);
+}
+
 /// Notes a change of what `d` names.
 pub fn note(d: &Arc<Dentry>) {
-    if d.inode().fs().reported
+    if WANTED.get()
+        && d.inode().fs().reported
         && let Some(p) = d.path_from(&super::mount::root())
     {
         PATHS.with_mut(|s| s.insert(p));
@@ -15,7 +24,8 @@ pub fn note(d: &Arc<Dentry>) {
 }
 /// Notes a change of an entry of `dir`.
 pub fn note_entry(dir: &Arc<Dentry>, name: &[u8]) {
-    if dir.inode().fs().reported
+    if WANTED.get()
+        && dir.inode().fs().reported
         && let Some(mut p) = dir.path_from(&super::mount::root())
     {
         if p.last() != Some(&b'/') {

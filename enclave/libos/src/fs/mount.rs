@@ -7,7 +7,7 @@ use super::inode::{FsInfo, InodeRef, next_dev};
 use super::memfs::MemInode;
 use super::prelude::*;
 use super::{dev, host, proc, pty, sealed, sys};
-use occlum_enclave_abi::LaunchParams;
+use occlum_enclave_abi::{FLAG_REPORT_CHANGES, LaunchParams};
 
 #[path = "table_of_mounts.rs"]
 mod table;
@@ -136,6 +136,7 @@ pub fn init(params: &LaunchParams) {
         set_root(host_root());
         mount_kernel(params);
         super::keep::set_directory(&params.keep);
+        super::changes::keep_list(!params.keep.is_empty() || params.flags & FLAG_REPORT_CHANGES != 0);
         mount_binds(params);
     } else if let Err(e) = table::mount_all(&config.mounts, params) {
         // A program that was to have a file system must not run without it.
