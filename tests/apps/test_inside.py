@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from framework import Watch, cc, compiler, enclave, enclave_argv, environment
+from framework import Watch, cc, compiler, enclave_argv, environment
 
 GUEST = Path(__file__).parents[1] / "guest" / "src"
 
@@ -98,23 +98,3 @@ def test_background_processes_end_with_the_first() -> None:
 @pytest.mark.parametrize(("signal", "status"), [(15, 143), (2, 130), (1, 129), (9, -9)])
 def test_signals_leave_nothing_behind(signal: int, status: int) -> None:
     ends(["sleep", "100"], signal, {status, -signal})
-
-
-NAMES = """
-import os
-def heap():
-    return int(dict(line.split() for line in open("/proc/occlum"))["heap_kb"])
-def make(first):
-    for n in range(first, first + 20000):
-        os.close(os.open(f"/opt/{n:0200}", os.O_CREAT))
-        os.unlink(f"/opt/{n:0200}")
-make(0)
-before = heap()
-make(20000)
-print(heap() - before)
-"""
-
-
-def test_names_that_are_gone_cost_no_memory() -> None:
-    """The list of changes is kept only for who asked for it."""
-    assert int(enclave(["/usr/bin/python3", "-c", NAMES]).stdout) < 1024
