@@ -21,6 +21,7 @@ __all__ = [
     "QUERY_PROCESSES",
     "QUERY_STATS",
     "Resident",
+    "Scanned",
     "Verified",
     "Violation",
     "count_targets",
@@ -60,7 +61,7 @@ class LaunchParams:
         flags: int,
         keep: bytes | None = None,
         sources: Sequence[tuple[bytes, bytes]] = ...,
-        trace: bytes = b"",
+        trace: bytes = ...,
     ) -> LaunchParams: ...
 
 @final
