@@ -208,7 +208,7 @@ def run(options: argparse.Namespace) -> int:
     date = f"{datetime.now(UTC):%Y-%m-%d}"
     done = Record(options.campaign, tested, options.seed, rounds, record.machine(), date, 0)
     print(f"{options.campaign}: seed {options.seed}, commit {tested}", flush=True)
-    numbers = range(options.first, options.first + (options.shards or campaign.shards))
+    numbers = options.only or range(options.first, options.first + (options.shards or campaign.shards))
 
     campaign.prepare()
 
@@ -276,6 +276,7 @@ def main() -> int:
     runner.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4)), help="default: random")
     runner.add_argument("--shards", type=int, help="how many")
     runner.add_argument("--first", type=int, default=0, help="number of the first shard")
+    runner.add_argument("--only", type=int, nargs="+", metavar="N", help="these shards")
     runner.add_argument("--rounds", type=int, help="size of a shard")
     runner.add_argument("--seconds", type=float, help="start no shard later than this")
     runner.add_argument("--jobs", type=int, default=1, help="shards at a time")

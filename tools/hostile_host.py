@@ -84,6 +84,8 @@ SLOW = {
 ALONE = {"Clock", "NetInterfaces", "Stop"}
 # A resident enclave.
 ORDERS = {"NextOrder", "JobEvent"}
+# An instance with sealed layers, whose mounts ask for keys and locks.
+LAYERS = {"Egetkey", "Lock"}
 # No result of it exists without orders: the host does not lie.
 HONEST = "errno:JobEvent"
 # Standard input is a terminal.
@@ -171,8 +173,8 @@ def free_port() -> int:
 class Bench:
     """Copies of what a run needs, where an unprivileged user can use them."""
 
-    def __init__(self, folder: Path, runner: Path, image: Path = programs.IMAGE) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, runner: Path, image: Path = programs.IMAGE, rounds: int = ROUNDS) -> None:
+        self.folder, self.rounds = folder, rounds
         folder.chmod(0o755)
         self.runner = Path(shutil.copy(runner, folder / "hostile"))
         self.image = Path(shutil.copy(image, folder / "image.elf"))
@@ -225,7 +227,8 @@ class Bench:
         shared = here / "shared"
         command = [str(self.runner), str(self.image), name, str(seed), str(limit), "-b", str(shared), "-p", str(port)]
         command += (["-s"] if call == "Log" else []) + (["-t"] if call in TERMINAL else [])
-        command += (["-r"] if call in ORDERS else []) + program(here, name, port)
+        command += ["-r"] if call in ORDERS else []
+        command += (["-l"] if call in LAYERS else []) + program(here, name, port, self.rounds)
         user = NOBODY if os.getuid() == 0 else None
         with standard_input(here, call in TERMINAL, seed % 2 == 0 or not call) as given:
             try:
@@ -235,6 +238,7 @@ class Bench:
                     capture_output=True,
                     timeout=HARD_LIMIT_S * patience,
                     user=user,
+                    env=os.environ | {"OCCLUM_FUSE_KEY": str(shared / "fuse.key")},
                     group=user,
                     extra_groups=[] if user else None,
                     # Nobody could continue it, so a stop of the host returns at once.
@@ -245,11 +249,11 @@ class Bench:
                 return None
 
 
-def program(here: Path, name: str, port: int) -> list[str]:
-    """What the enclave runs."""
+def program(here: Path, name: str, port: int, most: int) -> list[str]:
+    """What the enclave runs, with `most` rounds."""
     kind, _, call = name.partition(":")
-    rounds = str(SLOW.get(call, ROUNDS))
-    if call in ORDERS:
+    rounds = str(min(SLOW.get(call, ROUNDS), most))
+    if call in ORDERS | LAYERS:
         return ["/bin/true"]
     if call in ALONE:
         return [str(here / "lies"), str(here / "shared"), str(port), kind, call, rounds]

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import functools
 import os
+import queue
 import re
 import shutil
 import subprocess
@@ -86,6 +87,7 @@ EQUIVALENT: tuple[tuple[str, str, str], ...] = (
 # Classes that show what the checks of OCALL results are for, and runs of each.
 FIELDS = ("length:", "descriptor:", "errno:", "metadata:")
 RUNS = 1
+ROUNDS = 1500
 # Where guests' pointers are checked: hostile guests run so long.
 GUESTS = ("uaccess.rs", "slot.rs")
 FUZZ_S = 6
@@ -132,6 +134,8 @@ class Subject:
     selected: tuple[tuple[str, str], ...]
     build: Callable[[Path], tuple[dict[str, Path], str]]
     steps: dict[str, Callable[[Bench, Mutant, int], bool]]
+    # Makes ready what a worker needs in its folder.
+    prepare: Callable[[Path], object] = lambda _: None
 
 
 def mutants(subject: Subject, only: str) -> Iterator[Mutant]:
@@ -220,7 +224,7 @@ def host_bench(folder: Path) -> hostile_host.Bench:
     here.mkdir()
     for reachable in (here, folder, folder.parent):
         reachable.chmod(0o755)
-    return hostile_host.Bench(here, hostile_host.build())
+    return hostile_host.Bench(here, hostile_host.build(), rounds=ROUNDS)
 
 
 @functools.cache
@@ -302,6 +306,7 @@ SUBJECTS = {
         (("enclave/rt", "crate::mutant::selected()"), ("", "occlum_rt::mutant::selected()")),
         build_image,
         {"pointers": answers_as_linux, "honest": works_as_natively, "hosts": survives_hosts, "guests": survives_guests},
+        host_bench,
     ),
 }
 
@@ -350,11 +355,6 @@ def build_one(tree: Path, subject: Subject, mutant: Mutant) -> dict[str, Path]:
     lines[mutant.line] = mutant.after + "\n"
     (tree / mutant.file).write_text("".join(lines))
     return subject.build(tree)[0]
-
-
-def noticed(bench: Bench, subject: Subject, mutant: Mutant, number: int) -> str:
-    """The first test that notices, or nothing."""
-    return next((name for name, step in subject.steps.items() if not step(bench, mutant, number)), "")
 
 
 def argument(mutant: Mutant) -> str:
@@ -418,19 +418,30 @@ class Session:
     begin: float = field(default_factory=time.monotonic)
     commit: str = field(default_factory=record.commit)
     lock: threading.Lock = field(default_factory=threading.Lock)
-    own: threading.local = field(default_factory=threading.local)
+    # Made before the workers run: a program that one copies, the fork of another one could hold open.
+    folders: queue.SimpleQueue[Path] = field(default_factory=queue.SimpleQueue)
 
-    def bench(self, binaries: dict[str, Path]) -> Bench:
-        """This thread's."""
-        if not hasattr(self.own, "folder"):
-            self.own.folder = Path(tempfile.mkdtemp(dir=self.folder))
-        return Bench(binaries, self.own.folder)
+    def prepare(self) -> None:
+        """A folder for each worker."""
+        for _ in range(self.options.jobs):
+            here = Path(tempfile.mkdtemp(dir=self.folder))
+            self.subject.prepare(here)
+            self.folders.put(here)
+
+    def notices(self, binaries: dict[str, Path], mutant: Mutant, number: int) -> str:
+        """The first test that notices, or nothing."""
+        here = self.folders.get()
+        try:
+            bench = Bench(binaries, here)
+            return next((name for name, step in self.subject.steps.items() if not step(bench, mutant, number)), "")
+        finally:
+            self.folders.put(here)
 
     def try_mutant(self, binaries: dict[str, Path], mutant: Mutant, number: int) -> None:
         """Runs the tests on a mutant, if there is time, and notes what came of it."""
         if time.monotonic() - self.begin > self.options.seconds:
             return
-        by = noticed(self.bench(binaries), self.subject, mutant, number)
+        by = self.notices(binaries, mutant, number)
         with self.lock:
             self.result.note(mutant, by)
             self.save()
@@ -452,8 +463,8 @@ def mutate(options: argparse.Namespace, folder: Path) -> Result:
     chosen = list(mutants(subject, options.only))[:: options.every]
     session = Session(options, subject, folder, Result(len(chosen)))
     binaries, woven = build_all(tree, subject, chosen)
-    nothing = Mutant(0, subject.files[0], 0, "", "")
-    if by := noticed(session.bench(binaries), subject, nothing, 0):
+    session.prepare()
+    if by := session.notices(binaries, Mutant(0, subject.files[0], 0, "", ""), 0):
         raise SystemExit(f"{by} fails without any change")
     with ThreadPoolExecutor(options.jobs) as pool:
         running = [pool.submit(session.try_mutant, binaries, m, m.number) for m in chosen if m.number in woven]

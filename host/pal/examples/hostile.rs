@@ -1,11 +1,13 @@
 //! One run under a hostile host: `hostile IMAGE CLASS[:OCALL] SEED SECONDS [-b DIRECTORY]... [-p PORT] PROGRAM [ARG...]`.
 //! Behind the port: `-s` traces system calls, `-t` says that standard input is a terminal, `-r` keeps the enclave without a
-//! first program and gives it orders, of which one starts the program, again and again.
+//! first program and gives it orders, of which one starts the program, again and again; `-l` makes an instance of it, with
+//! sealed layers in the directory.
 //! The last line on standard error says what was changed and how it ended; `tools/hostile_host.py` judges it.
 //! `hostile --list` prints every CLASS:OCALL there is.
 use occlum_enclave_abi::{
     CONFIG_DEBUG, CONFIG_HOST_VIEW, Config, FLAG_NET_HOST, FLAG_REPORT_CHANGES, FLAG_RESIDENT, FLAG_STATS,
-    FLAG_TTY0, JobStart, LaunchParams, Ocall, Order, TRACE_ARGUMENTS, TRACE_PATHS, Target, TraceOptions,
+    FLAG_TTY0, JobStart, LaunchParams, MOUNT_READ_ONLY, Mount, MountKind, Ocall, Order, PINNED_ROOT,
+    TRACE_ARGUMENTS, TRACE_PATHS, Target, TraceOptions,
 };
 use occlum_pal::control::Control;
 use occlum_pal::hostile::{self, Class, Plan};
@@ -19,6 +21,35 @@ const VCPUS: u32 = 2;
 const PAUSE_EVERY: u64 = 64;
 /// After so many the enclave is to end.
 const ORDERS: u64 = 6000;
+
+/// Sealed layers of an instance: each asks for a key and a lock when it is mounted, that is at the start.
+const LAYERS: usize = 32;
+
+/// The tree of this machine, read-only, and layers: targets, kinds, names of the sources.
+fn mounts() -> Vec<Mount> {
+    let row = |target: String, kind, source: &str, options: &str| Mount {
+        target: target.into_bytes(),
+        kind,
+        flags: if kind == MountKind::HostFs { MOUNT_READ_ONLY } else { 0 },
+        source: source.as_bytes().to_vec(),
+        options: options.as_bytes().to_vec(),
+        root: [0; PINNED_ROOT],
+    };
+    let layer = |n: usize| row(format!("/mnt/{n}"), MountKind::SealedLayer, &n.to_string(), "size=1048576");
+    let mut mounts =
+        vec![row("/".into(), MountKind::HostFs, "root", ""), row("/mnt".into(), MountKind::RamFs, "", "")];
+    mounts.extend((0..LAYERS).map(layer));
+    mounts
+}
+
+/// Where the sources of `mounts` are.
+fn sources(directory: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let layer =
+        |n: usize| (n.to_string().into_bytes(), [directory, format!("/layer-{n}").as_bytes()].concat());
+    let mut sources = vec![(b"root".to_vec(), b"/".to_vec())];
+    sources.extend((0..LAYERS).map(layer));
+    sources
+}
 
 /// `TraceOptions` that tell of every call.
 fn every_call() -> Vec<u8> {
@@ -107,6 +138,11 @@ fn main() {
     flags |= args.next_if(|a| a == b"-t").map_or(0, |_| FLAG_TTY0);
     let control = args.next_if(|a| a == b"-r").map(|_| Control::new().expect("queues"));
     flags |= control.as_ref().map_or(0, |_| FLAG_RESIDENT);
+    let is_instance = args.next_if(|a| a == b"-l").is_some();
+    let sources = binds.first().filter(|_| is_instance).map_or_else(Vec::new, |(from, ..)| sources(from));
+    if is_instance {
+        binds.clear();
+    }
     let argv: Vec<Vec<u8>> = args.collect();
     if let Some(control) = &control {
         give_orders(control.clone(), argv.clone());
@@ -117,19 +153,24 @@ fn main() {
         envp: vec![b"PATH=/usr/bin:/bin".to_vec()],
         cwd: b"/".to_vec(),
         binds,
+        sources,
         hostname: b"hostile".to_vec(),
         flags,
         trace,
         ..LaunchParams::default()
     };
-    let o = Config {
+    let view = if is_instance { 0 } else { CONFIG_HOST_VIEW };
+    let mut o = Config {
         memory_bytes: 256 << 20,
         vcpus: VCPUS,
         max_tasks: 256,
         pid_max: 1000,
-        flags: CONFIG_DEBUG | CONFIG_HOST_VIEW,
+        flags: CONFIG_DEBUG | view,
         ..Config::default()
     };
+    if is_instance {
+        (o.cwd, o.entry_points, o.mounts) = (b"/".to_vec(), vec![b"/".to_vec()], mounts());
+    }
     // A resident enclave takes no signals of this process.
     if control.is_none() {
         hostile::terminate_after(std::time::Duration::from_secs(seconds));

@@ -190,7 +190,8 @@ pub fn install(plan: Plan) {
 
 /// Is the call made without a program that could say when?
 fn at_start(call: Ocall) -> bool {
-    matches!(call, Ocall::Clock | Ocall::NetInterfaces | Ocall::NextOrder | Ocall::JobEvent)
+    use Ocall as O;
+    matches!(call, O::Clock | O::NetInterfaces | O::NextOrder | O::JobEvent | O::Lock | O::Egetkey)
 }
 
 /// Sends this process SIGTERM after some time: the first process of an enclave that is alive ends by it.
