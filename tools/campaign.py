@@ -87,6 +87,18 @@ def translator(seed: int, shard: int, rounds: int) -> Shard:
     return run_test("occlum-sfi-translator", "hardware", "sequences_run_like_native", (seed, shard, rounds))
 
 
+def shadow(seed: int, shard: int, rounds: int) -> Shard:
+    """The same with a shadow stack."""
+    test = "sequences_with_a_shadow_stack_run_like_native"
+    return run_test("occlum-sfi-translator", "hardware", test, (seed, shard, rounds))
+
+
+def seldom(seed: int, shard: int, rounds: int) -> Shard:
+    """Sequences that begin with seldom operands."""
+    test = "seldom_operands_run_like_native"
+    return run_test("occlum-sfi-translator", "hardware", test, (seed, shard, rounds))
+
+
 def verifier(seed: int, shard: int, rounds: int) -> Shard:
     """Mutants of accepted code."""
     return run_test("occlum-sfi-verifier", "fuzz", "accepted_mutants_are_harmless", (seed, shard, rounds))
@@ -97,6 +109,19 @@ def mutants(seed: int, shard: int, rounds: int) -> Shard:
     test = "accepted_mutants_harm_nothing_but_their_slot"
     return run_test("occlum-sfi-translator", "hardware", test, (seed, shard, rounds))
 
+
+SEQUENCES = """
+Sequences of 1 to 12 instructions by grammar, some with changed bytes, some random bytes, each from random state, run
+natively and translated in scratch processes (`common/sfi-translator/tests/hardware`); registers, flags, vectors, x87,
+memory, end and fault addresses are compared. *Done*, *Emulated* (up to the instruction that the LibOS does), *Fault*,
+*Fetch* (control left for where no code is) and *Loop* agree. *Wild*: the native side used an address above 4 GiB,
+which differs by design. *Own*: it hit the test's own memory, or a breakpoint would have changed other code.
+*Undefined*: flags that the manual leaves undefined. *ReturnSlot*, *SegmentBase*, *Probe*, *Leave*, *String*,
+*Vendor*: differences on purpose, explained in `side.rs` and docs/sfi.md. A line of the table: kind of instruction
+(allow-list row by opcode, prefix and operand size), how often it was executed and compared, and the least of its
+operand forms. Only instructions before the first branch of a sequence count. The digest covers the sequences and how
+they ended.
+"""
 
 CAMPAIGNS = {
     "mutants": Campaign(
@@ -115,22 +140,35 @@ time. *done* counts mutants that ran; a shard's rounds are sequences, of each of
     ),
     "translator": Campaign(
         "Translated code against the hardware",
-        """
-Sequences of 1 to 12 instructions by grammar, some with changed bytes, some random bytes, each from random state, run
-natively and translated in scratch processes (`common/sfi-translator/tests/hardware`); registers, flags, vectors, x87,
-memory, end and fault addresses are compared. *Done*, *Emulated* (up to the instruction that the LibOS does), *Fault*,
-*Fetch* (control left for where no code is) and *Loop* agree. *Wild*: the native side used an address above 4 GiB,
-which differs by design. *Own*: it hit the test's own memory, or a breakpoint would have changed other code.
-*Undefined*: flags that the manual leaves undefined. *ReturnSlot*, *SegmentBase*, *Probe*, *Leave*, *String*,
-*Vendor*: differences on purpose, explained in `side.rs` and docs/sfi.md. A line of the table: kind of instruction
-(allow-list row by opcode, prefix and operand size), how often it was executed and compared, and the least of its
-operand forms. Only instructions before the first branch of a sequence count. The digest covers the sequences and how
-they ended.
-""",
+        SEQUENCES,
         translator,
         lambda: test_program("occlum-sfi-translator", "hardware"),
         200_000,
         100,
+    ),
+    "translator-shadow": Campaign(
+        "Translated code with a shadow stack against the hardware",
+        SEQUENCES
+        + """
+With a shadow stack (`--cfi=shadow-stack`): *Refused*: up to a return that goes elsewhere than its call came from, where
+the translated side traps. `ret n` is emulated.
+""",
+        shadow,
+        lambda: test_program("occlum-sfi-translator", "hardware"),
+        200_000,
+        10,
+    ),
+    "translator-seldom": Campaign(
+        "Translated code against the hardware: seldom operands",
+        SEQUENCES
+        + """
+Each sequence begins with a kind of instruction and form of operand that the campaign over all of them compares seldom:
+rsp as an operand, and hints (`0F 18`).
+""",
+        seldom,
+        lambda: test_program("occlum-sfi-translator", "hardware"),
+        100_000,
+        10,
     ),
     "verifier": Campaign(
         "Mutants of accepted code before the verifier",

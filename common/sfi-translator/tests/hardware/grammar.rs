@@ -6,7 +6,7 @@
 //! (long displacements, idle prefixes, high byte registers) occur; iced-x86 only says what they turned out to be.
 //! Invariant: everything follows from the generator's seed.
 
-use crate::machine::{CODE, DATA, DATA_LEN, END, GUEST_GS, PAGE, TLS};
+use crate::machine::{CODE, DATA, DATA_LEN, END, GUEST_GS, MIDDLE, PAGE, STACK, STACK_LEN, TLS};
 use crate::shared::{BASE, Nothing, Random, STUBS, config};
 use iced_x86::{
     Code, Decoder, DecoderOptions, EncodingKind, FlowControl, Instruction, InstructionInfoFactory,
@@ -77,6 +77,10 @@ pub const SMALL: [usize; 4] = [1, 9, 10, 15];
 pub const SMALL_VECTORS: [usize; 4] = [8, 9, 10, 11];
 /// Registers that results may go to without spoiling addresses.
 const FREE: [usize; 4] = [0, 2, 8, 11];
+
+/// Encodings tried until one is of the wanted form.
+const TRIES: usize = 2000;
+const MIDDLE_OF_STACK: u32 = STACK + STACK_LEN / 2;
 
 /// Is the instruction left to the LibOS?
 fn is_emulated(bytes: &[u8]) -> bool {
@@ -502,6 +506,9 @@ fn encode(
         _ => legacy(r, op, &shape, &f),
     };
     push_operand(&mut bytes, &shape, &f, r);
+    if wanted == Form::Rsp && r.one_in(2) {
+        bytes.extend(u64::from(MIDDLE_OF_STACK).to_le_bytes());
+    }
     bytes.extend(tail(r));
     bytes.truncate(15);
     let i = decode(&bytes, at);
@@ -597,14 +604,41 @@ impl Writer<'_> {
         let (n, wanted) =
             self.grammar.combinations[(combination % self.grammar.combinations.len() as u64) as usize];
         let code = self.grammar.templates[n].code;
-        for _ in 0..200 {
+        let guided = wanted == Form::Rsp && self.r.one_in(2);
+        if guided {
+            self.guide(code);
+        }
+        for _ in 0..TRIES {
             let Some((bytes, i)) = encode(self.r, code, wanted, self.at(), &self.known) else { continue };
             if form(&i, &bytes) == wanted {
                 self.place(n, &bytes, &i);
+                if guided {
+                    self.put(&[0xbc]);
+                    self.put(&MIDDLE_OF_STACK.to_le_bytes());
+                }
                 return;
             }
         }
         self.plain(None);
+    }
+
+    /// Prepares that an instruction leaves an address in rsp that stack words may be at; what goes beyond 4 GiB compares
+    /// only once rsp is right again.
+    fn guide(&mut self, code: Code) {
+        match code.mnemonic() {
+            Mnemonic::Neg | Mnemonic::Not => {
+                self.put(&[0xbc]);
+                self.put(&MIDDLE.to_le_bytes());
+            }
+            Mnemonic::Shl | Mnemonic::Sal => self.put(&[0xb9, 0x40, 0, 0, 0]),
+            Mnemonic::Movq | Mnemonic::Movd => {
+                self.put(&[0xb8]);
+                self.put(&MIDDLE_OF_STACK.to_le_bytes());
+                (0..8).for_each(|mm| self.put(&[0x48, 0x0f, 0x6e, 0xc0 | mm << 3]));
+                (0..8).for_each(|xmm| self.put(&[0x66, 0x48, 0x0f, 0x6e, 0xc0 | xmm << 3]));
+            }
+            _ => {}
+        }
     }
 
     fn place(&mut self, n: usize, bytes: &[u8], i: &Instruction) {
@@ -774,6 +808,15 @@ impl Grammar {
         let combinations =
             templates.iter().enumerate().flat_map(|(n, t)| t.forms.iter().map(move |&f| (n, f))).collect();
         Grammar { templates, combinations }
+    }
+
+    /// Sequences that begin with the kinds and forms that come seldom otherwise, or seldom to an end.
+    pub fn seldom() -> Grammar {
+        let mut grammar = Grammar::new();
+        let templates = &grammar.templates;
+        let is_hint = |n: usize| format!("{:?}", templates[n].code).ends_with("_0F18");
+        grammar.combinations.retain(|&(n, form)| form == Form::Rsp || is_hint(n));
+        grammar
     }
 
     pub fn templates(&self) -> &[Template] {

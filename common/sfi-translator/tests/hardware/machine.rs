@@ -9,7 +9,7 @@
 #![allow(unsafe_code, reason = "maps memory at fixed addresses and jumps to generated code")]
 
 use crate::shared::STUBS;
-use occlum_sfi_spec::{ctx, domain, elrange, table};
+use occlum_sfi_spec::{ctx, domain, elrange, shadow, table};
 
 /// Guest code; data follows directly, so that rip-relative operands reach it.
 pub const CODE: u32 = 0x0010_0000;
@@ -20,9 +20,30 @@ pub const STACK: u32 = 0x0300_0000;
 pub const STACK_LEN: u32 = 24 * PAGE;
 pub const TLS: u32 = 0x0020_0000;
 pub const GUEST_GS: u32 = 0x0020_8000;
+/// Its negation and its complement lie in the same window.
+pub const MIDDLE: u32 = 0x8000_0000;
 /// What translated and native runs may write: offset, length, in ascending order.
-pub const WINDOWS: [(u32, u32); 4] =
-    [(DATA, DATA_LEN), (TLS - PAGE, 2 * PAGE), (GUEST_GS - PAGE, 2 * PAGE), (STACK, STACK_LEN)];
+pub const WINDOWS: [(u32, u32); 5] = [
+    (DATA, DATA_LEN),
+    (TLS - PAGE, 2 * PAGE),
+    (GUEST_GS - PAGE, 2 * PAGE),
+    (STACK, STACK_LEN),
+    (MIDDLE - PAGE, 2 * PAGE),
+];
+/// Pages with shadow words: those of the windows, and of the code in front of the first.
+const SHADOWED: [(u64, u64); 5] = {
+    let mut out = [(0, 0); 5];
+    let mut n = 0;
+    while n < out.len() {
+        let (at, len) = WINDOWS[n];
+        let before = if n == 0 { PAGE } else { 0 };
+        let first = SLOT + shadow::DISTANCE + (at - before) as u64;
+        // Not aligned, hence a page more.
+        out[n] = (first & !0xfff, (len + before + PAGE) as u64);
+        n += 1;
+    }
+    out
+};
 /// A jump there ends a sequence.
 pub const END: u32 = 0x2000_6000;
 pub const SLOT: u64 = domain::base(0);
@@ -319,6 +340,9 @@ impl Machine {
             map(slot(at), u64::from(len), rw, -1);
             map(u64::from(at), u64::from(len), rw, -1);
         }
+        for (at, len) in SHADOWED {
+            map(at, len, rw, -1);
+        }
         let native_code = map_twice(&[(u64::from(CODE), rx)], PAGE as usize);
         let slot_code = map_twice(&[(slot(CODE), r)], PAGE as usize);
         let cache = map_twice(&[(u64::from(CACHE), rx)], CACHE_LEN);
@@ -490,6 +514,19 @@ impl Machine {
         let inside = WINDOWS.iter().any(|&(at, len)| off >= at && off + 8 <= at + len);
         let bytes: &[u8] = Self::window(SLOT + u64::from(off), 8);
         inside.then(|| u64::from_le_bytes(std::array::from_fn(|n| bytes[n])))
+    }
+
+    /// The shadow word of a stack word in a window.
+    pub fn shadow(&self, off: u32) -> u64 {
+        let bytes: &[u8] = Self::window(SLOT + shadow::DISTANCE + u64::from(off), 8);
+        u64::from_le_bytes(std::array::from_fn(|n| bytes[n]))
+    }
+
+    /// No call has been.
+    pub fn clear_shadow(&self) {
+        for (at, len) in SHADOWED {
+            Self::window(at, len as u32).fill(0);
+        }
     }
 
     /// First offset, from `from` on, at which the two sides' memory differs.

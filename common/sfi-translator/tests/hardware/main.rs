@@ -18,6 +18,7 @@ mod side;
 use grammar::{FORMS, Grammar, POINTERS, SMALL, SMALL_VECTORS, number};
 use machine::{CODE, DATA, DATA_LEN, FLAGS, Machine, STACK, STACK_LEN, State, WINDOWS};
 use mutants::Ran;
+use occlum_sfi_spec::Returns;
 use shared::{Random, mix, mix_bytes, setting};
 use side::{End, Known, Outcome, Sides};
 use std::time::{Duration, Instant};
@@ -61,10 +62,11 @@ enum Kind {
     Leave,
     String,
     Vendor,
+    Refused,
 }
 
 impl Kind {
-    const ALL: [Kind; 14] = [
+    const ALL: [Kind; 15] = [
         Kind::Done,
         Kind::Emulated,
         Kind::Fault,
@@ -79,6 +81,7 @@ impl Kind {
         Kind::Leave,
         Kind::String,
         Kind::Vendor,
+        Kind::Refused,
     ];
 
     fn of(outcome: Outcome) -> Kind {
@@ -96,6 +99,7 @@ impl Kind {
             Outcome::Same(End::Emulate(_) | End::Syscall(_)) => Kind::Emulated,
             Outcome::Same(End::Fault(..)) => Kind::Fault,
             Outcome::Same(End::Fetch(_)) => Kind::Fetch,
+            Outcome::Same(End::Refused(_)) => Kind::Refused,
             Outcome::Same(End::Loop) => Kind::Loop,
         }
     }
@@ -107,7 +111,7 @@ fn reached(outcome: Outcome) -> u32 {
         // A fetch that fails is the work of a branch, and behind branches nothing is counted.
         Outcome::Same(End::Done | End::Fetch(_)) | Outcome::Undefined(End::Done) => u32::MAX,
         Outcome::Same(End::Fault(_, pc, _)) => pc,
-        Outcome::Same(End::Emulate(pc) | End::Syscall(pc)) => pc,
+        Outcome::Same(End::Emulate(pc) | End::Syscall(pc) | End::Refused(pc)) => pc,
         _ => 0,
     }
 }
@@ -162,8 +166,28 @@ struct Shard {
     seed: u64,
     number: u64,
     rounds: u64,
+    what: What,
+}
+
+/// What a shard is about.
+#[derive(Clone, Copy, PartialEq)]
+enum What {
+    Sequences,
+    /// Translated with a shadow stack.
+    Shadow,
+    /// Beginning with what comes seldom (`Grammar::seldom`).
+    Seldom,
     /// Changed translations are run, and compared with nothing.
-    mutants: bool,
+    Mutants,
+}
+
+impl What {
+    fn returns(self) -> Returns {
+        if self == What::Shadow { Returns::Shadow } else { Returns::Table }
+    }
+    fn grammar(self) -> Grammar {
+        if self == What::Seldom { Grammar::seldom() } else { Grammar::new() }
+    }
 }
 
 impl Shard {
@@ -182,7 +206,7 @@ impl Shard {
 
     /// Runs sequences `from..to` in this process and reports.
     fn work(&self, grammar: &Grammar, from: u64, to: u64, end: Instant, report: &mut Report) {
-        let mut sides = Sides::new(self.machine(from / BATCH));
+        let mut sides = Sides::new(self.machine(from / BATCH), self.what.returns());
         let one = setting("OCCLUM_TEST_ONE");
         for n in (from..to).filter(|n| one.is_none_or(|o| o == *n)) {
             if Instant::now() >= end {
@@ -193,7 +217,7 @@ impl Shard {
             let sequence = grammar.sequence(&mut r, self.number.wrapping_mul(self.rounds).wrapping_add(n));
             let start = start_state(&mut r);
             sides.machine.write_code(&sequence.bytes);
-            if self.mutants {
+            if self.what == What::Mutants {
                 if n == from {
                     unnoticed(&mut sides, &start, report);
                     sides.machine.write_code(&sequence.bytes);
@@ -307,7 +331,7 @@ mod process {
 
 /// Runs a shard; prints what a record needs.
 fn run(shard: &Shard, seconds: u64) -> u64 {
-    let grammar = Grammar::new();
+    let grammar = shard.what.grammar();
     assert!(grammar.templates().len() <= TEMPLATES);
     let report = process::report();
     let end = Instant::now() + Duration::from_secs(seconds);
@@ -328,7 +352,7 @@ fn run(shard: &Shard, seconds: u64) -> u64 {
 }
 
 fn print_report(grammar: &Grammar, shard: &Shard, report: &Report, time: Duration) {
-    for (n, t) in grammar.templates().iter().enumerate().filter(|_| !shard.mutants) {
+    for (n, t) in grammar.templates().iter().enumerate().filter(|_| shard.what != What::Mutants) {
         let forms: Vec<String> =
             t.forms.iter().map(|&f| format!("{f:?}={}", report.counts[n][f as usize])).collect();
         println!("row {:?} {}", t.code, forms.join(" "));
@@ -343,33 +367,36 @@ fn print_report(grammar: &Grammar, shard: &Shard, report: &Report, time: Duratio
     );
 }
 
-#[test]
-fn sequences_run_like_native() {
+/// The shard that the environment asks for, and the problems that it has.
+fn problems(what: What) -> u64 {
     let seconds = setting("OCCLUM_TEST_SECONDS");
     let rounds = if seconds.is_some() { u64::MAX / 2 } else { ROUNDS };
     let shard = Shard {
         seed: setting("OCCLUM_TEST_SEED").unwrap_or(1),
         number: setting("OCCLUM_TEST_SHARD").unwrap_or(0),
         rounds: setting("OCCLUM_TEST_ROUNDS").unwrap_or(rounds),
-        mutants: false,
+        what,
     };
     println!("OCCLUM_TEST_SEED={} OCCLUM_TEST_SHARD={}", shard.seed, shard.number);
-    let problems = run(&shard, seconds.unwrap_or(1 << 20));
-    assert_eq!(problems, 0, "sequences behave differently, or end the scratch process");
+    run(&shard, seconds.unwrap_or(1 << 20))
+}
+
+#[test]
+fn sequences_run_like_native() {
+    assert_eq!(problems(What::Sequences), 0, "sequences behave differently, or end the scratch process");
+}
+
+#[test]
+fn sequences_with_a_shadow_stack_run_like_native() {
+    assert_eq!(problems(What::Shadow), 0, "sequences behave differently, or end the scratch process");
+}
+
+#[test]
+fn seldom_operands_run_like_native() {
+    assert_eq!(problems(What::Seldom), 0, "sequences behave differently, or end the scratch process");
 }
 
 #[test]
 fn accepted_mutants_harm_nothing_but_their_slot() {
-    let seconds = setting("OCCLUM_TEST_SECONDS");
-    let shard = Shard {
-        seed: setting("OCCLUM_TEST_SEED").unwrap_or(1),
-        number: setting("OCCLUM_TEST_SHARD").unwrap_or(0),
-        rounds: setting("OCCLUM_TEST_ROUNDS").unwrap_or(if seconds.is_some() {
-            u64::MAX / 2
-        } else {
-            ROUNDS
-        }),
-        mutants: true,
-    };
-    assert_eq!(run(&shard, seconds.unwrap_or(1 << 20)), 0, "mutants do harm, or end the scratch process");
+    assert_eq!(problems(What::Mutants), 0, "mutants do harm, or end the scratch process");
 }

@@ -7,8 +7,8 @@
 use crate::machine::{CACHE, CODE, Caught, END, FLAGS, GUEST_GS, Machine, PAGE, SLOT, State, TICKS, TLS};
 use crate::shared::{STUBS, config};
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
-use occlum_sfi_spec::{ctx, reason, table};
-use occlum_sfi_translator::{Env, Fragment, Source, translate, undo};
+use occlum_sfi_spec::{Returns, ctx, reason, shadow, table};
+use occlum_sfi_translator::{Config, Env, Fragment, Source, translate, undo};
 use std::collections::HashMap;
 
 /// How a run ended, the same for both sides.
@@ -20,6 +20,8 @@ pub enum End {
     Emulate(u32),
     /// `syscall` there.
     Syscall(u32),
+    /// The shadow stack refuses the return there.
+    Refused(u32),
     /// Nothing executable there.
     Fetch(u32),
     /// Signal, place, and for memory faults (code, offset).
@@ -86,11 +88,13 @@ pub struct Sides {
     fragments: Vec<Fragment>,
     next: u32,
     exits: Vec<(u32, u32)>,
+    config: Config,
 }
 
 impl Sides {
-    pub fn new(machine: Machine) -> Sides {
-        Sides { machine, map: Map::default(), fragments: Vec::new(), next: CACHE, exits: Vec::new() }
+    pub fn new(machine: Machine, returns: Returns) -> Sides {
+        let config = Config { returns, ..config() };
+        Sides { config, machine, map: Map::default(), fragments: Vec::new(), next: CACHE, exits: Vec::new() }
     }
 
     /// Forgets all translations.
@@ -103,6 +107,9 @@ impl Sides {
         self.fragments.clear();
         self.exits.clear();
         self.next = CACHE;
+        if self.config.returns == Returns::Shadow {
+            self.machine.clear_shadow();
+        }
     }
 
     /// The translated entry of `pc`; `None`: nothing there to translate.
@@ -114,7 +121,7 @@ impl Sides {
             return None;
         }
         let source = Source { start: pc, bytes: &self.machine.code()[(pc - CODE) as usize..] };
-        let f = translate(&config(), source, self.next, self.exits.len() as u32, &self.map).ok()?;
+        let f = translate(&self.config, source, self.next, self.exits.len() as u32, &self.map).ok()?;
         self.machine.write_cache(f.base, &f.code);
         self.next = (f.base + f.code.len() as u32 + 15) & !15;
         for e in &f.entries {
@@ -149,6 +156,7 @@ impl Sides {
             *self.machine.context(ctx::SLOT_BASE) = SLOT;
             *self.machine.context(ctx::TLS) = u64::from(TLS);
             *self.machine.context(ctx::GUEST_GS) = u64::from(GUEST_GS);
+            *self.machine.context(ctx::SHADOW) = shadow::DISTANCE;
             s.gpr[11] = 0xbad0_11ba_d011;
             let (out, caught) = self.machine.run(&s);
             s = out;
@@ -221,7 +229,20 @@ impl Sides {
         if memory && (SLOT - (32 << 30)..SLOT).contains(&c.address) {
             return self.missing_chunk(s, u.pc, c.address);
         }
+        if self.is_refused(s, c.signal, u.pc) {
+            return End::Refused(u.pc);
+        }
         End::Fault(c.signal, u.pc, memory.then_some((c.code, c.address as u32)))
+    }
+
+    /// A trap of `ret` whose return address is not the one of its shadow word. (One whose is stays a fault, which no CPU has.)
+    fn is_refused(&self, s: &State, signal: i32, pc: u32) -> bool {
+        let is_ret = decode(self.machine.code(), pc).code() == Code::Retnq;
+        let rsp = s.gpr[4] as u32;
+        self.config.returns == Returns::Shadow
+            && signal == libc::SIGILL
+            && is_ret
+            && self.machine.slot_u64(rsp).is_none_or(|to| self.machine.shadow(rsp) != shadow::live(to as u32))
     }
 
     /// The lookup found no table: the instruction is undone, and its target holds no code.
@@ -258,7 +279,9 @@ impl Sides {
         self.reset();
         let (slot, end) = self.translated(start);
         let stop = match end {
-            End::Emulate(at) | End::Syscall(at) if (CODE..CODE + PAGE).contains(&at) => Some(at),
+            End::Emulate(at) | End::Syscall(at) | End::Refused(at) if (CODE..CODE + PAGE).contains(&at) => {
+                Some(at)
+            }
             _ => None,
         };
         let mut rows = self.fragments.iter().flat_map(|f| &f.rows);
