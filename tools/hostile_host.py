@@ -45,6 +45,8 @@ AGAIN = 2
 PATIENCE = 8
 BLAMELESS = {"Wait", "guest"}
 NOBODY = 65534
+# Whoever sends there in an enclave reaches this machine.
+OUTSIDE = "198.51.100.1"
 SECRET = "the-other-process's-secret"
 # Pipes, files of the host and of the enclave, directories, sleep; processes with a secret, and others that must not see
 # it: `stale` looks in fresh memory. `network` talks to itself through the host's sockets, by the published PORT.
@@ -193,8 +195,9 @@ class Bench:
                 here.chmod(0o777)
                 given = here.parent / "line"
                 given.write_text("some line\n")
-                command = [*prefix, *(["-b", text, "-p", str(free_port())] if prefix else [])]
-                command += [str(self.folder / "bound"), text]
+                port = str(free_port())
+                command = [*prefix, *(["-b", text, "-p", port] if prefix else []), str(self.folder / "bound"), text]
+                command += ["7000", OUTSIDE, port] if prefix else [port, "127.0.0.1", port]
                 with given.open("rb") as file:
                     done = subprocess.run(command, stdin=file, capture_output=True, timeout=HARD_LIMIT_S, check=False)
                 said.append(done.stdout)

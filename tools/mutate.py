@@ -87,10 +87,10 @@ EQUIVALENT: tuple[tuple[str, str, str], ...] = (
 # Classes that show what the checks of OCALL results are for, and runs of each.
 FIELDS = ("length:", "descriptor:", "errno:", "metadata:")
 RUNS = 1
-ROUNDS = 1500
+ROUNDS = 400
 # Where guests' pointers are checked: hostile guests run so long.
 GUESTS = ("uaccess.rs", "slot.rs")
-FUZZ_S = 6
+FUZZ_S = 2
 # For the gate itself.
 GATE = {"Pread", "Readlink", "Stat", "NetRecv", "MemProtect", "Wait"}
 
