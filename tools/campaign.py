@@ -163,7 +163,7 @@ the translated side traps. `ret n` is emulated.
         SEQUENCES
         + """
 Each sequence begins with a kind of instruction and form of operand that the campaign over all of them compares seldom:
-rsp as an operand, and hints (`0F 18`).
+rsp as an operand, and hints (`0F 18`, `0F 1C`, `0F 1F`). Only these are counted.
 """,
         seldom,
         lambda: test_program("occlum-sfi-translator", "hardware"),

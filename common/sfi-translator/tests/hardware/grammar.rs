@@ -814,9 +814,17 @@ impl Grammar {
     pub fn seldom() -> Grammar {
         let mut grammar = Grammar::new();
         let templates = &grammar.templates;
-        let is_hint = |n: usize| format!("{:?}", templates[n].code).ends_with("_0F18");
+        let is_hint = |n: usize| {
+            let name = format!("{:?}", templates[n].code);
+            ["_0F18", "_0F1C", "_0F1F"].iter().any(|end| name.ends_with(end))
+        };
         grammar.combinations.retain(|&(n, form)| form == Form::Rsp || is_hint(n));
         grammar
+    }
+
+    /// Forms of a template that sequences are made to begin with.
+    pub fn wanted(&self, template: usize) -> impl Iterator<Item = Form> {
+        self.combinations.iter().filter(move |(n, _)| *n == template).map(|(_, form)| *form)
     }
 
     pub fn templates(&self) -> &[Template] {

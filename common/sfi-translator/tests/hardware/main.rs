@@ -354,8 +354,10 @@ fn run(shard: &Shard, seconds: u64) -> u64 {
 fn print_report(grammar: &Grammar, shard: &Shard, report: &Report, time: Duration) {
     for (n, t) in grammar.templates().iter().enumerate().filter(|_| shard.what != What::Mutants) {
         let forms: Vec<String> =
-            t.forms.iter().map(|&f| format!("{f:?}={}", report.counts[n][f as usize])).collect();
-        println!("row {:?} {}", t.code, forms.join(" "));
+            grammar.wanted(n).map(|f| format!("{f:?}={}", report.counts[n][f as usize])).collect();
+        if !forms.is_empty() {
+            println!("row {:?} {}", t.code, forms.join(" "));
+        }
     }
     for kind in Kind::ALL {
         println!("count {kind:?} {}", report.outcomes[kind as usize]);
