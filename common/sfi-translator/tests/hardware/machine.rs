@@ -100,8 +100,9 @@ static mut STEPS: u64 = 0;
 static mut BOUND: u64 = 0;
 static mut WATCHED: [(u64, usize); 16] = [(0, 0); 16];
 static mut BEYOND: bool = false;
-/// Where stepping ends; 0: nowhere.
+/// Where stepping ends, and how many times it passes there before; 0: nowhere.
 static mut STOP: u64 = 0;
+static mut PASSES: u32 = 0;
 
 core::arch::global_asm!(
     r#"
@@ -257,7 +258,9 @@ extern "C" fn h_on_signal(signal: i32, info: *const libc::siginfo_t, context: *m
                 (*(&raw const WATCHED)).iter().any(|&(at, r)| at == rip && g[GREGS[r]] as u64 >= BOUND);
             BEYOND |= generated && (g[libc::REG_RSP as usize] as u64 >= BOUND || watched);
             STEPS -= 1;
-            if generated && rip == STOP {
+            if generated && rip == STOP && PASSES > 0 {
+                PASSES -= 1;
+            } else if generated && rip == STOP {
                 // As a breakpoint there would look.
                 CAUGHT = Caught { signal, code: (*info).si_code, address: 0, rip: rip + 1 };
                 g[libc::REG_RIP as usize] = h_leave as *const () as i64;
@@ -453,11 +456,11 @@ impl Machine {
         }
     }
 
-    /// Runs from `s.rip` step by step up to `stop`, which comes after at least one step.
-    pub fn run_to(&mut self, s: &State, stop: u32) -> (State, Option<Caught>) {
+    /// Runs from `s.rip` step by step up to `stop`, which comes after at least one step, having passed there so often.
+    pub fn run_to(&mut self, s: &State, stop: u32, passes: u32) -> (State, Option<Caught>) {
         // SAFETY: 1. No run is active. 2. The process has one thread.
         unsafe {
-            (STEPS, STOP) = (MAX_STEPS, u64::from(stop));
+            (STEPS, STOP, PASSES) = (MAX_STEPS, u64::from(stop), passes);
             let result = self.run(&State { flags: s.flags | TF as u64, ..s.clone() });
             (STEPS, STOP) = (0, 0);
             result
