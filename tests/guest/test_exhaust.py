@@ -33,3 +33,12 @@ def test_the_largest_process_ends() -> None:
     said += "grower: exit 7\nfirst: signal 9\nlarge: signal 15\n"
     assert (result.returncode, result.text) == (0, said), result.errors[-2000:]
     assert result.errors.count("out of enclave memory") == 3
+
+
+def test_names_that_come_and_go_leave_nothing(tmp_path: Path) -> None:
+    """Only what hides a name below is kept."""
+    (tmp_path / "below").write_text("")
+    program = cc(SOURCE, "-static", "-pthread", "-w")
+    result = enclave([program, "names_leave_nothing"], timeout=60, env={"PLACE": str(tmp_path)})
+    assert (result.returncode, result.text) == (0, "done\n"), result.errors[-2000:]
+    assert (tmp_path / "below").exists()

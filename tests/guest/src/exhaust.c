@@ -439,6 +439,27 @@ CASE(the_largest_ends) {
     CHECK(!adjust("1001") && !adjust("x"));
 }
 
+/* A name that is made and removed over a directory of the host leaves nothing for good; one below stays hidden. */
+CASE(names_leave_nothing) {
+    char name[64], other[64];
+    CHECK(chdir(getenv("PLACE")) == 0);
+    CHECK(rename("below", "moved") == 0 && unlink("moved") == 0 && close(open("below", O_CREAT | O_EXCL | O_WRONLY, 0600)) == 0);
+    CHECK(unlink("below") == 0);
+    long before = counters().heap_kb;
+    for (int i = 0; i < 20000; i++) {
+        snprintf(name, sizeof name, "some-name-%d", i);
+        snprintf(other, sizeof other, "another-name-%d", i);
+        CHECK(close(open(name, O_CREAT | O_EXCL | O_WRONLY, 0600)) == 0);
+        CHECK(link(name, other) == 0 && unlink(name) == 0 && rename(other, name) == 0 && unlink(name) == 0);
+        CHECK(symlink("x", other) == 0 && unlink(other) == 0 && mkdir(other, 0700) == 0 && rmdir(other) == 0);
+    }
+    long grown = counters().heap_kb - before;
+    if (grown > 1500)
+        printf("grown by %ld KiB\n", grown);
+    CHECK(access("below", F_OK) != 0 && errno == ENOENT && access("moved", F_OK) != 0);
+    puts("done");
+}
+
 __attribute__((constructor(101))) static void only_exit(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "-exit") == 0)
         _exit(0);

@@ -20,8 +20,8 @@ const NEGATIVE_MAX: usize = 4096;
 
 /// What a directory knows about a name.
 enum Entry {
-    /// The node.
-    Node(Arc<MemInode>),
+    /// The node, and whether there is one of its name below.
+    Node { node: Arc<MemInode>, hides: bool },
     /// There is none below either.
     Absent,
     /// Removed here; the one below is hidden.
@@ -34,6 +34,40 @@ struct Dir {
     absent: usize,
     /// The directory below, unless this one is opaque.
     lower: Option<Below>,
+}
+
+impl Dir {
+    /// Puts a node; a name that was not looked up below may be there.
+    fn put(&mut self, name: &[u8], node: Arc<MemInode>) {
+        let hides = match self.entries.get(name) {
+            Some(Entry::Node { hides, .. }) => *hides,
+            Some(Entry::Absent) => false,
+            Some(Entry::Whiteout) => true,
+            None => self.lower.is_some(),
+        };
+        self.set(name, Entry::Node { node, hides });
+    }
+    /// Takes a name out: what is below stays hidden, and nothing is left for good of a name that never was there.
+    fn take(&mut self, name: &[u8]) {
+        match self.entries.get(name) {
+            Some(Entry::Node { hides: true, .. }) => self.set(name, Entry::Whiteout),
+            _ if self.lower.is_some() => self.remember_absent(name),
+            _ => drop(self.entries.remove(name)),
+        }
+    }
+    fn remember_absent(&mut self, name: &[u8]) {
+        if self.absent >= NEGATIVE_MAX {
+            self.entries.retain(|_, e| !matches!(e, Entry::Absent));
+            self.absent = 0;
+        }
+        self.set(name, Entry::Absent);
+        self.absent += 1;
+    }
+    fn set(&mut self, name: &[u8], entry: Entry) {
+        if let Some(Entry::Absent) = self.entries.insert(name.to_vec(), entry) {
+            self.absent -= 1;
+        }
+    }
 }
 
 enum Body {
@@ -146,7 +180,7 @@ impl MemInode {
     /// Puts a node into a directory (when a file system is built).
     pub fn add(&self, name: &[u8], node: Arc<MemInode>) {
         if let Body::Dir(d) = &self.body {
-            d.with_mut(|d| d.entries.insert(name.to_vec(), Entry::Node(node)));
+            d.with_mut(|d| d.put(name, node));
         }
     }
     /// The node of that name (when a file system is built).
@@ -181,7 +215,7 @@ impl MemInode {
         let lower = {
             let d = dir.borrow();
             match d.entries.get(name) {
-                Some(Entry::Node(n)) => return Ok(n.clone()),
+                Some(Entry::Node { node, .. }) => return Ok(node.clone()),
                 Some(_) => return Err(ENOENT),
                 None => d.lower.clone(),
             }
@@ -190,11 +224,11 @@ impl MemInode {
         let found = lower.child(name).and_then(|below| Self::over(&self.fs, below));
         match found {
             Ok(n) => {
-                dir.with_mut(|d| d.entries.insert(name.to_vec(), Entry::Node(n.clone())));
+                dir.with_mut(|d| d.put(name, n.clone()));
                 Ok(n)
             }
             Err(ENOENT) => {
-                dir.with_mut(|d| remember_absent(d, name));
+                dir.with_mut(|d| d.remember_absent(name));
                 Err(ENOENT)
             }
             Err(e) => Err(e),
@@ -212,19 +246,13 @@ impl MemInode {
         if node.is_dir() {
             self.add_links(1);
         }
-        self.dir()?.with_mut(|d| d.entries.insert(name.to_vec(), Entry::Node(node)));
+        self.dir()?.with_mut(|d| d.put(name, node));
         self.touch();
         Ok(())
     }
     /// Takes a name out of the directory; a host entry below stays hidden.
     fn remove(&self, name: &[u8]) -> Result<()> {
-        self.dir()?.with_mut(|d| {
-            if d.lower.is_some() {
-                d.entries.insert(name.to_vec(), Entry::Whiteout);
-            } else {
-                d.entries.remove(name);
-            }
-        });
+        self.dir()?.with_mut(|d| d.take(name));
         self.touch();
         Ok(())
     }
@@ -274,15 +302,6 @@ impl Drop for MemInode {
             tmpfs::give_back(&self.fs, self.own_pages());
         }
     }
-}
-
-fn remember_absent(d: &mut Dir, name: &[u8]) {
-    if d.absent >= NEGATIVE_MAX {
-        d.entries.retain(|_, e| !matches!(e, Entry::Absent));
-        d.absent = 0;
-    }
-    d.entries.insert(name.to_vec(), Entry::Absent);
-    d.absent += 1;
 }
 
 /// Host metadata as ours.
@@ -432,6 +451,7 @@ impl Inode for MemInode {
             return Ok(());
         }
         to.replace_target(&node, new)?;
+        to.add(new, node.clone());
         self.remove(old)?;
         if node.is_dir() {
             self.add_links(-1);
@@ -439,7 +459,6 @@ impl Inode for MemInode {
         }
         let t = now();
         node.meta.with_mut(|m| m.ctime = t);
-        to.add(new, node);
         to.touch();
         Ok(())
     }
@@ -458,8 +477,8 @@ impl Inode for MemInode {
             }
         }
         for (name, e) in &d.entries {
-            if let Entry::Node(n) = e {
-                let (ino, mode) = n.meta.with(|m| (m.ino, m.mode));
+            if let Entry::Node { node, .. } = e {
+                let (ino, mode) = node.meta.with(|m| (m.ino, m.mode));
                 out.push(DirEntry { ino, d_type: d_type(mode), name: name.clone() });
             }
         }
