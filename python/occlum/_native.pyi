@@ -22,6 +22,7 @@ __all__ = [
     "QUERY_STATS",
     "Resident",
     "Scanned",
+    "StaleError",
     "Verified",
     "Violation",
     "count_targets",
@@ -44,6 +45,7 @@ FLAG_NET_NONE: int
 FLAG_NET_HOST: int
 
 class NativeError(RuntimeError): ...
+class StaleError(NativeError): ...
 
 @final
 class LaunchParams:
@@ -202,7 +204,7 @@ class SealedFs:
         *,
         format: bool = False,
         read_only: bool = False,
-        insecure_marks: str | PathLike[str] | None = None,
+        insecure_counter: str | PathLike[str] | None = None,
         fixed_ns: int | None = None,
     ) -> SealedFs: ...
     def stat(self, path: bytes) -> SealedStat: ...

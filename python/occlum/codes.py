@@ -289,6 +289,14 @@ ERRORS: dict[str, Explanation] = {
         "Another process has the store open; two writers would destroy it.",
         "End the other one, or wait for it.",
     ),
+    "OC903": Explanation(
+        "A sealed store is not the newest one",
+        "The counter of the store knows a newer state (rolled back), or another one of the same age (a copy that was "
+        "changed elsewhere); or the counter itself cannot be read or was changed. An enclave says the same of its "
+        "layers, ends with 125, and also refuses a layer that was swapped, is gone, or whose counter is gone.",
+        "Put the newest copy of the store back. To begin afresh instead, giving up what was written: `occlum build "
+        "--force` for an instance's layers, another --insecure-counter file for a store.",
+    ),
 }
 
 STATUSES: tuple[Status, ...] = (

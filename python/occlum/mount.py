@@ -185,11 +185,19 @@ class Tree(mfusepy.Operations):  # type: ignore[misc]
         return {**blocks, "f_bsize": BLOCK, "f_frsize": BLOCK, "f_files": figures.files, "f_namemax": 255}
 
 
-def serve(store: Path, key: bytes | None, directory: Path, *, read_only: bool, foreground: bool) -> None:
+def serve(
+    store: Path,
+    key: bytes | None,
+    directory: Path,
+    *,
+    read_only: bool,
+    foreground: bool,
+    insecure_counter: Path | None = None,
+) -> None:
     """Mounts and, once the directory shows the store, serves until it is unmounted."""
     # Whatever is wrong with store or key is said before anything is mounted.
-    Store(store, key, read_only=True).close()
-    tree = Tree(lambda: Store(store, key, read_only=read_only), read_only=read_only)
+    Store(store, key, read_only=True, insecure_counter=insecure_counter).close()
+    tree = Tree(lambda: Store(store, key, read_only=read_only, insecure_counter=insecure_counter), read_only=read_only)
     options = {"fsname": str(store.absolute()), "subtype": "occlum", "default_permissions": True}
     # Hard links are different files to FUSE: attributes that it keeps would be wrong.
     options |= {"attr_timeout": 0, "entry_timeout": 0}

@@ -47,12 +47,24 @@ class Figures(NamedTuple):
     root: bytes
 
 
+def _store_error(where: str, error: _native.NativeError) -> StoreError:
+    """What went wrong, with the code of stores that are not the newest where that is it."""
+    if isinstance(error, _native.StaleError):
+        fix = "put the newest copy back; see `occlum explain OC903`"
+        return StoreError(f"{where}{error}", fix, code="OC903")
+    return StoreError(f"{where}{error}")
+
+
 def _bytes(path: str | PurePosixPath) -> bytes:
     return os.fsencode(str(path))
 
 
 class Store:
-    """A store in a host file; close it, or use it in a `with` statement."""
+    """A store in a host file; close it, or use it in a `with` statement.
+
+    `insecure_counter` names a file that plays the trusted counter: for development and against mistakes, since who can
+    change the store can change it as well.
+    """
 
     def __init__(
         self,
@@ -61,23 +73,25 @@ class Store:
         *,
         format: bool = False,
         read_only: bool = False,
-        insecure_marks: Path | None = None,
+        insecure_counter: Path | None = None,
     ) -> None:
         self._lock = _locked(file, shared=read_only)
         self._read_only = read_only
         try:
-            self._fs = _native.SealedFs(file, key, format=format, read_only=read_only, insecure_marks=insecure_marks)
+            self._fs = _native.SealedFs(
+                file, key, format=format, read_only=read_only, insecure_counter=insecure_counter
+            )
         except _native.NativeError as error:
             self._lock.close()
-            raise StoreError(f"{file}: {error}") from error
+            raise _store_error(f"{file}: ", error) from error
 
     @classmethod
-    def create(cls, file: Path, size: int, key: bytes | None) -> Self:
+    def create(cls, file: Path, size: int, key: bytes | None, *, insecure_counter: Path | None = None) -> Self:
         """Makes a file of `size` bytes, with its blocks reserved, and an empty store in it."""
         try:
             with file.open("xb") as new:
                 os.posix_fallocate(new.fileno(), 0, size // BLOCK * BLOCK)
-            return cls(file, key, format=True)
+            return cls(file, key, format=True, insecure_counter=insecure_counter)
         except FileExistsError as error:
             raise StoreError(f"{file} exists already") from error
         except (OSError, StoreError, OverflowError) as error:
@@ -104,7 +118,7 @@ class Store:
         try:
             return method(*args, **kwargs)
         except _native.NativeError as error:
-            raise StoreError(str(error)) from error
+            raise _store_error("", error) from error
 
     def stat(self, path: str) -> _native.SealedStat:
         """Attributes; links are not followed."""
@@ -115,7 +129,7 @@ class Store:
         try:
             return method(*args, **kwargs)
         except _native.NativeError as error:
-            raise StoreError(f"{path}: {error}") from error
+            raise _store_error(f"{path}: ", error) from error
 
     def listdir(self, path: str) -> list[str]:
         """Names in a directory, sorted."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import os
+import signal
 import stat
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +29,7 @@ class Instance:
 
     def __init__(self, folder: Path) -> None:
         self.image, self.layer = folder / "image", folder / "layer"
+        self.counters, self.name = folder / "cpu" / "counters", b"one"
         tree = folder / "tree"
         for directory in ("bin", "etc/deep/er", "dev", "proc", "tmp", "gone"):
             (tree / directory).mkdir(parents=True)
@@ -65,7 +70,11 @@ class Instance:
             envp=[],
             cwd=b"/",
             binds=[],
-            sources=[(b"image", os.fsencode(self.image)), (b"layer", os.fsencode(self.layer))],
+            sources=[
+                (b"image", os.fsencode(self.image)),
+                (b"layer", os.fsencode(self.layer)),
+                (b"counter", self.name),
+            ],
             hostname=b"host",
             uid=0,
             gid=0,
@@ -79,6 +88,16 @@ class Instance:
         captured = capfd.readouterr()
         assert (outcome.kind, outcome.value) == ("exited", 0), captured.err + outcome.message
         return captured.out
+
+    def refuses(self, message: str, capfd: pytest.CaptureFixture[str]) -> None:
+        """The enclave does not start, and says why."""
+        assert self.run("true").value == 125
+        assert message in capfd.readouterr().err
+
+    def counter(self) -> Path:
+        """The file of the only counter."""
+        (file,) = (file for file in self.counters.iterdir() if file.name != "lock")
+        return file
 
 
 @pytest.fixture(name="instance")
@@ -149,3 +168,142 @@ def test_another_cpu_has_another_key(
     monkeypatch.setenv("OCCLUM_FUSE_KEY", str(fuse))
     assert instance.run("true").value == 125
     assert "readable by you only" in capfd.readouterr().err
+
+
+def test_an_older_layer_is_refused(instance: Instance, capfd: pytest.CaptureFixture[str]) -> None:
+    instance.says("echo 1 > /etc/state", capfd)
+    older = instance.layer.read_bytes()
+    instance.says("echo 2 > /etc/state", capfd)
+    newest = instance.layer.read_bytes()
+    instance.layer.write_bytes(older)
+    instance.refuses("rolled back", capfd)
+    instance.layer.write_bytes(newest)
+    assert instance.says("cat /etc/state", capfd) == "2\n"
+    # A start alone makes the copy before it an old one.
+    instance.layer.write_bytes(newest)
+    instance.refuses("rolled back", capfd)
+
+
+@pytest.mark.parametrize("content", [None, b"", bytes(LAYER_BYTES)])
+def test_a_layer_that_was_counted_must_be_there(
+    instance: Instance, capfd: pytest.CaptureFixture[str], content: bytes | None
+) -> None:
+    instance.says("echo 1 > /etc/state", capfd)
+    instance.layer.unlink()
+    if content is not None:
+        instance.layer.write_bytes(content)
+    instance.refuses("rolled back to nothing", capfd)
+    # Another instance of the same enclave begins with an empty layer: the host may start as many as it likes.
+    instance.name = b"two"
+    assert instance.says("test -e /etc/state || echo empty", capfd) == "empty\n"
+
+
+def test_layers_of_two_instances_cannot_be_swapped(instance: Instance, capfd: pytest.CaptureFixture[str]) -> None:
+    instance.says("echo 1 > /etc/state", capfd)
+    one = instance.layer.read_bytes()
+    instance.layer.unlink()
+    instance.name = b"two"
+    instance.says("echo 2 > /etc/state", capfd)
+    instance.layer.write_bytes(one)
+    instance.refuses("swapped", capfd)
+    instance.name = b"three"
+    instance.refuses("counter is gone", capfd)
+    instance.name = b"one"
+    assert instance.says("cat /etc/state", capfd) == "1\n"
+
+
+def test_counters_that_are_deleted_or_changed_are_noticed(
+    instance: Instance, capfd: pytest.CaptureFixture[str]
+) -> None:
+    instance.says("echo 1 > /etc/state", capfd)
+    older = instance.layer.read_bytes()
+    instance.says("echo 2 > /etc/state", capfd)
+    file = instance.counter()
+    kept = file.read_bytes()
+    assert (stat.S_IMODE(file.stat().st_mode), stat.S_IMODE(file.parent.stat().st_mode)) == (0o600, 0o700)
+    newest = instance.layer.read_bytes()
+    for layer in (older, newest):
+        instance.layer.write_bytes(layer)
+        file.unlink()
+        instance.refuses("counter is gone", capfd)
+        for at in (0, 8, 16, 40, len(kept) - 1):
+            file.write_bytes(kept[:at] + bytes([kept[at] ^ 1]) + kept[at + 1 :])
+            instance.refuses("counter was changed", capfd)
+        for other in (b"", kept[:-1], kept + b"x"):
+            file.write_bytes(other)
+            instance.refuses("counter was changed", capfd)
+    file.write_bytes(kept)
+    assert instance.says("cat /etc/state", capfd) == "2\n"
+
+
+def test_a_counter_behind_its_store_is_what_a_crash_leaves(
+    instance: Instance, capfd: pytest.CaptureFixture[str]
+) -> None:
+    instance.says("echo 1 > /etc/state", capfd)
+    file = instance.counter()
+    behind = file.read_bytes()
+    instance.says("echo 2 > /etc/state", capfd)
+    # The root was written, and the counter not advanced: also what its file as of before would be.
+    file.write_bytes(behind)
+    assert instance.says("cat /etc/state", capfd) == "2\n"
+    assert file.read_bytes() != behind
+
+
+def test_the_first_start_may_end_anywhere(instance: Instance, capfd: pytest.CaptureFixture[str]) -> None:
+    instance.says("echo 1 > /etc/state", capfd)
+    seal = _seal_key(instance)
+    key = hmac.digest(seal, b"occlum counter v1", hashlib.sha256)
+    file = instance.counter()
+    # Reserved: value 1, and no store. Derived from docs/sealed-storage.md.
+    record = b"OCCLCTR1" + (1).to_bytes(8, "little") + bytes(60)
+    file.write_bytes(record + hmac.digest(key, b"record" + bytes.fromhex(file.name) + record, hashlib.sha256))
+    for content in (b"", bytes(LAYER_BYTES), b"half a store".ljust(LAYER_BYTES, b"\0")):
+        reserved = file.read_bytes()
+        instance.layer.write_bytes(content)
+        assert instance.says("test -e /etc/state || echo empty; echo 1 > /etc/state", capfd) == "empty\n"
+        assert instance.says("cat /etc/state", capfd) == "1\n"
+        file.write_bytes(reserved)
+
+
+def _seal_key(instance: Instance) -> bytes:
+    mrenclave = _native.measure(read_image(), instance.config.encode())
+    enclave = keys.Identity(mrenclave, attributes=(keys.INIT | keys.DEBUG | keys.MODE64BIT, keys.XFRM))
+    return keys.seal_key(keys.Request(keys.MRENCLAVE), enclave, Path(os.environ["OCCLUM_FUSE_KEY"]).read_bytes())
+
+
+def test_killed_enclaves_never_lock_their_user_out(instance: Instance, capfd: pytest.CaptureFixture[str]) -> None:
+    instance.says("echo 0 > /etc/state; sync", capfd)
+    script = "i=0; while :; do i=$((i+1)); echo $i > /etc/state; sync; done"
+    for round_ in range(12):
+        child = os.fork()
+        if child == 0:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            instance.run(script)
+            os._exit(0)
+        time.sleep(0.1 + 0.07 * round_)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        assert instance.says("cat /etc/state", capfd).strip().isdigit()
+
+
+def test_two_enclaves_with_copies_of_one_layer(instance: Instance, capfd: pytest.CaptureFixture[str]) -> None:
+    instance.says("echo 0 > /etc/state", capfd)
+    copy = instance.layer.with_name("copy")
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.dup2(writer, 1)
+        script = "echo up; sleep 4; echo lost > /etc/state; sync; echo end"
+        outcome = instance.run(script)
+        os._exit(outcome.value)
+    os.close(writer)
+    assert os.read(reader, 3) == b"up\n"
+    copy.write_bytes(instance.layer.read_bytes())
+    first, instance.layer = instance.layer, copy
+    assert instance.says("echo 1 > /etc/state", capfd) == ""
+    os.waitpid(child, 0)
+    os.close(reader)
+    assert "another writer" in capfd.readouterr().err
+    assert instance.says("cat /etc/state", capfd) == "1\n"
+    instance.layer = first
+    instance.refuses("rolled back", capfd)

@@ -138,14 +138,27 @@ def test_fsck_names_the_damaged_file(tmp_path: Path, key_file: Path) -> None:
 def test_rollback_is_refused_with_marks(tmp_path: Path, key_file: Path) -> None:
     key, file, marks = read_key(key_file), tmp_path / "store", tmp_path / "marks"
     Store.create(file, MEGABYTE, key).close()
-    with Store(file, key, insecure_marks=marks) as store:
+    with Store(file, key, insecure_counter=marks) as store:
         store.mkdir("/one")
     old = file.read_bytes()
-    with Store(file, key, insecure_marks=marks) as store:
+    with Store(file, key, insecure_counter=marks) as store:
         store.mkdir("/two")
     file.write_bytes(old)
-    with pytest.raises(StoreError, match="rolled back"):
-        Store(file, key, insecure_marks=marks)
+    with pytest.raises(StoreError, match="rolled back") as raised:
+        Store(file, key, insecure_counter=marks)
+    assert raised.value.code == "OC903"
+    # The commands take the same file, which serves one store.
+    options = ("--image-key", key_file, "--insecure-counter", marks)
+    listed = run("ls", *options, file)
+    assert (listed.exit_code, "rolled back" in str(listed.output)) == (125, True)
+    assert run("ls", "--image-key", key_file, file).exit_code == 0
+    other = tmp_path / "other"
+    Store.create(other, MEGABYTE, key).close()
+    assert "swapped" in run("ls", *options, other).output
+    marks.write_text("nonsense")
+    assert run("ls", *options, file).exit_code == 125
+    marks.unlink()
+    assert run("ls", *options, file).exit_code == 0
 
 
 def test_bad_input_is_one_line(tmp_path: Path, key_file: Path) -> None:

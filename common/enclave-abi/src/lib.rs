@@ -121,6 +121,8 @@ ocalls! {
     Lock = 26,
     /// EGETKEY of the simulated CPU. in: KEYREQUEST. out: the key. Returns 0, an error code of the SDM, or a negated errno.
     Egetkey = 27,
+    /// A trusted counter, which in simulation is the CPU's. in: a request of `sgx-arch`'s `counter`. out: the answer.
+    Counter = 28,
     /// A socket that leads out of the enclave, non-blocking. args: kind (1 stream, 2 datagram), family (4 or 6), token of its
     /// events. in: `NetAddr` to connect to (a datagram socket with port 0 stays unconnected), then `NetOption`s. Returns a
     /// descriptor; the connection of a stream is under way.
@@ -287,7 +289,8 @@ pub struct LaunchParams {
     pub cwd: Vec<u8>,
     /// Bind mounts: host path, guest path, then flags as text ("ro" or "rw").
     pub binds: Vec<(Vec<u8>, Vec<u8>, Vec<u8>)>,
-    /// Where on the host the sources of the mount table are: name, host path.
+    /// Where on the host the sources of the mount table are: name, host path. `SOURCE_COUNTER` is no source, but what tells
+    /// the counters of instances of one enclave apart.
     pub sources: Vec<(Vec<u8>, Vec<u8>)>,
     /// Host name for uname.
     pub hostname: Vec<u8>,
@@ -303,6 +306,8 @@ pub struct LaunchParams {
     /// 6-7: network, bit 8 resident.
     pub flags: u32,
 }
+/// Name in `LaunchParams::sources` of the text that names this instance's counters.
+pub const SOURCE_COUNTER: &[u8] = b"counter";
 /// `LaunchParams::flags`: print statistics at exit.
 pub const FLAG_STATS: u32 = 2;
 /// `LaunchParams::flags`: report the changed files at exit.

@@ -361,7 +361,11 @@ impl<D: BlockDevice> Disk<D> {
         if let Some(freshness) = &mut self.freshness
             && self.trusted != Some(mark)
         {
-            freshness.advance(&self.header.id(), self.trusted.as_ref(), &mark)?;
+            if let Err(error) = freshness.advance(&self.header.id(), self.trusted.as_ref(), &mark) {
+                // Another writer may be ahead. What this one wrote from here on could pass for newer than that.
+                self.io.failed = true;
+                return Err(error);
+            }
             self.trusted = Some(mark);
         }
         Ok(())

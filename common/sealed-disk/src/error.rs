@@ -17,6 +17,17 @@ pub enum Part {
     Data(u32),
 }
 
+/// Why a trusted store of marks cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Distrust {
+    /// It does not answer.
+    Unreachable,
+    /// What it answered is not from it, or not to this question.
+    Forged,
+    /// What it keeps was changed.
+    Damaged,
+}
+
 /// An error of the sealed disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
@@ -50,8 +61,12 @@ pub enum Error {
     Forked,
     /// An image whose root is not the expected one.
     WrongRoot,
-    /// The trusted store failed.
-    Freshness,
+    /// Not the store that the counter stands for.
+    Replaced,
+    /// The counter of a store that was counted is not there.
+    Uncounted,
+    /// The trusted store failed: unreachable, or what it said is not authentic.
+    Freshness(Distrust),
     /// No room.
     Full,
     /// Too small, or too large, for a store.
@@ -60,7 +75,8 @@ pub enum Error {
     Range,
     /// Not enough memory.
     Memory,
-    /// A flush failed before: what is durable is unknown until the store is opened again.
+    /// A flush failed before, so that what is durable is unknown, or the trusted store refused, until the store is
+    /// opened again.
     Failed,
 }
 
@@ -102,12 +118,28 @@ impl fmt::Display for Error {
             ),
             Self::Forked => write!(f, "the store is a copy that another writer changed (forked or replayed)"),
             Self::WrongRoot => write!(f, "the image does not have the expected root"),
-            Self::Freshness => write!(f, "the trusted store of roots failed"),
+            Self::Replaced => write!(f, "the store was swapped: its counter stands for another store"),
+            Self::Uncounted => write!(
+                f,
+                "the store's counter is gone: it was deleted, or store or instance come from elsewhere (replayed)"
+            ),
+            Self::Freshness(why) => write!(
+                f,
+                "{}",
+                match why {
+                    Distrust::Unreachable => "the store's counter cannot be reached",
+                    Distrust::Forged => "the answer of the store's counter is not authentic",
+                    Distrust::Damaged => "the store's counter was changed by somebody",
+                }
+            ),
             Self::Full => write!(f, "the store is full"),
             Self::Size => write!(f, "too small or too large for a store"),
             Self::Range => write!(f, "a block beyond the disk"),
             Self::Memory => write!(f, "not enough memory"),
-            Self::Failed => write!(f, "the host failed to make data durable; open the store again"),
+            Self::Failed => write!(
+                f,
+                "the host failed to make data durable, or the counter to count it; open the store again"
+            ),
         }
     }
 }

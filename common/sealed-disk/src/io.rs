@@ -50,7 +50,7 @@ pub(crate) struct Io<D> {
     pub(crate) guard: Box<dyn Guard + Send>,
     stage_at: u64,
     stage: Vec<u8>,
-    /// A flush failed: nothing more is written.
+    /// A flush failed, or the trusted store refused: nothing more is written.
     pub(crate) failed: bool,
     pub(crate) written: u64,
     pub(crate) read: u64,

@@ -38,7 +38,7 @@ mod tree;
 
 pub use device::{BLOCK, BlockDevice, DeviceError, MemDevice};
 pub use disk::{Disk, Options, Stats};
-pub use error::{Error, Part};
-pub use freshness::{Freshness, Mark, Window};
+pub use error::{Distrust, Error, Part};
+pub use freshness::{Freshness, MARK, Mark, Window};
 pub use guard::{Guard, Kind, Place, SEAL, Seal};
 pub use keys::{Key, Random};

@@ -2,7 +2,7 @@
 //! journal. Of the journal only the last commit can be torn: each one before it was flushed before its successor
 //! was written. So that one's data is verified, unless it says that it was durable before.
 use super::{BLOCKS_MIN, Disk, Options, SPACE_NODES, data, supersede};
-use crate::device::{BLOCK, BlockDevice};
+use crate::device::{BLOCK, BlockDevice, DeviceError};
 use crate::error::{Error, Part};
 use crate::freshness::{Freshness, Mark};
 use crate::guard::{Kind, SEAL, Seal};
@@ -182,7 +182,7 @@ impl<D: BlockDevice> Disk<D> {
         Ok(true)
     }
 
-    /// Compares with the trusted store, and tells it when this state is newer.
+    /// Compares with the trusted store; a writer starts a new generation, which it tells it.
     fn check_fresh(&mut self, freshness: Option<Box<dyn Freshness + Send>>) -> Result<(), Error> {
         let Some(mut freshness) = freshness else { return Ok(()) };
         let trusted = freshness.read(&self.header.id())?;
@@ -192,7 +192,15 @@ impl<D: BlockDevice> Disk<D> {
         }
         self.freshness = Some(freshness);
         self.trusted = trusted;
-        if self.options.read_only { Ok(()) } else { self.advance() }
+        if self.options.read_only {
+            return Ok(());
+        }
+        // A generation of its own for each writer: of two that were shown copies the second is refused here, and
+        // states that differ in commits only are no longer taken for each other.
+        match self.checkpoint() {
+            Err(Error::Full | Error::Device(DeviceError::NoSpace) | Error::Damaged(_)) => self.advance(),
+            other => other,
+        }
     }
 }
 

@@ -1,11 +1,12 @@
-//! Structures of the Intel SDM (volume 3D) that both sides of the enclave's edge need, and the measurement
-//! stream.
+//! Structures of the Intel SDM (volume 3D) that both sides of the enclave's edge need, the measurement stream, and the
+//! messages of trusted counters.
 //!
 //! Neighbours: `host/pal` builds TCS pages and measures with it; `enclave/rt` reads SSA frames with it.
 //! Invariants: offsets are the SDM's; nothing here touches memory by itself.
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod counter;
 pub mod keys;
 pub mod layout;
 pub mod measure;

@@ -21,6 +21,12 @@ mod sealed;
 mod verify;
 
 pyo3::create_exception!(_native, NativeError, PyRuntimeError, "The enclave could not be measured or run.");
+pyo3::create_exception!(
+    _native,
+    StaleError,
+    NativeError,
+    "A store is not the newest one, as its counter says."
+);
 
 fn native_error(error: pal::PalError) -> PyErr {
     NativeError::new_err(format!("{error} [{}]", error.code()))
@@ -243,8 +249,8 @@ mod _native {
     use super::sealed::{SealedFs, SealedStat};
     #[pymodule_export]
     use super::{
-        LaunchParams, NativeError, Outcome, Scanned, Targets, Verified, Violation, count_targets, cpuid,
-        measure, resident::Resident, run, scan_file, syscalls, verify_file,
+        LaunchParams, NativeError, Outcome, Scanned, StaleError, Targets, Verified, Violation, count_targets,
+        cpuid, measure, resident::Resident, run, scan_file, syscalls, verify_file,
     };
 
     #[pymodule_export]

@@ -3,9 +3,9 @@
 //!
 //! Neighbours: `common/sealed-fs` does the work, `python/occlum/sealed.py` is the user. Paths are bytes from the root;
 //! symbolic links are not followed.
-use crate::NativeError;
+use crate::{NativeError, StaleError};
 use occlum_sealed_disk::{
-    BlockDevice, DeviceError, Disk, Error as DiskError, Freshness, Key, Mark, Options, Random,
+    BlockDevice, DeviceError, Disk, Distrust, Error as DiskError, Freshness, Key, Mark, Options, Random,
 };
 use occlum_sealed_fs::{Error, Fs, FsOptions, Mode, Owner, ROOT, SetAttr};
 use pyo3::prelude::*;
@@ -59,10 +59,11 @@ impl HostRandom {
     }
 }
 
-/// Marks in a host file: for development, since who can change the store can change this as well.
-struct InsecureMarks(PathBuf);
+/// The mark of one store in a host file, made at its first use: for development, since who can change the store can
+/// change this as well.
+struct InsecureCounter(PathBuf);
 
-impl InsecureMarks {
+impl InsecureCounter {
     fn line(id: &[u8; 16], mark: &Mark) -> String {
         format!("{} {} {} {}\n", hex(id), mark.generation, mark.commits, hex(&mark.seal))
     }
@@ -79,7 +80,7 @@ impl InsecureMarks {
     fn lines(&self) -> Result<String, DiskError> {
         match std::fs::read_to_string(&self.0) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
-            other => other.map_err(|_| DiskError::Freshness),
+            other => other.map_err(|_| DiskError::Freshness(Distrust::Unreachable)),
         }
     }
 }
@@ -88,25 +89,25 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-impl Freshness for InsecureMarks {
+impl Freshness for InsecureCounter {
     fn read(&mut self, id: &[u8; 16]) -> Result<Option<Mark>, DiskError> {
         let (lines, id) = (self.lines()?, hex(id));
         match lines.lines().find(|l| l.starts_with(&id)) {
-            None => Ok(None),
-            Some(line) => Self::parse(line).map(Some).ok_or(DiskError::Freshness),
+            None if lines.is_empty() => Ok(None),
+            None => Err(DiskError::Replaced),
+            Some(line) => Self::parse(line).map(Some).ok_or(DiskError::Freshness(Distrust::Damaged)),
         }
     }
     fn advance(&mut self, id: &[u8; 16], from: Option<&Mark>, to: &Mark) -> Result<(), DiskError> {
         if self.read(id)?.as_ref() != from {
             return Err(DiskError::Forked);
         }
-        let (lines, digits) = (self.lines()?, hex(id));
-        let mut text: String =
-            lines.lines().filter(|l| !l.starts_with(&digits)).map(|l| format!("{l}\n")).collect();
-        text.push_str(&Self::line(id, to));
+        let text = Self::line(id, to);
         let new = self.0.with_extension("new");
         let written = std::fs::write(&new, text).and_then(|()| File::open(&new)?.sync_all());
-        written.and_then(|()| std::fs::rename(&new, &self.0)).map_err(|_| DiskError::Freshness)
+        written
+            .and_then(|()| std::fs::rename(&new, &self.0))
+            .map_err(|_| DiskError::Freshness(Distrust::Unreachable))
     }
 }
 
@@ -114,10 +115,20 @@ fn clock() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64)
 }
 fn fs_error(error: Error) -> PyErr {
-    NativeError::new_err(error.to_string())
+    match error {
+        Error::Disk(error) => disk_error(error),
+        other => NativeError::new_err(other.to_string()),
+    }
 }
 fn disk_error(error: DiskError) -> PyErr {
-    NativeError::new_err(error.to_string())
+    match error {
+        DiskError::RolledBack { .. }
+        | DiskError::Forked
+        | DiskError::Replaced
+        | DiskError::Uncounted
+        | DiskError::Freshness(_) => StaleError::new_err(error.to_string()),
+        other => NativeError::new_err(other.to_string()),
+    }
 }
 fn host_error(error: std::io::Error) -> PyErr {
     NativeError::new_err(error.to_string())
@@ -184,14 +195,14 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
 impl SealedFs {
     /// Opens a store; `format` makes a new one in the file as long as it is. `fixed_ns`: all times are this one.
     #[new]
-    #[pyo3(signature = (path, key, *, format=false, read_only=false, insecure_marks=None, fixed_ns=None))]
+    #[pyo3(signature = (path, key, *, format=false, read_only=false, insecure_counter=None, fixed_ns=None))]
     fn new(
         py: Python<'_>,
         path: PathBuf,
         key: Option<&[u8]>,
         format: bool,
         read_only: bool,
-        insecure_marks: Option<PathBuf>,
+        insecure_counter: Option<PathBuf>,
         fixed_ns: Option<i64>,
     ) -> PyResult<Self> {
         let root = root_key(key)?;
@@ -199,7 +210,7 @@ impl SealedFs {
             let file = File::options().read(true).write(!read_only).open(&path).map_err(host_error)?;
             let mut random = HostRandom::open().map_err(host_error)?;
             let key = root.as_ref().map_or(Key::None, Key::Root);
-            let marks = insecure_marks.map(|p| Box::new(InsecureMarks(p)) as Box<dyn Freshness + Send>);
+            let marks = insecure_counter.map(|p| Box::new(InsecureCounter(p)) as Box<dyn Freshness + Send>);
             let options = Options { read_only, ..Options::default() };
             if !format {
                 let disk =

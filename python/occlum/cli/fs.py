@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from occlum.cli import EXIT_OCCLUM_FAILED, fail
+from occlum.cli.options import INSECURE_COUNTER
 from occlum.cli.progress import waiting
 from occlum.errors import StoreError
 from occlum.keys import generate_key, read_key
@@ -55,7 +56,8 @@ def command() -> None:
     """Look into sealed stores and change them.
 
     A store is one file. Paths inside it begin at its root. Without --image-key the store is one that is only
-    protected against changes (an image), not encrypted.
+    protected against changes (an image), not encrypted. Old copies are told from the newest one with
+    --insecure-counter only, given each time.
     """
 
 
@@ -64,11 +66,11 @@ def _store(function: F) -> F:
     key = click.option(
         "--image-key", "key", type=click.Path(exists=True, path_type=Path), help="File with the key of the store."
     )
-    return click.argument("store", type=click.Path(path_type=Path))(key(function))
+    return click.argument("store", type=click.Path(path_type=Path))(key(INSECURE_COUNTER(function)))
 
 
-def _open(store: Path, key: Path | None, *, read_only: bool = True) -> Store:
-    return Store(store, read_key(key) if key else None, read_only=read_only)
+def _open(store: Path, key: Path | None, counter: Path | None, *, read_only: bool = True) -> Store:
+    return Store(store, read_key(key) if key else None, read_only=read_only, insecure_counter=counter)
 
 
 @command.command("gen-key")
@@ -82,9 +84,13 @@ def gen_key(file: Path) -> None:
 @_store
 @click.option("--size", metavar="SIZE", callback=parse_size, required=True, help="Size of the store, such as 512M.")
 @click.option("--from", "source", type=click.Path(exists=True, path_type=Path), help="Directory to copy into it.")
-def mkfs(store: Path, key: Path | None, size: int, source: Path | None) -> None:
+def mkfs(store: Path, key: Path | None, insecure_counter: Path | None, size: int, source: Path | None) -> None:
     """Make an empty store, or one with the content of a directory."""
-    with waiting("writing"), Store.create(store, size, read_key(key) if key else None) as made:
+    bytes_of_key = read_key(key) if key else None
+    with (
+        waiting("writing"),
+        Store.create(store, size, bytes_of_key, insecure_counter=insecure_counter) as made,
+    ):
         if source:
             made.copy_in(source, "/")
 
@@ -93,9 +99,9 @@ def mkfs(store: Path, key: Path | None, size: int, source: Path | None) -> None:
 @_store
 @click.argument("path", default="/")
 @click.option("-l", "long", is_flag=True, help="Show attributes.")
-def ls(store: Path, key: Path | None, path: str, long: bool) -> None:
+def ls(store: Path, key: Path | None, insecure_counter: Path | None, path: str, long: bool) -> None:
     """List a directory, or name a file."""
-    with _open(store, key) as opened:
+    with _open(store, key, insecure_counter) as opened:
         for name in opened.listdir(path) if opened.is_dir(path) else [path]:
             full = f"{path.rstrip('/')}/{name}" if opened.is_dir(path) else path
             click.echo(_long_line(opened, full, name) if long else name)
@@ -112,9 +118,9 @@ def _long_line(store: Store, path: str, name: str) -> str:
 @command.command()
 @_store
 @click.argument("path")
-def cat(store: Path, key: Path | None, path: str) -> None:
+def cat(store: Path, key: Path | None, insecure_counter: Path | None, path: str) -> None:
     """Write a file's content to standard output."""
-    with _open(store, key) as opened:
+    with _open(store, key, insecure_counter) as opened:
         for chunk in opened.chunks(path):
             sys.stdout.buffer.write(chunk)
 
@@ -123,11 +129,11 @@ def cat(store: Path, key: Path | None, path: str) -> None:
 @_store
 @click.argument("source")
 @click.argument("target")
-def cp(store: Path, key: Path | None, source: str, target: str) -> None:
+def cp(store: Path, key: Path | None, insecure_counter: Path | None, source: str, target: str) -> None:
     """Copy files or directories; a path inside the store begins with a colon (:/etc)."""
     if source.startswith(":") == target.startswith(":"):
         raise click.UsageError("one of the two paths must begin with a colon: it is the one inside the store")
-    with waiting("copying"), _open(store, key, read_only=source.startswith(":")) as opened:
+    with waiting("copying"), _open(store, key, insecure_counter, read_only=source.startswith(":")) as opened:
         if source.startswith(":"):
             opened.copy_out(source[1:], Path(target))
         else:
@@ -137,9 +143,9 @@ def cp(store: Path, key: Path | None, source: str, target: str) -> None:
 @command.command()
 @_store
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def fsck(store: Path, key: Path | None, as_json: bool) -> None:
+def fsck(store: Path, key: Path | None, insecure_counter: Path | None, as_json: bool) -> None:
     """Read everything, prove it whole, and name the files that are damaged."""
-    with waiting("reading everything"), _open(store, key) as opened:
+    with waiting("reading everything"), _open(store, key, insecure_counter) as opened:
         check = opened.check()
     if as_json:
         findings = [{"path": f.path, "what": f.what} for f in check.findings]
@@ -154,9 +160,9 @@ def fsck(store: Path, key: Path | None, as_json: bool) -> None:
 @command.command("stat")
 @_store
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def stat_command(store: Path, key: Path | None, as_json: bool) -> None:
+def stat_command(store: Path, key: Path | None, insecure_counter: Path | None, as_json: bool) -> None:
     """Show size, free space, generation and root of a store."""
-    with _open(store, key) as opened:
+    with _open(store, key, insecure_counter) as opened:
         figures = opened.figures()
     facts = {
         "size": figures.blocks * BLOCK,
@@ -175,9 +181,9 @@ def stat_command(store: Path, key: Path | None, as_json: bool) -> None:
 @command.command()
 @_store
 @click.option("--size", metavar="SIZE", callback=parse_size, required=True, help="New size of the store.")
-def grow(store: Path, key: Path | None, size: int) -> None:
+def grow(store: Path, key: Path | None, insecure_counter: Path | None, size: int) -> None:
     """Make a store larger."""
-    with _open(store, key, read_only=False) as opened:
+    with _open(store, key, insecure_counter, read_only=False) as opened:
         with store.open("r+b") as file:
             old = file.seek(0, 2)
             if size < old:
@@ -191,7 +197,7 @@ def grow(store: Path, key: Path | None, size: int) -> None:
 @click.option(
     "--new-key", type=click.Path(exists=True, path_type=Path), required=True, help="The key to use from now on."
 )
-def rotate(store: Path, key: Path | None, new_key: Path) -> None:
+def rotate(store: Path, key: Path | None, insecure_counter: Path | None, new_key: Path) -> None:
     """Replace the key of a store; the data is not written again."""
-    with _open(store, key, read_only=False) as opened:
+    with _open(store, key, insecure_counter, read_only=False) as opened:
         opened.rotate(read_key(new_key))

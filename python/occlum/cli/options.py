@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -44,6 +45,15 @@ DURATION = _Parsed("duration", units.parse_duration)
 BIND = _Parsed("bind", launch.Bind.parse)
 SEALED = _Parsed("sealed", launch.SealedMount.parse)
 PUBLISH = _Parsed("publish", launch.Publish.parse)
+
+# Of the commands that open sealed stores of this machine.
+INSECURE_COUNTER = click.option(
+    "--insecure-counter",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Refuse a copy of the store that is older than what FILE knows (made at the first use, one for each store)."
+    " Insecure: who can change the store can change FILE, too.",
+)
 
 # Of the commands that start, use and stop enclaves that stay.
 DEFAULT_NAME = "default"

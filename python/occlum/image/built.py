@@ -20,6 +20,7 @@ from occlum.errors import OcclumError
 MARKER = ".occlum"
 DESCRIPTION = "build/enclave.json"
 FORMAT = 1
+COUNTER = "counter"
 CONFIGURATIONS = ("Occlum.toml", "Occlum.json")
 
 
@@ -77,9 +78,37 @@ class Built:
         return self.config
 
     def host_sources(self) -> dict[str, str]:
-        """Where on this machine the mount table's sources are. The directory for what is written is made."""
+        """Where on this machine the mount table's sources are, and the name of its counters (`counter`).
+
+        The directory for what is written is made.
+        """
         os.makedirs(os.path.join(self.instance, "run"), exist_ok=True)
-        return {name: os.path.normpath(os.path.join(self.instance, path)) for name, path in self.sources.items()}
+        paths = {name: os.path.normpath(os.path.join(self.instance, path)) for name, path in self.sources.items()}
+        return {**paths, COUNTER: self._counter()}
+
+    def _counter(self) -> str:
+        """What tells the counters of this instance from those of others with the same measurement: drawn once, in
+        `run/counter`, so that whoever removes all of `run` begins afresh. InstanceError.
+        """
+        path = os.path.join(self.instance, "run", COUNTER)
+        try:
+            with open(path, encoding="ascii", errors="replace") as file:
+                name = file.read().strip()
+        except FileNotFoundError:
+            name = os.urandom(16).hex()
+            part = f"{path}.new-{os.getpid()}"
+            with open(part, "w", encoding="ascii") as file:
+                file.write(name + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        if not re.fullmatch("[0-9a-f]{32}", name):
+            raise InstanceError(
+                f"{path} is damaged: it names the counters of the layers",
+                "put it back, or begin afresh: `occlum build --force`",
+                "OC903",
+            )
+        return name
 
     def is_stale(self) -> bool:
         """Was the configuration changed since?"""

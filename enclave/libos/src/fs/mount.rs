@@ -220,8 +220,8 @@ fn from_hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
 
 /// A program that was to have a store must not run without it.
 fn mount_sealed(from: &[u8], to: &[u8], flags: &MountFlags) {
-    let spec =
-        sealed::Spec { source: from, key: flags.key.as_ref(), root: flags.root, read_only: flags.read_only };
+    let (key, root, read_only) = (flags.key.as_ref(), flags.root, flags.read_only);
+    let spec = sealed::Spec { source: from, key, root, read_only, counter: None };
     let name = |path| String::from_utf8_lossy(path).into_owned();
     let mounted = sealed::open(&spec)
         .and_then(|root| mount(to, root).map_err(|e| alloc::format!("cannot be mounted there: {e}")));

@@ -6,7 +6,7 @@
 use super::{Below, InodeRef, MemInode, bind, info, mount, mount_dev, overlay, proc, sealed, set_root, sys};
 use crate::fs::prelude::*;
 use alloc::format;
-use occlum_enclave_abi::{LaunchParams, MOUNT_READ_ONLY, Mount, MountKind};
+use occlum_enclave_abi::{LaunchParams, MOUNT_READ_ONLY, Mount, MountKind, SOURCE_COUNTER};
 
 /// Why a mount failed, for the user.
 type Outcome<T> = core::result::Result<T, String>;
@@ -79,7 +79,7 @@ fn under(row: &Mount, params: &LaunchParams) -> Outcome<Below> {
 
 fn image(row: &Mount, params: &LaunchParams) -> Outcome<InodeRef> {
     let root = row.root.first_chunk().copied();
-    let spec = sealed::Spec { source: source(row, params)?, key: None, root, read_only: true };
+    let spec = sealed::Spec { source: source(row, params)?, key: None, root, read_only: true, counter: None };
     sealed::open(&spec).map_err(|e| format!("the image is not the one that was built: {e}"))
 }
 
@@ -89,7 +89,10 @@ fn layer(row: &Mount, params: &LaunchParams) -> Outcome<InodeRef> {
     const SIZE: u64 = 16 << 30;
     let key = crate::seal::layer_key(&row.target)?;
     let read_only = row.flags & MOUNT_READ_ONLY != 0;
-    let spec = sealed::Spec { source: source(row, params)?, key: Some(&key), root: None, read_only };
+    let instance = params.sources.iter().find(|(name, _)| name == SOURCE_COUNTER);
+    let counter = crate::seal::counter(instance.map_or(&[], |(_, id)| id), &row.target)?;
+    let source = source(row, params)?;
+    let spec = sealed::Spec { source, key: Some(&key), root: None, read_only, counter: Some(counter) };
     sealed::open_or_make(&spec, number(row, b"size=").unwrap_or(SIZE))
 }
 

@@ -206,6 +206,10 @@ impl Host {
                 Some(keys) => keys.serve(data, in_len, out_len),
                 None => -i64::from(libc::ENOSYS),
             },
+            Ocall::Counter => match &self.keys {
+                Some(keys) => keys.serve_counter(data, in_len, out_len),
+                None => -i64::from(libc::ENOSYS),
+            },
             Ocall::Report => self.report(a[0], &data[..in_len]),
             Ocall::Tick => wait::tick(a[0] != 0, a[1]),
             Ocall::Poll => self.wait.poll(a[0] as i32, a[1] as u32),

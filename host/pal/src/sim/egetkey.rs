@@ -5,7 +5,8 @@
 //! layers: simulation protects nothing from its own user. Invariant: MRENCLAVE is the one that was measured here.
 use crate::PalError;
 use occlum_enclave_abi::Config;
-use occlum_sgx_arch::keys::{Device, Identity, KEYREQUEST, KeyRequest, derive};
+use occlum_sgx_arch::counter;
+use occlum_sgx_arch::keys::{Device, Identity, KEYREQUEST, KeyRequest, SEAL_KEY, derive, policy};
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
@@ -39,17 +40,9 @@ impl Keys {
         else {
             return -i64::from(libc::EINVAL);
         };
-        let device = match fuses() {
-            Ok(fuses) => Device {
-                key: std::array::from_fn(|i| fuses[i]),
-                seal_fuses: std::array::from_fn(|i| fuses[16 + i]),
-                owner_epoch: [0; 16],
-                cpu_svn: CPU_SVN,
-            },
-            Err(error) => {
-                eprintln!("occlum: the simulated CPU's key: {error}");
-                return -i64::from(error.raw_os_error().unwrap_or(libc::EIO));
-            }
+        let device = match device() {
+            Ok(device) => device,
+            Err(error) => return refused("key", &error),
         };
         match KeyRequest::from_bytes(request).and_then(|r| derive(&r, &self.enclave, &device)) {
             Ok(key) => {
@@ -59,6 +52,50 @@ impl Keys {
             Err(error) => error as i64,
         }
     }
+
+    /// Serves the OCALL of counters: 0 and the answer, or a negated errno.
+    pub(crate) fn serve_counter(&self, data: &mut [u8], in_len: usize, out_len: usize) -> i64 {
+        let Some(request) = data
+            .first_chunk::<{ counter::REQUEST }>()
+            .filter(|r| in_len == r.len() && out_len >= counter::ANSWER)
+        else {
+            return -i64::from(libc::EINVAL);
+        };
+        match self.counter_key().and_then(|key| super::counter::serve(&counters()?, &key, request)) {
+            Ok(answer) => {
+                data[..answer.len()].copy_from_slice(&answer);
+                0
+            }
+            Err(error) => refused("counters", &error),
+        }
+    }
+
+    /// The key that the enclave derives for its counters: hardware that has some would be given it once, over a channel
+    /// that attestation protects.
+    fn counter_key(&self) -> std::io::Result<[u8; 32]> {
+        let isv_svn = self.enclave.isv_svn;
+        let request =
+            KeyRequest { name: SEAL_KEY, policy: policy::MRENCLAVE, isv_svn, ..KeyRequest::default() };
+        let seal = derive(&request, &self.enclave, &device()?)
+            .map_err(|_| std::io::Error::other("the enclave has no seal key"))?;
+        Ok(counter::key(&seal))
+    }
+}
+
+fn device() -> std::io::Result<Device> {
+    let fuses = fuses()?;
+    Ok(Device {
+        key: std::array::from_fn(|i| fuses[i]),
+        seal_fuses: std::array::from_fn(|i| fuses[16 + i]),
+        owner_epoch: [0; 16],
+        cpu_svn: CPU_SVN,
+    })
+}
+
+/// Tells the user why the simulated CPU does not work, and the enclave that it does not.
+fn refused(what: &str, error: &std::io::Error) -> i64 {
+    eprintln!("occlum: the simulated CPU's {what}: {error}");
+    -i64::from(error.raw_os_error().unwrap_or(libc::EIO))
 }
 
 fn identity(mrenclave: [u8; 32], c: &Config, debug: u64) -> Identity {
@@ -80,6 +117,12 @@ fn path() -> Option<PathBuf> {
     let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
     let home = || std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".local/state"));
     state.or_else(home).map(|p| p.join("occlum/fuse.key"))
+}
+
+/// Where the counters of this CPU are: beside its fuse key.
+fn counters() -> std::io::Result<PathBuf> {
+    let path = path().ok_or_else(|| std::io::Error::other("neither HOME nor OCCLUM_FUSE_KEY is set"))?;
+    Ok(path.with_file_name("counters"))
 }
 
 /// The fuse key; made at its first use.

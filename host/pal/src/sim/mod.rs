@@ -3,6 +3,7 @@
 //!
 //! Neighbours: `memory` (ELRANGE), `entry` (EENTER, EEXIT), `aex` (signals). Invariant: only this module starts threads.
 mod aex;
+mod counter;
 mod egetkey;
 mod entry;
 mod memory;

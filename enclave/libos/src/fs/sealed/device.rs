@@ -23,8 +23,9 @@ impl HostStore {
         Ok(store)
     }
 
-    /// A store that has still to be made: the file is not there, empty, or begins with zeros only. `None`: there is one.
-    pub(super) fn make(path: &[u8], bytes: u64) -> Result<Option<Self>> {
+    /// A store that has still to be made: the file is not there, empty, begins with zeros only, or `anew` says that what is
+    /// there counts for nothing. `None`: there is one.
+    pub(super) fn make(path: &[u8], bytes: u64, anew: bool) -> Result<Option<Self>> {
         let fd = host::open(path, O_RDWR | O_CREAT, 0o600)?;
         let mut store = Self { fd, blocks: 0 };
         host::lock(fd, true).map_err(|e| if e == EAGAIN { EBUSY } else { e })?;
@@ -34,7 +35,8 @@ impl HostStore {
         }
         store.blocks = host::fstat(fd)?.size / BLOCK as u64;
         let mut first = [0; 2 * BLOCK];
-        if length != 0 && (store.read(0, &mut first).is_err() || first.iter().any(|b| *b != 0)) {
+        let made = length != 0 && !anew;
+        if made && (store.read(0, &mut first).is_err() || first.iter().any(|b| *b != 0)) {
             return Ok(None);
         }
         Ok(Some(store))

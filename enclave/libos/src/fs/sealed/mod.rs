@@ -1,17 +1,21 @@
 //! Sealed stores in the tree: encrypted ones, read-write, and integrity-only images, read-only.
 //!
-//! Neighbours: `device` (a host file as blocks), `inode` (the VFS's view), `common/sealed-fs` (does the work), `mount`.
+//! Neighbours: `device` (a host file as blocks), `counter` (which state is the newest), `inode` (the VFS's view),
+//! `common/sealed-fs` (does the work), `mount`.
 //! Invariants: the file system is taken out of its cell while it works, so whoever comes in between gets an error and
 //! never a half-done state; nothing of user memory is touched meanwhile. What is dirty becomes durable at fsync and
 //! sync, when there is too much of it, and at the end of the enclave.
+mod counter;
 mod device;
 mod inode;
 
 use super::inode::{FsInfo, InodeRef, next_dev};
 use super::prelude::*;
+pub use counter::Slot;
+use counter::{Before, Counter};
 use device::HostStore;
 use inode::SealedInode;
-use occlum_sealed_fs::disk::{Disk, Error as DiskError, Key, Options, Random, Seal};
+use occlum_sealed_fs::disk::{Disk, Error as DiskError, Freshness, Key, Options, Random, Seal};
 use occlum_sealed_fs::{Error, Fs, FsOptions, ROOT};
 
 /// `statfs` magic of sealed file systems: "OCLM".
@@ -20,7 +24,7 @@ const MAGIC: u64 = 0x4f43_4c4d;
 const WORK: u64 = 3 << 20;
 
 /// How a store is mounted.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 pub struct Spec<'a> {
     /// Host path of the store.
     pub source: &'a [u8],
@@ -30,6 +34,8 @@ pub struct Spec<'a> {
     pub root: Option<Seal>,
     /// No writes. Images never have any.
     pub read_only: bool,
+    /// What its newest state is held against; `None`: any state is accepted.
+    pub counter: Option<Slot>,
 }
 
 /// A mounted store.
@@ -79,7 +85,7 @@ pub fn open(spec: &Spec<'_>) -> core::result::Result<InodeRef, String> {
     };
     let key = spec.key.map_or(Key::None, Key::Root);
     let text = |e: &dyn core::fmt::Display| alloc::format!("{e}");
-    let disk = Disk::open(device, key, &mut Rdrand, None, options).map_err(|e| text(&e))?;
+    let disk = Disk::open(device, key, &mut Rdrand, freshness(spec), options).map_err(|e| text(&e))?;
     let fs = Fs::mount(disk, bounds, read_only).map_err(|e| text(&e))?;
     let info = Arc::new(FsInfo {
         name: "sealedfs",
@@ -103,14 +109,29 @@ pub fn open(spec: &Spec<'_>) -> core::result::Result<InodeRef, String> {
     Ok(root)
 }
 
-/// The same; a store that the host has not, or has only zeros of, is made first, `bytes` long.
+fn freshness(spec: &Spec<'_>) -> Option<alloc::boxed::Box<dyn Freshness + Send>> {
+    let counter = Counter::new(spec.counter.clone()?);
+    Some(alloc::boxed::Box::new(counter))
+}
+
+/// The same; a store that the host has not, or has only zeros of, is made first, `bytes` long. One that was counted must be
+/// there; one whose making did not end (so nobody used it) is made once more.
 pub fn open_or_make(spec: &Spec<'_>, bytes: u64) -> core::result::Result<InodeRef, String> {
     let failed = |e: &dyn core::fmt::Display| alloc::format!("cannot make the store: {e}");
-    if let (Some(key), false) = (spec.key, spec.read_only)
-        && let Some(device) = HostStore::make(spec.source, bytes).map_err(|e| failed(&e))?
-    {
+    let (Some(key), false) = (spec.key, spec.read_only) else { return open(spec) };
+    let mut counter = spec.counter.clone().map(Counter::new);
+    let before = counter.as_mut().map(Counter::before).transpose().map_err(|e| alloc::format!("{e}"))?;
+    let anew = before == Some(Before::Reserved);
+    if let Some(device) = HostStore::make(spec.source, bytes, anew).map_err(|e| failed(&e))? {
+        if before == Some(Before::Counted) {
+            return Err(counter::missing());
+        }
+        if let (Some(counter), Some(Before::Absent)) = (&mut counter, before) {
+            counter.reserve().map_err(|e| failed(&e))?;
+        }
         let mut seed = [0; 8];
         Rdrand.fill(&mut seed);
+        // It is counted when it is opened: until then it has nothing that could be lost.
         let disk = Disk::format(device, Key::Root(key), &mut Rdrand, None, Options::default())
             .map_err(|e| failed(&e))?;
         let now = crate::time::realtime_ns() as i64;
