@@ -211,7 +211,7 @@ def rare(counts: Counter[str]) -> str:
     names = sorted(f"{name} {n}" for name, n in counts.items() if "/" in name and n < ENOUGH)
     return (
         f"Compared less than {ENOUGH} times: {', '.join(names) or 'nothing'}.\n"
-        if any("/" in c for c in counts)
+        if any("/" in name and n for name, n in counts.items())
         else ""
     )
 
