@@ -32,3 +32,6 @@ pub const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// Smallest `size` that `clone3` takes.
 pub const CLONE_ARGS_SIZE_VER0: u64 = 64;
+/// All that ask for a namespace of one's own.
+pub const NAMESPACES: u64 =
+    CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWCGROUP;

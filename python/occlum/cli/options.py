@@ -168,3 +168,23 @@ def measured_options(function: F) -> F:
     for option in reversed(_MEASURED):
         function = option(function)
     return function
+
+
+def network_options(function: F) -> F:
+    """`-p` and `--network`: what reaches the enclave, and what it reaches."""
+    function = click.option(
+        "--network",
+        type=click.Choice(list(launch.NETWORKS)),
+        default="outbound",
+        show_default=True,
+        help="What can be reached from inside: nothing, other machines, or this machine's own ports, too.",
+    )(function)
+    return click.option(
+        "-p",
+        "--publish",
+        "published",
+        multiple=True,
+        type=PUBLISH,
+        metavar="[HOST:]PORT:PORT[/udp]",
+        help="Lead a port of this machine to one inside.",
+    )(function)

@@ -14,7 +14,7 @@ import click
 from occlum._host import launch
 from occlum._host.image import read_image
 from occlum.cli import EXIT_OCCLUM_FAILED, environment_of, fail
-from occlum.cli.options import DURATION, PUBLISH
+from occlum.cli.options import DURATION, network_options
 from occlum.cli.seeing import Seeing, seeing_options
 from occlum.cli.try_ import BANNER, TryCommand, exit_status, report_stats
 from occlum.image import built
@@ -47,22 +47,7 @@ def _auto_size(instance: str, job: launch.Launch) -> int:
 @click.option(
     "-e", "--env", "settings", multiple=True, metavar="K[=V]", help="Set a variable (if env.untrusted has it)."
 )
-@click.option(
-    "-p",
-    "--publish",
-    "published",
-    multiple=True,
-    type=PUBLISH,
-    metavar="[HOST:]PORT:PORT[/udp]",
-    help="Lead a port of this machine to one inside.",
-)
-@click.option(
-    "--network",
-    type=click.Choice(list(launch.NETWORKS)),
-    default="outbound",
-    show_default=True,
-    help="What can be reached from inside: nothing, other machines, or this machine's own ports, too.",
-)
+@network_options
 @click.option("--timeout", type=DURATION, metavar="TIME", help="Stop the program after this long, like 30s.")
 @seeing_options
 @click.option("--stats", is_flag=True, help="Print statistics at the end.")

@@ -15,7 +15,7 @@ import click
 from occlum import _native
 from occlum._host import launch
 from occlum.cli import EXIT_OCCLUM_FAILED, EXIT_TIMED_OUT, environment_of, fail
-from occlum.cli.options import BIND, DURATION, PUBLISH, SEALED, measured_options, program_arguments
+from occlum.cli.options import BIND, DURATION, SEALED, measured_options, network_options, program_arguments
 from occlum.cli.seeing import STANDARD_ERROR, Seeing, seeing_options
 from occlum.errors import OptionError
 
@@ -162,22 +162,7 @@ def exit_status(outcome: _native.Outcome, timeout_s: float | None) -> int:
     help="Mount a sealed store (occlum fs mkfs) at GUEST; append :ro to keep it read-only.",
 )
 @click.option("--image-key", metavar="FILE", help="Key of the sealed stores; without one they are read-only images.")
-@click.option(
-    "-p",
-    "--publish",
-    "published",
-    multiple=True,
-    type=PUBLISH,
-    metavar="[HOST:]PORT:PORT[/udp]",
-    help="Lead a port of this machine to one inside.",
-)
-@click.option(
-    "--network",
-    type=click.Choice(list(launch.NETWORKS)),
-    default="outbound",
-    show_default=True,
-    help="What can be reached from inside: nothing, other machines, or this machine's own ports, too.",
-)
+@network_options
 @click.option("--timeout", type=DURATION, metavar="TIME", help="Stop the program after this long, like 30s.")
 @seeing_options
 @click.option("--stats", is_flag=True, help="Print statistics at the end.")

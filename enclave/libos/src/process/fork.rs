@@ -147,20 +147,13 @@ fn check_clone(r: &CloneRequest) -> Result<()> {
     if has(cl::CLONE_FS) && has(cl::CLONE_NEWNS) {
         return Err(Errno::EINVAL);
     }
-    const NAMESPACES: u64 = cl::CLONE_NEWNS
-        | cl::CLONE_NEWUTS
-        | cl::CLONE_NEWIPC
-        | cl::CLONE_NEWUSER
-        | cl::CLONE_NEWPID
-        | cl::CLONE_NEWNET
-        | cl::CLONE_NEWCGROUP;
     if has(cl::CLONE_PIDFD) && f & (cl::CLONE_THREAD | cl::CLONE_DETACHED) != 0 {
         return Err(Errno::EINVAL);
     }
     if has(cl::CLONE_CLEAR_SIGHAND) && has(cl::CLONE_SIGHAND) {
         return Err(Errno::EINVAL);
     }
-    if f & NAMESPACES != 0 {
+    if f & cl::NAMESPACES != 0 {
         return Err(Errno::EPERM);
     }
     Ok(())

@@ -188,18 +188,11 @@ pub fn sys_process_mrelease(a: &[u64; 6]) -> Result<usize> {
 pub fn sys_unshare(a: &[u64; 6]) -> Result<usize> {
     const ALONE: u64 = cl::CLONE_THREAD | cl::CLONE_SIGHAND | cl::CLONE_VM;
     const KNOWN: u64 = cl::CLONE_FILES | cl::CLONE_FS | cl::CLONE_SYSVSEM | ALONE;
-    const NAMESPACES: u64 = cl::CLONE_NEWNS
-        | cl::CLONE_NEWUTS
-        | cl::CLONE_NEWIPC
-        | cl::CLONE_NEWUSER
-        | cl::CLONE_NEWPID
-        | cl::CLONE_NEWNET
-        | cl::CLONE_NEWCGROUP;
     let p = current_process();
-    if a[0] & !(KNOWN | NAMESPACES) != 0 || a[0] & ALONE != 0 && p.tasks.with(Vec::len) > 1 {
+    if a[0] & !(KNOWN | cl::NAMESPACES) != 0 || a[0] & ALONE != 0 && p.tasks.with(Vec::len) > 1 {
         return Err(Errno::EINVAL);
     }
-    if a[0] & NAMESPACES != 0 {
+    if a[0] & cl::NAMESPACES != 0 {
         return Err(Errno::EPERM);
     }
     if a[0] & cl::CLONE_FILES != 0 {
