@@ -239,7 +239,9 @@ impl Sides {
 
     /// A trap of `ret` whose return address is not the one of its shadow word. (One whose is stays a fault, which no CPU has.)
     fn is_refused(&self, s: &State, signal: i32, pc: u32) -> bool {
-        let is_ret = decode(self.machine.code(), pc).code() == Code::Retnq;
+        let i = decode(self.machine.code(), pc);
+        // `ret 0` is translated as `ret`.
+        let is_ret = matches!(i.code(), Code::Retnq | Code::Retnq_imm16) && i.immediate16() == 0;
         let rsp = s.gpr[4] as u32;
         self.config.returns == Returns::Shadow
             && signal == libc::SIGILL
@@ -385,7 +387,7 @@ impl Sides {
             return Ok(Outcome::Known(Known::ReturnSlot, end));
         }
         let start = self.native_start(start);
-        let watched = self.sums_with_rsp();
+        let watched = self.cut_registers();
         if self.machine.steps_wild(&start, LIMIT, &watched) { Ok(Outcome::Wild) } else { Err(what) }
     }
 
@@ -478,13 +480,20 @@ impl Sides {
         (slot.gpr[n] >> 32 == 0).then_some(n)
     }
 
-    /// Behind each 64-bit `lea` of rsp the register it writes: above 4 GiB by design it differs (section 4).
-    fn sums_with_rsp(&self) -> Vec<(u64, usize)> {
-        let all = self.instructions();
-        let sums = all.iter().filter(|i| {
-            i.mnemonic() == Mnemonic::Lea && i.memory_base() == Register::RSP && i.op0_register().is_gpr64()
-        });
-        sums.map(|i| (i.next_ip(), i.op0_register().number())).collect()
+    /// Registers that translated code cuts to 32 bits, each with the place behind its instruction: above 4 GiB they differ by
+    /// design (section 4). Sums of rsp, and pointers of string instructions, which may be repeated no time at all.
+    fn cut_registers(&self) -> Vec<(u64, usize)> {
+        let of = |i: &Instruction| {
+            let sum = i.mnemonic() == Mnemonic::Lea
+                && i.memory_base() == Register::RSP
+                && i.op0_register().is_gpr64();
+            let points = |by: OpKind| i.is_string_instruction() && i.op_kinds().any(|k| k == by);
+            let source = points(OpKind::MemorySegRSI);
+            let destination = points(OpKind::MemoryESRDI);
+            let cut = [(sum, i.op0_register().number()), (source, 6), (destination, 7)];
+            cut.map(|(is_cut, register)| is_cut.then_some((i.next_ip(), register)))
+        };
+        self.instructions().iter().flat_map(of).flatten().collect()
     }
 
     /// Does the CPU's maker explain the difference?
