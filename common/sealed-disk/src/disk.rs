@@ -38,7 +38,7 @@ pub struct Options {
     pub max_pending: usize,
     /// When the trusted store is told.
     pub window: Window,
-    /// The only root that is accepted (images).
+    /// The only root that is accepted (images); commits behind it are not looked at, and nothing is written.
     pub expected_root: Option<Seal>,
 }
 

@@ -101,8 +101,10 @@ impl<D: BlockDevice> Disk<D> {
         key: Key<'_>,
         random: &mut dyn Random,
         freshness: Option<Box<dyn Freshness + Send>>,
-        options: Options,
+        mut options: Options,
     ) -> Result<Self, Error> {
+        // What is written would have another root.
+        options.read_only |= options.expected_root.is_some();
         let (header, body, seal) = newest(&mut device, key)?;
         check_body(&header, &body, device.blocks())?;
         if options.expected_root.is_some_and(|root| root != seal) {
@@ -120,7 +122,10 @@ impl<D: BlockDevice> Disk<D> {
                 other => other?,
             };
         }
-        disk.replay()?;
+        // A pinned root is all there is: who has the key could write commits behind it.
+        if options.expected_root.is_none() {
+            disk.replay()?;
+        }
         disk.check_fresh(freshness)?;
         Ok(disk)
     }

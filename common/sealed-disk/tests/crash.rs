@@ -121,8 +121,10 @@ fn check_crash(device: MemDevice, at: usize, commits: &[Commit], rng: &mut Rng) 
         for round in 0..3 {
             for _ in 0..1 + rng.below(20) {
                 let (block, seed) = (any_block(rng), rng.number() | 1);
-                disk.write(block, &content(seed)).expect("write");
-                model.insert(block, seed);
+                match disk.write(block, &content(seed)) {
+                    Ok(()) => drop(model.insert(block, seed)),
+                    Err(error) => assert!(error == Error::Full && disk.available() == 0, "{error}"),
+                }
             }
             disk.commit().expect("commit");
             if round == 1 {
@@ -153,6 +155,63 @@ fn crashes_lose_nothing_committed() {
             check_crash(crashes.whole(), crashes.at(), &commits, &mut rng);
             check_crash(crashes.torn(&mut rng), crashes.at(), &commits, &mut rng);
             done += 2;
+        }
+    }
+    println!("crash points: {done}");
+}
+
+/// Replaces the same blocks until there is no room for one more, lets write `trip` of the checkpoint fail, and goes on
+/// writing at once. The next free blocks are the last few; behind them follow those that the checkpoint would have made
+/// free, if it had become durable.
+fn workload_without_room(rng: &mut Rng, trip: u64) -> (Recorder, Vec<Commit>) {
+    let device = Recorder::new(128 + rng.below(64) as usize);
+    let (count, fails) = (device.count.clone(), device.trip.clone());
+    let now = || count.load(Ordering::Relaxed) as usize;
+    let mut disk = Disk::format(device, KEY, rng, None, Options::default()).expect("format");
+    let mut model = Model::new();
+    let mut done = vec![Commit { started: 0, done: now(), model: model.clone() }];
+    for _ in 0..3 {
+        while disk.available() > 1 {
+            for block in 0..disk.available().min(30) as u32 {
+                let seed = rng.number() | 1;
+                disk.write(block, &content(seed)).expect("write");
+                model.insert(block, seed);
+            }
+            let started = now();
+            disk.commit().expect("commit");
+            done.push(Commit { started, done: now(), model: model.clone() });
+        }
+        fails.store(trip, Ordering::Relaxed);
+        let failed = disk.checkpoint();
+        fails.store(0, Ordering::Relaxed);
+        assert!(matches!(failed, Ok(()) | Err(Error::Device(_))), "{failed:?}");
+        for block in 1000..1060 {
+            match disk.write(block, &content(7)) {
+                Ok(()) => drop(model.insert(block, 7)),
+                Err(error) => assert_eq!(error, Error::Full),
+            }
+        }
+        let started = now();
+        disk.commit().expect("commit");
+        done.push(Commit { started, done: now(), model: model.clone() });
+        disk.discard(1000, 60).expect("discard");
+        model.extend((1000..1060).map(|b| (b, 0)));
+    }
+    (disk.abandon(), done)
+}
+
+#[test]
+fn a_checkpoint_that_fails_gives_nothing_free() {
+    let slice = Slice::of("OCCLUM_CRASH_POINTS");
+    let mut rng = Rng(seed());
+    let mut done = 0;
+    while slice.more(done) {
+        let (device, commits) = workload_without_room(&mut rng, 1 + done % 8);
+        let mut crashes = Crashes::new(&device.steps, device.now.bytes.len() / BLOCK);
+        while crashes.at() < device.steps.len() {
+            crashes.advance(crashes.at() + 1 + rng.below(6) as usize);
+            check_crash(crashes.torn(&mut rng), crashes.at(), &commits, &mut rng);
+            done += 1;
         }
     }
     println!("crash points: {done}");
@@ -438,4 +497,27 @@ fn integrity_only_stores_are_deterministic() {
         let read = open(bad).and_then(|mut disk| disk.read(3, &mut buf));
         assert!(read.is_err() || buf == content(3), "block {block}");
     }
+}
+
+#[test]
+fn a_pinned_root_admits_no_later_commit() {
+    let mut rng = Rng(seed());
+    let mut disk =
+        Disk::format(MemDevice::new(256), KEY, &mut rng, None, Options::default()).expect("format");
+    disk.write(3, &content(3)).expect("write");
+    disk.commit().expect("commit");
+    disk.checkpoint().expect("checkpoint");
+    let root = disk.mark().seal;
+    disk.write(3, &content(4)).expect("write");
+    disk.commit().expect("commit");
+    let device = disk.abandon();
+    let mut buf = vec![0; BLOCK];
+    for (expected_root, seed) in [(Some(root), 3), (None, 4)] {
+        let options = Options { read_only: true, expected_root, ..Options::default() };
+        let mut disk = Disk::open(device.clone(), KEY, &mut rng, None, options).expect("open");
+        disk.read(3, &mut buf).expect("read");
+        assert!(buf == content(seed));
+    }
+    let options = Options { read_only: true, expected_root: Some([1; 28]), ..Options::default() };
+    assert_eq!(Disk::open(device, KEY, &mut rng, None, options).err(), Some(Error::WrongRoot));
 }

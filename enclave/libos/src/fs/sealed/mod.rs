@@ -30,7 +30,7 @@ pub struct Spec<'a> {
     pub source: &'a [u8],
     /// Key of an encrypted store; `None`: an image, whose integrity is all that is protected.
     pub key: Option<&'a [u8; 32]>,
-    /// The only root that is accepted.
+    /// The only root that is accepted (and kept: no writes).
     pub root: Option<Seal>,
     /// No writes. Images never have any.
     pub read_only: bool,
@@ -69,7 +69,7 @@ fn bounds() -> FsOptions {
 
 /// Mounts a store; gives its root directory, or what is wrong with it.
 pub fn open(spec: &Spec<'_>) -> core::result::Result<InodeRef, String> {
-    let read_only = spec.read_only || spec.key.is_none();
+    let read_only = spec.read_only || spec.key.is_none() || spec.root.is_some();
     let device = HostStore::open(spec.source, read_only).map_err(|e| match e {
         EBUSY => String::from("another enclave or tool has the store open"),
         ENOENT => String::from("no such store"),
