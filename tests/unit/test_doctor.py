@@ -31,7 +31,7 @@ class Described(Machine):
             "/proc/self/status": "Name:\tx\nSeccomp:\t0",
         }
         self.hwcap2 = 2
-        self.leaves = {(7, 0): (0, FEATURES, 0, 0)}
+        self.leaves = {(7, 0): (0, FEATURES, 0, 0), (0xD, 1): (1 << 2, 0, 0, 0)}
         self.limits = dict(SIZES)
         self.release, self.devices = "6.1.0-9-amd64", dict[str, bool]()
 

@@ -48,6 +48,10 @@ macro_rules! ocalls {
             pub fn from_nr(nr: u64) -> Option<Self> {
                 match nr { $($nr => Some(Self::$name),)* _ => None }
             }
+            /// Is its result how many bytes of its output were read? Callers look at no others.
+            pub fn reads(self) -> bool {
+                matches!(self, Self::Pread | Self::Read | Self::NetRecv)
+            }
             /// Its name.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$name => stringify!($name),)* }

@@ -266,9 +266,7 @@ fn wait_at_host(vcpu: u32) {
     stop_tick(vcpu);
     crate::trace::flush();
     let mut out = [0u8; HostEvents::FULL];
-    bkl::unlock();
-    occlum_rt::ocall::call(Ocall::Wait, &[deadline], &[], &mut out);
-    bkl::lock();
+    occlum_rt::ocall::call_unlocked(Ocall::Wait, &[deadline], &[], &mut out);
     SCHED.with_mut(|s| s.idle &= !(1 << vcpu));
     host_events(&out);
 }
@@ -285,7 +283,7 @@ fn host_events(out: &[u8; HostEvents::FULL]) {
     if ready != 0 {
         crate::fs::host_ready();
     }
-    crate::net::host::take_events(out);
+    crate::net::host::take_events(out, monotonic_ns());
     if orders != 0 {
         crate::jobs::take_orders();
     }
@@ -326,6 +324,7 @@ fn fire_timers() {
 /// Work at the way back to the guest: does another task go first, or wait so long that an idle vCPU should take it?
 pub fn leaving_kernel() {
     let me = occlum_rt::vcpu::current();
+    crate::net::host::look_in_passing();
     if !SCHED.with(|s| s.queue.is_empty()) {
         pass_on(me);
     }

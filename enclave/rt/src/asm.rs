@@ -91,6 +91,7 @@ global_asm!(
     "mov edi, {EXIT_OCALL}",
     // EEXIT to rbx with rdi; r13 = vCPU block. No register leaves with a value of ours but rdi.
     "8:",
+    "vzeroall",
     "mov r11, [r13 + {GATE}]",
     "xor eax, eax",
     "xor ecx, ecx",

@@ -14,7 +14,7 @@ const EINVAL: i64 = 22;
 
 /// Asks the host. Returns its result: untrusted, the caller validates it. Of `output`, as many bytes are
 /// written as the host says it produced (never more than fit); the rest is zero, whatever was there: the
-/// result may claim that it was read.
+/// result may claim that it was read. Where the result says how much was read, what lies beyond it stays.
 pub fn call(nr: Ocall, args: &[u64], input: &[u8], output: &mut [u8]) -> i64 {
     let mut frame = OcallFrame { nr: nr as u64, ..OcallFrame::default() };
     if args.len() > frame.args.len() || input.len() > OCALL_DATA_MAX || output.len() > OCALL_DATA_MAX {
@@ -38,9 +38,20 @@ pub fn call(nr: Ocall, args: &[u64], input: &[u8], output: &mut [u8]) -> i64 {
         let frame = buf.cast::<OcallFrame>().read_volatile();
         let n = (frame.out_len as usize).min(output.len());
         core::ptr::copy_nonoverlapping(buf.add(OCALL_DATA), output.as_mut_ptr(), n);
-        output[n..].fill(0);
+        let claimed =
+            if nr.reads() { frame.ret.clamp(0, output.len() as i64) as usize } else { output.len() };
+        output[n..claimed.max(n)].fill(0);
         frame.ret
     }
+}
+
+/// The same for a call that takes its time: other vCPUs have the LibOS meanwhile. The caller may hold no borrow of shared
+/// state, as at any point that can block, and what it knew of shared state before counts for nothing after.
+pub fn call_unlocked(nr: Ocall, args: &[u64], input: &[u8], output: &mut [u8]) -> i64 {
+    crate::bkl::unlock();
+    let ret = call(nr, args, input, output);
+    crate::bkl::lock();
+    ret
 }
 
 /// Ends the enclave because the host's result of a call leaves no way to go on. Allocates nothing, takes no lock.

@@ -150,6 +150,7 @@ def _processor(machine: Machine) -> Iterator[Finding]:
     yield Finding("system", "processor", "ok", name or "unknown")
     _, ebx, _, _ = machine.cpuid(7)
     features = {"AVX2": _bit(ebx, 5), "BMI2": _bit(ebx, 8), "SHA-NI": _bit(ebx, 29)}
+    features["XGETBV1"] = _bit(machine.cpuid(0xD, 1)[0], 2)
     missing = [feature for feature, there in features.items() if not there]
     found = f"lacks {', '.join(missing)}" if missing else ", ".join(features)
     fix = "use a newer CPU (Intel since 2019, AMD since 2017), or let the hypervisor pass its features through"

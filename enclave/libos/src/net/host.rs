@@ -13,6 +13,8 @@ use occlum_enclave_abi::{
 
 /// Bytes moved by one call.
 pub const PIECE: usize = 64 << 10;
+/// A busy task looks at the host's sockets as often. The host's relief (`RELIEF_NS` there) is for those that do not.
+const LOOK_AFTER_NS: u64 = 250_000;
 /// Largest datagram.
 pub const DATAGRAM: usize = 65_507;
 
@@ -50,7 +52,14 @@ pub enum Kind {
 }
 
 fn call(nr: Ocall, args: &[u64], input: &[u8], output: &mut [u8]) -> Result<u64> {
-    let r = occlum_rt::ocall::call(nr, args, input, output);
+    checked(occlum_rt::ocall::call(nr, args, input, output))
+}
+/// The same for data of streams, in which most of a server's time goes: others have the LibOS meanwhile.
+fn call_unlocked(nr: Ocall, args: &[u64], input: &[u8], output: &mut [u8]) -> Result<u64> {
+    BUSY.set(true);
+    checked(occlum_rt::ocall::call_unlocked(nr, args, input, output))
+}
+fn checked(r: i64) -> Result<u64> {
     match r {
         0.. => Ok(r as u64),
         // A call that does not block is not interrupted, and restart codes mean nothing outside.
@@ -65,6 +74,8 @@ fn bounded(n: u64, max: usize) -> Result<usize> {
 /// Readiness of one host socket.
 struct Ready {
     bits: BklCell<u32>,
+    /// Counts what `Wait` reported.
+    events: BklCell<u64>,
     /// Something was taken since POLLIN came: whether there is more, only the host knows.
     unsure: BklCell<bool>,
     changed: Arc<Notify>,
@@ -82,7 +93,9 @@ pub fn in_use() -> bool {
     REGISTRY.with(|r| !r.sockets.is_empty())
 }
 /// Takes what `Wait` reported: hostile bytes. A token that nobody has is ignored.
-pub fn take_events(out: &[u8]) {
+pub fn take_events(out: &[u8], now: u64) {
+    BUSY.set(false);
+    LOOKED.set(now);
     let count = out.get(16..24).map_or(0, |w| u64::from_le_bytes(core::array::from_fn(|i| w[i])));
     let events = out.get(size_of::<HostEvents>()..).unwrap_or(&[]);
     for e in events.chunks_exact(8).take(count.min(MAX_EVENTS as u64) as usize) {
@@ -91,8 +104,19 @@ pub fn take_events(out: &[u8]) {
         let found = REGISTRY.with(|r| r.sockets.get(&token).and_then(Weak::upgrade));
         if let Some(s) = found {
             s.bits.with_mut(|b| *b |= bits & KNOWN);
+            s.events.with_mut(|n| *n += 1);
             s.changed.notify();
         }
+    }
+}
+/// Were bytes of streams moved since the last look at the host's sockets?
+static BUSY: BklCell<bool> = BklCell::new(false);
+/// When somebody last looked.
+static LOOKED: BklCell<u64> = BklCell::new(0);
+/// A task that moves bytes between looks in passing, so that no other vCPU has to come for that.
+pub fn look_in_passing() {
+    if BUSY.get() && crate::time::monotonic_ns().saturating_sub(LOOKED.get()) > LOOK_AFTER_NS {
+        crate::sched::poll_host();
     }
 }
 /// Looks whether the host has news, for a caller that will not wait. Is there something to look at again?
@@ -111,7 +135,12 @@ struct Slot {
 }
 impl Slot {
     fn new(changed: Arc<Notify>) -> Self {
-        let ready = Arc::new(Ready { bits: BklCell::new(0), unsure: BklCell::new(false), changed });
+        let ready = Arc::new(Ready {
+            bits: BklCell::new(0),
+            events: BklCell::new(0),
+            unsure: BklCell::new(false),
+            changed,
+        });
         let token = REGISTRY.with_mut(|r| {
             while r.sockets.contains_key(&r.next) || r.next == 0 {
                 r.next = r.next.wrapping_add(1);
@@ -205,19 +234,27 @@ impl Remote {
         let slot = Slot::new(changed.clone());
         let mut out = [0; 2 * NET_ADDR];
         let args = [u64::from(self.fd), u64::from(slot.token)];
-        let fd = self.noting_in(call(Ocall::NetAccept, &args, &[], &mut out));
+        let events = self.events();
+        let fd = self.noting_in(events, call_unlocked(Ocall::NetAccept, &args, &[], &mut out));
         let remote = Self::adopt(fd, slot)?;
         self.slot.ready.unsure.set(true);
         Ok((remote, from_wire(&out)))
     }
-    fn noting_in<T>(&self, r: Result<T>) -> Result<T> {
+    fn noting_in<T>(&self, events: u64, r: Result<T>) -> Result<T> {
         if r.as_ref().err() == Some(&EAGAIN) {
-            self.forget(POLLIN);
+            self.forget(POLLIN, events);
         }
         r
     }
-    fn forget(&self, bit: u32) {
-        self.slot.ready.bits.with_mut(|b| *b &= !bit);
+    /// Events so far.
+    fn events(&self) -> u64 {
+        self.slot.ready.events.get()
+    }
+    /// A call found that `bit` does not hold. What was reported since it began may be newer: that stays.
+    fn forget(&self, bit: u32, events: u64) {
+        if self.events() == events {
+            self.slot.ready.bits.with_mut(|b| *b &= !bit);
+        }
     }
     /// `POLL*` as far as known without asking.
     fn known(&self) -> u32 {
@@ -232,17 +269,27 @@ impl Remote {
         }
         r.bits.get()
     }
-    /// Sends; fewer bytes than given mean that no more fit now.
-    pub fn send(&self, data: &[u8], to: Option<&Endpoint>, more: bool) -> Result<usize> {
-        let flags = if to.is_some() { NET_TO } else { 0 } | if more { NET_MORE } else { 0 };
-        let args = [u64::from(self.fd), flags];
+    /// Sends bytes of a stream; fewer than given mean that no more fit now.
+    pub fn send(&self, data: &[u8], more: bool) -> Result<usize> {
+        let data = &data[..data.len().min(OCALL_DATA_MAX)];
+        let args = [u64::from(self.fd), if more { NET_MORE } else { 0 }];
+        let events = self.events();
+        self.sent(events, data.len(), call_unlocked(Ocall::NetSend, &args, data, &mut []))
+    }
+    /// Sends a datagram.
+    pub fn send_datagram(&self, data: &[u8], to: Option<&Endpoint>) -> Result<usize> {
+        let args = [u64::from(self.fd), if to.is_some() { NET_TO } else { 0 }];
+        let events = self.events();
         let r = match to {
-            None => call(Ocall::NetSend, &args, &data[..data.len().min(OCALL_DATA_MAX)], &mut []),
+            None => call(Ocall::NetSend, &args, data, &mut []),
             Some(e) => call(Ocall::NetSend, &args, &[&to_wire(e)[..], data].concat(), &mut []),
         };
-        let r = r.and_then(|n| bounded(n, data.len()));
-        if r.is_err_and(|e| e == EAGAIN) || r.is_ok_and(|n| n < data.len()) {
-            self.forget(POLLOUT);
+        self.sent(events, data.len(), r)
+    }
+    fn sent(&self, events: u64, len: usize, r: Result<u64>) -> Result<usize> {
+        let r = r.and_then(|n| bounded(n, len));
+        if r.is_err_and(|e| e == EAGAIN) || r.is_ok_and(|n| n < len) {
+            self.forget(POLLOUT, events);
         }
         r
     }
@@ -250,14 +297,15 @@ impl Remote {
     pub fn receive(&self, buf: &mut [u8], peek: bool) -> Result<usize> {
         let want = buf.len();
         let args = [u64::from(self.fd), if peek { NET_PEEK } else { 0 }];
-        let n = self.noting_in(call(Ocall::NetRecv, &args, &[], buf))?;
+        let events = self.events();
+        let n = self.noting_in(events, call_unlocked(Ocall::NetRecv, &args, &[], buf))?;
         let n = bounded(n, want)?;
         if peek || self.known() & (POLLRDHUP | POLLHUP | POLLERR) != 0 {
             return Ok(n);
         }
         // Less than asked for was all; more, or the end, is a new event.
         if n > 0 && n < want {
-            self.forget(POLLIN);
+            self.forget(POLLIN, events);
         } else {
             self.slot.ready.unsure.set(true);
         }
@@ -267,7 +315,8 @@ impl Remote {
     pub fn receive_from(&self, buf: &mut Vec<u8>, peek: bool) -> Result<(usize, Endpoint)> {
         const HEAD: usize = NET_ADDR + 4;
         let args = [u64::from(self.fd), NET_FROM | if peek { NET_PEEK } else { 0 }];
-        let n = self.noting_in(call(Ocall::NetRecv, &args, &[], buf))?;
+        let events = self.events();
+        let n = self.noting_in(events, call(Ocall::NetRecv, &args, &[], buf))?;
         let n = bounded(n, buf.len())?;
         self.slot.ready.unsure.set(true);
         if n < HEAD {
@@ -320,15 +369,19 @@ impl Remote {
     }
 }
 
-static SCRATCH: BklCell<Option<Vec<u8>>> = BklCell::new(None);
-/// Runs `f` with a buffer of `PIECE` bytes that is kept between calls. `f` may wait; another task then makes its own.
+static SCRATCH: BklCell<Vec<Vec<u8>>> = BklCell::new(Vec::new());
+/// Runs `f` with a buffer of `PIECE` bytes; one for each vCPU is kept between calls. `f` may wait.
 pub fn with_buffer<T>(f: impl FnOnce(&mut [u8]) -> Result<T>) -> Result<T> {
-    let mut buf = match SCRATCH.with_mut(Option::take) {
+    let mut buf = match SCRATCH.with_mut(Vec::pop) {
         Some(b) => b,
         None => crate::fs::uio::try_vec(PIECE)?,
     };
     let r = f(&mut buf);
-    SCRATCH.set(Some(buf));
+    SCRATCH.with_mut(|s| {
+        if s.len() < occlum_rt::vcpu::count() as usize {
+            s.push(buf);
+        }
+    });
     r
 }
 

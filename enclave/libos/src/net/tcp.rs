@@ -445,7 +445,7 @@ impl TcpSocket {
     fn send_outside(&self, remote: &Remote, src: &mut Src, more: bool) -> Result<usize> {
         let r = host::with_buffer(|buf| {
             let n = src.pull(buf)?;
-            let sent = remote.send(&buf[..n], None, more);
+            let sent = remote.send(&buf[..n], more);
             src.rewind(n - sent.unwrap_or(0));
             sent
         });

@@ -227,7 +227,7 @@ impl UdpSocket {
         let options = wish.for_host(&self.common, to.ip);
         let send = |r: &Remote, to: Option<&Endpoint>| {
             options.iter().for_each(|(level, name, value, _)| r.set_option(*level, *name, *value));
-            let sent = r.send(data, to, false);
+            let sent = r.send_datagram(data, to);
             options.iter().for_each(|(level, name, _, after)| r.set_option(*level, *name, *after));
             sent
         };

@@ -32,6 +32,8 @@ pub struct Waiter {
     /// Timer that lets another one watch them, and whether it runs.
     relief: i32,
     relief_called: AtomicBool,
+    /// When a vCPU last looked at the sockets, CLOCK_MONOTONIC ns.
+    looked: AtomicU64,
 }
 
 /// An event descriptor that somebody else owns.
@@ -79,6 +81,7 @@ impl Waiter {
             watched: AtomicBool::new(false),
             relief,
             relief_called: AtomicBool::new(false),
+            looked: AtomicU64::new(0),
         })
     }
 
@@ -147,11 +150,15 @@ impl Waiter {
     /// Sleeps until a wake of `own`, a signal, news of descriptors or the deadline. Is there news of descriptors?
     ///
     /// Once there are sockets, only one vCPU sleeps on them: waking all of them for each event would have them contend for
-    /// it. When that one is away, a timer lets the others look after a moment.
+    /// it. When that one is away and does not look in passing, a timer lets the others look after a moment.
     fn sleep(&self, own: i32, deadline: u64) -> bool {
         loop {
             let shared = self.sockets.load(Ordering::Relaxed);
-            let watches = !shared || !self.watched.swap(true, Ordering::SeqCst);
+            let wanted = !shared || !self.is_looked_after();
+            let watches = wanted && !(shared && self.watched.swap(true, Ordering::SeqCst));
+            if !wanted {
+                self.call_relief();
+            }
             let third = if watches { self.epoll } else { self.relief };
             let mut fds = [own, self.signal_event, third].map(|fd| libc::pollfd {
                 fd,
@@ -181,6 +188,12 @@ impl Waiter {
             drain(self.relief);
         }
     }
+    /// Does a vCPU that is awake look at the sockets every now and then?
+    fn is_looked_after(&self) -> bool {
+        let asleep = self.sleeping.load(Ordering::SeqCst).count_ones() as usize;
+        let since = now(libc::CLOCK_MONOTONIC).saturating_sub(self.looked.load(Ordering::Relaxed));
+        asleep < self.wake.len() && since < RELIEF_NS as u64
+    }
     /// Lets another vCPU look at the sockets if this one does not come back soon.
     fn call_relief(&self) {
         if !self.relief_called.swap(true, Ordering::SeqCst) {
@@ -199,6 +212,9 @@ impl Waiter {
     /// What became ready, and how much.
     fn take_ready(&self) -> (usize, [libc::epoll_event; MAX_EVENTS]) {
         let mut ev = [NO_EVENT; MAX_EVENTS];
+        if self.sockets.load(Ordering::Relaxed) {
+            self.looked.store(now(libc::CLOCK_MONOTONIC), Ordering::Relaxed);
+        }
         // SAFETY: 1. `ev` holds MAX_EVENTS events.
         let n = unsafe { libc::epoll_wait(self.epoll, ev.as_mut_ptr(), MAX_EVENTS as i32, 0) };
         (usize::try_from(n).unwrap_or(0), ev)
