@@ -1,7 +1,7 @@
 """A sealed store as a directory of this machine, through FUSE.
 
-Neighbours: `sealed` (the store), `occlum.cli.mount` and `occlum.cli.umount`. One thread serves all calls. What is
-written becomes durable at fsync and at unmounting.
+Neighbours: `sealed` (the store), `occlum.cli.mount` and `occlum.cli.umount`. Several threads serve; the store takes one
+call at a time. What is written becomes durable at fsync and at unmounting. Reading does not change the time of access.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from occlum.sealed import BLOCK, Store
 
 # The store's messages are the texts of strerror(3), in lower case.
 _ERRNO = {os.strerror(number).lower(): number for number in errno.errorcode}
+# Times that are not there, as libfuse hands UTIME_NOW and UTIME_OMIT on.
+_NOW, _OMIT = (1 << 30) - 1, (1 << 30) - 2
+_ERRNO["no such attribute"] = errno.ENODATA
 _ERRNO["no space left in the store"] = errno.ENOSPC
 
 
@@ -42,6 +45,10 @@ def _failing() -> Iterator[None]:
 
 class Tree(mfusepy.Operations):  # type: ignore[misc]
     """What FUSE asks of a mounted store; paths are text with surrogates for other bytes."""
+
+    # Times are nanoseconds; one of the two may be set alone.
+    use_ns = True
+    flag_utime_omit_ok = True
 
     def __init__(self, open_store: Callable[[], Store], *, read_only: bool) -> None:
         self._open_store, self._read_only = open_store, read_only
@@ -66,9 +73,8 @@ class Tree(mfusepy.Operations):  # type: ignore[misc]
         """stat(2)."""
         with _failing():
             s = self._store.stat(path)
-        seconds = s.mtime_ns / 1e9
         size = s.size if not stat_.S_ISDIR(s.mode) else BLOCK
-        times = {"st_atime": seconds, "st_mtime": seconds, "st_ctime": seconds}
+        times = {"st_atime": s.atime_ns, "st_mtime": s.mtime_ns, "st_ctime": s.ctime_ns}
         ids = {"st_mode": s.mode, "st_nlink": s.nlink, "st_uid": s.uid, "st_gid": s.gid, "st_ino": s.ino}
         return {**ids, **times, "st_size": size, "st_blocks": s.blocks * 8}
 
@@ -164,10 +170,35 @@ class Tree(mfusepy.Operations):  # type: ignore[misc]
         return 0
 
     def utimens(self, path: str, times: tuple[int, int] | None = None) -> int:
-        """Sets the time of modification (that of access is not shown)."""
-        modified = time.time_ns() if times is None else int(times[1] if times[1] > 1 << 40 else times[1] * 1e9)
+        """Sets the times of access and modification."""
+        now = time.time_ns()
+        wanted = (now if t == _NOW else None if t == _OMIT else int(t) for t in times or (now, now))
+        accessed, modified = wanted
         with _failing():
-            self._store.set_times(path, modified)
+            self._store.set_times(path, modified, accessed)
+        return 0
+
+    def getxattr(self, path: str, name: str, position: int = 0) -> bytes:  # noqa: ARG002
+        """The value of an extended attribute."""
+        with _failing():
+            return self._store.xattr(path, name)
+
+    def listxattr(self, path: str) -> list[str]:
+        """Names of all extended attributes."""
+        with _failing():
+            return self._store.xattrs(path)
+
+    def setxattr(self, path: str, name: str, value: bytes, options: int, position: int = 0) -> int:  # noqa: ARG002
+        """Sets an extended attribute."""
+        exists = {os.XATTR_CREATE: False, os.XATTR_REPLACE: True}.get(options)
+        with _failing():
+            self._store.set_xattr(path, name, value, exists)
+        return 0
+
+    def removexattr(self, path: str, name: str) -> int:
+        """Removes an extended attribute."""
+        with _failing():
+            self._store.remove_xattr(path, name)
         return 0
 
     def fsync(self, path: str, datasync: int, fh: int) -> int:  # noqa: ARG002
@@ -203,4 +234,4 @@ def serve(
     options |= {"attr_timeout": 0, "entry_timeout": 0}
     if read_only:
         options["ro"] = True
-    mfusepy.FUSE(tree, str(directory), nothreads=True, foreground=foreground, **options)
+    mfusepy.FUSE(tree, str(directory), foreground=foreground, **options)

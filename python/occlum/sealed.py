@@ -196,13 +196,33 @@ class Store:
         """Sets owner, group and permission bits."""
         self._at(path, self._fs.set_owner, _bytes(path), mode, uid, gid)
 
-    def set_times(self, path: str, mtime_ns: int) -> None:
-        """Sets the time of modification."""
-        self._at(path, self._fs.set_attr, _bytes(path), stat_.S_IMODE(self.stat(path).mode), mtime_ns)
+    def set_times(self, path: str, mtime_ns: int | None, atime_ns: int | None = None) -> None:
+        """Sets the times of modification and access that are given."""
+        self._at(path, self._fs.set_times, _bytes(path), atime_ns, mtime_ns)
 
     def set_mode(self, path: str, mode: int) -> None:
         """Sets permission bits."""
-        self._at(path, self._fs.set_attr, _bytes(path), mode, self.stat(path).mtime_ns)
+        self._at(path, self._fs.set_mode, _bytes(path), mode)
+
+    def xattr(self, path: str, name: str) -> bytes:
+        """The value of an extended attribute."""
+        return self._at(path, self._fs.xattr, _bytes(path), os.fsencode(name))
+
+    def xattrs(self, path: str) -> list[str]:
+        """Names of all extended attributes, sorted."""
+        return sorted(os.fsdecode(name) for name in self._at(path, self._fs.xattrs, _bytes(path)))
+
+    def set_xattr(self, path: str, name: str, value: bytes, exists: bool | None = None) -> None:
+        """Sets an extended attribute; `exists`: whether there has to be one already."""
+        self._at(path, self._fs.set_xattr, _bytes(path), os.fsencode(name), value, exists)
+
+    def remove_xattr(self, path: str, name: str) -> None:
+        """Removes an extended attribute."""
+        self._at(path, self._fs.remove_xattr, _bytes(path), os.fsencode(name))
+
+    def set_limit(self, blocks: int | None) -> None:
+        """Lets files use so many blocks at most; None: all that there are."""
+        self._call(self._fs.set_limit, blocks)
 
     def rename(self, old: str, new: str) -> None:
         """Moves a name; what has the new one already is replaced."""
@@ -235,7 +255,8 @@ class Store:
                 self.write_from(path, file)
         else:
             raise StoreError(f"{source}: neither a file nor a link nor a directory")
-        self._at(path, self._fs.set_attr, _bytes(path), stat_.S_IMODE(status.st_mode), status.st_mtime_ns)
+        self.set_mode(path, stat_.S_IMODE(status.st_mode))
+        self.set_times(path, status.st_mtime_ns)
 
     def copy_out(self, path: str, target: Path) -> None:
         """Copies a file, link or directory with all that is in it to the host."""

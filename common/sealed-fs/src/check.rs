@@ -4,6 +4,7 @@ use crate::fs::Fs;
 use crate::item::{Attr, Kind, Mode, ROOT};
 use crate::names::decode_names;
 use crate::node::Node;
+use crate::xattr;
 use crate::{Error, Result};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -42,6 +43,8 @@ struct Scan {
     orphans: BTreeSet<u64>,
     extents: Vec<(u64, Extent)>,
     nodes: BTreeSet<u32>,
+    /// Long attribute values, by inode and number: pieces that there should be, and that there are.
+    values: BTreeMap<(u64, u64), (u64, u64)>,
     problems: Vec<(u64, String)>,
 }
 
@@ -77,7 +80,13 @@ impl Scan {
                     self.refs.insert(entry.ino, (count + 1, ino, entry.name));
                 }
             }
-            Kind::Xattr | Kind::Link => {}
+            Kind::Xattr => {
+                for (number, pieces) in xattr::long_values(value)? {
+                    self.values.entry((ino, number)).or_default().0 += pieces;
+                }
+            }
+            Kind::Value => self.values.entry((ino, key.at / xattr::PIECES)).or_default().1 += 1,
+            Kind::Link => {}
         }
         Ok(())
     }
@@ -110,6 +119,12 @@ impl Scan {
             }
         }
         self.problems.append(&mut problems);
+    }
+    /// Every piece of an attribute's value is there, and no other.
+    fn check_values(&mut self) {
+        for ((ino, _), _) in self.values.iter().filter(|(_, (want, have))| want != have) {
+            self.problems.push((*ino, "an extended attribute is not whole".into()));
+        }
     }
     /// No block belongs to two.
     fn check_extents(&mut self) {
@@ -146,6 +161,7 @@ impl<D: BlockDevice> Fs<D> {
         let mut scan = Scan::default();
         self.tree.visit(&mut self.disk, &mut |id, node| scan.node(id, node))?;
         scan.check_links();
+        scan.check_values();
         scan.check_extents();
         for (ino, e) in &scan.extents {
             if (e.block..e.block + e.len).any(|b| !self.space.is_used(b)) {

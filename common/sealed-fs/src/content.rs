@@ -46,6 +46,10 @@ impl Extent {
     }
 }
 
+fn whole_blocks(off: u64, len: u64) -> bool {
+    off % PAGE == 0 && len % PAGE == 0 && len > 0
+}
+
 impl<D: BlockDevice> Fs<D> {
     /// The last extent that begins at or before a block of a file.
     fn extent_before(&mut self, ino: u64, at: u32) -> Result<Option<Extent>> {
@@ -332,6 +336,63 @@ impl<D: BlockDevice> Fs<D> {
             }
             fs.update(ino, |a| (a.mtime, a.ctime) = (now, now))
         })
+    }
+
+    /// Takes `[off, off+len)` out of a file; what is behind moves up. Both in whole blocks, and not to the end.
+    pub fn collapse(&mut self, ino: u64, off: u64, len: u64, now: i64) -> Result<()> {
+        let size = self.attr(ino)?.size;
+        if !whole_blocks(off, len) || off.checked_add(len).is_none_or(|end| end >= size) {
+            return Err(Error::Invalid);
+        }
+        self.admit_small();
+        self.write_back()?;
+        self.change(|fs| {
+            let (first, count) = ((off / PAGE) as u32, (len / PAGE) as u32);
+            fs.pages.drop_range(ino, first, u32::MAX);
+            fs.unmap(ino, first, first + count)?;
+            let mut at = first + count;
+            while let Some(e) = fs.extent_after(ino, at)? {
+                fs.move_extent(ino, e, e.at - count)?;
+                at = e.end();
+            }
+            fs.update(ino, |a| (a.size, a.mtime, a.ctime) = (size - len, now, now))
+        })
+    }
+    /// Makes room for `[off, off+len)` within a file, a hole; what was there moves back. Both in whole blocks.
+    pub fn insert(&mut self, ino: u64, off: u64, len: u64, now: i64) -> Result<()> {
+        let size = self.attr(ino)?.size;
+        if !whole_blocks(off, len) || off >= size {
+            return Err(Error::Invalid);
+        }
+        let last = self.extent_before(ino, u32::MAX)?.map_or(0, |e| u64::from(e.end()) * PAGE);
+        if size.max(last).checked_add(len).is_none_or(|end| end > SIZE_MAX) {
+            return Err(Error::TooLarge);
+        }
+        self.admit(1)?;
+        self.write_back()?;
+        self.change(|fs| {
+            let (first, count) = ((off / PAGE) as u32, (len / PAGE) as u32);
+            fs.pages.drop_range(ino, first, u32::MAX);
+            if let Some(e) = fs.extent_before(ino, first)?.filter(|e| e.at < first && first < e.end()) {
+                let before = first - e.at;
+                fs.put_extent(ino, Extent { len: before, ..e })?;
+                fs.put_extent(ino, Extent { at: first, block: e.block + before, len: e.len - before })?;
+            }
+            let mut last = u32::MAX;
+            while let Some(e) = fs.extent_before(ino, last)?.filter(|e| e.at >= first) {
+                fs.move_extent(ino, e, e.at + count)?;
+                match e.at.checked_sub(1) {
+                    Some(below) => last = below,
+                    None => break,
+                }
+            }
+            fs.update(ino, |a| (a.size, a.mtime, a.ctime) = (size + len, now, now))
+        })
+    }
+    fn move_extent(&mut self, ino: u64, e: Extent, to: u32) -> Result<()> {
+        self.remove_extent(ino, e.at)?;
+        self.update(ino, |a| a.blocks = a.blocks.saturating_sub(u64::from(e.len)))?;
+        self.add_extent(ino, Extent { at: to, ..e })
     }
 
     /// Gives `[off, off+len)` blocks of its own; `extend` makes the file that long.

@@ -201,7 +201,14 @@ impl<D: BlockDevice> Fs<D> {
         let dirty = (self.pages.dirty() + self.tree.dirty() + self.dirty_inodes.len()) as u64;
         // Each dirty block may also dirty a leaf of the disk's map.
         let need = (dirty + blocks + self.space.dirty()).saturating_mul(2).saturating_add(MARGIN);
-        self.disk.available() > need
+        let allowed = self.superblock.limit.saturating_sub(self.space.used());
+        self.disk.available() > need && allowed >= dirty.saturating_add(blocks)
+    }
+    /// Blocks that may be in use at most, of content and metadata; `None`: as many as there are. What is in use beyond
+    /// that stays.
+    pub fn set_limit(&mut self, blocks: Option<u64>) -> Result<()> {
+        self.superblock.limit = blocks.unwrap_or(u64::MAX);
+        self.commit()
     }
 
     /// The record of an inode.
@@ -233,12 +240,16 @@ impl<D: BlockDevice> Fs<D> {
         self.inodes.insert(ino, Inode { attr, dirty: true, ahead: (0, 0) });
         self.dirty_inodes.insert(ino);
     }
+    /// A number that nothing has had.
+    pub(crate) fn new_number(&mut self) -> u64 {
+        let number = self.superblock.next_ino;
+        self.superblock.next_ino = number.wrapping_add(1);
+        number
+    }
     /// A number for a new inode.
     pub(crate) fn new_ino(&mut self) -> u64 {
-        let ino = self.superblock.next_ino;
-        self.superblock.next_ino = ino.wrapping_add(1);
         self.superblock.inodes += 1;
-        ino
+        self.new_number()
     }
     /// Forgets an inode whose items are gone.
     pub(crate) fn forget(&mut self, ino: u64) {
@@ -313,7 +324,8 @@ impl<D: BlockDevice> Fs<D> {
     pub fn statfs(&self) -> StatFs {
         let stats = self.disk.stats();
         let dirty = (self.pages.dirty() + self.tree.dirty()) as u64;
-        let free = self.disk.available().saturating_sub(dirty + MARGIN);
-        StatFs { blocks: stats.total, free, files: self.superblock.inodes }
+        let allowed = self.superblock.limit.saturating_sub(self.space.used() + dirty);
+        let free = self.disk.available().saturating_sub(dirty + MARGIN).min(allowed);
+        StatFs { blocks: stats.total.min(self.superblock.limit), free, files: self.superblock.inodes }
     }
 }

@@ -25,11 +25,14 @@ pub(crate) enum Kind {
     Extent = 4,
     /// A piece of a symbolic link; position: number of the piece.
     Link = 5,
+    /// A piece of a long extended attribute; position: number of the value times 64, and number of the piece.
+    Value = 6,
 }
 
 impl Kind {
     fn from_u8(n: u8) -> Option<Self> {
-        const ALL: [Kind; 6] = [Kind::Orphan, Kind::Inode, Kind::Xattr, Kind::Name, Kind::Extent, Kind::Link];
+        use Kind as K;
+        const ALL: [Kind; 7] = [K::Orphan, K::Inode, K::Xattr, K::Name, K::Extent, K::Link, K::Value];
         ALL.get(usize::from(n)).copied()
     }
 }

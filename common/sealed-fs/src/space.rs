@@ -47,6 +47,8 @@ impl Group {
 /// The blocks in use.
 pub(crate) struct Space {
     groups: Vec<Group>,
+    /// Blocks in use, in all groups.
+    used: u64,
     cursor: u32,
     /// From here on the search begins again at the front, so that the disk's map stays as small as the disk.
     turn: u64,
@@ -55,10 +57,11 @@ pub(crate) struct Space {
 impl Space {
     /// Of a new file system.
     pub(crate) fn new(turn: u64) -> Self {
-        let mut space = Self { groups: Vec::new(), cursor: 0, turn };
+        let mut space = Self { groups: Vec::new(), used: 0, cursor: 0, turn };
         space.add_group();
         if let Some(group) = space.groups.first_mut() {
             group.set(SUPER, true);
+            space.used += 1;
         }
         space
     }
@@ -75,12 +78,18 @@ impl Space {
             group.dirty = false;
             groups.push(group);
         }
-        Ok(Self { groups, cursor: 0, turn: disk.stats().total })
+        let used = groups.iter().map(|g| u64::from(g.used)).sum();
+        Ok(Self { groups, used, cursor: 0, turn: disk.stats().total })
     }
     fn add_group(&mut self) {
         let mut group = Group::new();
         group.set(0, true);
+        self.used += 1;
         self.groups.push(group);
+    }
+    /// Blocks in use.
+    pub(crate) fn used(&self) -> u64 {
+        self.used
     }
     /// How many groups there are.
     pub(crate) fn groups(&self) -> u32 {
@@ -123,6 +132,7 @@ impl Space {
         while len < want && start + len < GROUP && group.set(start + len, true) {
             len += 1;
         }
+        self.used += u64::from(len);
         let first = index as u32 * GROUP + start;
         self.cursor = if start + len < GROUP { first + len } else { index as u32 * GROUP };
         Some((first, len))
@@ -136,6 +146,7 @@ impl Space {
             if !freed {
                 return Err(Error::Corrupt("a block was freed twice"));
             }
+            self.used = self.used.saturating_sub(1);
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ mod common;
 
 use common::{Slice, number, seed};
 use occlum_sealed_disk::testing::{Crashes, Recorder, Rng};
-use occlum_sealed_disk::{BlockDevice, Disk, Key, MemDevice, Options};
+use occlum_sealed_disk::{BLOCK, BlockDevice, Disk, Key, MemDevice, Options};
 use occlum_sealed_fs::{Attr, Error, Fs, FsOptions, Mode, Owner, ROOT, SetAttr};
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -274,13 +274,15 @@ fn operate<D: BlockDevice>(fs: &mut Fs<D>, model: &mut Model, rng: &mut Rng, now
         }
         9 => {
             let ino = known.unwrap_or(dir);
-            let value = vec![7; rng.below(900) as usize];
+            if let Some(name) = model.nodes[&ino].xattrs.keys().next().cloned().filter(|_| rng.one_in(2)) {
+                fs.remove_xattr(ino, &name, now).expect("remove_xattr");
+                model.node(ino).xattrs.remove(&name);
+                return;
+            }
+            let long = if rng.one_in(5) { 65_537 } else { 900 };
+            let value = vec![7; rng.below(long) as usize];
             fs.set_xattr(ino, &two, &value, None, now).expect("set_xattr");
             model.node(ino).xattrs.insert(two.clone(), value);
-            if rng.one_in(2) {
-                fs.remove_xattr(ino, &two, now).expect("remove_xattr");
-                model.node(ino).xattrs.remove(&two);
-            }
         }
         10 => {
             let ino = known.unwrap_or(dir);
@@ -304,7 +306,7 @@ fn edit<D: BlockDevice>(fs: &mut Fs<D>, ino: u64, data: &mut Vec<u8>, rng: &mut 
     let long = if rng.one_in(4) { 30_000 } else { 3000 };
     let len = rng.below(long) as usize + 1;
     let end = off + len;
-    match rng.below(9) {
+    match rng.below(11) {
         0..=3 => {
             let fill: Vec<u8> = (0..len).map(|_| rng.number() as u8).collect();
             assert_eq!(fs.write(ino, off as u64, &fill, now), Ok(len));
@@ -336,6 +338,7 @@ fn edit<D: BlockDevice>(fs: &mut Fs<D>, ino: u64, data: &mut Vec<u8>, rng: &mut 
             }
             assert_eq!(hole.expect("seek").is_none(), off as u64 >= size);
         }
+        8 | 9 => shift(fs, ino, data, off / BLOCK * BLOCK, len.next_multiple_of(BLOCK), rng.one_in(2), now),
         _ => {
             let mut buf = vec![1; len];
             let n = fs.read(ino, off as u64, &mut buf).expect("read");
@@ -343,6 +346,32 @@ fn edit<D: BlockDevice>(fs: &mut Fs<D>, ino: u64, data: &mut Vec<u8>, rng: &mut 
             assert!(buf[..n] == data[off.min(data.len())..off.min(data.len()) + n]);
         }
     }
+}
+
+/// Takes blocks out of the file, or puts some in.
+fn shift<D: BlockDevice>(
+    fs: &mut Fs<D>,
+    ino: u64,
+    data: &mut Vec<u8>,
+    off: usize,
+    len: usize,
+    insert: bool,
+    now: i64,
+) {
+    let invalid = if insert { off >= data.len() } else { off + len >= data.len() };
+    let (at, by) = (off as u64, len as u64);
+    let done = if insert { fs.insert(ino, at, by, now) } else { fs.collapse(ino, at, by, now) };
+    assert_eq!(done, if invalid { Err(Error::Invalid) } else { Ok(()) });
+    if invalid {
+        return;
+    }
+    if insert {
+        data.splice(off..off, std::iter::repeat_n(0, len));
+    } else {
+        data.drain(off..off + len);
+    }
+    assert_eq!(fs.collapse(ino, 1, by, now), Err(Error::Invalid));
+    assert_eq!(fs.insert(ino, at, by + 1, now), Err(Error::Invalid));
 }
 
 fn assert_sound<D: BlockDevice>(fs: &mut Fs<D>, what: &str) {
@@ -489,6 +518,28 @@ fn a_full_store_says_so_and_recovers() {
     fs.unlink(ROOT, b"f", 2).expect("unlink");
     fs.commit().expect("commit");
     assert_sound(&mut fs, "after it was full");
+}
+
+#[test]
+fn a_limit_is_kept_and_can_be_lifted() {
+    let mut rng = Rng(seed());
+    let mut fs = format(MemDevice::new(BLOCKS), &mut rng);
+    fs.set_limit(Some(300)).expect("limit");
+    let ino = fs.create(ROOT, b"f", Mode::REGULAR | 0o600, 0, Owner::default()).expect("create");
+    let mut size = 0;
+    while let Ok(n) = fs.write(ino, size, &[9; 20_000], 1) {
+        size += n as u64;
+    }
+    fs.commit().expect("commit");
+    assert!((250..300).contains(&(size / BLOCK as u64)), "{size}");
+    assert!(fs.statfs().free < 6 && fs.statfs().blocks == 300, "{:?}", fs.statfs());
+    let mut fs = mount(fs.unmount().expect("unmount"), &mut rng).expect("mount");
+    assert_eq!(fs.write(ino, size, &[9; 40_000], 1), Err(Error::NoSpace));
+    fs.truncate(ino, size / 2, 2).expect("truncate");
+    assert_eq!(fs.write(ino, size / 2, &[9; 40_000], 3), Ok(40_000));
+    fs.set_limit(None).expect("no limit");
+    assert_eq!(fs.write(ino, size, &[9; 1_000_000], 1), Ok(1_000_000));
+    assert_sound(&mut fs, "after a limit");
 }
 
 #[test]

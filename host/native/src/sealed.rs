@@ -148,7 +148,10 @@ pub(crate) struct SealedStat {
     nlink: u32,
     size: u64,
     blocks: u64,
+    rdev: u64,
+    atime_ns: i64,
     mtime_ns: i64,
+    ctime_ns: i64,
 }
 
 /// Findings (path, what is wrong), inodes, blocks read.
@@ -233,8 +236,19 @@ impl SealedFs {
         self.with(py, |fs| {
             let ino = fs.resolve(path)?;
             let a = fs.attr(ino)?;
-            let (mode, uid, gid, nlink) = (a.mode, a.uid, a.gid, a.nlink);
-            Ok(SealedStat { ino, mode, uid, gid, nlink, size: a.size, blocks: a.blocks, mtime_ns: a.mtime })
+            Ok(SealedStat {
+                ino,
+                mode: a.mode,
+                uid: a.uid,
+                gid: a.gid,
+                nlink: a.nlink,
+                size: a.size,
+                blocks: fs.blocks(ino)?,
+                rdev: a.rdev,
+                atime_ns: a.atime,
+                mtime_ns: a.mtime,
+                ctime_ns: a.ctime,
+            })
         })
     }
     /// Names in a directory.
@@ -334,14 +348,71 @@ impl SealedFs {
             fs.truncate(ino, length, time)
         })
     }
-    /// Sets permission bits and time of modification.
-    fn set_attr(&self, py: Python<'_>, path: &[u8], mode: u32, mtime_ns: i64) -> PyResult<()> {
+    /// Sets the times of access and modification that are given.
+    fn set_times(
+        &self,
+        py: Python<'_>,
+        path: &[u8],
+        atime_ns: Option<i64>,
+        mtime_ns: Option<i64>,
+    ) -> PyResult<()> {
         let time = self.now();
         self.with(py, |fs| {
             let ino = fs.resolve(path)?;
-            let set = SetAttr { mode: Some(mode), mtime: Some(mtime_ns), ..SetAttr::default() };
+            let set = SetAttr { atime: atime_ns, mtime: mtime_ns, ..SetAttr::default() };
             fs.set_attr(ino, &set, time)
         })
+    }
+    /// Sets permission bits.
+    fn set_mode(&self, py: Python<'_>, path: &[u8], mode: u32) -> PyResult<()> {
+        let time = self.now();
+        self.with(py, |fs| {
+            let ino = fs.resolve(path)?;
+            fs.set_attr(ino, &SetAttr { mode: Some(mode), ..SetAttr::default() }, time)
+        })
+    }
+    /// Value of an extended attribute.
+    fn xattr<'py>(&self, py: Python<'py>, path: &[u8], name: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+        let value = self.with(py, |fs| {
+            let ino = fs.resolve(path)?;
+            fs.get_xattr(ino, name)
+        })?;
+        Ok(PyBytes::new(py, &value))
+    }
+    /// Names of all extended attributes.
+    fn xattrs<'py>(&self, py: Python<'py>, path: &[u8]) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        let names = self.with(py, |fs| {
+            let ino = fs.resolve(path)?;
+            fs.list_xattr(ino)
+        })?;
+        Ok(names.iter().map(|n| PyBytes::new(py, n)).collect())
+    }
+    /// Sets an extended attribute; `exists`: whether there has to be one already, if that matters.
+    fn set_xattr(
+        &self,
+        py: Python<'_>,
+        path: &[u8],
+        name: &[u8],
+        value: &[u8],
+        exists: Option<bool>,
+    ) -> PyResult<()> {
+        let time = self.now();
+        self.with(py, |fs| {
+            let ino = fs.resolve(path)?;
+            fs.set_xattr(ino, name, value, exists, time)
+        })
+    }
+    /// Removes an extended attribute.
+    fn remove_xattr(&self, py: Python<'_>, path: &[u8], name: &[u8]) -> PyResult<()> {
+        let time = self.now();
+        self.with(py, |fs| {
+            let ino = fs.resolve(path)?;
+            fs.remove_xattr(ino, name, time)
+        })
+    }
+    /// Blocks that may be in use at most; none: no limit.
+    fn set_limit(&self, py: Python<'_>, blocks: Option<u64>) -> PyResult<()> {
+        self.with(py, |fs| fs.set_limit(blocks))
     }
     /// Removes a file or an empty directory.
     fn remove(&self, py: Python<'_>, path: &[u8]) -> PyResult<()> {

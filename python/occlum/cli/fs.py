@@ -194,6 +194,19 @@ def grow(store: Path, key: Path | None, insecure_counter: Path | None, size: int
 
 @command.command()
 @_store
+@click.argument("size", metavar="SIZE|none")
+def limit(store: Path, key: Path | None, insecure_counter: Path | None, size: str) -> None:
+    """Let files and metadata take at most SIZE of a store, or all of it.
+
+    Writers beyond it get ENOSPC; what is in use already stays.
+    """
+    blocks = None if size == "none" else parse_size(click.get_current_context(), limit.params[-1], size) // BLOCK
+    with _open(store, key, insecure_counter, read_only=False) as opened:
+        opened.set_limit(blocks)
+
+
+@command.command()
+@_store
 @click.option(
     "--new-key", type=click.Path(exists=True, path_type=Path), required=True, help="The key to use from now on."
 )

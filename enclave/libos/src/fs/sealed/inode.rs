@@ -198,7 +198,9 @@ impl Inode for SealedInode {
     fn allocate(&self, mode: u32, off: u64, len: u64) -> Result<()> {
         const KEEP_SIZE: u32 = 1;
         const PUNCH_HOLE: u32 = 2;
+        const COLLAPSE_RANGE: u32 = 8;
         const ZERO_RANGE: u32 = 16;
+        const INSERT_RANGE: u32 = 32;
         self.changes()?;
         let end = off.checked_add(len).filter(|e| *e <= i64::MAX as u64).ok_or(EFBIG)?;
         let grows = mode & KEEP_SIZE == 0;
@@ -210,6 +212,9 @@ impl Inode for SealedInode {
                 fs.punch(ino, off, len, now())?;
                 fs.allocate(ino, off, end - off, grows, now())
             }),
+            COLLAPSE_RANGE if grows => self.store.with(|fs| fs.collapse(ino, off, len, now())),
+            INSERT_RANGE if grows => self.store.with(|fs| fs.insert(ino, off, len, now())),
+            COLLAPSE_RANGE | INSERT_RANGE => Err(EINVAL),
             _ => Err(EOPNOTSUPP),
         }
     }

@@ -73,6 +73,8 @@ pub fn sys_ftruncate(a: &Args) -> Result<usize> {
 }
 /// fallocate(2).
 pub fn sys_fallocate(a: &Args) -> Result<usize> {
+    const COLLAPSE_RANGE: u32 = 8;
+    const INSERT_RANGE: u32 = 32;
     let f = real_file(a[0])?;
     if !f.can_write() {
         return Err(EBADF);
@@ -89,9 +91,16 @@ pub fn sys_fallocate(a: &Args) -> Result<usize> {
     seal::check_allocate(f.inode().as_ref(), int(a[1]), off.saturating_add(len))?;
     f.note_change();
     // Zeroed ranges show in shared mappings, and what those wrote elsewhere stays.
-    crate::mm::before_read(f.inode().as_ref());
-    f.inode().allocate(int(a[1]), off, len)?;
-    crate::mm::after_write(f.inode().as_ref(), off, len);
+    let (inode, old) = (f.inode().as_ref(), f.inode().size());
+    crate::mm::before_read(inode);
+    inode.allocate(int(a[1]), off, len)?;
+    let size = inode.size();
+    // Where blocks were taken out or put in, all that is behind has moved.
+    let moved = int(a[1]) & (COLLAPSE_RANGE | INSERT_RANGE) != 0;
+    crate::mm::after_write(inode, off, if moved { size.max(old) - off } else { len });
+    if size < old {
+        crate::mm::after_truncate(inode, size);
+    }
     inotify::about(f.dentry(), inotify::event::MODIFY);
     Ok(0)
 }
