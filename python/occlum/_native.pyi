@@ -88,11 +88,20 @@ def run(
     trace_fd: int | None = None,
     timeout_s: float | None = None,
     publish: Sequence[tuple[str, int, int, bool]] = ...,
+    identity: tuple[bytes, bytes, int] | None = None,
 ) -> Outcome: ...
 
 @final
 class Resident:
-    def __new__(cls, image: bytes, config: bytes, params: LaunchParams, *, trace_fd: int | None = None) -> Resident: ...
+    def __new__(
+        cls,
+        image: bytes,
+        config: bytes,
+        params: LaunchParams,
+        *,
+        trace_fd: int | None = None,
+        identity: tuple[bytes, bytes, int] | None = None,
+    ) -> Resident: ...
     def fileno(self) -> int: ...
     def start(
         self,
@@ -212,6 +221,7 @@ class SealedFs:
         read_only: bool = False,
         insecure_counter: str | PathLike[str] | None = None,
         fixed_ns: int | None = None,
+        seed: bytes | None = None,
     ) -> SealedFs: ...
     def stat(self, path: bytes) -> SealedStat: ...
     def listdir(self, path: bytes) -> list[bytes]: ...

@@ -149,6 +149,12 @@ ERRORS: dict[str, Explanation] = {
         "The program's first pages did not fit.",
         "Give it more with -m, such as `-m 1G`.",
     ),
+    "OC312": Explanation(
+        "The enclave did not start",
+        "It ended before it took a program: an image that was changed, a wrong image key, a layer that is not the "
+        "newest one or was written under another key; the message says which.",
+        "Put back what was changed, give the right key, or build again; `occlum explain OC903` has more about layers.",
+    ),
     # Programs.
     "OC400": Explanation(
         "There is no such program",
@@ -216,6 +222,12 @@ ERRORS: dict[str, Explanation] = {
         "The page that the enclave is configured by is not one that this version writes, or was cut or changed.",
         "Build it again with this version.",
     ),
+    "OC601": Explanation(
+        "The signature of the enclave is refused",
+        "EINIT compares the SIGSTRUCT with the enclave: its form, its signature, MRENCLAVE, attributes (debug, KSS) "
+        "and MISCSELECT; then its product id, version and KSS ids with the configuration. The message says which.",
+        "`occlum build` signs what it builds; what was signed elsewhere has to be signed again after each build.",
+    ),
     # Instances: configuration, images, signing.
     "OC700": Explanation(
         "A configuration cannot be used",
@@ -241,6 +253,11 @@ ERRORS: dict[str, Explanation] = {
         "An instance is there already",
         "`occlum new` and `occlum init` make instances only where there is none.",
         "Use the one that is there, or take another directory.",
+    ),
+    "OC705": Explanation(
+        "An instance needs its image key",
+        "Its image, or a layer of it, is encrypted by an image key, which is not in the instance.",
+        "Give the file that it was built with: `--image-key FILE`, or `Enclave.from_instance(path, image_key=FILE)`.",
     ),
     "OC720": Explanation(
         "An image cannot be built",

@@ -120,7 +120,14 @@ class Enclave:
         return cls(name, start_owner(name, options, shared, leased=True))
 
     @classmethod
-    def from_instance(cls, path: str | os.PathLike[str]) -> Enclave:
+    def from_instance(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        image_key: str | os.PathLike[str] | None = None,
+        config_id: bytes = b"",
+        config_svn: int = 0,
+    ) -> Enclave:
         """Starts the enclave of an instance that `occlum build` has built; its configuration says all that is measured.
 
         Programs are those of its image, as far as `entry_points` lists them, with the configuration's environment: of
@@ -128,14 +135,28 @@ class Enclave:
 
         Args:
             path: the instance's directory.
+            image_key: the file with the key of what `occlum build --image-key` has encrypted.
+            config_id: CONFIGID, up to 64 bytes; needs key separation and sharing (`metadata.enable_kss`).
+            config_svn: CONFIGSVN.
         """
         # What only a start needs.
+        from occlum._host.launch import Given
         from occlum.image import built
 
+        if len(config_id) > 64 or not 0 <= config_svn < 1 << 16:
+            raise OptionError("a CONFIGID has at most 64 bytes, and a CONFIGSVN 16 bits")
+        key = None
+        if image_key is not None:
+            from pathlib import Path
+
+            from occlum.keys import read_key
+
+            key = read_key(Path(image_key))
         instance = built.require(os.fspath(path))
         built.load(instance)
+        given = Given(config_id.ljust(64, b"\0") if config_id else b"", config_svn, key)
         name = f"sdk-{os.getpid()}-{next(_counter)}"
-        return cls(name, start_owner(name, {}, leased=True, instance=instance))
+        return cls(name, start_owner(name, {}, leased=True, instance=instance, given=given))
 
     @classmethod
     def from_oci(cls, file: str | os.PathLike[str]) -> Enclave:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from framework import OCCLUM, ROOT
+from occlum.enclave import Enclave
 
 EXAMPLES = ROOT / "examples" / "instances"
 COPY_BOM = OCCLUM.with_name("copy_bom")
@@ -107,11 +108,14 @@ def test_a_changed_image_is_refused_and_the_file_named(hello: Path) -> None:
 def test_a_release_enclave_offers_no_trace(hello: Path) -> None:
     config = hello / "Occlum.toml"
     config.write_text(config.read_text().replace("debuggable = true ", "debuggable = false "))
-    assert occlum(hello, "build", "-q").returncode == 0
-    done = occlum(hello, "run", "--strace", "/bin/hello")
-    assert done.stdout == "Hello world from an enclave, 0 arguments\n"
-    assert "write(" not in done.stderr
-    assert "weaker" not in done.stderr
+    key = hello.parent / "key.pem"
+    assert occlum(hello, "gen-sign-key", str(key)).returncode == 0
+    for sign in ((), ("--sign-key", str(key))):
+        assert occlum(hello, "build", "-q", *sign).returncode == 0
+        done = occlum(hello, "run", "--strace", "/bin/hello")
+        assert done.stdout == "Hello world from an enclave, 0 arguments\n"
+        assert "write(" not in done.stderr
+        assert ("weaker" in done.stderr) != bool(sign)
 
 
 def test_a_package_runs_elsewhere_with_the_same_measurement(hello: Path, tmp_path: Path) -> None:
@@ -153,6 +157,76 @@ def test_the_originals_layers_keep_what_was_written(tmp_path: Path) -> None:
     script = "cat /root/notes 2>/dev/null; echo more >> /root/notes"
     outputs = [occlum(place, "run", "-q", "/bin/busybox", "sh", "-c", script) for _ in range(3)]
     assert [done.stdout for done in outputs] == ["", "more\n", "more\nmore\n"], outputs
+
+
+SHELL = ("/bin/busybox", "sh", "-c")
+
+
+def with_layer(tmp_path: Path, options: str) -> Path:
+    """An instance with busybox whose writable layer has these options."""
+    assert occlum(tmp_path, "new", "instance").returncode == 0
+    place = tmp_path / "instance"
+    shutil.copy("/bin/busybox", place / "image/bin/busybox")
+    text = (place / "Occlum.toml").read_text()
+    layer = f'{{ target = "/", type = "sefs", options = {options} }}'
+    (place / "Occlum.toml").write_text(text.replace('{ target = "/", type = "ramfs" }', layer))
+    return place
+
+
+def says(place: Path, script: str, *options: str) -> str:
+    """What a script prints in an instance; it has to succeed."""
+    done = occlum(place, "run", "-q", *options, *SHELL, script)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_signed_upgrade_keeps_what_was_written(tmp_path: Path) -> None:
+    place, key = with_layer(tmp_path, '{ autokey_policy = "mrsigner" }'), str(tmp_path / "key.pem")
+    assert occlum(tmp_path, "gen-sign-key", key).returncode == 0
+    for version in (1, 2):
+        config = place / "Occlum.toml"
+        config.write_text(config.read_text().replace(f"version_number = {version - 1}", f"version_number = {version}"))
+        (place / "image/etc/version").write_text(f"{version}\n")
+        done = occlum(place, "build", "--sign-key", key)
+        assert (done.returncode, "sealed to the build before" in done.stderr) == (0, False)
+        assert says(place, "cat /etc/version >> /root/log; cat /root/log") == "1\n2\n"[: 2 * version]
+        if version == 1:
+            shutil.copytree(place, tmp_path / "first")
+    # The version before, with the layer of the one after; and a build that somebody else has signed.
+    shutil.copytree(place / "run", tmp_path / "first/run", dirs_exist_ok=True)
+    assert "wrong key" in occlum(tmp_path / "first", "run", "-q", *SHELL, "true").stderr
+    assert occlum(place, "build").returncode == 0
+    done = occlum(place, "run", "-q", *SHELL, "cat /root/log")
+    assert (done.returncode, done.stdout) == (125, "")
+
+
+def test_what_the_image_key_opens_outlives_builds(tmp_path: Path) -> None:
+    place, key = with_layer(tmp_path, '{ key = "image" }'), str(tmp_path / "image.key")
+    assert occlum(tmp_path, "gen-image-key", key).returncode == 0
+    given = ("--image-key", key)
+    for count in (1, 2):
+        (place / "image/etc/count").write_text(f"{count}\n")
+        assert occlum(place, "build", "-q", *given).returncode == 0
+        assert says(place, "cat /etc/count >> /root/log; cat /root/log", *given) == "1\n2\n"[: 2 * count]
+    assert occlum(place, "fs", "cat", *given, "run/root.layer", "/root/log").stdout == "1\n2\n"
+    assert "OC705" in occlum(place, "start", "-q").stderr
+    assert occlum(tmp_path, "gen-image-key", str(tmp_path / "other.key")).returncode == 0
+    done = occlum(place, "start", "-q", "--image-key", str(tmp_path / "other.key"))
+    assert ("OC312" in done.stderr, "wrong key" in done.stderr) == (True, True)
+    with Enclave.from_instance(place, image_key=key) as enclave:
+        assert enclave.check_output([*SHELL, "cat /root/log"], text=True) == "1\n2\n"
+
+
+def test_a_config_id_of_the_command_line_counts(tmp_path: Path) -> None:
+    place = with_layer(tmp_path, '{ autokey_policy = ["mrenclave", "configid"] }')
+    assert "enable_kss" in occlum(place, "build").stderr
+    config = place / "Occlum.toml"
+    config.write_text(config.read_text().replace("[metadata]", "[metadata]\nenable_kss = true"))
+    assert occlum(place, "build", "-q").returncode == 0
+    assert says(place, "echo a > /root/f", "--config-id", "YQ==", "--config-svn", "3") == ""
+    assert "store" in occlum(place, "run", "-q", "--config-id", "Yg==", *SHELL, "cat /root/f").stderr
+    assert says(place, "cat /root/f", "--config-id", "YQ==") == "a\n"
+    assert "OC101" in occlum(place, "run", "-q", "--config-id", "Y" * 100, *SHELL, "true").stderr
 
 
 def test_limits_that_are_hit_are_named(tmp_path: Path) -> None:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import random
 import signal
 import stat
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from occlum import _native
 from occlum._host.image import read_image
 from occlum.config import page
+from occlum.image import signing
 from occlum.sealed import Store
-from occlum.sgx import keys
+from occlum.sgx import keys, sigstruct
 
 MEBIBYTE = 1 << 20
 LAYER_BYTES = 64 * MEBIBYTE
@@ -30,6 +33,9 @@ class Instance:
     def __init__(self, folder: Path) -> None:
         self.image, self.layer = folder / "image", folder / "layer"
         self.counters, self.name = folder / "cpu" / "counters", b"one"
+        # How it is signed, what the signature says that is not so, and what the CPU is told of it.
+        self.signed, self.config_id = signing.development, b""
+        self.misstated: dict[str, Any] = {}
         tree = folder / "tree"
         for directory in ("bin", "etc/deep/er", "dev", "proc", "tmp", "gone"):
             (tree / directory).mkdir(parents=True)
@@ -80,7 +86,10 @@ class Instance:
             gid=0,
             flags=0,
         )
-        return _native.run(read_image(), self.config.encode(), parameters, timeout_s=60)
+        image, config = read_image(), self.config.encode()
+        facts = signing.facts_of(self.config, _native.measure(image, config))
+        sigstruct = self.signed(replace(facts, **self.misstated))
+        return _native.run(image, config, parameters, timeout_s=60, identity=(sigstruct, self.config_id, 0))
 
     def says(self, script: str, capfd: pytest.CaptureFixture[str]) -> str:
         """What the script prints; it must succeed."""
@@ -142,6 +151,78 @@ def test_another_enclave_has_another_key(instance: Instance, capfd: pytest.Captu
     instance.config = replace(instance.config, pid_max=5000)
     assert instance.run("true").value == 125
     assert "wrong key" in capfd.readouterr().err
+
+
+def with_policy(instance: Instance, policy: int, **changes: Any) -> None:
+    """Another configuration, in which the layer's key has this policy."""
+    rows = list(instance.config.mounts)
+    rows[1] = replace(rows[1], options=f"size={LAYER_BYTES},policy={policy}")
+    instance.config = replace(instance.config, mounts=rows, **changes)
+
+
+@pytest.mark.parametrize(
+    ("misstated", "said"),
+    [
+        ({"mrenclave": bytes(32)}, "SGX_INVALID_MEASUREMENT"),
+        ({"debug": False}, "SGX_INVALID_ATTRIBUTE"),
+        ({"kss": True}, "SGX_INVALID_ATTRIBUTE"),
+        ({"svn": 1}, "other ids or versions"),
+        ({"product_id": 1}, "other ids or versions"),
+    ],
+)
+def test_a_signature_of_something_else_is_refused(instance: Instance, misstated: dict[str, Any], said: str) -> None:
+    instance.misstated = misstated
+    with pytest.raises(_native.NativeError, match=rf"{said}.*\[OC601\]"):
+        instance.run("true")
+
+
+def test_a_changed_signature_is_refused(instance: Instance, rng: random.Random) -> None:
+    def changed(facts: sigstruct.Facts) -> bytes:
+        data = bytearray(signing.development(facts))
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        return bytes(data[: sizes.pop()])
+
+    sizes = [0, 1, 1807, *[1808] * 8]
+    instance.signed = changed
+    while sizes:
+        with pytest.raises(_native.NativeError, match=r"SGX_INVALID_SIG(_STRUCT|NATURE).*\[OC601\]"):
+            instance.run("true")
+
+
+def test_layers_of_the_signer_go_on_with_later_versions_only(
+    instance: Instance, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with_policy(instance, keys.MRSIGNER, svn=2)
+    assert instance.says("echo two >> /etc/f; cat /etc/f", capfd) == "two\n"
+    with_policy(instance, keys.MRSIGNER, svn=7, pid_max=5000)
+    for count in (2, 3):
+        assert instance.says("echo seven >> /etc/f; wc -l < /etc/f", capfd) == f"{count}\n"
+    # What version 7 has opened, version 2 cannot open any more; nor can another product's, or a release enclave.
+    for changes in ({"svn": 2}, {"svn": 7, "product_id": 1}, {"svn": 7, "flags": 0}):
+        kept = instance.config
+        with_policy(instance, keys.MRSIGNER, **changes)
+        # Another product, or kind of enclave, has counters of its own, too, and none for this layer.
+        assert instance.run("true").value == 125
+        assert any(text in capfd.readouterr().err for text in ("wrong key", "store"))
+        instance.config = kept
+    assert instance.says("wc -l < /etc/f", capfd) == "3\n"
+
+
+def test_a_config_id_parts_the_keys(instance: Instance, capfd: pytest.CaptureFixture[str]) -> None:
+    instance.config_id = b"a" * 64
+    with pytest.raises(_native.NativeError, match="enable_kss"):
+        instance.run("true")
+    with_policy(instance, keys.MRENCLAVE | keys.CONFIGID, flags=page.DEBUG | page.KSS)
+    assert instance.says("echo a > /etc/f; cat /etc/f", capfd) == "a\n"
+    instance.config_id = b"b" * 64
+    instance.refuses("store", capfd)
+    instance.config_id = b"a" * 64
+    assert instance.says("cat /etc/f", capfd) == "a\n"
+
+
+def test_a_policy_that_is_nobodys_is_refused(instance: Instance, capfd: pytest.CaptureFixture[str]) -> None:
+    with_policy(instance, keys.NOISVPRODID)
+    instance.refuses("neither MRENCLAVE nor MRSIGNER", capfd)
 
 
 def test_the_key_is_the_one_that_the_sdm_describes(

@@ -21,7 +21,9 @@ pub const CONFIG_DEBUG: u32 = 1;
 pub const CONFIG_HOST_VIEW: u32 = 2;
 /// `Config::flags`: the LibOS logs nothing but its own failure.
 pub const CONFIG_DISABLE_LOG: u32 = 4;
-const CONFIG_FLAGS: u32 = CONFIG_DEBUG | CONFIG_HOST_VIEW | CONFIG_DISABLE_LOG;
+/// `Config::flags`: key separation and sharing (ATTRIBUTES.KSS).
+pub const CONFIG_KSS: u32 = 8;
+const CONFIG_FLAGS: u32 = CONFIG_DEBUG | CONFIG_HOST_VIEW | CONFIG_DISABLE_LOG | CONFIG_KSS;
 
 /// How narrow control flow is (`docs/cfi.md`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -264,6 +266,9 @@ impl Config {
     fn check(&self) -> Result<(), ConfigError> {
         let need = |good: bool, why| if good { Ok(()) } else { Err(why) };
         need(self.flags & !CONFIG_FLAGS == 0, "it has flags that there are not")?;
+        let kss = self.flags & CONFIG_KSS != 0;
+        let ids = (self.identity.family_id, self.identity.ext_product_id);
+        need(kss || ids == ([0; 16], [0; 16]), "it has ids that need KSS")?;
         need(self.vcpus != 0 && self.max_tasks != 0 && self.pid_max > 1, "a limit is zero")?;
         need(self.entry_points.iter().all(|p| is_path(p)), "an entry point is no absolute path")?;
         need(self.env_default.iter().all(|v| is_setting(v)), "a variable is not NAME=VALUE")?;
@@ -347,7 +352,7 @@ mod tests {
             vcpus: 2,
             max_tasks: 32,
             pid_max: 32768,
-            flags: CONFIG_DEBUG,
+            flags: CONFIG_DEBUG | CONFIG_KSS,
             cwd: b"/".to_vec(),
             identity: Identity { product_id: 3, svn: 1, family_id: [1; 16], ext_product_id: [2; 16] },
             entry_points: vec![b"/bin".to_vec(), b"/usr/bin/python3".to_vec()],
@@ -411,7 +416,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        let changes: [fn(&mut Config); 16] = [
+        let changes: [fn(&mut Config); 17] = [
             |c| c.flags = 1 << 31,
             |c| c.vcpus = 0,
             |c| c.max_tasks = 0,
@@ -428,6 +433,7 @@ mod tests {
             |c| c.mounts[1].source = b"x".to_vec(),
             |c| c.mounts[2].target = b"/proc/".to_vec(),
             |c| c.flags |= CONFIG_HOST_VIEW,
+            |c| c.flags &= !CONFIG_KSS,
         ];
         for change in changes {
             let mut config = instance();

@@ -293,8 +293,8 @@ pub struct LaunchParams {
     pub cwd: Vec<u8>,
     /// Bind mounts: host path, guest path, then flags as text ("ro" or "rw").
     pub binds: Vec<(Vec<u8>, Vec<u8>, Vec<u8>)>,
-    /// Where on the host the sources of the mount table are: name, host path. `SOURCE_COUNTER` is no source, but what tells
-    /// the counters of instances of one enclave apart.
+    /// Where on the host the sources of the mount table are: name, host path. No paths are `SOURCE_COUNTER`, which tells the
+    /// counters of instances of one enclave apart, and `SOURCE_IMAGE_KEY`.
     pub sources: Vec<(Vec<u8>, Vec<u8>)>,
     /// Host name for uname.
     pub hostname: Vec<u8>,
@@ -312,6 +312,8 @@ pub struct LaunchParams {
 }
 /// Name in `LaunchParams::sources` of the text that names this instance's counters.
 pub const SOURCE_COUNTER: &[u8] = b"counter";
+/// Name in `LaunchParams::sources` of the image key, 64 hexadecimal digits.
+pub const SOURCE_IMAGE_KEY: &[u8] = b"image-key";
 /// `LaunchParams::flags`: print statistics at exit.
 pub const FLAG_STATS: u32 = 2;
 /// `LaunchParams::flags`: report the changed files at exit.

@@ -49,6 +49,8 @@ pub enum Op {
 pub struct Request {
     /// What is asked.
     pub op: Op,
+    /// KEYPOLICY of the seal key that the messages' key comes from.
+    pub policy: u16,
     /// Which counter.
     pub slot: [u8; 16],
     /// Drawn for this request.
@@ -64,6 +66,7 @@ impl Request {
     pub fn seal(&self, key: &[u8; 32]) -> [u8; REQUEST] {
         let mut b = [0; REQUEST];
         b[..4].copy_from_slice(&(self.op as u32).to_le_bytes());
+        b[4..6].copy_from_slice(&self.policy.to_le_bytes());
         b[8..24].copy_from_slice(&self.slot);
         b[24..40].copy_from_slice(&self.nonce);
         b[40..48].copy_from_slice(&self.from.to_le_bytes());
@@ -82,12 +85,18 @@ impl Request {
         };
         Some(Self {
             op,
+            policy: policy(b),
             slot: array(b, 8)?,
             nonce: array(b, 24)?,
             from: u64::from_le_bytes(array(b, 40)?),
             state: array(b, 48)?,
         })
     }
+}
+
+/// The KEYPOLICY in a request, before its MAC can be checked.
+pub fn policy(request: &[u8; REQUEST]) -> u16 {
+    u16::from_le_bytes([request[4], request[5]])
 }
 
 /// A counter that is there.
@@ -217,7 +226,7 @@ mod tests {
 
     const KEY: [u8; 32] = [7; 32];
     fn request(op: Op, from: u64) -> Request {
-        Request { op, slot: [1; 16], nonce: [2; 16], from, state: [3; STATE] }
+        Request { op, policy: 1, slot: [1; 16], nonce: [2; 16], from, state: [3; STATE] }
     }
 
     #[test]

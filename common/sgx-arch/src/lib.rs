@@ -10,6 +10,8 @@ pub mod counter;
 pub mod keys;
 pub mod layout;
 pub mod measure;
+#[cfg(feature = "cpu")]
+pub mod sigstruct;
 
 /// Bytes of an EPC page.
 pub const PAGE: usize = 4096;

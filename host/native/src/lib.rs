@@ -28,6 +28,18 @@ pyo3::create_exception!(
     "A store is not the newest one, as its counter says."
 );
 
+/// SIGSTRUCT, CONFIGID (64 bytes, or none), CONFIGSVN.
+type Identity = (Vec<u8>, Vec<u8>, u16);
+
+fn given_identity(identity: Option<Identity>) -> PyResult<pal::GivenIdentity> {
+    let Some((sigstruct, id, config_svn)) = identity else { return Ok(pal::GivenIdentity::default()) };
+    let id = if id.is_empty() { vec![0; 64] } else { id };
+    let halves = (id.len() == 64).then(|| id.split_at(32));
+    let halves = halves.and_then(|(a, b)| Some([a.try_into().ok()?, b.try_into().ok()?]));
+    let config_id = halves.ok_or_else(|| NativeError::new_err("CONFIGID has 64 bytes"))?;
+    Ok(pal::GivenIdentity { sigstruct, config_id, config_svn })
+}
+
 fn native_error(error: pal::PalError) -> PyErr {
     NativeError::new_err(format!("{error} [{}]", error.code()))
 }
@@ -109,7 +121,8 @@ fn measure<'py>(py: Python<'py>, image: &[u8], config: &[u8]) -> PyResult<Bound<
 
 /// Loads the image, runs the program to its end, tears the enclave down.
 #[pyfunction]
-#[pyo3(signature = (image, config, params, *, trace_fd=None, timeout_s=None, publish=Vec::new()))]
+#[pyo3(signature = (image, config, params, *, trace_fd=None, timeout_s=None, publish=Vec::new(), identity=None))]
+#[expect(clippy::too_many_arguments, reason = "one keyword per option of a run")]
 fn run(
     py: Python<'_>,
     image: &[u8],
@@ -118,6 +131,7 @@ fn run(
     trace_fd: Option<i32>,
     timeout_s: Option<f64>,
     publish: Vec<(String, u16, u16, bool)>,
+    identity: Option<Identity>,
 ) -> PyResult<Outcome> {
     let timeout = timeout_s
         .map(Duration::try_from_secs_f64)
@@ -127,7 +141,9 @@ fn run(
         .into_iter()
         .map(|(host, port, inside, datagram)| pal::Publish { host, port, inside, datagram })
         .collect();
-    let run = pal::RunOptions { params: params.0.clone(), trace_fd, timeout, publish, control: None };
+    let identity = given_identity(identity)?;
+    let run =
+        pal::RunOptions { params: params.0.clone(), trace_fd, timeout, publish, identity, control: None };
     let outcome = py.detach(|| pal::run(image, config, &run)).map_err(native_error)?;
     Ok(Outcome::from_pal(py, outcome))
 }

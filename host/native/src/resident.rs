@@ -1,7 +1,7 @@
 //! A resident enclave: started on a thread of its own, asked for programs through `pal::control`.
 //!
 //! Invariant: whatever way the run ends, `control` is told, so that nobody waits for events in vain.
-use super::{LaunchParams, NativeError, Outcome, native_error};
+use super::{Identity, LaunchParams, NativeError, Outcome, given_identity, native_error};
 use occlum_enclave_abi as abi;
 use occlum_pal::{self as pal, control::Control};
 use pyo3::prelude::*;
@@ -26,13 +26,21 @@ type EventTuple = (u64, u64, u64, u64, Py<PyBytes>);
 impl Resident {
     /// Starts it; `params` must have FLAG_RESIDENT.
     #[new]
-    #[pyo3(signature = (image, config, params, *, trace_fd=None))]
-    fn new(image: Vec<u8>, config: Vec<u8>, params: &LaunchParams, trace_fd: Option<i32>) -> PyResult<Self> {
+    #[pyo3(signature = (image, config, params, *, trace_fd=None, identity=None))]
+    fn new(
+        image: Vec<u8>,
+        config: Vec<u8>,
+        params: &LaunchParams,
+        trace_fd: Option<i32>,
+        identity: Option<Identity>,
+    ) -> PyResult<Self> {
         let control = Control::new().map_err(native_error)?;
+        let identity = given_identity(identity)?;
         let (params, of_run) = (params.0.clone(), control.clone());
         let body = move || {
             let control = Some(of_run.clone());
-            let run = pal::RunOptions { params, trace_fd, timeout: None, publish: Vec::new(), control };
+            let (timeout, publish) = (None, Vec::new());
+            let run = pal::RunOptions { params, trace_fd, timeout, publish, control, identity };
             let result = pal::run(&image, &config, &run);
             of_run.end();
             result

@@ -4,12 +4,14 @@
 //! Neighbours: `common/sealed-fs` does the work, `python/occlum/sealed.py` is the user. Paths are bytes from the root;
 //! symbolic links are not followed.
 use crate::{NativeError, StaleError};
+use hmac::{Hmac, Mac};
 use occlum_sealed_disk::{
     BlockDevice, DeviceError, Disk, Distrust, Error as DiskError, Freshness, Key, Mark, Options, Random,
 };
 use occlum_sealed_fs::{Error, Fs, FsOptions, Mode, Owner, ROOT, SetAttr};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use sha2::Sha256;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
@@ -49,6 +51,23 @@ impl Random for HostRandom {
     fn fill(&mut self, bytes: &mut [u8]) {
         // Without random numbers nothing may be sealed: an exception in Python, not a key of zeros.
         self.0.read_exact(bytes).expect("random numbers of the host");
+    }
+}
+
+/// What looks random to all who do not have the seed: HMAC-SHA256 under it of 0, 1, 2... For stores that are written once,
+/// and whose bytes have to be the same each time. A seed must never serve two contents.
+struct Seeded {
+    seed: [u8; 32],
+    drawn: u64,
+}
+impl Random for Seeded {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        for part in bytes.chunks_mut(32) {
+            let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(&self.seed).expect("keys of any length");
+            mac.update(&self.drawn.to_le_bytes());
+            part.copy_from_slice(&mac.finalize().into_bytes()[..part.len()]);
+            self.drawn += 1;
+        }
     }
 }
 impl HostRandom {
@@ -196,9 +215,11 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
 
 #[pymethods]
 impl SealedFs {
-    /// Opens a store; `format` makes a new one in the file as long as it is. `fixed_ns`: all times are this one.
+    /// Opens a store; `format` makes a new one in the file as long as it is. `fixed_ns`: all times are this one. `seed`: all
+    /// that is random comes from it.
     #[new]
-    #[pyo3(signature = (path, key, *, format=false, read_only=false, insecure_counter=None, fixed_ns=None))]
+    #[pyo3(signature = (path, key, *, format=false, read_only=false, insecure_counter=None, fixed_ns=None, seed=None))]
+    #[expect(clippy::too_many_arguments, reason = "one keyword per option of a store")]
     fn new(
         py: Python<'_>,
         path: PathBuf,
@@ -207,24 +228,28 @@ impl SealedFs {
         read_only: bool,
         insecure_counter: Option<PathBuf>,
         fixed_ns: Option<i64>,
+        seed: Option<&[u8]>,
     ) -> PyResult<Self> {
-        let root = root_key(key)?;
+        let (root, seed) = (root_key(key)?, root_key(seed)?);
         let fs = py.detach(|| {
             let file = File::options().read(true).write(!read_only).open(&path).map_err(host_error)?;
-            let mut random = HostRandom::open().map_err(host_error)?;
+            let mut random: Box<dyn Random> = match seed {
+                Some(seed) => Box::new(Seeded { seed, drawn: 0 }),
+                None => Box::new(HostRandom::open().map_err(host_error)?),
+            };
             let key = root.as_ref().map_or(Key::None, Key::Root);
             let marks = insecure_counter.map(|p| Box::new(InsecureCounter(p)) as Box<dyn Freshness + Send>);
             let options = Options { read_only, ..Options::default() };
             if !format {
                 let disk =
-                    Disk::open(HostFile(file), key, &mut random, marks, options).map_err(disk_error)?;
+                    Disk::open(HostFile(file), key, &mut *random, marks, options).map_err(disk_error)?;
                 return Fs::mount(disk, FsOptions::default(), read_only).map_err(fs_error);
             }
             let mut seed = [0; 8];
             if root.is_some() {
                 random.fill(&mut seed);
             }
-            let disk = Disk::format(HostFile(file), key, &mut random, marks, options).map_err(disk_error)?;
+            let disk = Disk::format(HostFile(file), key, &mut *random, marks, options).map_err(disk_error)?;
             Fs::format(disk, u64::from_le_bytes(seed), FsOptions::default(), fixed_ns.unwrap_or_else(clock))
                 .map_err(fs_error)
         })?;

@@ -177,7 +177,7 @@ fn main() {
     }
     let timeout = Some(std::time::Duration::from_secs(seconds + 3));
     hostile::install(Plan { class, only, seed });
-    let run = RunOptions { params, timeout, publish, trace_fd, control };
+    let run = RunOptions { params, timeout, publish, trace_fd, control, ..RunOptions::default() };
     let outcome = occlum_pal::run(&image, &o.encode(), &run);
     let ended = match outcome.map(|o| o.status) {
         Ok(ExitStatus::Exited(n)) => format!("exited:{n}"),

@@ -14,6 +14,7 @@ mod ocall;
 mod sim;
 
 use occlum_enclave_abi::{Config, ConfigError, LaunchParams};
+use occlum_sgx_arch::sigstruct::EinitError;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,19 @@ pub struct RunOptions {
     pub control: Option<Arc<control::Control>>,
     /// Ports of this machine that lead inside.
     pub publish: Vec<Publish>,
+    /// What the enclave is created and initialized with, besides its pages.
+    pub identity: GivenIdentity,
+}
+
+/// What the CPU is told of an enclave that is not measured.
+#[derive(Clone, Debug, Default)]
+pub struct GivenIdentity {
+    /// SIGSTRUCT; may be empty for the host's view, which has no keys.
+    pub sigstruct: Vec<u8>,
+    /// CONFIGID; only with KSS.
+    pub config_id: [[u8; 32]; 2],
+    /// CONFIGSVN; only with KSS.
+    pub config_svn: u16,
 }
 
 /// A port of this machine that leads to one inside.
@@ -81,6 +95,14 @@ pub enum PalError {
     /// The configuration is not one.
     #[error("the configuration is damaged: {0}; build it again")]
     Config(ConfigError),
+    /// EINIT refuses the enclave.
+    #[error("the enclave's signature is refused: {0}")]
+    Einit(EinitError),
+    /// EINIT would accept the enclave, but it would say of itself what the configuration does not.
+    #[error(
+        "the enclave's signature has other ids or versions than its configuration; build and sign it again"
+    )]
+    Identity,
     /// An address range of ELRANGE is in use.
     #[error("the enclave's address range {start:#x}-{end:#x} is not free in this process ({error})")]
     AddressInUse {
@@ -123,6 +145,7 @@ impl PalError {
             Self::Image(_) => "OC200",
             Self::Options(_) => "OC101",
             Self::Config(_) => "OC600",
+            Self::Einit(_) | Self::Identity => "OC601",
             Self::AddressInUse { .. } => "OC308",
             Self::Busy => "OC309",
             Self::Cpu(_) => "OC202",

@@ -16,11 +16,14 @@ import time
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from occlum._host import registry
 from occlum._host.protocol import VERSION, Decoder, Message, ProtocolError, encode
 from occlum.errors import EnclaveError, EnclaveLost
+
+if TYPE_CHECKING:
+    from occlum._host.launch import Given
 
 PROCESS, FOREGROUND, SESSION = range(3)
 
@@ -260,11 +263,12 @@ def start_owner(
     binds: Sequence[Mapping[str, Any]] = (),
     leased: bool = False,
     instance: str | None = None,
+    given: Given | None = None,
 ) -> int | None:
     """Starts an enclave in an owner process of its own; returns when it takes orders.
 
     A leased one ends when the returned descriptor is closed, by whatever way this process ends. With `instance` it is
-    the one that was built there, and `options` do not count.
+    the one that was built there, and `options` do not count; `given` is what it is given besides.
     """
     # What a mere client does not need.
     import subprocess
@@ -276,6 +280,8 @@ def start_owner(
         "options": dict(options),
         "binds": [dict(bind) for bind in binds],
         "instance": instance,
+        # On the owner's standard input, which nobody else reads: it may hold a key.
+        "given": given.to_json() if given else {},
         "ready": ready_write,
         "lease": lease_read,
     }

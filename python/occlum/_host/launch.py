@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from occlum._host.image import read_image
 from occlum._host.units import format_size, parse_size
@@ -59,6 +59,10 @@ class EnclaveOptions:
             cfi=page.CFI_LEVELS.index(self.cfi),
             flags=page.DEBUG | page.HOST_VIEW,
         ).encode()
+
+    def sigstruct(self) -> bytes:
+        """None: the view of this machine has no keys, so nothing depends on who signed."""
+        return b""
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,46 @@ class Publish:
         return self.host, self.port, self.inside, self.datagram
 
 
+@dataclass(frozen=True)
+class Given:
+    """What an instance's enclave is given at its start: not measured, but known to its keys."""
+
+    # CONFIGID (64 bytes, or none) and CONFIGSVN; only with KSS.
+    config_id: bytes = b""
+    config_svn: int = 0
+    image_key: bytes | None = field(default=None, repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """For the owner process."""
+        key = None if self.image_key is None else self.image_key.hex()
+        return {"config_id": self.config_id.hex(), "config_svn": self.config_svn, "image_key": key}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Given:
+        """From there."""
+        key = data.get("image_key")
+        return cls(
+            bytes.fromhex(data.get("config_id", "")),
+            data.get("config_svn", 0),
+            None if key is None else bytes.fromhex(key),
+        )
+
+
+def parse_config_id(text: str) -> bytes:
+    """CONFIGID of its base64 form: up to 64 bytes, zeros behind them."""
+    # Only here.
+    import base64
+    import binascii
+
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        data = bytes(65)
+    if len(data) > 64:
+        raise OptionError(f"{text!r} is no CONFIGID", "write up to 64 bytes in base64")
+    return data.ljust(64, b"\0")
+
+
 NETWORKS = ("none", "outbound", "host")
 
 
@@ -183,6 +227,7 @@ class Launch:
     sources: Mapping[str, str] = field(default_factory=dict)
     network: str = "outbound"
     publish: Sequence[Publish] = ()
+    given: Given = Given()
 
     def __post_init__(self) -> None:
         taken = Counter((published.host, published.port, published.datagram) for published in self.publish)
@@ -242,6 +287,9 @@ class Measured(Protocol):
     def to_config(self) -> bytes:
         """Its bytes."""
 
+    def sigstruct(self) -> bytes:
+        """Its signature."""
+
 
 def run(
     options: Measured, launch: Launch, trace_fd: int | None = None, timeout_s: float | None = None
@@ -257,6 +305,7 @@ def run(
             trace_fd=trace_fd,
             timeout_s=timeout_s,
             publish=[published.to_native() for published in launch.publish],
+            identity=(options.sigstruct(), launch.given.config_id, launch.given.config_svn),
         )
     except _native.NativeError as error:
         raise EnclaveError.from_native(error) from None

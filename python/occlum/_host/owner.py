@@ -9,13 +9,14 @@ import contextlib
 import json
 import os
 import resource
+import select
 import time
 from typing import Any
 
 from occlum import _native
 from occlum._host import registry
 from occlum._host.image import read_image
-from occlum._host.launch import Bind, EnclaveOptions, Launch
+from occlum._host.launch import Bind, EnclaveOptions, Given, Launch, Measured
 from occlum._host.server import Owner
 from occlum.config import page
 from occlum.errors import EnclaveError, OcclumError
@@ -49,10 +50,10 @@ def _own_streams(log: str) -> None:
     os.close(output)
 
 
-def _measured(settings: dict[str, Any]) -> tuple[bytes, dict[str, str]]:
-    """The measured configuration, and where the sources of its mount table are."""
+def _measured(settings: dict[str, Any], given: Given) -> tuple[Measured, dict[str, str]]:
+    """What is measured, and where the sources of its mount table are."""
     if settings.get("instance") is None:
-        return EnclaveOptions(**settings["options"]).to_config(), {}
+        return EnclaveOptions(**settings["options"]), {}
     # Only here.
     from occlum.image import built
 
@@ -60,7 +61,19 @@ def _measured(settings: dict[str, Any]) -> tuple[bytes, dict[str, str]]:
     what.check_runtime(read_image())
     # Held as long as this process lives.
     globals()["_instance_lock"] = built.run_lock(what.instance)
-    return what.to_config(), what.host_sources()
+    return what, what.host_sources(given.image_key)
+
+
+def _await_boot(enclave: _native.Resident, entry: registry.Entry) -> None:
+    """Returns when the enclave answers. EnclaveError with what it said if it ended instead."""
+    # No client's query has this number.
+    enclave.query(0, _native.QUERY_STATS)
+    while (event := enclave.next_event()) is None:
+        select.select([enclave], [], [])
+    if event[0] == 0:
+        said = enclave.join().message.strip() or entry.log_tail().rpartition("\n")[2].removeprefix("occlum: ")
+        cause = f"the enclave did not start: {said or 'it ended without a word'}"
+        raise EnclaveError(cause, "`occlum explain OC312`", "OC312")
 
 
 def run(settings: dict[str, Any]) -> int:
@@ -70,8 +83,9 @@ def run(settings: dict[str, Any]) -> int:
         if descriptor is not None:
             os.set_inheritable(descriptor, False)
     try:
-        measured, sources = _measured(settings)
-        config = page.Config.decode(measured)
+        given = Given.from_json(settings["given"])
+        measured, sources = _measured(settings, given)
+        config = page.Config.decode(measured.to_config())
         binds = [Bind(**bind) for bind in settings["binds"]]
         facts = {"pid": os.getpid(), "started": time.time(), "memory": config.memory_bytes, "cpus": config.vcpus}
         claim = registry.Claim(settings["name"], facts)
@@ -82,7 +96,9 @@ def run(settings: dict[str, Any]) -> int:
         _own_streams(str(claim.entry.path / registry.LOG))
         _more_descriptors()
         launch = Launch(argv=[""], env={}, cwd="/", binds=binds, resident=True, sources=sources)
-        enclave = _native.Resident(read_image(), measured, launch.to_native())
+        identity = (measured.sigstruct(), given.config_id, given.config_svn)
+        enclave = _native.Resident(read_image(), measured.to_config(), launch.to_native(), identity=identity)
+        _await_boot(enclave, claim.entry)
         listener = claim.listen()
     except (OcclumError, _native.NativeError, OSError) as error:
         _say(ready, _told(error if isinstance(error, OcclumError) else EnclaveError.from_native(error)))

@@ -41,8 +41,11 @@ def reporting(quiet: bool) -> Iterator[Report]:
 @click.command("build", short_help="Build the enclave of an instance.")
 @click.option("-f", "--force", is_flag=True, help="Build everything anew, and discard what the enclave has written.")
 @click.option("--sign-key", type=click.Path(exists=True, path_type=Path), metavar="FILE", help="Sign with this key.")
-@click.option("--sign-command", metavar="COMMAND", help="Sign with what this command prints (see `occlum sign`).")
+@click.option("--sign-command", metavar="COMMAND", help="Sign with what this command prints.")
 @click.option("--sign-cert", type=click.Path(exists=True, path_type=Path), metavar="FILE", help="Its public key.")
+@click.option(
+    "--image-key", type=click.Path(exists=True, path_type=Path), metavar="FILE", help="Encrypt the image by this key."
+)
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @json_option
 def command(
@@ -50,6 +53,7 @@ def command(
     sign_key: Path | None,
     sign_command: str | None,
     sign_cert: Path | None,
+    image_key: Path | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -57,25 +61,29 @@ def command(
 
     The same configuration and files give the same MRENCLAVE, on any machine and in any directory. Nothing is written
     anew that has not changed. What is in run/, the enclave's own, stays, except with --force.
+
+    Without a key of yours the development key signs, which everybody has. An image that --image-key encrypts runs only
+    with that key (`occlum run --image-key`).
     """
-    from occlum.image import instance
+    from occlum.image import instance, signing
+    from occlum.keys import read_key
 
     directory = Path(built.require())
+    signer = signing.signer(sign_key, sign_command, sign_cert)
+    key = None if image_key is None else read_key(image_key)
     with reporting(quiet) as report:
-        result = instance.build(directory, force=force, report=report)
-    signed = None
-    if sign_key is not None or sign_command is not None:
-        from occlum.image import signing
-
-        signed = signing.sign_instance(directory, sign_key, sign_command, sign_cert).hex()
+        result = instance.build(directory, force=force, report=report, signer=signer, image_key=key)
     if as_json:
-        click.echo(json.dumps(result._asdict() | {"mrsigner": signed}))
+        click.echo(json.dumps(result._asdict()))
         return
     click.echo(f"MRENCLAVE {result.mrenclave}")
-    if signed:
-        click.echo(f"MRSIGNER  {signed}")
+    if signer is not None:
+        click.echo(f"MRSIGNER  {result.mrsigner}")
     if result.foreign_layers:
-        fail("what the enclave wrote to run/ is sealed to the build before; `occlum build --force` discards it")
+        fail(
+            "what the enclave wrote to run/ is sealed to the build before: `occlum build --force` discards it; "
+            'autokey_policy = "mrsigner" among the options of the layer would have kept it'
+        )
     if not quiet:
         new = "" if result.image_changed else ", unchanged"
         fail(f"{result.nodes} files and directories, {result.size / (1 << 20):.1f} MiB{new}")

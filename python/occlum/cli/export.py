@@ -14,19 +14,16 @@ from occlum.image import built
 def command(file: Path) -> None:
     """Write the enclave of the instance in the working directory to FILE.sgxs, and its signature to FILE.sig.
 
-    Tools for SGX (Fortanix's sgxs-tools) read, measure and load them. The signature is left out if there is none.
+    Tools for SGX (Fortanix's sgxs-tools) read, measure and load them.
     """
-    from occlum.image import instance, signing
+    from occlum.image import signing
 
     what = built.load(built.require())
+    signing.read_signature(what)
     name = file.with_suffix("") if file.suffix == ".sgxs" else file
-    sgxs = name.with_name(f"{name.name}.sgxs")
+    sgxs, sig = (name.with_name(f"{name.name}.{suffix}") for suffix in ("sgxs", "sig"))
     with sgxs.open("wb") as out:
         for part in signing.sgxs(what):
             out.write(part)
-    click.echo(str(sgxs))
-    if (Path(what.instance) / instance.SIGNATURE).exists():
-        signing.read_signature(Path(what.instance))
-        target = name.with_name(f"{name.name}.sig")
-        target.write_bytes((Path(what.instance) / instance.SIGNATURE).read_bytes())
-        click.echo(str(target))
+    sig.write_bytes(what.signature)
+    click.echo(f"{sgxs}\n{sig}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,7 @@ DURATION = _Parsed("duration", units.parse_duration)
 BIND = _Parsed("bind", launch.Bind.parse)
 SEALED = _Parsed("sealed", launch.SealedMount.parse)
 PUBLISH = _Parsed("publish", launch.Publish.parse)
+CONFIG_ID = _Parsed("CONFIGID", launch.parse_config_id)
 
 # Of the commands that open sealed stores of this machine.
 INSECURE_COUNTER = click.option(
@@ -168,6 +170,27 @@ def measured_options(function: F) -> F:
     for option in reversed(_MEASURED):
         function = option(function)
     return function
+
+
+def given_options(function: F) -> F:
+    """`--image-key`, `--config-id`, `--config-svn`: what an instance's enclave is given; passed on as `given`."""
+
+    @click.option("--image-key", metavar="FILE", help="Key of what `occlum build --image-key` has encrypted.")
+    @click.option("--config-id", type=CONFIG_ID, metavar="BASE64", help="CONFIGID of the enclave (KSS).")
+    @click.option("--config-svn", type=click.IntRange(0, 65535), metavar="N", help="CONFIGSVN of the enclave (KSS).")
+    @functools.wraps(function)
+    def with_given(
+        *args: Any, image_key: str | None, config_id: bytes | None, config_svn: int | None, **rest: Any
+    ) -> Any:
+        key = None
+        if image_key is not None:
+            # Takes a while to import.
+            from occlum.keys import read_key
+
+            key = read_key(Path(image_key))
+        return function(*args, given=launch.Given(config_id or b"", config_svn or 0, key), **rest)
+
+    return with_given  # type: ignore[return-value]
 
 
 def network_options(function: F) -> F:

@@ -8,6 +8,7 @@ import click
 from click.core import ParameterSource
 
 from occlum._host import launch
+from occlum.cli import fail
 from occlum.cli.options import json_option, measured_options
 from occlum.image import built
 
@@ -40,7 +41,10 @@ def mrenclave(ctx: click.Context, memory: int, cpus: int, max_tasks: int, pid_ma
     "--key", type=click.Path(exists=True), metavar="FILE", help="Of this key, not of the instance's signature."
 )
 def mrsigner(key: str | None) -> None:
-    """Print who signed (MRSIGNER) the instance in the working directory."""
+    """Print who signed (MRSIGNER) the instance in the working directory.
+
+    What nobody has signed with a key of their own is signed by the development key, which everybody has.
+    """
     from pathlib import Path
 
     from occlum.image import signing
@@ -49,7 +53,10 @@ def mrsigner(key: str | None) -> None:
     if key is not None:
         click.echo(sigstruct.mrsigner(signing.load_key(Path(key)).public_key().public_numbers().n).hex())
         return
-    click.echo(signing.read_signature(Path(built.require())).mrsigner.hex())
+    signer = signing.read_signature(built.load(built.require())).mrsigner
+    if signing.is_development(signer):
+        fail("signed by the development key, which everybody has; `occlum build --sign-key FILE` signs with yours")
+    click.echo(signer.hex())
 
 
 @command.command("config")

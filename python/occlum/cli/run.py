@@ -14,7 +14,7 @@ import click
 from occlum._host import launch
 from occlum._host.image import read_image
 from occlum.cli import EXIT_OCCLUM_FAILED, environment_of, fail
-from occlum.cli.options import DURATION, network_options
+from occlum.cli.options import DURATION, given_options, network_options
 from occlum.cli.seeing import Seeing, seeing_options
 from occlum.cli.try_ import BANNER, TryCommand, exit_status, report_stats
 from occlum.image import built
@@ -47,6 +47,7 @@ def _auto_size(instance: str, job: launch.Launch) -> int:
 @click.option(
     "-e", "--env", "settings", multiple=True, metavar="K[=V]", help="Set a variable (if env.untrusted has it)."
 )
+@given_options
 @network_options
 @click.option("--timeout", type=DURATION, metavar="TIME", help="Stop the program after this long, like 30s.")
 @seeing_options
@@ -65,6 +66,7 @@ def command(
     quiet: bool,
     program: str | None,
     arguments: Sequence[str],
+    given: launch.Given,
     **seen: Any,
 ) -> int:
     """Run PROGRAM, one of the entry points, in a fresh enclave of the instance in the working directory.
@@ -87,7 +89,8 @@ def command(
         stats=stats or auto_size,
         network=network,
         publish=published,
-        sources=what.host_sources(),
+        sources=what.host_sources(given.image_key),
+        given=given,
     )
     if not quiet:
         fail(BANNER)

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 from occlum._host import launch
 from occlum._host.client import start_owner
 from occlum.cli import fail
-from occlum.cli.options import bind_option, measured_options, name_option
+from occlum.cli.options import bind_option, given_options, measured_options, name_option
 
 BANNER = "simulation: nothing is protected from this machine (development only; --quiet hides this line)"
 
@@ -23,26 +23,27 @@ def _instance(ctx: click.Context) -> str | None:
     from occlum.image import built
 
     settled = ("memory", "cpus", "max_tasks", "pid_max", "cfi", "binds")
-    given = [name for name in settled if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT]
-    if given:
-        option = given[0].replace("_", "-")
+    named = [name for name in settled if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT]
+    if named:
+        option = named[0].replace("_", "-")
         raise click.UsageError(f"--{option} is for the configuration of this instance to say; edit it, and build")
     return built.require()
 
 
-def _start_instance(name: str, instance: str, quiet: bool) -> None:
+def _start_instance(name: str, instance: str, given: launch.Given, quiet: bool) -> None:
     from occlum.image import built
 
     what = built.load(instance)
     if not quiet and what.banner():
         fail(what.banner())
-    start_owner(name, {}, instance=instance)
+    start_owner(name, {}, instance=instance, given=given)
 
 
 @click.command("start", short_help="Start an enclave that stays, for `exec`.")
 @name_option
 @measured_options
 @bind_option
+@given_options
 @click.option("-q", "--quiet", is_flag=True, help="No banner.")
 @click.pass_context
 def command(
@@ -54,6 +55,7 @@ def command(
     pid_max: int,
     cfi: str,
     binds: Sequence[launch.Bind],
+    given: launch.Given,
     quiet: bool,
 ) -> None:
     """Start an enclave that stays until `occlum stop`.
@@ -70,7 +72,9 @@ def command(
     if not quiet:
         fail(BANNER)
     if (instance := _instance(ctx)) is not None:
-        _start_instance(name, instance, quiet)
+        _start_instance(name, instance, given, quiet)
         return
+    if given != launch.Given():
+        raise click.UsageError("--image-key, --config-id and --config-svn are for instances; this directory is none")
     options = launch.EnclaveOptions(memory, cpus, max_tasks, pid_max, cfi)
     start_owner(name, vars(options), [vars(bind) for bind in binds])

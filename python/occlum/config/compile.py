@@ -6,7 +6,7 @@ pinned here).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from occlum.config import models, page
@@ -23,13 +23,14 @@ class Compiled(NamedTuple):
     sources: dict[str, str]
 
 
-def compile_config(config: models.Config, image_root: bytes) -> Compiled:
+def compile_config(config: models.Config, image_root: bytes, encrypted: bool = False) -> Compiled:
     """Compiles a configuration. `image_root`: the seal of the image's superblock (28 bytes)."""
     limits, metadata = config.resource_limits, config.metadata
     sources: dict[str, str] = {}
-    mounts = tuple(_Mounts(image_root, sources).rows(config.mount))
+    mounts = tuple(_Mounts(image_root, encrypted, sources).rows(config.mount))
     quiet = not metadata.debuggable if metadata.disable_log is None else metadata.disable_log
-    flags = (page.DEBUG if metadata.debuggable else 0) | (page.DISABLE_LOG if quiet else 0)
+    wanted = ((metadata.debuggable, page.DEBUG), (quiet, page.DISABLE_LOG), (metadata.enable_kss, page.KSS))
+    flags = sum(bit for is_wanted, bit in wanted if is_wanted)
     compiled = page.Config(
         memory_bytes=-(-limits.memory // 4096) * 4096,
         vcpus=limits.num_of_cpus,
@@ -65,8 +66,9 @@ _PLAIN = {"procfs": page.PROCFS, "devfs": page.DEVFS, "sysfs": page.SYSFS}
 class _Mounts:
     """Makes rows of mounts."""
 
-    def __init__(self, image_root: bytes, sources: dict[str, str]) -> None:
+    def __init__(self, image_root: bytes, encrypted: bool, sources: dict[str, str]) -> None:
         self._root = image_root.ljust(page.ROOT_SIZE, b"\0")
+        self._image_options = page.IMAGE_KEYED if encrypted else ""
         self._sources = sources
 
     def rows(self, mounts: tuple[models.Mount, ...]) -> list[page.Mount]:
@@ -102,7 +104,7 @@ class _Mounts:
         match mount.type:
             case "sefs" if options.MAC is not None:
                 self._sources[IMAGE] = "build/image"
-                return page.Mount(target, page.SEALED_IMAGE, page.READ_ONLY, IMAGE, root=self._root)
+                return page.Mount(target, page.SEALED_IMAGE, page.READ_ONLY, IMAGE, self._image_options, self._root)
             case "ramfs" | "tmpfs" | "sefs" | "ext2" if options.temporary or mount.type in ("ramfs", "tmpfs"):
                 return page.Mount(target, page.RAMFS, read_only)
             case "sefs" | "ext2":
@@ -118,8 +120,21 @@ class _Mounts:
     def _sealed_layer(self, target: str, options: models.MountOptions, read_only: int) -> page.Mount:
         name = f"layer{target}"
         self._sources[name] = f"run/{target.strip('/').replace('/', '-') or 'root'}.layer"
-        size = options.disk_size or DEFAULT_LAYER
-        return page.Mount(target, page.SEALED_LAYER, read_only, name, f"size={size}")
+        words = [f"size={options.disk_size or DEFAULT_LAYER}"]
+        policy = options.autokey_policy
+        if options.key == "image":
+            words.append(page.IMAGE_KEYED)
+            # Of its counter: what outlives a measurement needs one that does, too.
+            policy = policy or models.KEY_POLICIES["mrsigner"]
+        if policy is not None:
+            words.append(f"policy={policy}")
+        return page.Mount(target, page.SEALED_LAYER, read_only, name, ",".join(words))
+
+
+def is_of_signer(rows: Iterable[page.Mount]) -> bool:
+    """Does what the enclave writes there, or its freshness, depend on who signed?"""
+    policies = [word.removeprefix("policy=") for row in rows for word in row.options.split(",")]
+    return any(text.isdecimal() and int(text) & models.KEY_POLICIES["mrsigner"] for text in policies)
 
 
 # Stores are sparse files: this is room, not use.

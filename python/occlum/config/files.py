@@ -123,9 +123,11 @@ def notes(config: models.Config) -> list[str]:
     return [f"{name} has no effect" for name, value in ignored.items() if value]
 
 
-def weaknesses(config: models.Config) -> list[str]:
+def weaknesses(config: models.Config, *, is_signed: bool = True) -> list[str]:
     """What weakens the protection, for the banner at the start."""
     found = ["debug enclave (metadata.debuggable)"] if config.metadata.debuggable else []
+    # A debug enclave's signature protects nothing anyway.
+    found += ["signed by the development key, which everybody has"] if not is_signed and not found else []
     found += [f"{mount.target} is the host's (hostfs)" for mount in config.mount if mount.type == "hostfs"]
     return found
 

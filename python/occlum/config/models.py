@@ -64,10 +64,31 @@ def _kss_word(value: Any) -> Any:
     return value
 
 
+# KEYPOLICY bits (SDM, "Key Request") by the names that a configuration uses.
+_POLICY_NAMES = ("mrenclave", "mrsigner", "noisvprodid", "configid", "isvfamilyid", "isvextprodid")
+KEY_POLICIES = {name: 1 << bit for bit, name in enumerate(_POLICY_NAMES)}
+_OF_ENCLAVE_OR_SIGNER, _OF_KSS = 3, 56
+
+
+def _key_policy(value: Any) -> Any:
+    """Bits of names, or the bits themselves, as the original writes them."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        bits = value
+    else:
+        names = [value] if isinstance(value, str) else value
+        if not isinstance(names, list | tuple) or any(name not in KEY_POLICIES for name in names):
+            raise ValueError(f"{value!r} is no key policy; name some of {', '.join(KEY_POLICIES)}")
+        bits = sum({KEY_POLICIES[name] for name in names})
+    if not bits & _OF_ENCLAVE_OR_SIGNER or bits >> len(KEY_POLICIES):
+        raise ValueError("a key policy has mrenclave (1) or mrsigner (2) or both, or others could have the key")
+    return bits
+
+
 Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0, lt=1 << 63)]
 AbsolutePath = Annotated[str, BeforeValidator(lambda value: _absolute(value) if isinstance(value, str) else value)]
 VariableName = Annotated[str, BeforeValidator(lambda value: _name(value) if isinstance(value, str) else value)]
 Setting = Annotated[str, BeforeValidator(lambda value: _setting(value) if isinstance(value, str) else value)]
+KeyPolicy = Annotated[int, BeforeValidator(_key_policy)]
 Word64 = Annotated[int, BeforeValidator(_kss_word), Field(ge=0, lt=1 << 64)]
 
 
@@ -139,7 +160,7 @@ class Metadata(Model):
     version_number: int = Field(0, ge=0, lt=1 << 16, description="ISVSVN")
     debuggable: bool = Field(True, description="a debug enclave: the host may trace, dump and debug it")
     disable_log: bool | None = Field(None, description="no log of the LibOS; by default so if not debuggable")
-    enable_kss: bool = Field(False, description="key separation and sharing: the two ids below count")
+    enable_kss: bool = Field(False, description="key separation and sharing: the two ids below and --config-id count")
     family_id: KssId = KssId()
     ext_prod_id: KssId = KssId()
 
@@ -181,6 +202,13 @@ class MountOptions(Model):
     temporary: bool = Field(False, description="in memory: nothing is left when the enclave ends")
     cache_size: Size | None = Field(None, description="accepted; caches grow as there is memory")
     disk_size: Size | None = Field(None, description="size of a writable layer")
+    autokey_policy: KeyPolicy | None = Field(
+        None,
+        description="whose the key of a writable layer is: mrenclave (the default), mrsigner, ...; names or KEYPOLICY",
+    )
+    key: Literal["image"] | None = Field(
+        None, description="a writable layer opens by the image key, not by one of the CPU's (not the original's)"
+    )
     index: int | None = Field(None, ge=0, le=1, description="accepted; of the original's mount at run time")
     read_only: bool = Field(False, description="nothing in it can be changed (not the original's)")
 
@@ -249,6 +277,13 @@ class Config(Model):
     workdir: AbsolutePath = Field("/", description="where programs start (not the original's)")
     command: tuple[str, ...] = Field((), description="what `occlum run` runs by default (not the original's)")
     mount: tuple[Mount, ...] = DEFAULT_MOUNTS
+
+    @model_validator(mode="after")
+    def _policies_need_kss(self) -> Config:
+        layers = [layer for mount in self.mount for layer in (mount, *(mount.options.layers or ()))]
+        if not self.metadata.enable_kss and any((layer.options.autokey_policy or 0) & _OF_KSS for layer in layers):
+            raise ValueError("autokey_policy: configid, isvfamilyid and isvextprodid need metadata.enable_kss = true")
+        return self
 
     @field_validator("entry_points")
     @classmethod

@@ -25,6 +25,7 @@ ROOT_SIZE = 32
 DEBUG = 1
 HOST_VIEW = 2
 DISABLE_LOG = 4
+KSS = 8
 
 # Config.cfi is the place in this list.
 CFI_LEVELS = ("default", "strict", "shadow-stack")
@@ -42,6 +43,8 @@ KIND_NAMES = {
 }
 # Mount.flags
 READ_ONLY = 1
+# Mount.options: the image key opens it, which the host hands over.
+IMAGE_KEYED = "key=image"
 
 _HEAD = struct.Struct("<8sI")
 _FIXED = struct.Struct("<QIIIIIIIQQHH16s16s")
@@ -63,6 +66,10 @@ class Mount:
     source: str = ""
     options: str = ""
     root: bytes = bytes(ROOT_SIZE)
+
+    def is_image_keyed(self) -> bool:
+        """Does it need the image key?"""
+        return IMAGE_KEYED in self.options.split(",")
 
     def encode(self) -> bytes:
         """Its bytes."""
@@ -134,7 +141,7 @@ class Config:
 
 def describe(config: Config) -> dict[str, Any]:
     """A configuration for people: names and texts for what are numbers in it."""
-    names = {DEBUG: "debug", HOST_VIEW: "host-view", DISABLE_LOG: "no-log"}
+    names = {DEBUG: "debug", HOST_VIEW: "host-view", DISABLE_LOG: "no-log", KSS: "kss"}
     facts: dict[str, Any] = {name: getattr(config, name) for name in _NUMBERS}
     facts["cfi"] = CFI_LEVELS[config.cfi]
     facts["flags"] = [name for bit, name in names.items() if config.flags & bit]

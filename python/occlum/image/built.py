@@ -19,8 +19,8 @@ from occlum.errors import OcclumError
 
 MARKER = ".occlum"
 DESCRIPTION = "build/enclave.json"
-FORMAT = 1
-COUNTER = "counter"
+FORMAT = 2
+COUNTER, IMAGE_KEY = "counter", "image-key"
 CONFIGURATIONS = ("Occlum.toml", "Occlum.json")
 
 
@@ -72,19 +72,34 @@ class Built:
     # Digests of what it was built from.
     configuration: str
     runtime: str
+    # SIGSTRUCT.
+    signature: bytes
+    # Something of it is opened by the image key.
+    needs_image_key: bool
 
     def to_config(self) -> bytes:
         """The measured configuration."""
         return self.config
 
-    def host_sources(self) -> dict[str, str]:
-        """Where on this machine the mount table's sources are, and the name of its counters (`counter`).
+    def sigstruct(self) -> bytes:
+        """Its signature."""
+        return self.signature
+
+    def host_sources(self, image_key: bytes | None = None) -> dict[str, str]:
+        """Where on this machine the mount table's sources are, the name of its counters, and the image key.
 
         The directory for what is written is made.
         """
+        if self.needs_image_key and image_key is None:
+            raise InstanceError(
+                "what this instance holds is encrypted by an image key", "give the key: --image-key FILE", "OC705"
+            )
         os.makedirs(os.path.join(self.instance, "run"), exist_ok=True)
         paths = {name: os.path.normpath(os.path.join(self.instance, path)) for name, path in self.sources.items()}
-        return {**paths, COUNTER: self._counter()}
+        paths[COUNTER] = self._counter()
+        if self.needs_image_key and image_key is not None:
+            paths[IMAGE_KEY] = image_key.hex()
+        return paths
 
     def _counter(self) -> str:
         """What tells the counters of this instance from those of others with the same measurement: drawn once, in
@@ -146,6 +161,8 @@ def load(instance: str) -> Built:
             command=[str(word) for word in data["command"]],
             configuration=str(data["configuration"]),
             runtime=str(data["runtime"]),
+            signature=base64.b64decode(data["signature"], validate=True),
+            needs_image_key=bool(data["needs_image_key"]),
         )
     except FileNotFoundError:
         raise InstanceError(f"{instance} is not built", "build it: `occlum build`") from None

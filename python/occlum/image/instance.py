@@ -2,7 +2,7 @@
 
     Occlum.toml   the configuration (or Occlum.json)
     image/        files of the image, the user's to fill
-    build/        made by `build`: enclave.json, image-ROOT, manifest.json, sbom.json, enclave.sig
+    build/        made by `build`: enclave.json (with the signature), image-ROOT, manifest.json, sbom.json
     run/          what the enclave writes: sealed layers
     Occlum.lock   what the last build was made of
     .occlum/      marks the directory; locks
@@ -23,16 +23,20 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from occlum import _native
 from occlum._host.image import read_image
-from occlum.config import files
-from occlum.config.compile import IMAGE, compile_config
+from occlum.config import files, page
+from occlum.config.compile import IMAGE, Compiled, compile_config, is_of_signer
 from occlum.image import built, sources, store
 from occlum.image.tree import BuildError, Tree
+from occlum.sgx import sigstruct
 
-MANIFEST, SBOM, SIGNATURE = "build/manifest.json", "build/sbom.json", "build/enclave.sig"
+if TYPE_CHECKING:
+    from occlum.image.signing import Signer
+
+MANIFEST, SBOM = "build/manifest.json", "build/sbom.json"
 LOCK = "Occlum.lock"
 _DIRECTORIES = ("bin", "dev", "etc", "home", "host", "lib", "lib64", "proc", "root", "run", "sys", "tmp", "usr", "var")
 _FILES = {
@@ -50,6 +54,7 @@ class Result(NamedTuple):
     """What a build did."""
 
     mrenclave: str
+    mrsigner: str
     image_root: str
     image_changed: bool
     nodes: int
@@ -99,11 +104,20 @@ def _fitting(template: str, settings: dict[str, Any]) -> str:
     return template + files.image_table(settings)
 
 
-def build(directory: Path, *, force: bool = False, report: Report = quiet) -> Result:
-    """Builds an instance. ConfigurationError, BuildError, InstanceError."""
+def build(
+    directory: Path,
+    *,
+    force: bool = False,
+    report: Report = quiet,
+    signer: Signer | None = None,
+    image_key: bytes | None = None,
+) -> Result:
+    """Builds an instance. `signer`: makes its SIGSTRUCT, by default with the development key; `image_key`: encrypts the
+    image. ConfigurationError, BuildError, InstanceError, SigningError.
+    """
     with built.build_lock(str(directory)):
         try:
-            return _Build(directory, force, report).run()
+            return _Build(directory, force, report, signer, image_key).run()
         except OSError as error:
             raise BuildError(f"{error.filename or directory}: {error.strerror}", "then build again") from None
 
@@ -111,10 +125,14 @@ def build(directory: Path, *, force: bool = False, report: Report = quiet) -> Re
 class _Build:
     """One build of one instance."""
 
-    def __init__(self, directory: Path, force: bool, report: Report) -> None:
+    def __init__(
+        self, directory: Path, force: bool, report: Report, signer: Signer | None, image_key: bytes | None
+    ) -> None:
         self.directory = directory
         self.force = force
         self.report = report
+        self.signer = signer
+        self.image_key = image_key
         self.place = directory / "build"
 
     def run(self) -> Result:
@@ -132,12 +150,13 @@ class _Build:
         for target in ("/sys", *(mount.target for mount in config.mount)):
             gathered.tree.add_mount_point(target)
         written, changed = self._image(gathered.tree)
-        compiled = compile_config(config, written.root)
+        compiled = compile_config(config, written.root, self.image_key is not None)
         runtime = read_image()
         try:
             mrenclave = _native.measure(runtime, compiled.config.encode()).hex()
         except _native.NativeError as error:
             raise BuildError(str(error)) from None
+        signature = self._sign(compiled.config, bytes.fromhex(mrenclave))
         image = f"image-{written.root.hex()}"
         description = {
             "format": built.FORMAT,
@@ -145,16 +164,35 @@ class _Build:
             "image_root": written.root.hex(),
             "config": base64.b64encode(compiled.config.encode()).decode(),
             "sources": {**compiled.sources, IMAGE: f"build/{image}"},
-            "weaknesses": files.weaknesses(config),
+            "weaknesses": files.weaknesses(config, is_signed=self.signer is not None),
             "command": list(config.command),
             "configuration": digest,
             "runtime": hashlib.sha256(runtime).hexdigest(),
+            "signature": base64.b64encode(signature).decode(),
+            "needs_image_key": any(row.is_image_keyed() for row in compiled.config.mounts),
         }
         before = self._before()
         self._finish(description, image, gathered)
         size = sum(node.size for node in gathered.tree.nodes.values())
-        foreign = before not in (None, mrenclave) and any((self.directory / "run").glob("*.layer"))
-        return Result(mrenclave, written.root.hex(), changed, len(gathered.tree.nodes), size, foreign)
+        foreign = before not in (None, mrenclave) and self._has_own_layers(compiled)
+        mrsigner = sigstruct.verify(signature).mrsigner.hex()
+        return Result(mrenclave, mrsigner, written.root.hex(), changed, len(gathered.tree.nodes), size, foreign)
+
+    def _sign(self, config: page.Config, mrenclave: bytes) -> bytes:
+        from occlum.image import signing
+
+        if self.signer is None and is_of_signer(config.mounts) and not config.flags & page.DEBUG:
+            raise BuildError(
+                "the layers of this release enclave are its signer's, and everybody has the development key",
+                "sign it: `occlum build --sign-key FILE`",
+                "OC730",
+            )
+        return (self.signer or signing.development)(signing.facts_of(config, mrenclave))
+
+    def _has_own_layers(self, compiled: Compiled) -> bool:
+        """Has the enclave of another measurement written something that this one has no key for?"""
+        own = [row for row in compiled.config.mounts if row.kind == page.SEALED_LAYER and not is_of_signer([row])]
+        return any((self.directory / compiled.sources[row.source]).exists() for row in own)
 
     def _remove_leftovers(self) -> None:
         """What a build that did not end has left."""
@@ -163,13 +201,18 @@ class _Build:
 
     def _image(self, tree: Tree) -> tuple[store.Written, bool]:
         """The image of the tree: the one that is there if nothing changed."""
-        key = sources.fingerprint(tree, self.directory / built.MARKER / "digests.json")
+        content = sources.fingerprint(tree, self.directory / built.MARKER / "digests.json")
+        key = content if self.image_key is None else store.keyed_fingerprint(self.image_key, content)
         known = self._known_image(key)
         if known is not None and not self.force:
             return known, False
         progress = self.report("writing the image", sum(node.size for node in tree.nodes.values()))
         fresh = self.place / ".new-image"
-        written = store.write(tree, fresh, progress)
+        encryption = None if self.image_key is None else store.Encryption(self.image_key, key)
+        written = store.write(tree, fresh, progress, encryption)
+        if sources.fingerprint_of(written.manifest) != content:
+            fresh.unlink()
+            raise BuildError("a file of the image changed while it was read", "build again")
         fresh.rename(self.place / f"image-{written.root.hex()}")
         manifest = {"fingerprint": key, "root": written.root.hex(), "nodes": written.manifest}
         write_atomically(self.directory / MANIFEST, json.dumps(manifest, indent=0))
@@ -206,7 +249,6 @@ class _Build:
         for old in self.place.glob("image-*"):
             if old.name != image:
                 old.unlink()
-        (self.directory / SIGNATURE).unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from occlum.config import files, page
 from occlum.image import built
-from occlum.image.instance import LOCK, SBOM, SIGNATURE
+from occlum.image.instance import LOCK, SBOM
 from occlum.image.tree import FIXED_TIME, BuildError
 
 
@@ -20,14 +20,16 @@ def pack(directory: Path, target: Path, *, debug: bool) -> None:
     """Writes the archive, in one step. BuildError, InstanceError."""
     with built.build_lock(str(directory)):
         what = built.load(str(directory))
-        if page.Config.decode(what.config).flags & page.DEBUG and not debug:
+        config = page.Config.decode(what.config)
+        if config.flags & page.DEBUG and not debug:
             fix = "set metadata.debuggable = false and build again, or give --debug"
             raise BuildError("this is a debug enclave: whoever runs it can look into it", fix, "OC724")
         if what.is_stale():
             raise BuildError("the configuration has changed since the build", "build again: `occlum build`", "OC724")
         image = what.sources["image"]
-        names = [files.find(directory).name, built.DESCRIPTION, image, SBOM, LOCK]
-        names += [SIGNATURE] if (directory / SIGNATURE).exists() else []
+        names = [files.find(directory).name, built.DESCRIPTION, image]
+        # What an encrypted image hides is not told beside it.
+        names += [] if any(row.is_image_keyed() for row in config.mounts) else [SBOM, LOCK]
         fresh = target.with_name(f".new-{target.name}")
         try:
             # No name and no time in the gzip header.

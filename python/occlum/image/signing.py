@@ -1,14 +1,16 @@
-"""Signs instances: a SIGSTRUCT from a key file, or from an external command that has the key (an HSM).
+"""Signs instances: a SIGSTRUCT from a key file, from an external command that has the key (an HSM), or by nobody in
+particular: the development key.
 
-Neighbours: `occlum.sgx.sigstruct` (what is signed), `built` (what was built). The key is RSA-3072 with exponent 3, as
-SGX demands. The result is `build/enclave.sig`; with `enclave.sgxs` it is what SGX tools load.
+Neighbours: `occlum.sgx.sigstruct` (what is signed), `instance` (asks for it while it builds), `built` (keeps it). Keys
+are RSA-3072 with exponent 3, as SGX demands.
 """
 
 from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,10 +22,13 @@ from occlum._host.image import read_image
 from occlum.config import page
 from occlum.errors import OcclumError
 from occlum.image import built
-from occlum.image.instance import SIGNATURE
 from occlum.sgx import layout, measurement, sigstruct
 
 _COMMAND_TIMEOUT_S = 300
+_DEVELOPMENT_KEY = Path(sigstruct.__file__).with_name("development.pem")
+
+# Makes the SIGSTRUCT of what it is told.
+Signer = Callable[[sigstruct.Facts], bytes]
 
 
 class SigningError(OcclumError):
@@ -86,18 +91,44 @@ def _check(key: rsa.RSAPublicKey, path: Path) -> None:
         raise SigningError(f"{path} has {found}; SGX demands 3072 bits and exponent 3", "`occlum gen-sign-key FILE`")
 
 
-def facts_of(what: built.Built, date: int | None = None) -> sigstruct.Facts:
-    """What a SIGSTRUCT says about an instance."""
-    config = page.Config.decode(what.config)
+def facts_of(config: page.Config, mrenclave: bytes) -> sigstruct.Facts:
+    """What a SIGSTRUCT says about an enclave, but for the date."""
     return sigstruct.Facts(
-        mrenclave=bytes.fromhex(what.mrenclave),
+        mrenclave=mrenclave,
         product_id=config.product_id,
         svn=config.svn,
         debug=bool(config.flags & page.DEBUG),
+        kss=bool(config.flags & page.KSS),
         family_id=config.family_id,
         ext_product_id=config.ext_product_id,
-        date=date or int(datetime.now(UTC).strftime("%Y%m%d")),
     )
+
+
+def development(facts: sigstruct.Facts) -> bytes:
+    """Signs by the key that everybody has: the same bytes each time."""
+    return sign(facts, load_key(_DEVELOPMENT_KEY))
+
+
+def is_development(mrsigner: bytes) -> bool:
+    """Is it the development key's?"""
+    return mrsigner == sigstruct.mrsigner(load_key(_DEVELOPMENT_KEY).public_key().public_numbers().n)
+
+
+def signer(key: Path | None, command: str | None, public: Path | None) -> Signer | None:
+    """Signs as the options say; `None` if they say nothing. SigningError before anything is built."""
+    if key is not None:
+        private = load_key(key)
+        return lambda facts: sign(_today(facts), private)
+    if command is None:
+        return None
+    if public is None:
+        raise SigningError("an external signing command needs the public key", "give it: --sign-cert FILE")
+    known = load_public_key(public)
+    return lambda facts: sign_by_command(_today(facts), command, known)
+
+
+def _today(facts: sigstruct.Facts) -> sigstruct.Facts:
+    return replace(facts, date=int(datetime.now(UTC).strftime("%Y%m%d")))
 
 
 def sign(facts: sigstruct.Facts, key: rsa.RSAPrivateKey) -> bytes:
@@ -125,33 +156,14 @@ def sign_by_command(facts: sigstruct.Facts, command: str, public: rsa.RSAPublicK
         raise SigningError(f"the signing command has signed something else: {error}") from None
 
 
-def sign_instance(
-    directory: Path, key: Path | None, command: str | None, public: Path | None, date: int | None = None
-) -> bytes:
-    """Signs what was built, and keeps it as `build/enclave.sig`; MRSIGNER."""
-    facts = facts_of(built.load(str(directory)), date)
-    if key is not None:
-        data = sign(facts, load_key(key))
-    elif command is not None and public is not None:
-        data = sign_by_command(facts, command, load_public_key(public))
-    else:
-        raise SigningError("an external signing command needs the public key", "give it: --sign-cert FILE")
-    fresh = directory / "build/.new-signature"
-    fresh.write_bytes(data)
-    fresh.rename(directory / SIGNATURE)
-    return sigstruct.verify(data).mrsigner
-
-
-def read_signature(directory: Path) -> sigstruct.Parsed:
-    """The signature of what was built. SigningError if there is none, or it is of something else."""
+def read_signature(what: built.Built) -> sigstruct.Parsed:
+    """The signature of what was built. SigningError if it is damaged, or of something else."""
     try:
-        parsed = sigstruct.verify((directory / SIGNATURE).read_bytes())
-    except OSError:
-        raise SigningError(f"{directory} is not signed", "`occlum build --sign-key FILE`") from None
+        parsed = sigstruct.verify(what.signature)
     except ValueError as error:
-        raise SigningError(f"{directory / SIGNATURE}: {error}", "sign again") from None
-    if parsed.facts.mrenclave.hex() != built.load(str(directory)).mrenclave:
-        raise SigningError("the signature is of another build", "sign again: `occlum build --sign-key FILE`")
+        raise SigningError(f"{built.DESCRIPTION}: {error}", "build and sign it again") from None
+    if parsed.facts.mrenclave.hex() != what.mrenclave:
+        raise SigningError("the signature is of another build", "build and sign it again")
     return parsed
 
 

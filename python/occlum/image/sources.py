@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -144,17 +144,29 @@ def fingerprint(tree: Tree, cache: Path) -> str:
     except (OSError, ValueError):
         known = {}
     fresh: dict[str, str] = {}
-    whole = hashlib.sha256(b"image 1\n")
+    lines = []
     for path, node in tree.ordered():
         content = ""
         if node.kind == "file":
             key = _state(node)
             content = fresh[key] = str(known.get(key) or _digest(node))
-        line = [path, node.kind, node.mode, node.uid, node.gid, node.target, content]
-        whole.update(json.dumps(line).encode() + b"\n")
+        lines.append([path, node.kind, node.mode, node.uid, node.gid, node.target, content])
     temporary = cache.with_name(".new-digests")
     temporary.write_text(json.dumps(fresh))
     temporary.rename(cache)
+    return _digest_of(lines)
+
+
+def fingerprint_of(manifest: list[dict[str, str | int]]) -> str:
+    """The same of what was written: another one if a file was not what it had been a moment before."""
+    defaults = {"path": "", "kind": "", "mode": 0, "uid": 0, "gid": 0, "target": "", "sha256": ""}
+    return _digest_of([line.get(name, default) for name, default in defaults.items()] for line in manifest)
+
+
+def _digest_of(lines: Iterable[list[Any]]) -> str:
+    whole = hashlib.sha256(b"image 1\n")
+    for line in lines:
+        whole.update(json.dumps(line).encode() + b"\n")
     return whole.hexdigest()
 
 

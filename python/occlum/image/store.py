@@ -1,12 +1,14 @@
-"""Writes a tree into an image: a read-only, integrity-only sealed store. The same tree gives the same bytes.
+"""Writes a tree into an image: a read-only sealed store, integrity-only or encrypted. Equal trees give equal bytes.
 
-Neighbours: `tree` (what is written), `occlum._native` (the store). Why the bytes are the same: the store has no key, so
-no random numbers; names come in one order; every time is `FIXED_TIME`; the size follows from the content.
+Neighbours: `tree` (what is written), `occlum._native` (the store). Why the bytes are the same: names come in one order;
+every time is `FIXED_TIME`; the size follows from the content; a store without key has no random numbers, and those of
+an encrypted one come from `Encryption`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from occlum import _native
+from occlum._host.image import read_image
 from occlum.image.tree import FIXED_TIME, BuildError, Node, Tree
 
 BLOCK = 4096
@@ -35,12 +38,32 @@ class Written(NamedTuple):
     manifest: list[dict[str, str | int]]
 
 
-def write(tree: Tree, path: Path, progress: Progress = _ignore) -> Written:
+class Encryption(NamedTuple):
+    """How an image is encrypted: the image key, and a digest of all that its bytes depend on.
+
+    What is random in a store comes from the two, so the same image has the same bytes; and since nothing else has the
+    digest, no key stream serves two contents.
+    """
+
+    key: bytes
+    digest: str
+
+    def seed(self, blocks: int) -> bytes:
+        """For a store of this size."""
+        return hmac.digest(self.key, f"occlum image seed v1 {self.digest} {blocks}".encode(), "sha256")
+
+
+def keyed_fingerprint(key: bytes, fingerprint: str) -> str:
+    """The digest of a tree for an encrypted image: with the key, and with the code that lays out stores."""
+    return hmac.digest(key, fingerprint.encode() + hashlib.sha256(read_image()).digest(), "sha256").hex()
+
+
+def write(tree: Tree, path: Path, progress: Progress = _ignore, encryption: Encryption | None = None) -> Written:
     """Makes the image file at `path`, which must not be there yet."""
     blocks = _estimate(tree)
     while True:
         try:
-            return _write(tree, path, blocks, progress)
+            return _write(tree, path, blocks, progress, encryption)
         except _Full:
             path.unlink()
             blocks *= 2
@@ -59,14 +82,15 @@ def _estimate(tree: Tree) -> int:
     return 2048 + content + content // 32 + len(tree.nodes) // 4
 
 
-def _write(tree: Tree, path: Path, blocks: int, progress: Progress) -> Written:
+def _write(tree: Tree, path: Path, blocks: int, progress: Progress, encryption: Encryption | None) -> Written:
+    key, seed = (encryption.key, encryption.seed(blocks)) if encryption else (None, None)
     try:
         with path.open("xb") as file:
             file.truncate(blocks * BLOCK)
-        store = _native.SealedFs(path, None, format=True, fixed_ns=FIXED_TIME * _NS)
+        store = _native.SealedFs(path, key, format=True, fixed_ns=FIXED_TIME * _NS, seed=seed)
         manifest = list(_fill(store, tree, progress))
         store.close(True)
-        opened = _native.SealedFs(path, None, read_only=True)
+        opened = _native.SealedFs(path, key, read_only=True)
         root = opened.figures()[4]
         opened.close(False)
         with path.open("rb") as file:

@@ -43,13 +43,14 @@ class Facts:
     debug: bool = False
     family_id: bytes = bytes(16)
     ext_product_id: bytes = bytes(16)
+    # Key separation and sharing: without it the two ids are zero.
+    kss: bool = False
     # Year, month, day as decimal digits: 20260131.
     date: int = 20260101
 
     def flags(self) -> int:
-        """ATTRIBUTES.FLAGS. KSS is on if one of its ids is there."""
-        kss = any(self.family_id) or any(self.ext_product_id)
-        return MODE64BIT | (DEBUG if self.debug else 0) | (KSS if kss else 0)
+        """ATTRIBUTES.FLAGS."""
+        return MODE64BIT | (DEBUG if self.debug else 0) | (KSS if self.kss else 0)
 
 
 def unsigned(facts: Facts) -> bytearray:
@@ -135,6 +136,7 @@ def verify(data: bytes) -> Parsed:
         debug=bool(flags & DEBUG),
         family_id=data[_FAMILY : _FAMILY + 16],
         ext_product_id=data[_EXTPROD : _EXTPROD + 16],
+        kss=bool(flags & KSS),
         date=int(f"{struct.unpack_from('<I', data, _DATE)[0]:x}"),
     )
     return Parsed(facts, modulus)

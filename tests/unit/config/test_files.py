@@ -65,7 +65,7 @@ def test_the_originals_file_means_what_it_means_there(tmp_path: Path) -> None:
     assert config.memory_bytes == 332 << 20
     assert (config.max_tasks, config.stack_bytes, config.data_bytes) == (32, 4 << 20, 32 << 20)
     assert (config.product_id, config.svn) == (7, 2)
-    assert config.flags == page.DISABLE_LOG
+    assert config.flags == page.DISABLE_LOG | page.KSS
     assert config.family_id == (1 << 64 | 0xABCDEF).to_bytes(16, "little")
     assert config.entry_points == ("/bin",)
     kinds = [(mount.target, page.KIND_NAMES[mount.kind]) for mount in config.mounts]
@@ -120,6 +120,11 @@ def changed(place: str, value: Any) -> dict[str, Any]:
         ("metadata.product_id", 1 << 16, "less than"),
         ("metadata.enable_kss", False, "need enable_kss"),
         ("metadata.family_id.high", "zz", "hexadecimal"),
+        ("mount.1.options", {"autokey_policy": "mrsinger"}, "no key policy"),
+        ("mount.1.options", {"autokey_policy": 4}, "others could have the key"),
+        ("mount.1.options", {"autokey_policy": 64 | 1}, "others could have the key"),
+        ("mount.1.options", {"autokey_policy": ["configid"]}, "others could have the key"),
+        ("mount.1.options", {"key": "mine"}, "image"),
         ("mount.1.type", "nfs", "mount.1.type"),
         ("mount.1.target", "host", "not an absolute path"),
         ("mont", [], "did you mean mount"),

@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 
 from framework import OCCLUM, ROOT
+from occlum import keys
 from occlum.config.files import ConfigurationError
-from occlum.image import built, instance, packing, signing, sizing
+from occlum.image import built, instance, packing, signing, sizing, sources
 from occlum.image.tree import BuildError
+from occlum.sealed import Store
 
 
 def make(place: Path, **settings: Any) -> Path:
@@ -162,30 +164,94 @@ def test_a_package_is_the_same_each_time_and_no_debug_enclave(tmp_path: Path) ->
 
 def test_signatures_belong_to_one_build(tmp_path: Path) -> None:
     place, key = make(tmp_path / "x"), tmp_path / "key.pem"
-    done = run(tmp_path, "gen-sign-key", str(key))
+    signer = run(tmp_path, "gen-sign-key", str(key)).stdout
     instance.build(place)
-    assert "OC730" in run(place, "print", "mrsigner").stderr
-    assert signing.sign_instance(place, key, None, None).hex() == done.stdout.strip()
-    assert run(place, "print", "mrsigner").stdout == done.stdout
-    kept = (place / instance.SIGNATURE).read_bytes()
+    done = run(place, "print", "mrsigner")
+    assert ("development key" in done.stderr, done.stdout != signer) == (True, True)
+    assert instance.build(place, signer=signing.signer(key, None, None)).mrsigner == signer.strip()
+    done = run(place, "print", "mrsigner")
+    assert (done.stdout, done.stderr) == (signer, "")
+    kept = json.loads((place / built.DESCRIPTION).read_text())["signature"]
     (place / "image/etc/more").touch()
     instance.build(place)
-    (place / instance.SIGNATURE).write_bytes(kept)
+    data = json.loads((place / built.DESCRIPTION).read_text())
+    (place / built.DESCRIPTION).write_text(json.dumps(data | {"signature": kept}))
     assert "another build" in run(place, "print", "mrsigner").stderr
+    assert "OC601" in run(place, "run", "-q", "/bin/sh").stderr
+    (place / built.DESCRIPTION).write_text(json.dumps(data | {"signature": ""}))
+    assert "OC730" in run(place, "print", "mrsigner").stderr
+    assert "OC601" in run(place, "start", "-q").stderr
+
+
+def test_what_the_signer_opens_is_signed_by_somebody(tmp_path: Path) -> None:
+    place, key = make(tmp_path / "x"), tmp_path / "key.pem"
+    signing.generate_key(key)
+    text = (place / "Occlum.toml").read_text().replace("debuggable = true", "debuggable = false")
+    policy = '{ target = "/", type = "sefs", options = { autokey_policy = "mrsigner" } }'
+    (place / "Occlum.toml").write_text(text.replace('{ target = "/", type = "ramfs" }', policy))
+    with pytest.raises(BuildError, match="development key"):
+        instance.build(place)
+    instance.build(place, signer=signing.signer(key, None, None))
+    assert built.load(str(place)).weaknesses == []
 
 
 def test_fortanix_reads_and_measures_the_same(tmp_path: Path) -> None:
     place, key = make(tmp_path / "x"), tmp_path / "key.pem"
     signing.generate_key(key)
     text = (place / "Occlum.toml").read_text()
-    (place / "Occlum.toml").write_text(text.replace("product_id = 0", "product_id = 513"))
-    mrenclave = instance.build(place).mrenclave
-    signer = signing.sign_instance(place, key, None, None, 20260131).hex()
+    (place / "Occlum.toml").write_text(text.replace("product_id = 0", "product_id = 513\nenable_kss = true"))
+    result = instance.build(place, signer=signing.signer(key, None, None))
+    today = signing.read_signature(built.load(str(place))).facts.date
     assert run(place, "export", str(tmp_path / "enclave")).returncode == 0
     command = ["cargo", "run", "--quiet", "-p", "occlum-pal", "--example", "sgxs_check", "--"]
     files = [str(tmp_path / "enclave.sgxs"), str(tmp_path / "enclave.sig")]
     done = subprocess.run([*command, *files], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.stdout.splitlines() == [mrenclave, mrenclave, "513 0 6 7 20260131", signer], done.stderr
+    facts = f"513 0 86 7 {today}"
+    assert done.stdout.splitlines() == [result.mrenclave, result.mrenclave, facts, result.mrsigner], done.stderr
+
+
+def test_encrypted_images_hide_everything_and_are_the_same_each_time(tmp_path: Path) -> None:
+    place, key = make(tmp_path / "x"), tmp_path / "image.key"
+    (place / "image/etc/recipe").write_text("a pinch of salt\n" * 1000)
+    keys.generate_key(key)
+    plain = instance.build(place)
+    image = place / f"build/image-{plain.image_root}"
+    assert (b"pinch" in image.read_bytes(), b"recipe" in image.read_bytes()) == (True, True)
+    first = instance.build(place, image_key=keys.read_key(key))
+    image = place / f"build/image-{first.image_root}"
+    data = image.read_bytes()
+    assert (b"pinch" in data, b"recipe" in data, b"passwd" in data) == (False, False, False)
+    assert instance.build(place, image_key=keys.read_key(key)).image_changed is False
+    assert instance.build(place, image_key=keys.read_key(key), force=True).mrenclave == first.mrenclave
+    assert image.read_bytes() == data
+    # Nothing of it stands beside it in the archive.
+    packing.pack(place, tmp_path / "x.tar.gz", debug=True)
+    names = subprocess.run(["tar", "-tzf", tmp_path / "x.tar.gz"], capture_output=True, text=True, check=True).stdout
+    assert ("sbom" in names, "lock" in names, "image-" in names) == (False, False, True)
+    with Store(image, keys.read_key(key), read_only=True) as opened:
+        assert opened.read_bytes("/etc/recipe").startswith(b"a pinch")
+    assert "OC705" in run(place, "run", "-q", "/bin/sh").stderr
+    # Another content, or another key: no byte of the streams of before.
+    (place / "image/etc/recipe").write_text("a pinch of silk\n" * 1000)
+    second = instance.build(place, image_key=keys.read_key(key))
+    other = (place / f"build/image-{second.image_root}").read_bytes()
+    same = sum(data[at : at + 16] == other[at : at + 16] != bytes(16) for at in range(0, len(data), 16))
+    assert same < 16
+
+
+def test_a_file_that_changes_under_a_build_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = make(tmp_path / "x")
+    real = sources.fingerprint
+
+    def then_changed(*arguments: Any) -> str:
+        found = real(*arguments)
+        (place / "image/etc/hosts").write_text((place / "image/etc/hosts").read_text().swapcase())
+        return found
+
+    monkeypatch.setattr(sources, "fingerprint", then_changed)
+    with pytest.raises(BuildError, match="changed while it was read"):
+        instance.build(place)
+    assert not list((place / "build").glob("*image*"))
 
 
 def test_limits_are_written_where_they_belong(tmp_path: Path) -> None:
@@ -208,10 +274,18 @@ def test_limits_are_written_where_they_belong(tmp_path: Path) -> None:
 
 def test_layers_of_the_build_before_are_told_of(tmp_path: Path) -> None:
     place = make(tmp_path / "x")
+    text = (place / "Occlum.toml").read_text()
+    (place / "Occlum.toml").write_text(text.replace('type = "ramfs"', 'type = "sefs"'))
     instance.build(place)
     (place / "run/root.layer").touch()
     assert not instance.build(place).foreign_layers
     (place / "image/etc/more").touch()
     assert instance.build(place).foreign_layers
+    # What belongs to the signer, or to the image key, is not lost.
+    for options in ('{ autokey_policy = ["mrsigner"] }', "{ autokey_policy = 2 }", '{ key = "image" }'):
+        layer = f'type = "sefs", options = {options}'
+        (place / "Occlum.toml").write_text(text.replace('type = "ramfs"', layer))
+        assert not instance.build(place).foreign_layers
+    (place / "Occlum.toml").write_text(text.replace('type = "ramfs"', 'type = "sefs"'))
     assert not instance.build(place, force=True).foreign_layers
     assert not (place / "run/root.layer").exists()

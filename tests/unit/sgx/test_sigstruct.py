@@ -11,7 +11,9 @@ import pytest
 from occlum.image import signing
 from occlum.sgx import sigstruct
 
-FACTS = sigstruct.Facts(bytes(range(32)), product_id=9, svn=3, debug=True, family_id=b"\5" * 16, date=20260203)
+FACTS = sigstruct.Facts(
+    bytes(range(32)), product_id=9, svn=3, debug=True, family_id=b"\5" * 16, kss=True, date=20260203
+)
 
 
 @pytest.fixture(scope="session")

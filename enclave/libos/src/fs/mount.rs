@@ -206,7 +206,8 @@ impl MountFlags {
         flags
     }
 }
-fn from_hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+/// Exactly as many bytes.
+pub(super) fn from_hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     let digit = |c: u8| char::from(c).to_digit(16).map(|d| d as u8);
     let mut out = [0; N];
     if text.len() != 2 * N {
@@ -221,7 +222,7 @@ fn from_hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
 /// A program that was to have a store must not run without it.
 fn mount_sealed(from: &[u8], to: &[u8], flags: &MountFlags) {
     let (key, root, read_only) = (flags.key.as_ref(), flags.root, flags.read_only);
-    let spec = sealed::Spec { source: from, key, root, read_only, counter: None };
+    let spec = sealed::Spec { source: from, key, root, read_only, ..sealed::Spec::default() };
     let name = |path| String::from_utf8_lossy(path).into_owned();
     let mounted = sealed::open(&spec)
         .and_then(|root| mount(to, root).map_err(|e| alloc::format!("cannot be mounted there: {e}")));

@@ -6,7 +6,8 @@
 use super::{Below, InodeRef, MemInode, bind, info, mount, mount_dev, overlay, proc, sealed, set_root, sys};
 use crate::fs::prelude::*;
 use alloc::format;
-use occlum_enclave_abi::{LaunchParams, MOUNT_READ_ONLY, Mount, MountKind, SOURCE_COUNTER};
+use occlum_enclave_abi::{LaunchParams, MOUNT_READ_ONLY, Mount, MountKind, SOURCE_COUNTER, SOURCE_IMAGE_KEY};
+use occlum_sgx_arch::keys::policy;
 
 /// Why a mount failed, for the user.
 type Outcome<T> = core::result::Result<T, String>;
@@ -79,7 +80,9 @@ fn under(row: &Mount, params: &LaunchParams) -> Outcome<Below> {
 
 fn image(row: &Mount, params: &LaunchParams) -> Outcome<InodeRef> {
     let root = row.root.first_chunk().copied();
-    let spec = sealed::Spec { source: source(row, params)?, key: None, root, read_only: true, counter: None };
+    let key = if is_image_keyed(row) { Some(image_key(params)?) } else { None };
+    let source = source(row, params)?;
+    let spec = sealed::Spec { source, key: key.as_ref(), root, read_only: true, ..sealed::Spec::default() };
     sealed::open(&spec).map_err(|e| format!("the image is not the one that was built: {e}"))
 }
 
@@ -87,13 +90,44 @@ fn image(row: &Mount, params: &LaunchParams) -> Outcome<InodeRef> {
 fn layer(row: &Mount, params: &LaunchParams) -> Outcome<InodeRef> {
     /// Bytes of a layer whose row names none.
     const SIZE: u64 = 16 << 30;
-    let key = crate::seal::layer_key(&row.target)?;
+    let bits = number(row, b"policy=").and_then(|bits| u16::try_from(bits).ok()).unwrap_or(policy::MRENCLAVE);
+    if bits & (policy::MRENCLAVE | policy::MRSIGNER) == 0 {
+        return Err(String::from("its key policy names neither MRENCLAVE nor MRSIGNER"));
+    }
+    let svn = crate::policy::config().identity.svn;
+    let key = if is_image_keyed(row) {
+        image_key(params)?
+    } else {
+        crate::seal::layer_key(&row.target, bits, svn)?
+    };
+    let older = |steps: u16| {
+        let svn = svn.checked_sub(steps)?.checked_sub(1)?;
+        crate::seal::layer_key(&row.target, bits, svn).ok()
+    };
     let read_only = row.flags & MOUNT_READ_ONLY != 0;
     let instance = params.sources.iter().find(|(name, _)| name == SOURCE_COUNTER);
-    let counter = crate::seal::counter(instance.map_or(&[], |(_, id)| id), &row.target)?;
-    let source = source(row, params)?;
-    let spec = sealed::Spec { source, key: Some(&key), root: None, read_only, counter: Some(counter) };
+    let counter = crate::seal::counter(instance.map_or(&[], |(_, id)| id), &row.target, bits)?;
+    let spec = sealed::Spec {
+        source: source(row, params)?,
+        key: Some(&key),
+        older: if is_image_keyed(row) { None } else { Some(&older) },
+        root: None,
+        read_only,
+        counter: Some(counter),
+    };
     sealed::open_or_make(&spec, number(row, b"size=").unwrap_or(SIZE))
+}
+
+/// Does the image key open it, rather than one of the CPU's?
+fn is_image_keyed(row: &Mount) -> bool {
+    row.options.split(|c| *c == b',').any(|option| option == b"key=image")
+}
+
+/// The image key, which the host hands over; a wrong one opens nothing.
+fn image_key(params: &LaunchParams) -> Outcome<[u8; 32]> {
+    let given = params.sources.iter().find(|(name, _)| name == SOURCE_IMAGE_KEY);
+    let (_, digits) = given.ok_or_else(|| String::from("it needs the image key"))?;
+    crate::fs::mount::from_hex(digits).ok_or_else(|| String::from("what was given is no image key"))
 }
 
 /// A number among a row's options.

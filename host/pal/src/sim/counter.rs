@@ -60,7 +60,8 @@ mod tests {
     const KEY: [u8; 32] = [9; 32];
 
     fn ask(folder: &Path, op: Op, from: u64) -> Answer {
-        let request = Request { op, slot: [1; 16], nonce: [2; 16], from, state: [from as u8; STATE] };
+        let request =
+            Request { op, policy: 1, slot: [1; 16], nonce: [2; 16], from, state: [from as u8; STATE] };
         let answer = serve(folder, &KEY, &request.seal(&KEY)).expect("an answer");
         Answer::open(&answer, &request, &KEY).expect("an authentic answer")
     }

@@ -1,22 +1,18 @@
-//! The simulated CPU's keys: EGETKEY for the enclave that runs, under a key that stands in for the fuses.
+//! The simulated CPU's keys: EINIT and EGETKEY for the enclave that runs, under a key that stands in for the fuses.
 //!
 //! The fuse key is random, one for each user and machine, in a file that only its owner may read
 //! (`$XDG_STATE_HOME/occlum/fuse.key`; `OCCLUM_FUSE_KEY` names another). Whoever reads it has the keys of all sealed
-//! layers: simulation protects nothing from its own user. Invariant: MRENCLAVE is the one that was measured here.
-use crate::PalError;
-use occlum_enclave_abi::Config;
+//! layers: simulation protects nothing from its own user. Invariants: MRENCLAVE is the one that was measured here; no
+//! enclave has keys whose SIGSTRUCT EINIT did not accept.
+use crate::{GivenIdentity, PalError};
+use occlum_enclave_abi::{CONFIG_KSS, Config};
 use occlum_sgx_arch::counter;
-use occlum_sgx_arch::keys::{Device, Identity, KEYREQUEST, KeyRequest, SEAL_KEY, derive, policy};
+use occlum_sgx_arch::keys::{Device, Identity, KEYREQUEST, KeyRequest, SEAL_KEY, derive};
+use occlum_sgx_arch::sigstruct::{EXINFO, EinitError, Secs, attributes, einit};
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
-/// ATTRIBUTES flags.
-const INIT: u64 = 1;
-const DEBUG: u64 = 2;
-const MODE64BIT: u64 = 4;
-/// XFRM: x87, SSE, AVX.
-const XFRM: u64 = 7;
 /// The CPU's security version.
 const CPU_SVN: [u8; 16] = [1; 16];
 
@@ -26,11 +22,17 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    /// For the enclave that is made of these.
-    pub(crate) fn new(image: &[u8], config: &[u8]) -> Result<Self, PalError> {
+    /// For the enclave that is made of these: ECREATE, as far as keys go, and EINIT.
+    pub(crate) fn new(image: &[u8], config: &[u8], given: &GivenIdentity) -> Result<Self, PalError> {
         let c = crate::read(config)?;
-        let debug = if c.is_debug() { DEBUG } else { 0 };
-        Ok(Self { enclave: identity(crate::measure(image, config)?, &c, debug) })
+        let secs = secs(crate::measure(image, config)?, &c, given)?;
+        let enclave = initialize(&given.sigstruct, &secs, &c)?;
+        // The LibOS goes by its configuration, whoever signed: on hardware it compares with EREPORT.
+        let same = enclave.isv_prod_id == c.identity.product_id
+            && enclave.isv_svn == c.identity.svn
+            && enclave.family_id == c.identity.family_id
+            && enclave.ext_product_id == c.identity.ext_product_id;
+        if same { Ok(Self { enclave }) } else { Err(PalError::Identity) }
     }
 
     /// Serves the OCALL: 0 and the key, the SDM's error code, or a negated errno if the fuse key cannot be had.
@@ -61,7 +63,8 @@ impl Keys {
         else {
             return -i64::from(libc::EINVAL);
         };
-        match self.counter_key().and_then(|key| super::counter::serve(&counters()?, &key, request)) {
+        let key = self.counter_key(counter::policy(request));
+        match key.and_then(|key| super::counter::serve(&counters()?, &key, request)) {
             Ok(answer) => {
                 data[..answer.len()].copy_from_slice(&answer);
                 0
@@ -71,11 +74,9 @@ impl Keys {
     }
 
     /// The key that the enclave derives for its counters: hardware that has some would be given it once, over a channel
-    /// that attestation protects.
-    fn counter_key(&self) -> std::io::Result<[u8; 32]> {
-        let isv_svn = self.enclave.isv_svn;
-        let request =
-            KeyRequest { name: SEAL_KEY, policy: policy::MRENCLAVE, isv_svn, ..KeyRequest::default() };
+    /// that attestation protects. Counters outlive security versions: it is version 0's.
+    fn counter_key(&self, policy: u16) -> std::io::Result<[u8; 32]> {
+        let request = KeyRequest { name: SEAL_KEY, policy, ..KeyRequest::default() };
         let seal = derive(&request, &self.enclave, &device()?)
             .map_err(|_| std::io::Error::other("the enclave has no seal key"))?;
         Ok(counter::key(&seal))
@@ -98,16 +99,34 @@ fn refused(what: &str, error: &std::io::Error) -> i64 {
     -i64::from(error.raw_os_error().unwrap_or(libc::EIO))
 }
 
-fn identity(mrenclave: [u8; 32], c: &Config, debug: u64) -> Identity {
-    Identity {
-        mrenclave,
-        isv_prod_id: c.identity.product_id,
-        isv_svn: c.identity.svn,
-        attributes: [INIT | MODE64BIT | debug, XFRM],
-        family_id: c.identity.family_id,
-        ext_product_id: c.identity.ext_product_id,
-        ..Identity::default()
+/// EINIT.
+fn initialize(sigstruct: &[u8], secs: &Secs, c: &Config) -> Result<Identity, PalError> {
+    // The lying host of the tests starts what nobody has signed, and says of it what it likes.
+    if cfg!(feature = "hostile") && sigstruct.is_empty() {
+        let (isv_prod_id, isv_svn) = (c.identity.product_id, c.identity.svn);
+        return Ok(Identity { mrenclave: secs.mrenclave, isv_prod_id, isv_svn, ..Identity::default() });
     }
+    let whole = sigstruct.first_chunk().filter(|s| s.len() == sigstruct.len());
+    whole.ok_or(EinitError::SigStruct).and_then(|s| einit(s, secs)).map_err(PalError::Einit)
+}
+
+/// SECS, as ECREATE and the measurement leave it.
+fn secs(mrenclave: [u8; 32], c: &Config, given: &GivenIdentity) -> Result<Secs, PalError> {
+    let kss = c.flags & CONFIG_KSS != 0;
+    if !kss && (given.config_id != [[0; 32]; 2] || given.config_svn != 0) {
+        return Err(PalError::Options(
+            "CONFIGID and CONFIGSVN need metadata.enable_kss = true in the configuration",
+        ));
+    }
+    let debug = if c.is_debug() { attributes::DEBUG } else { 0 };
+    let kss = if kss { attributes::KSS } else { 0 };
+    Ok(Secs {
+        mrenclave,
+        attributes: [attributes::MODE64BIT | debug | kss, attributes::XFRM],
+        misc_select: EXINFO,
+        config_id: given.config_id,
+        config_svn: given.config_svn,
+    })
 }
 
 fn path() -> Option<PathBuf> {

@@ -75,7 +75,8 @@ pub(crate) fn run(file: &[u8], config: &[u8], vcpus: u32, r: &RunOptions) -> Res
     )
     .map_err(|error| PalError::System { what: "event descriptors", error })?;
     // The host's view has no layers of its own, and starts without measuring.
-    let keys = if crate::read(config)?.is_host_view() { None } else { Some(Keys::new(file, config)?) };
+    let keys =
+        if crate::read(config)?.is_host_view() { None } else { Some(Keys::new(file, config, &r.identity)?) };
     let host = Arc::new(host.controlled(r.control.clone()).with_keys(keys).traced(&r.params.trace));
     let launch = r.params.encode();
     // Declared before the threads' guard: the stacks outlive the handlers.

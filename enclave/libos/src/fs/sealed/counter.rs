@@ -14,6 +14,8 @@ pub struct Slot {
     pub slot: [u8; 16],
     /// Of its messages.
     pub key: [u8; 32],
+    /// KEYPOLICY of the seal key that `key` comes from.
+    pub policy: u16,
 }
 
 /// What a counter says before a store is opened.
@@ -42,7 +44,8 @@ impl Counter {
     fn ask(&self, op: Op, state: [u8; STATE]) -> Result<Answer, Error> {
         let mut nonce = [0; 16];
         occlum_rt::random::fill(&mut nonce);
-        let request = Request { op, slot: self.at.slot, nonce, from: self.seen, state };
+        let (policy, slot) = (self.at.policy, self.at.slot);
+        let request = Request { op, policy, slot, nonce, from: self.seen, state };
         let mut answer = [0; ANSWER];
         if occlum_rt::ocall::call(Ocall::Counter, &[], &request.seal(&self.at.key), &mut answer) != 0 {
             return Err(Error::Freshness(Distrust::Unreachable));

@@ -30,6 +30,8 @@ pub struct Spec<'a> {
     pub source: &'a [u8],
     /// Key of an encrypted store; `None`: an image, whose integrity is all that is protected.
     pub key: Option<&'a [u8; 32]>,
+    /// Keys of older software, the newest first: a store that one of them opens gets `key` from then on.
+    pub older: Option<&'a OlderKeys<'a>>,
     /// The only root that is accepted (and kept: no writes).
     pub root: Option<Seal>,
     /// No writes. Images never have any.
@@ -37,6 +39,15 @@ pub struct Spec<'a> {
     /// What its newest state is held against; `None`: any state is accepted.
     pub counter: Option<Slot>,
 }
+
+impl Spec<'_> {
+    fn is_read_only(&self) -> bool {
+        self.read_only || self.key.is_none() || self.root.is_some()
+    }
+}
+
+/// The key that is so many steps older than the newest, if there is one.
+pub type OlderKeys<'a> = dyn Fn(u16) -> Option<[u8; 32]> + 'a;
 
 /// A mounted store.
 struct Store {
@@ -69,24 +80,14 @@ fn bounds() -> FsOptions {
 
 /// Mounts a store; gives its root directory, or what is wrong with it.
 pub fn open(spec: &Spec<'_>) -> core::result::Result<InodeRef, String> {
-    let read_only = spec.read_only || spec.key.is_none() || spec.root.is_some();
-    let device = HostStore::open(spec.source, read_only).map_err(|e| match e {
-        EBUSY => String::from("another enclave or tool has the store open"),
-        ENOENT => String::from("no such store"),
-        e => alloc::format!("the host cannot open it: {e}"),
-    })?;
-    let bounds = bounds();
-    let options = Options {
-        read_only,
-        expected_root: spec.root,
-        cache_nodes: bounds.nodes,
-        max_pending: bounds.nodes * 16,
-        ..Options::default()
-    };
-    let key = spec.key.map_or(Key::None, Key::Root);
+    let read_only = spec.is_read_only();
     let text = |e: &dyn core::fmt::Display| alloc::format!("{e}");
-    let disk = Disk::open(device, key, &mut Rdrand, freshness(spec), options).map_err(|e| text(&e))?;
-    let fs = Fs::mount(disk, bounds, read_only).map_err(|e| text(&e))?;
+    let disk = match open_disk(spec, spec.key)? {
+        Err(DiskError::WrongKey) => take_over(spec)?,
+        disk => disk,
+    };
+    let disk = disk.map_err(|e| text(&e))?;
+    let fs = Fs::mount(disk, bounds(), read_only).map_err(|e| text(&e))?;
     let info = Arc::new(FsInfo {
         name: "sealedfs",
         magic: MAGIC,
@@ -107,6 +108,42 @@ pub fn open(spec: &Spec<'_>) -> core::result::Result<InodeRef, String> {
     STORES.with_mut(|s| s.push(Arc::downgrade(&store)));
     let root = store.inode(ROOT).map_err(|e| text(&e))?;
     Ok(root)
+}
+
+/// What is wrong with a store is for the caller to look at; that the host does not show one is not.
+type Opened = core::result::Result<core::result::Result<Disk<HostStore>, DiskError>, String>;
+
+fn open_disk(spec: &Spec<'_>, key: Option<&[u8; 32]>) -> Opened {
+    let read_only = spec.is_read_only();
+    let device = HostStore::open(spec.source, read_only).map_err(|e| match e {
+        EBUSY => String::from("another enclave or tool has the store open"),
+        ENOENT => String::from("no such store"),
+        e => alloc::format!("the host cannot open it: {e}"),
+    })?;
+    let bounds = bounds();
+    let options = Options {
+        read_only,
+        expected_root: spec.root,
+        cache_nodes: bounds.nodes,
+        max_pending: bounds.nodes * 16,
+        ..Options::default()
+    };
+    Ok(Disk::open(device, key.map_or(Key::None, Key::Root), &mut Rdrand, freshness(spec), options))
+}
+
+/// Opens a store that older software has written, and wraps its data key by today's, which older software has not.
+fn take_over(spec: &Spec<'_>) -> Opened {
+    for steps in 0..=u16::MAX {
+        let Some(key) = spec.older.and_then(|older| older(steps)) else { break };
+        match (open_disk(spec, Some(&key))?, spec.key) {
+            (Err(DiskError::WrongKey), _) => {}
+            (Ok(mut disk), Some(newest)) if !spec.is_read_only() => {
+                return Ok(disk.rotate(newest, &mut Rdrand).map(|()| disk));
+            }
+            (disk, _) => return Ok(disk),
+        }
+    }
+    Ok(Err(DiskError::WrongKey))
 }
 
 fn freshness(spec: &Spec<'_>) -> Option<alloc::boxed::Box<dyn Freshness + Send>> {
