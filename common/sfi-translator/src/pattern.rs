@@ -308,7 +308,10 @@ impl Emitter<'_> {
             (Some(b), None) => p.set_memory(Some(b), Some((s, 0)), displacement(i)),
             (Some(b), x) => {
                 self.asm.lea_sum(s, b, s, false);
-                p.set_memory(Some(s), x, displacement(i));
+                // `pop` moves rsp before it makes the address.
+                let moved =
+                    if i.mnemonic() == Mnemonic::Pop && b == RSP { i.memory_size().size() as i32 } else { 0 };
+                p.set_memory(Some(s), x, displacement(i).wrapping_add(moved));
             }
         }
         p.gs = true;

@@ -375,6 +375,9 @@ impl Sides {
         if self.probe_faults(slot, end) || self.enter_touches(native, native_end) {
             return Ok(Outcome::Known(Known::Probe, end));
         }
+        if self.pops_half(native, native_end) {
+            return Ok(Outcome::Known(Known::Leave, end));
+        }
         if self.flags_undefined_on_the_way() {
             return Ok(Outcome::Undefined(end));
         }
@@ -446,6 +449,15 @@ impl Sides {
         let frame = 8 + u64::from(i.immediate16());
         i.code() == Code::Enterq_imm16_imm8
             && u64::from(at) == native.gpr[4].wrapping_sub(frame) & 0xffff_ffff
+    }
+
+    /// `pop %rsp` where the memory ends in the middle of the word: translated code reads the lower half, which is there.
+    fn pops_half(&self, native: &State, native_end: Option<End>) -> bool {
+        let Some(End::Fault(libc::SIGSEGV, pc, Some((_, at)))) = native_end else { return false };
+        let i = decode(self.machine.code(), pc);
+        i.code() == Code::Pop_r64
+            && i.op0_register() == Register::RSP
+            && (native.gpr[4] + 4..native.gpr[4] + 8).contains(&u64::from(at))
     }
 
     /// `ret n` and an access to the stack, which may reach what `ret n` left there.
