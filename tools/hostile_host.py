@@ -27,13 +27,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 import programs
 import record
 from record import ROOT, Shard
 
 SOURCES = ROOT / "tests" / "security" / "src"
-PROGRAMS = ("stale", "lies", "network", "bound")
+PROGRAMS = ("stale", "lies", "network", "bound", "readonly")
 CLASSES = ("length", "descriptor", "errno", "time", "event", "metadata", "duplicate", "reorder")
 # After this time the host sends SIGTERM, and 3 s later it ends the enclave. If the program has not ended by then,
 # whoever waits for the host or runs the program is not to blame.
@@ -156,6 +157,11 @@ def judge(done: subprocess.CompletedProcess[bytes] | None) -> Judged:
     return judged
 
 
+def as_it_was(now: os.stat_result, before: os.stat_result) -> bool:
+    """The same file, unchanged?"""
+    return all(getattr(now, f"st_{name}") == getattr(before, f"st_{name}") for name in ("mode", "size", "ctime_ns"))
+
+
 def names_an_ocall(errors: str, changed: Counter[str]) -> bool:
     """Does a message name a call whose result was changed?"""
     return any(re.search(rf"^occlum: .*\b{name}\b", errors, re.MULTILINE) for name in changed)
@@ -189,25 +195,57 @@ class Bench:
             subprocess.run(command, check=True)
 
     def _bound(self, is_enclave: bool) -> bytes:
-        """What `bound.c` says in a folder of the host."""
-        prefix = [str(self.runner), str(self.image), HONEST, "1", str(CALL_LIMIT_S * PATIENCE)] if is_enclave else []
+        """What `bound.c` says in a folder of the host, which is named by links."""
         with tempfile.TemporaryDirectory(dir=self.folder) as text:
             here = Path(text)
-            here.chmod(0o777)
-            given = here.parent / "line"
-            given.write_text("some line\n")
-            port = str(free_port())
-            command = [*prefix, *(["-b", text, "-p", port] if prefix else []), str(self.folder / "bound"), text]
-            command += ["7000", OUTSIDE, port] if prefix else [port, "127.0.0.1", port]
-            with given.open("rb") as file:
-                return subprocess.run(
-                    command, stdin=file, capture_output=True, timeout=HARD_LIMIT_S, check=False
-                ).stdout
+            here.chmod(0o755)
+            (here / "real").mkdir()
+            (here / "real").chmod(0o777)
+            (here / "relative").symlink_to("real")
+            (here / "link").symlink_to(here / "relative")
+            folder, port = str(here / "link"), str(free_port())
+            (here / "line").write_text("some line\n")
+            with (here / "line").open("rb") as file:
+                if not is_enclave:
+                    command = [str(self.folder / "bound"), folder, port, "127.0.0.1", port]
+                    return subprocess.run(
+                        command, stdin=file, capture_output=True, timeout=HARD_LIMIT_S, check=False
+                    ).stdout
+                options = ["-b", folder, "-p", port]
+                return self._honest(options, [str(self.folder / "bound"), folder, "7000", OUTSIDE, port], file).stdout
+
+    def _honest(
+        self, options: list[str], program: list[str], given: BinaryIO | None = None, lies: str = HONEST
+    ) -> subprocess.CompletedProcess[bytes]:
+        """A program under a host that does not lie, or only as it is told."""
+        command = [str(self.runner), str(self.image), lies, "1", str(CALL_LIMIT_S * PATIENCE), *options, *program]
+        return subprocess.run(command, stdin=given, capture_output=True, timeout=HARD_LIMIT_S, check=False)
 
     def answers_as_natively(self) -> bool:
         """Does `bound.c` with an honest host say what it says natively?"""
         self.native = self.native or self._bound(is_enclave=False)
         return bool(self.native) and self._bound(is_enclave=True) == self.native
+
+    def keeps_what_is_read_only(self) -> bool:
+        """Is every change refused to a folder that may only be read, and none made?"""
+        with tempfile.TemporaryDirectory(dir=self.folder) as text:
+            here = Path(text)
+            (here / "folder").mkdir()
+            (here / "file").write_text("bytes")
+            (here / "link").symlink_to("file")
+            # Whoever runs the tests could do all that `readonly.c` tries.
+            for path in (here, here / "file", here / "folder"):
+                path.chmod(0o777)
+            before = {path: path.lstat() for path in (here, *here.iterdir())}
+            done = self._honest(["-o", text], [str(self.folder / "readonly"), text])
+            # Reading moves the time of access, for which the host alone is to blame.
+            kept = all(as_it_was(path.lstat(), old) for path, old in before.items())
+            return done.stdout == b"done\n" and kept and len(list(here.iterdir())) == len(before) - 1
+
+    def stays_alone(self) -> bool:
+        """Does nothing leave an enclave without a network, even if the host would let it?"""
+        done = self._honest(["-n"], [str(self.folder / "bound"), OUTSIDE, "9"], lies="descriptor:NetConnect")
+        return done.stdout == b"reach: -1 ENETUNREACH\n" * 101 and not judge(done).changed
 
     def run(self, name: str, seed: int) -> Judged:
         """One run of a class with one seed, again if it was only slow."""

@@ -2,12 +2,12 @@
 """Takes checks out one at a time and asks the tests: a mutant that they accept is a survivor.
 
     tools/mutate.py verifier     the verifier's source, one condition at a time, against the crate's tests
-    tools/mutate.py boundary     what the LibOS checks of OCALL results and of user pointers, against hostile hosts,
-                                 hostile guests and `tests/security/src/pointers.c`
+    tools/mutate.py boundary     what the LibOS checks of OCALL results and of user pointers, against the runtime's
+                                 self-test, hostile hosts, hostile guests, and programs that must end as natively
 
 Works on a copy of the tree, on what is committed or not. All mutants are compiled at once where that goes (`schemata`),
 so that each costs only tests: the most telling first, to the first that notices. Survivors are printed and, with
-`--record`, listed on a page of docs/records, to be argued away (`EQUIVALENT` below) or to get a test. `--only`,
+`--record`, listed on a page of docs/records, to be argued away (`equivalent.toml`) or to get a test. `--only`,
 `--every` and `--seconds` make it less, and the record says so.
 """
 
@@ -24,6 +24,7 @@ import sys
 import tempfile
 import threading
 import time
+import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -75,30 +76,16 @@ SKIP = re.compile(
     r"^\s*(//|#|pub |use |fn |const fn |static |impl|\(\"|fixed\(|only\(|let mut out|assert!)|->|=> \w+,$|<'"
 )
 # Survivors that change nothing, by file and a part of the new line, and why.
-EQUIVALENT: tuple[tuple[str, str, str], ...] = (
-    ("operand.rs", "MAX_REACH as u32", "of a positive constant: the same number"),
-    ("operand.rs", "i.imm <= 0 && by <= MAX_ALIGN", "0 is no power of two"),
-    ("operand.rs", "i.index <= NONE", "without an index it is an adjustment of rsp, which is judged before"),
-    ("uaccess.rs", "if total >= max_total", "a limit of our own, one byte less"),
-    ("fs/host.rs", "s.size >= i64::MAX", "no file has exactly 2^63-1 bytes; either answer is safe"),
-    ("fs/host.rs", "out.len() >= MAX_ENTRIES", "a limit of our own, one entry less"),
-    ("uaccess.rs", "if false && (total > max_total)", "the loader counts once more and refuses the same"),
-    ("uaccess.rs", "end >= USER_END", "one more address at which a vector without memory is EFAULT at once"),
-    ("uaccess.rs", "= data.len();", "callers give no more than `remaining`, which this checks once more"),
-    ("uaccess.rs", "= buf.len();", "callers ask for no more than `remaining`, which this checks once more"),
-    ("fs/host.rs", "if true || ((-133..0)", "`errno_from` makes EIO of what is no errno of Linux"),
-    ("fs/host.rs", "let want = buf.len();", "callers ask for less, and the gate refuses more"),
-    ("fs/host.rs", "..data.len()];", "callers give less, and the gate refuses more"),
-    ("slot.rs", "off % PAGE != 0 && len % PAGE", "callers round both to pages together"),
-    ("uaccess.rs", "if end < domain::SIZE", "the last 16 MiB of a slot are never mapped: EFAULT all the same"),
-)
+EQUIVALENT = tomllib.loads((ROOT / "tools" / "equivalent.toml").read_text())["mutant"]
 # Classes that show what the checks of OCALL results are for, and runs of each.
-FIELDS = ("length:", "descriptor:", "errno:", "metadata:")
-RUNS = 1
+FIELDS = ("length:", "descriptor:", "errno:", "metadata:", "time:", "event:")
+RUNS = 4
 ROUNDS = 400
 # Where guests' pointers are checked: hostile guests run so long.
 GUESTS = ("uaccess.rs", "slot.rs")
 FUZZ_S = 2
+# What the runtime's self-test asks a host that refuses; it says at once when the lies are to begin.
+REFUSALS = ("errno:MemProtect", tuple(range(12)))
 # For the gate itself.
 GATE = {"Pread", "Readlink", "Stat", "NetRecv", "MemProtect", "Wait"}
 
@@ -193,36 +180,91 @@ def crate_test(name: str) -> Callable[[Bench, Mutant, int], bool]:
 
 
 def build_image(tree: Path) -> tuple[dict[str, Path], str]:
-    """The enclave image, compiled quickly rather than well, or what the compiler says."""
+    """The enclave image and the runtime's self-test, compiled quickly rather than well, or what the compiler says."""
     quick = {"LTO": "off", "CODEGEN_UNITS": "64", "OPT_LEVEL": "1", "INCREMENTAL": "true"}
     environment = os.environ | {f"CARGO_PROFILE_ENCLAVE_{key}": value for key, value in quick.items()}
-    output = tree / "image.elf"
-    command = [sys.executable, "tools/build_enclave.py", "--no-check", "--target-dir", str(target())]
-    command += ["--output", str(output)]
-    done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False, env=environment)
-    return {"image": output} if done.returncode == 0 else {}, done.stderr
+    built = {}
+    for name, options in (("image", []), ("selftest", ["--example", "selftest"])):
+        built[name] = tree / f"{name}.elf"
+        command = [sys.executable, "tools/build_enclave.py", "--no-check", "--target-dir", str(target()), *options]
+        command += ["--output", str(built[name])]
+        done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False, env=environment)
+        if done.returncode:
+            return {}, done.stderr
+    return built, ""
+
+
+def tests_itself(bench: Bench, mutant: Mutant, number: int) -> bool:
+    """The runtime, asked directly."""
+    if "enclave/rt/" not in mutant.file:
+        return True
+    image = bench.binary("selftest", number)
+    command = [str(hostile_host.build()), str(image), hostile_host.HONEST, "1", "60", "selftest"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    except subprocess.TimeoutExpired:
+        return False
+    return "selftest: all ok" in done.stderr and refusals(image) == expected_refusals(bench.binaries["selftest"])
+
+
+def refusals(image: Path) -> list[str]:
+    """What the self-test says of a host that does not give memory or take it back: it follows from the seed alone."""
+    field, seeds = REFUSALS
+    said = []
+    for seed in seeds:
+        command = [str(hostile_host.build()), str(image), field, str(seed), "60", "refused"]
+        try:
+            said.append(subprocess.run(command, capture_output=True, text=True, check=False, timeout=120).stderr)
+        except subprocess.TimeoutExpired:
+            said.append("")
+    return said
 
 
 @functools.cache
-def pointers() -> tuple[Path, bytes]:
-    """The program of `pointers.c`, and what it says natively."""
-    program = ROOT / ".cache" / "guest" / "pointers-mutation"
+def expected_refusals(image: Path) -> list[str]:
+    """The same without a mutant: none is selected in what was built."""
+    return refusals(image)
+
+
+@functools.cache
+def compiled(source: str) -> Path:
+    """A test program."""
+    program = ROOT / ".cache" / "guest" / f"{Path(source).stem}-mutation"
     program.parent.mkdir(parents=True, exist_ok=True)
-    source = ROOT / "tests" / "security" / "src" / "pointers.c"
-    subprocess.run(["gcc", "-O2", "-w", "-static", str(source), "-o", str(program)], check=True)
-    return program, subprocess.run([program], capture_output=True, check=True).stdout
+    subprocess.run(["gcc", "-O2", "-w", "-static", "-pthread", str(ROOT / source), "-o", str(program)], check=True)
+    return program
 
 
-def answers_as_linux(bench: Bench, _: Mutant, number: int) -> bool:
-    """Pointers at every edge."""
-    program, expected = pointers()
-    image = bench.binary("image", number)
-    command = [str(programs.example("run")), str(image), "-m", "512", str(program)]
-    try:
-        done = subprocess.run(command, capture_output=True, check=False, timeout=120)
-    except subprocess.TimeoutExpired:
-        return False
-    return done.stdout == expected
+@functools.cache
+def natively(program: tuple[str, ...]) -> tuple[int, bytes]:
+    """How it ends natively, and what it says."""
+    done = subprocess.run(program, capture_output=True, check=False)
+    return done.returncode, done.stdout
+
+
+def runs_like(source: str, *arguments: str, memory: int = 512) -> Callable[[Bench, Mutant, int], bool]:
+    """A test program that ends as it does natively."""
+
+    def step(bench: Bench, _: Mutant, number: int) -> bool:
+        program = (str(compiled(source)), *arguments)
+        image = bench.binary("image", number)
+        command = [str(programs.example("run")), str(image), "-m", str(memory), *program]
+        try:
+            done = subprocess.run(command, capture_output=True, check=False, timeout=120)
+        except subprocess.TimeoutExpired:
+            return False
+        return (done.returncode, done.stdout) == natively(program)
+
+    return step
+
+
+def survives_want(bench: Bench, mutant: Mutant, number: int) -> bool:
+    """The LibOS's memory ends, in arguments of programs among others."""
+    if not mutant.file.endswith(GUESTS):
+        return True
+    program = str(compiled("tests/guest/src/exhaust.c"))
+    command = [str(programs.example("run")), str(bench.binary("image", number)), "-m", "64", program]
+    return run([*command, "the_libos_runs_out"], bench.folder)
 
 
 @functools.cache
@@ -261,13 +303,13 @@ def calls_of(mutant: Mutant) -> set[str]:
 
 
 def works_as_natively(bench: Bench, mutant: Mutant, number: int) -> bool:
-    """A folder of an honest host's."""
+    """Folders and sockets of an honest host, and none of them where there are to be none."""
     if mutant.file.endswith(GUESTS):
         return True
     place = host_bench(bench.folder)
     shutil.copy(bench.binary("image", number), place.image)
     try:
-        return place.answers_as_natively()
+        return place.answers_as_natively() and place.keeps_what_is_read_only() and place.stays_alone()
     except subprocess.TimeoutExpired:
         return False
 
@@ -313,7 +355,15 @@ SUBJECTS = {
         "enclave/rt/src/lib.rs",
         (("enclave/rt", "crate::mutant::selected()"), ("", "occlum_rt::mutant::selected()")),
         build_image,
-        {"pointers": answers_as_linux, "honest": works_as_natively, "hosts": survives_hosts, "guests": survives_guests},
+        {
+            "selftest": tests_itself,
+            "pointers": runs_like("tests/security/src/pointers.c"),
+            "futexes": runs_like("tests/guest/src/futexes.c", "wake_op"),
+            "honest": works_as_natively,
+            "hosts": survives_hosts,
+            "guests": survives_guests,
+            "want": survives_want,
+        },
         host_bench,
     ),
 }
@@ -367,7 +417,7 @@ def build_one(tree: Path, subject: Subject, mutant: Mutant) -> dict[str, Path]:
 
 def argument(mutant: Mutant) -> str:
     """Why a survivor changes nothing, if that is known."""
-    known = (why for file, part, why in EQUIVALENT if mutant.file.endswith(file) and part in mutant.after)
+    known = (e["why"] for e in EQUIVALENT if mutant.file.endswith(e["file"]) and e["change"] in mutant.after)
     return next(known, "")
 
 

@@ -305,8 +305,8 @@ fn push_flags(t: &Task, insn: &Instruction) -> Outcome {
     }
 }
 
-/// bt/bts/btr/btc with a memory operand: the bit offset reaches beyond the operand (R8). LOCK is not needed under the
-/// BKL against other such instructions; against plain locked instructions the word is changed by compare-and-swap.
+/// bt/bts/btr/btc with a memory operand: the bit offset reaches beyond the operand (R8). Against other threads the word is
+/// changed by compare-and-exchange, with LOCK or without.
 fn bit_string(t: &Task, insn: &Instruction) -> Outcome {
     let size = insn.memory_size().size() as u64;
     let bits = size * 8;
@@ -322,11 +322,11 @@ fn bit_string(t: &Task, insn: &Instruction) -> Outcome {
     };
     let at = address(t, insn).wrapping_add_signed((raw >> bits.trailing_zeros()) * size as i64) & 0xffff_ffff;
     let n = raw as u64 & (bits - 1);
-    // Work on the 32-bit word that holds the bit.
-    let word_at = at + n / 32 * 4;
-    let mask = 1u32 << (n % 32);
+    // A bit lies in one aligned word, whatever the operand's alignment.
+    let byte = at + n / 8;
+    let (word_at, mask) = (byte & !3, 1u32 << (byte % 4 * 8 + n % 8));
     loop {
-        let Ok(old) = uaccess::read_val::<u32>(word_at) else { return segv(word_at) };
+        let Ok(old) = uaccess::read_val::<u32>(word_at) else { return segv(at) };
         let new = match insn.mnemonic() {
             Mnemonic::Bts => old | mask,
             Mnemonic::Btr => old & !mask,
@@ -334,18 +334,10 @@ fn bit_string(t: &Task, insn: &Instruction) -> Outcome {
             _ => old,
         };
         if new != old {
-            if word_at % 4 == 0 {
-                match t.rt.slot().cmpxchg_u32(word_at, old, new) {
-                    Ok(seen) if seen != old => continue,
-                    Ok(_) => {}
-                    Err(_) => {
-                        if uaccess::write_val(word_at, new).is_err() {
-                            return segv(word_at);
-                        }
-                    }
-                }
-            } else if uaccess::write_val(word_at, new).is_err() {
-                return segv(word_at);
+            match uaccess::exchange(word_at, old, new) {
+                Ok(seen) if seen == old => {}
+                Ok(_) => continue,
+                Err(_) => return segv(at),
             }
         }
         let flags = t.rt.rflags() & !1;

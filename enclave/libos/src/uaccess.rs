@@ -64,6 +64,17 @@ pub fn read_cstr(off: u64, max: usize) -> Result<Vec<u8>> {
     }
 }
 
+/// Exchanges the aligned word at `off` if it is `old`, in one step even for threads that are in the guest; returns what it
+/// was.
+pub fn exchange(off: u64, old: u32, new: u32) -> Result<u32> {
+    check(off, 4)?;
+    if off % 4 != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let mm = current_mm();
+    with_faults(&mm, || mm.slot().cmpxchg_u32(off, old, new))
+}
+
 /// Fixed-size little-endian values that cross.
 pub trait Value: Sized {
     /// Reads one.
@@ -92,7 +103,7 @@ pub fn write_val<T: Value>(off: u64, v: T) -> Result<()> {
 
 /// An array of pointers ending in NULL, each to a string (argv, envp). E2BIG when the sum exceeds `max_total`.
 pub fn read_string_array(mut off: u64, max_total: usize) -> Result<Vec<Vec<u8>>> {
-    let mut out = Vec::new();
+    let mut out: Vec<Vec<u8>> = Vec::new();
     let mut total = 0usize;
     if off == 0 {
         return Ok(out);
@@ -112,6 +123,11 @@ pub fn read_string_array(mut off: u64, max_total: usize) -> Result<Vec<Vec<u8>>>
         total += s.len() + 9;
         if total > max_total {
             return Err(Errno::E2BIG);
+        }
+        if out.len() == out.capacity() {
+            let more = out.len().max(64);
+            crate::mm::admit(((out.len() + more) * size_of::<Vec<u8>>()) as u64)?;
+            out.try_reserve_exact(more).map_err(|_| Errno::ENOMEM)?;
         }
         out.push(s);
         off += 8;

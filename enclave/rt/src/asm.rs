@@ -356,10 +356,6 @@ global_asm!(
     "xor eax, eax",
     "rep stosb",
     "jmp 9b",
-    ".globl occlum_rt_user_load32",
-    "occlum_rt_user_load32:",
-    "mov eax, [rdi]",
-    "jmp 9b",
     ".globl occlum_rt_user_load64",
     "occlum_rt_user_load64:",
     "mov rax, [rdi]",
@@ -368,16 +364,6 @@ global_asm!(
     "occlum_rt_user_cas32:",
     "mov eax, esi",
     "lock cmpxchg [rdi], edx",
-    "jmp 9b",
-    ".globl occlum_rt_user_cas64",
-    "occlum_rt_user_cas64:",
-    "mov rax, rsi",
-    "lock cmpxchg [rdi], rdx",
-    "jmp 9b",
-    ".globl occlum_rt_user_swap32",
-    "occlum_rt_user_swap32:",
-    "mov eax, esi",
-    "xchg [rdi], eax",
     "jmp 9b",
     ".globl occlum_rt_user_end",
     "occlum_rt_user_end:",
@@ -439,11 +425,8 @@ unsafe extern "C" {
     pub(crate) fn occlum_rt_switch(prev: usize, next: usize);
     pub(crate) fn occlum_rt_user_copy(dst: u64, src: u64, len: u64) -> UserResult;
     pub(crate) fn occlum_rt_user_zero(dst: u64, len: u64) -> UserResult;
-    pub(crate) fn occlum_rt_user_load32(at: u64) -> UserResult;
     pub(crate) fn occlum_rt_user_load64(at: u64) -> UserResult;
     pub(crate) fn occlum_rt_user_cas32(at: u64, old: u32, new: u32) -> UserResult;
-    pub(crate) fn occlum_rt_user_cas64(at: u64, old: u64, new: u64) -> UserResult;
-    pub(crate) fn occlum_rt_user_swap32(at: u64, new: u32) -> UserResult;
     fn occlum_rt_task_start();
     fn occlum_rt_crash();
     fn occlum_rt_leave();

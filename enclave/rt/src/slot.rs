@@ -56,8 +56,7 @@ impl Slot {
     }
     /// Slot with this base (0 for "none yet" gives slot 0, whose memory such a context never uses).
     pub(crate) fn from_base(base: u64) -> Slot {
-        let index = base.saturating_sub(domain::FIRST_BASE) / domain::STRIDE;
-        Slot(index.min(domain::COUNT - 1) as u32)
+        Slot((base.saturating_sub(domain::FIRST_BASE) / domain::STRIDE) as u32)
     }
 
     /// Address of [off, off + len), if that lies in the slot.
@@ -153,52 +152,13 @@ impl Slot {
         result(unsafe { asm::occlum_rt_user_copy(to, from, len) }).map(drop)
     }
 
-    /// A word at an aligned offset; unaligned ones fault as reads.
-    fn word(self, off: u64, size: u64) -> Result<u64, Fault> {
-        if off % size != 0 {
+    /// Atomic compare-and-exchange of an aligned word; returns the previous value. Unaligned ones fault as reads.
+    pub fn cmpxchg_u32(self, off: u64, old: u32, new: u32) -> Result<u32, Fault> {
+        if off % 4 != 0 {
             return Err(Fault { off: off as u32, write: false });
         }
-        self.range(off, size, false)
-    }
-    /// Atomic load.
-    pub fn load_u32(self, off: u64) -> Result<u32, Fault> {
-        let at = self.word(off, 4)?;
-        // SAFETY: guest memory, fixed-up routine.
-        result(unsafe { asm::occlum_rt_user_load32(at) }).map(|v| v as u32)
-    }
-    /// Atomic load.
-    pub fn load_u64(self, off: u64) -> Result<u64, Fault> {
-        let at = self.word(off, 8)?;
-        // SAFETY: guest memory, fixed-up routine.
-        result(unsafe { asm::occlum_rt_user_load64(at) })
-    }
-    /// Atomic compare-and-exchange; returns the previous value.
-    pub fn cmpxchg_u32(self, off: u64, old: u32, new: u32) -> Result<u32, Fault> {
-        let at = self.word(off, 4)?;
+        let at = self.range(off, 4, true)?;
         // SAFETY: guest memory, fixed-up routine.
         result(unsafe { asm::occlum_rt_user_cas32(at, old, new) }).map(|v| v as u32)
-    }
-    /// Atomic compare-and-exchange; returns the previous value.
-    pub fn cmpxchg_u64(self, off: u64, old: u64, new: u64) -> Result<u64, Fault> {
-        let at = self.word(off, 8)?;
-        // SAFETY: guest memory, fixed-up routine.
-        result(unsafe { asm::occlum_rt_user_cas64(at, old, new) })
-    }
-    /// Atomic exchange; returns the previous value.
-    pub fn swap_u32(self, off: u64, new: u32) -> Result<u32, Fault> {
-        let at = self.word(off, 4)?;
-        // SAFETY: guest memory, fixed-up routine.
-        result(unsafe { asm::occlum_rt_user_swap32(at, new) }).map(|v| v as u32)
-    }
-    /// Atomic read-modify-write; returns the previous value.
-    pub fn update_u32(self, off: u64, f: impl Fn(u32) -> u32) -> Result<u32, Fault> {
-        let mut old = self.load_u32(off)?;
-        loop {
-            let seen = self.cmpxchg_u32(off, old, f(old))?;
-            if seen == old {
-                return Ok(old);
-            }
-            old = seen;
-        }
     }
 }

@@ -1,13 +1,13 @@
-//! One run under a hostile host: `hostile IMAGE CLASS[:OCALL] SEED SECONDS [-b DIRECTORY]... [-p PORT] PROGRAM [ARG...]`.
-//! Behind the port: `-s` traces system calls, `-t` says that standard input is a terminal, `-r` keeps the enclave without a
+//! One run under a hostile host: `hostile IMAGE CLASS[:OCALL] SEED SECONDS [-b DIRECTORY]... [-o DIRECTORY]... [-p PORT] PROGRAM
+//! [ARG...]`. `-b` shares a directory, `-o` for reading only. Behind the port: `-n` leaves the enclave without a network, `-s` traces system calls, `-t` says that standard input is a terminal, `-r` keeps the enclave without a
 //! first program and gives it orders, of which one starts the program, again and again; `-l` makes an instance of it, with
 //! sealed layers in the directory.
 //! The last line on standard error says what was changed and how it ended; `tools/hostile_host.py` judges it.
 //! `hostile --list` prints every CLASS:OCALL there is.
 use occlum_enclave_abi::{
-    CONFIG_DEBUG, CONFIG_HOST_VIEW, Config, FLAG_NET_HOST, FLAG_REPORT_CHANGES, FLAG_RESIDENT, FLAG_STATS,
-    FLAG_TTY0, JobStart, LaunchParams, MOUNT_READ_ONLY, Mount, MountKind, Ocall, Order, PINNED_ROOT,
-    TRACE_ARGUMENTS, TRACE_PATHS, Target, TraceOptions,
+    CONFIG_DEBUG, CONFIG_HOST_VIEW, Config, FLAG_NET_HOST, FLAG_NET_NONE, FLAG_REPORT_CHANGES, FLAG_RESIDENT,
+    FLAG_STATS, FLAG_TTY0, JobStart, LaunchParams, MOUNT_READ_ONLY, Mount, MountKind, Ocall, Order,
+    PINNED_ROOT, TRACE_ARGUMENTS, TRACE_PATHS, Target, TraceOptions,
 };
 use occlum_pal::control::Control;
 use occlum_pal::hostile::{self, Class, Plan};
@@ -114,9 +114,11 @@ fn main() {
     let seed: u64 = text(next("seed")).parse().expect("a number");
     let seconds: u64 = text(next("time limit")).parse().expect("a number");
     let mut binds = Vec::new();
-    while args.next_if(|a| a == b"-b").is_some() {
-        let directory = args.next().expect("a directory");
-        binds.push((directory.clone(), directory, b"rw".to_vec()));
+    for (option, rights) in [(b"-b", b"rw"), (b"-o", b"ro")] {
+        while args.next_if(|a| a == option).is_some() {
+            let directory = args.next().expect("a directory");
+            binds.push((directory.clone(), directory, rights.to_vec()));
+        }
     }
     let mut publish = Vec::new();
     if args.next_if(|a| a == b"-p").is_some() {
@@ -129,7 +131,8 @@ fn main() {
             datagram,
         }));
     }
-    let mut flags = FLAG_STATS | FLAG_REPORT_CHANGES | FLAG_NET_HOST;
+    let mut flags = FLAG_STATS | FLAG_REPORT_CHANGES;
+    flags |= args.next_if(|a| a == b"-n").map_or(FLAG_NET_HOST, |_| FLAG_NET_NONE);
     let (mut trace, mut trace_fd) = (Vec::new(), None);
     if args.next_if(|a| a == b"-s").is_some() {
         trace = every_call();

@@ -133,6 +133,10 @@ struct State {
     one_in: u64,
     /// Changes left. A host that lies for ever can deny service for ever; that shows nothing.
     left: u64,
+    /// Its clock stands still, and for ever: whoever waits for it to go on may not wait long.
+    stands: bool,
+    /// The first reading.
+    clock: [u8; 24],
     earlier: VecDeque<Completion>,
     changed: BTreeMap<&'static str, u64>,
 }
@@ -160,6 +164,7 @@ const REMEMBERED: usize = 4096;
 /// The plan of the next run of this process.
 pub fn install(plan: Plan) {
     let mut random = Random(plan.seed);
+    let stands = plan.class == Class::Time && plan.seed % 4 == 1;
     let left: &[u64] = if plan.only.is_some() { &[16, 1000, 6000] } else { &[1, 4, 16, 64, 256] };
     let state = State {
         class: plan.class,
@@ -178,7 +183,9 @@ pub fn install(plan: Plan) {
             Some(_) => random.pick(&[1, 1, 2, 5]),
             None => random.pick(&[1, 2, 4, 16]),
         },
-        left: random.pick(left),
+        left: if stands { u64::MAX } else { random.pick(left) },
+        stands,
+        clock: [0; 24],
         random,
         earlier: VecDeque::new(),
         changed: BTreeMap::new(),
@@ -272,6 +279,9 @@ pub(crate) fn corrupt(asked: &OcallFrame, frame: &mut OcallFrame, data: &mut [u8
     let Some(call) = Ocall::from_nr(asked.nr) else { return };
     let n = (frame.out_len as usize).min(REMEMBERED).min(data.len());
     let honest = Completion { ret: frame.ret, out_len: frame.out_len, data: data[..n].to_vec() };
+    if call == Ocall::Clock && s.clock == [0; 24] {
+        s.clock.copy_from_slice(&data[..24]);
+    }
     if s.class == Class::Length {
         let (from, to) = (frame.out_len as usize, asked.out_len as usize);
         data.get_mut(from..to).unwrap_or_default().fill(FILLER);
@@ -317,6 +327,7 @@ impl State {
             Class::Length => lengths(r, asked, frame),
             Class::Descriptor => frame.ret = descriptor(r, frame.ret),
             Class::Errno => frame.ret = errno(r),
+            Class::Time if self.stands => data[..24].copy_from_slice(&self.clock),
             Class::Time => words(r, &mut data[..24]),
             Class::Event if call == Ocall::Wait => words(r, &mut data[..n]),
             Class::Event => frame.ret = number(r, frame.ret),

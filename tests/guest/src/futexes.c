@@ -18,6 +18,33 @@ static struct timespec in_ms(clockid_t clock, long ms) {
     return t;
 }
 
+static atomic_uint sum, stop;
+
+static void *adds(void *arg) {
+    uintptr_t times = 0;
+    for (; !stop; times++)
+        sum++;
+    return (void *)times;
+}
+
+/* The kernel's change of a word and those of other threads both count. */
+CASE(wake_op) {
+    enum { BY_KERNEL = 100000 };
+    void *times;
+    pthread_t t;
+    pthread_create(&t, NULL, adds, NULL);
+    for (int i = 0; i < BY_KERNEL; i++)
+        futex(&i, FUTEX_WAKE_OP_PRIVATE, 0, NULL, &sum, FUTEX_OP(FUTEX_OP_ADD, 1, FUTEX_OP_CMP_EQ, 0));
+    stop = 1;
+    pthread_join(t, &times);
+    CHECK(sum == (uint32_t)(uintptr_t)times + BY_KERNEL);
+    uint32_t *fresh = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(futex(&sum, FUTEX_WAKE_OP, 0, NULL, fresh, FUTEX_OP(FUTEX_OP_SET, 7, FUTEX_OP_CMP_EQ, 0)) == 0 && *fresh == 7);
+    mprotect(fresh, 4096, PROT_READ);
+    CHECK_ERRNO(futex(&sum, FUTEX_WAKE_OP, 0, NULL, fresh, FUTEX_OP(FUTEX_OP_SET, 8, FUTEX_OP_CMP_EQ, 0)), EFAULT);
+    CHECK_ERRNO(futex(&sum, FUTEX_WAKE_OP, 0, NULL, (char *)&sum + 1, FUTEX_OP(FUTEX_OP_SET, 8, 0, 0)), EINVAL);
+}
+
 static uint32_t pi_word, other_word;
 static atomic_int stage;
 

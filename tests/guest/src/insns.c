@@ -74,7 +74,12 @@ CASE(bit_tests) {
         asm volatile("btcq %1,%0" : "+m"(*(unsigned long *)(bits + 2048)) : "r"(i) : "memory", "cc");
     asm volatile("lock btrq %1,%0" : "+m"(*(unsigned long *)(bits + 2048)) : "r"(777l) : "memory", "cc");
     asm volatile("btsw $13,%0" : "+m"(*(unsigned short *)bits)::"cc");
-    printf("%x %x\n", results, hash(bits, sizeof bits));
+    char *p = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    munmap(p + 4096, 4096);
+    long n = 13;
+    asm volatile("btsw %w1,%0" : "+m"(*(unsigned short *)(p + 4094)) : "r"(n) : "cc");
+    asm volatile("lock btsl %k1,%0" : "+m"(*(unsigned *)(p + 61)) : "r"(n) : "cc");
+    printf("%x %x %x\n", results, hash(bits, sizeof bits), hash((void *)p, 4096));
 }
 
 CASE(stack_switching) {

@@ -138,6 +138,11 @@ static void vectors(void) {
         lseek(file, 0, SEEK_SET);
         show("readv elements", cases[i].name, readv(file, v, 2));
     }
+    /* More than one call moves. */
+    int null = open("/dev/null", O_WRONLY);
+    v[0] = v[1] = (struct iovec){ good, 0x70000000 };
+    show("writev much", "two", writev(null, v, 2));
+    show("writev much", "one", writev(null, v, 1)), close(null);
     for (int i = 0; i < 1030; i++)
         v[i] = (struct iovec){ buf, 1 };
     for (int n = 1023; n < 1027; n++) {

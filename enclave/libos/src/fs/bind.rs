@@ -7,9 +7,13 @@ use super::inode::{DirEntry, FsInfo, Inode, InodeRef, SetAttr, Stat, next_dev, n
 use super::memfs::{MemInode, stat_of_host};
 use super::prelude::*;
 
+/// File system, and the host's device and inode number.
+type Key = (u64, u64, u64);
+
 /// An inode of a bind mount.
 pub struct BindInode {
     fs: Arc<FsInfo>,
+    key: Key,
     id: u64,
     kind: u32,
     path: BklCell<Vec<u8>>,
@@ -21,7 +25,8 @@ pub struct BindInode {
     mapped: BklCell<bool>,
 }
 
-static LIVE: BklCell<BTreeMap<(u64, u64, u64), Weak<BindInode>>> = BklCell::new(BTreeMap::new());
+/// Those in use.
+static LIVE: BklCell<BTreeMap<Key, Weak<BindInode>>> = BklCell::new(BTreeMap::new());
 
 /// The root of a bind mount of the host path `path`.
 pub fn root(path: &[u8], read_only: bool) -> Result<InodeRef> {
@@ -64,6 +69,7 @@ fn at(fs: &Arc<FsInfo>, path: &[u8]) -> Result<Arc<BindInode>> {
     }
     let i = Arc::new(BindInode {
         fs: fs.clone(),
+        key,
         id: next_id(),
         kind: s.mode & S_IFMT,
         path: BklCell::new(path.to_vec()),
@@ -72,12 +78,7 @@ fn at(fs: &Arc<FsInfo>, path: &[u8]) -> Result<Arc<BindInode>> {
         fifo: BklCell::new(None),
         mapped: BklCell::new(false),
     });
-    LIVE.with_mut(|l| {
-        if l.len() > 4096 {
-            l.retain(|_, w| w.strong_count() > 0);
-        }
-        l.insert(key, Arc::downgrade(&i));
-    });
+    LIVE.with_mut(|l| l.insert(key, Arc::downgrade(&i)));
     Ok(i)
 }
 
@@ -86,6 +87,12 @@ impl Drop for BindInode {
         if let Some((fd, _)) = self.fd.take() {
             host::close(fd);
         }
+        // The host may have given the number to a file of another kind since.
+        LIVE.with_mut(|l| {
+            if l.get(&self.key).is_some_and(|w| w.strong_count() == 0) {
+                l.remove(&self.key);
+            }
+        });
     }
 }
 

@@ -11,7 +11,7 @@ use crate::errno::{Errno, Result};
 use crate::mm::Backing;
 use crate::process::{Restart, Task, current, current_mm};
 use crate::sched::WaitQueue;
-use crate::uaccess::{read_val, write_val};
+use crate::uaccess::{self, read_val, write_val};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -194,7 +194,6 @@ fn wake_op(a: &[u64; 6]) -> Result<usize> {
         oparg = 1u32.wrapping_shl(oparg);
     }
     let (first, second) = (key_of(a[0])?, key_of(a[4])?);
-    let slot = current_mm().slot();
     let old = loop {
         let old: u32 = read_val(a[4])?;
         let new = match op {
@@ -205,11 +204,8 @@ fn wake_op(a: &[u64; 6]) -> Result<usize> {
             4 => old ^ oparg,
             _ => return Err(Errno::ENOSYS),
         };
-        write_val::<u32>(a[4], old)?;
-        match slot.cmpxchg_u32(a[4], old, new) {
-            Ok(seen) if seen == old => break old,
-            Ok(_) => {}
-            Err(_) => return Err(Errno::EFAULT),
+        if uaccess::exchange(a[4], old, new)? == old {
+            break old;
         }
     };
     let hit = match cmp {
@@ -287,11 +283,15 @@ fn walk_robust(t: &Arc<Task>, head: u64) -> Result<()> {
 
 fn mark_dead(t: &Arc<Task>, entry: u64, offset: i64) -> Result<()> {
     let word = (entry & !1).wrapping_add_signed(offset);
-    let v: u32 = read_val(word)?;
-    if v & f::FUTEX_TID_MASK != t.tid as u32 {
-        return Ok(());
-    }
-    write_val(word, v & f::FUTEX_WAITERS | f::FUTEX_OWNER_DIED)?;
+    let v = loop {
+        let v: u32 = read_val(word)?;
+        if v & f::FUTEX_TID_MASK != t.tid as u32 {
+            return Ok(());
+        }
+        if uaccess::exchange(word, v, v & f::FUTEX_WAITERS | f::FUTEX_OWNER_DIED)? == v {
+            break v;
+        }
+    };
     // Bit 0 says that it is a lock of `pi`, which hands itself over.
     if v & f::FUTEX_WAITERS != 0 && entry & 1 == 0 {
         wake(word, 1, u32::MAX)?;

@@ -6,9 +6,9 @@
 //! what only together with `LOCKS`.
 use super::{Key, enqueue, f, key_of, remove, waiters};
 use crate::errno::{Errno, Result};
-use crate::process::{Restart, Task, current, current_mm};
+use crate::process::{Restart, Task, current};
 use crate::sched::{self, WaitQueue};
-use crate::uaccess::{read_val, write_val};
+use crate::uaccess::{self, read_val, write_val};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -46,16 +46,7 @@ pub(super) fn is_in_use(key: Key) -> bool {
 
 /// Exchanges the word if it is `old`; false if it was not.
 fn exchange(at: u64, old: u32, new: u32) -> Result<bool> {
-    // Faults the page in, writable.
-    read_val::<u32>(at)?;
-    match current_mm().slot().cmpxchg_u32(at, old, new) {
-        Ok(seen) => Ok(seen == old),
-        Err(_) => {
-            // A page that was there for reading only: rewriting what it holds breaks the sharing.
-            write_val(at, read_val::<u32>(at)?)?;
-            Ok(current_mm().slot().cmpxchg_u32(at, old, new).map_err(|_| Errno::EFAULT)? == old)
-        }
-    }
+    Ok(uaccess::exchange(at, old, new)? == old)
 }
 
 /// The owner gets the priority of the first that waits for it, its own owner that of it, and so on.
