@@ -591,7 +591,7 @@ pub fn is_taken(mm: &Mm, off: u32) -> bool {
 
 /// Sets a table entry. If the host has no memory for it, each lookup misses, no more.
 fn set_entry(mm: &Mm, kind: Kind, off: u32, at: u32) {
-    if !rtcode::table_set(mm.slot(), kind, off, at) && rtcode::table_commit(mm.slot(), off) {
+    if !rtcode::table_set(mm.slot(), kind, off, at) && mm.commit_table(off).is_ok() {
         rtcode::table_set(mm.slot(), kind, off, at);
     }
 }

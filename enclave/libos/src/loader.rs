@@ -78,11 +78,9 @@ fn prepare(
             return finish_prepare(file, argv, envp, exec_path);
         }
         let (interp, arg) = parse_shebang(&head[2..n], n == head.len())?;
-        let mut new_argv = Vec::from([interp.clone()]);
-        new_argv.extend(arg);
-        new_argv.push(path.clone());
-        new_argv.extend(argv.into_iter().skip(1));
-        argv = new_argv;
+        argv.try_reserve_exact(2).map_err(|_| Errno::ENOMEM)?;
+        let name = argv.len().min(1);
+        argv.splice(..name, [interp.clone()].into_iter().chain(arg).chain([path]));
         path = interp;
         file = crate::fs::open_exec(&path)?;
     }
@@ -270,14 +268,21 @@ fn prefault(mm: &Mm, p: &Program, bias: u64) -> Result<()> {
     Ok(())
 }
 
+/// An empty list with room for so many.
+fn room<T>(count: usize) -> Result<Vec<T>> {
+    let mut list = Vec::new();
+    list.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+    Ok(list)
+}
+
 /// Strings at the top, then auxv, envp, argv, argc downwards; sp is 16-aligned (System V ABI).
 fn build_stack(mm: &Mm, top: u64, r: &Request, aux: &[(u64, u64)]) -> Result<(u64, Layout)> {
-    let total: usize = r.argv.iter().chain(&r.envp).map(|s| s.len() + 17).sum();
-    // The strings, their pointers, and both once more as bytes.
-    crate::mm::admit(4 * total as u64)?;
-    let mut strings: Vec<u8> = Vec::new();
-    strings.try_reserve(total + 8192).map_err(|_| Errno::ENOMEM)?;
-    let mut at_of = Vec::new();
+    let count = r.argv.len() + r.envp.len();
+    let total: usize = r.argv.iter().chain(&r.envp).map(|s| s.len() + 1).sum();
+    // The strings, where they are, their pointers, and these as bytes.
+    crate::mm::admit((total + 3 * 8 * count) as u64)?;
+    let mut strings = room(total + 8192)?;
+    let mut at_of = room(count)?;
     for s in r.argv.iter().chain(&r.envp) {
         at_of.push(strings.len() as u64);
         strings.extend_from_slice(s);
@@ -298,7 +303,7 @@ fn build_stack(mm: &Mm, top: u64, r: &Request, aux: &[(u64, u64)]) -> Result<(u6
         return Err(Errno::E2BIG);
     }
     let base = (top - 16 - strings.len() as u64) & !15;
-    let mut words: Vec<u64> = Vec::new();
+    let mut words = room(count + 2 * aux.len() + 64)?;
     words.push(r.argv.len() as u64);
     for (i, at) in at_of.iter().enumerate() {
         if i == r.argv.len() {
@@ -322,7 +327,8 @@ fn build_stack(mm: &Mm, top: u64, r: &Request, aux: &[(u64, u64)]) -> Result<(u6
         words.push(*v);
     }
     let sp = (base - words.len() as u64 * 8) & !15;
-    let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+    let mut bytes = room(words.len() * 8)?;
+    words.iter().for_each(|w: &u64| bytes.extend_from_slice(&w.to_le_bytes()));
     mm.populate((sp & !(PAGE - 1)) - STACK_PREFAULT..top)?;
     mm.write_foreign(base, &strings)?;
     mm.write_foreign(sp, &bytes)?;

@@ -1,6 +1,7 @@
-//! An image with a miniature LibOS that exercises the runtime: log, heap, tasks, user copies with faults,
-//! hand-made guest code (syscall, fault, kick under a tick on every vCPU), and its costs. Run by
-//! `tests/unit/test_runtime.py`.
+//! An image with a miniature LibOS that exercises the runtime: log, heap, tasks, user copies with faults, limits of the
+//! OCALL gate and of page rights, hand-made guest code (syscall, fault, kick under a tick on every vCPU), and its costs.
+//! Started as a program named `refused` it looks only at memory that the host will not change. Run by
+//! `tests/unit/test_runtime.py` and `tools/mutate.py`.
 #![cfg_attr(panic = "abort", no_std)]
 #![cfg_attr(panic = "abort", no_main)]
 
@@ -9,11 +10,13 @@ mod image {
     extern crate alloc;
     use alloc::format;
     use alloc::vec::Vec;
-    use occlum_enclave_abi::Ocall;
+    use occlum_enclave_abi::{HostStat, OCALL_DATA_MAX, Ocall};
     use occlum_rt::bkl::{self, BklCell};
     use occlum_rt::slot::{R, Slot, W};
     use occlum_rt::task::{self, Exit, Task};
     use occlum_rt::{BootInfo, Hooks, code, ocall, time};
+    use occlum_sfi_spec::PAGE;
+    use occlum_sfi_spec::domain::{MAP_MAX, MAP_MIN, SIZE};
     use occlum_sfi_spec::table::Kind;
 
     occlum_rt::entry!(Hooks { init, vcpu_main });
@@ -29,7 +32,8 @@ mod image {
 
     fn init(boot: BootInfo) {
         say(&format!("boot, {} vCPUs, {} launch bytes", boot.config.vcpus, boot.launch.len()));
-        MAIN.replace(Task::new(main_task, 1));
+        let is_refused = boot.launch.windows(7).any(|w| w == b"refused");
+        MAIN.replace(Task::new(if is_refused { refused_task } else { main_task }, 1));
     }
 
     fn vcpu_main(vcpu: u32) -> ! {
@@ -90,13 +94,98 @@ mod image {
         assert!(SLOT.read(0xffff_ffff_ffff, &mut back).is_err());
         assert!(SLOT.zero(0x5000_0000, 100).is_err());
         assert_eq!(SLOT.cmpxchg_u32(0x10010, u32::from_le_bytes([0, 1, 2, 3]), 77), Ok(0x0302_0100));
-        assert_eq!(SLOT.load_u32(0x10010), Ok(77));
+        assert_eq!(SLOT.cmpxchg_u32(0x10010, 78, 79), Ok(77));
+        assert!(SLOT.cmpxchg_u32(0x10011, 0, 0).is_err());
         SLOT.protect(0x10000, 0x1000, R | W, false, true).unwrap();
-        assert_eq!(SLOT.load_u32(0x10010), Ok(0));
+        assert_eq!(SLOT.cmpxchg_u32(0x10010, 1, 2), Ok(0));
         SLOT.protect(0x10000, 0x1000, R, false, false).unwrap();
         assert!(SLOT.write(0x10000, &[1]).unwrap_err().write);
         assert!(SLOT.protect(0x1000, 0x1000, 3, false, false).is_err());
         say("copies ok");
+    }
+
+    /// What the LibOS never asks for is refused here, with nothing done; the edges of what it may ask for are not.
+    fn limits() {
+        const AT: u64 = 0x80000;
+        SLOT.protect(AT, 4 * PAGE, R | W, true, false).unwrap();
+        SLOT.write(AT, &[7; 4 * PAGE as usize]).unwrap();
+        let wrong = [
+            (MAP_MIN - PAGE, PAGE, R),
+            (MAP_MAX, PAGE, R),
+            (MAP_MIN, MAP_MAX, R),
+            (u64::MAX - PAGE + 1, PAGE, R),
+            (AT + 0x800, PAGE, R | W),
+            (AT, PAGE + 100, R | W),
+            (AT, PAGE, R | W | 4),
+        ];
+        for (off, len, rights) in wrong {
+            assert_eq!(SLOT.protect(off, len, rights, false, true), Err(22), "{off:#x} {len:#x} {rights}");
+        }
+        let mut back = alloc::vec![0; 4 * PAGE as usize];
+        SLOT.read(AT, &mut back).unwrap();
+        assert!(back.iter().all(|b| *b == 7));
+        for (off, len) in [(MAP_MIN, PAGE), (MAP_MAX - PAGE, PAGE), (AT, 0)] {
+            SLOT.protect(off, len, R | W, false, true).unwrap();
+        }
+        assert!(SLOT.read(SIZE, &mut []).is_ok() && SLOT.read(SIZE - 8, &mut back).is_err());
+        say("limits ok");
+    }
+
+    /// Of the gate itself: no more arguments and bytes than there is room for.
+    fn gate() {
+        let mut big = alloc::vec![7; OCALL_DATA_MAX + 1];
+        let (n, args) = (OCALL_DATA_MAX, [0; 7]);
+        let clock =
+            |args: &[u64], input: &[u8], output: &mut [u8]| ocall::call(Ocall::Clock, args, input, output);
+        assert_eq!(clock(&args, &[], &mut [0; 24]), -22);
+        assert_eq!(clock(&args[..6], &[], &mut [0; 24]), 0);
+        assert_eq!(clock(&[], &big, &mut [0; 24]), -22);
+        assert_eq!(clock(&[], &big[..n], &mut [0; 24]), 0);
+        assert_eq!(clock(&[], &[], &mut big), -22);
+        assert!(big.iter().all(|b| *b == 7));
+        assert_eq!(clock(&[], &[], &mut big[..n]), 0);
+        assert!(big[..8] != [7; 8] && big[n] == 7);
+        say("gate ok");
+    }
+
+    /// Asks until the host agrees: that content and rights have not suffered by a refusal is for the caller to check.
+    fn insist(off: u64, len: u64, rights: u32) {
+        while let Err(e) = SLOT.protect(off, len, rights, false, false) {
+            assert!((1..4096).contains(&e), "{e}");
+        }
+    }
+
+    /// Pages that were to lose their content have none, though the host does not take them: writable, read-only and
+    /// inaccessible ones. What was to keep content and rights has them, whatever the host refused.
+    fn refused_task() -> ! {
+        const AT: u64 = 0x20000;
+        const PAGES: u64 = 4;
+        let all = |off: u64, byte: u8| {
+            let mut back = [!byte; PAGE as usize];
+            SLOT.read(off, &mut back).is_ok() && back.iter().all(|b| *b == byte)
+        };
+        // The lies begin (`host/pal/src/hostile.rs`).
+        ocall::call(Ocall::Stat, &[u64::MAX, 0], b"/lies-begin", &mut [0; HostStat::SIZE]);
+        for round in 0..200 {
+            let [writable, read_only, none, zero]: [u64; PAGES as usize] =
+                core::array::from_fn(|n| AT + n as u64 * PAGE);
+            insist(AT, PAGES * PAGE, R | W);
+            SLOT.zero(AT, PAGES * PAGE).unwrap();
+            SLOT.write(AT, &[7; 3 * PAGE as usize]).unwrap();
+            insist(none, PAGE, 0);
+            insist(read_only, PAGE, R);
+            insist(zero, PAGE, R);
+            assert!(all(writable, 7) && all(read_only, 7) && all(zero, 0), "content went");
+            let taken = SLOT.protect(zero, PAGE, 0, false, true).is_ok();
+            assert!(taken || all(zero, 0) && SLOT.write(zero, &[0]).is_err(), "rights came");
+            let taken = SLOT.protect(AT, PAGES * PAGE, 0, false, true);
+            say(&format!("round {round}: {taken:?}"));
+            assert!(taken.is_err() || SLOT.read(writable, &mut [0]).is_err(), "rights stayed");
+            insist(AT, PAGES * PAGE, R);
+            assert!((0..PAGES).all(|n| all(AT + n * PAGE, 0)), "content stayed");
+        }
+        say("all ok");
+        finish(42)
     }
 
     /// Guest code: `body`, and where it lies.
@@ -258,7 +347,8 @@ mod image {
             e => panic!("{e:?}"),
         }
         assert_eq!(code::is_table_addr(SLOT, 5), None);
-        code::table_reset(SLOT);
+        assert_eq!(code::table_release(SLOT), 1);
+        assert!(!code::table_set(SLOT, Kind::Ret, 0x12345, target) && code::table_release(SLOT) == 0);
         say("tables ok");
     }
 
@@ -321,6 +411,8 @@ mod image {
     fn main_task() -> ! {
         heap();
         copies();
+        limits();
+        gate();
         outputs();
         let me: *const () = core::ptr::null();
         let _ = me;

@@ -17,9 +17,9 @@ use occlum_sfi_spec::{Returns, Stubs, domain, elrange};
 use occlum_sfi_verifier::{Proven, Unit, Violation, check_patch, check_table_entry, verify};
 
 /// Offsets covered by one table chunk: a page of code, 32 KiB of table.
-const CHUNK_OFFS: u64 = 4096;
+pub const CHUNK_OFFS: u64 = 4096;
 /// Bytes of a chunk.
-const CHUNK_BYTES: u64 = CHUNK_OFFS * STRIDE;
+pub const CHUNK_BYTES: u64 = CHUNK_OFFS * STRIDE;
 /// Chunks per word group of the bitmap (4 MiB of code).
 const GROUP: usize = 1024;
 
@@ -215,7 +215,7 @@ fn is_committed(slot: Slot, chunk: u64) -> bool {
     })
 }
 
-fn mark_committed(slot: Slot, chunk: u64) {
+fn mark_committed(slot: Slot, chunk: u64, is_there: bool) {
     TABLES.with_mut(|all| {
         let index = slot.index() as usize;
         if all.len() <= index {
@@ -226,7 +226,8 @@ fn mark_committed(slot: Slot, chunk: u64) {
         if map.len() <= group {
             map.resize_with(group + 1, || None);
         }
-        map[group].get_or_insert_with(|| Box::new([0; GROUP / 64]))[bit / 64] |= 1 << (bit % 64);
+        let word = &mut map[group].get_or_insert_with(|| Box::new([0; GROUP / 64]))[bit / 64];
+        *word = *word & !(1 << (bit % 64)) | u64::from(is_there) << (bit % 64);
     });
 }
 
@@ -260,6 +261,11 @@ pub fn table_set(slot: Slot, kind: Kind, off: u32, target: u32) -> bool {
     true
 }
 
+/// Is the chunk around `off` committed?
+pub fn table_is_there(slot: Slot, off: u32) -> bool {
+    is_committed(slot, u64::from(off) / CHUNK_OFFS)
+}
+
 /// Commits the chunk around `off`, filled with the miss stubs. False if the host has no memory, or no code can be there:
 /// an rsp that is not confined reaches the chunks of the lowest offsets (R2), so they are never committed.
 pub fn table_commit(slot: Slot, off: u32) -> bool {
@@ -284,7 +290,7 @@ pub fn table_commit(slot: Slot, off: u32) -> bool {
         done
     };
     if done {
-        mark_committed(slot, chunk);
+        mark_committed(slot, chunk, true);
     }
     done
 }
@@ -332,11 +338,23 @@ pub fn table_clear(slot: Slot, off_start: u32, off_end: u32) {
     }
 }
 
-/// All entries of the slot back to the miss stubs.
-pub fn table_reset(slot: Slot) {
+/// Gives the chunks of a slot without a program back; how many. Whatever the host does, no entry leads anywhere but to the
+/// miss stubs; what it does not take stays committed.
+pub fn table_release(slot: Slot) -> u64 {
+    const DROP: u64 = 2;
+    let mut gone = 0;
     for chunk in committed(slot) {
         fill(slot, chunk * CHUNK_OFFS, CHUNK_OFFS);
+        let addr = chunk_addr(slot, chunk);
+        let refused = crate::ocall::call(Ocall::MemProtect, &[addr, CHUNK_BYTES, 0, DROP], &[], &mut []) != 0;
+        // What it says of them may not be so.
+        fill_if_there(addr);
+        if !refused {
+            mark_committed(slot, chunk, false);
+            gone += 1;
+        }
     }
+    gone
 }
 
 /// All committed chunks of a table.

@@ -6,8 +6,10 @@
 //! that cannot fail find room.
 use super::PAGE;
 use super::parked::Parked;
+use super::pieces::Pieces;
 use super::tables::{Affinity, Retained};
 use crate::errno::{Errno, Result};
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use occlum_rt::bkl::BklCell;
 use occlum_rt::mem;
@@ -17,7 +19,8 @@ use occlum_sfi_spec::domain;
 pub(super) struct Budget {
     pub(super) free_slots: Vec<FreeSlot>,
     pub(super) next_slot: u32,
-    pub(super) arena_free: Vec<u64>,
+    /// Lowest first: neighbours in an object are neighbours in the arena, and one mapping of the host's.
+    pub(super) arena_free: BTreeSet<u64>,
     pub(super) arena_next: u64,
     /// The host has refused to take an arena page out of a slot: which are still seen there is not known, so none of them
     /// is used again.
@@ -30,7 +33,11 @@ pub(super) struct FreeSlot {
     pub(super) affinity: Affinity,
     pub(super) retained: Vec<Retained>,
     pub(super) parked: Vec<Parked>,
+    pub(super) pieces: Pieces,
 }
+
+/// Pages of a chunk of the lookup tables.
+pub(super) const TABLE_PAGES: u64 = occlum_rt::code::CHUNK_BYTES / PAGE;
 
 /// Free slots with tables that are kept before other programs take them over.
 pub(super) const SLOTS_KEPT: usize = 256;
@@ -38,7 +45,7 @@ pub(super) const SLOTS_KEPT: usize = 256;
 pub(super) static BUDGET: BklCell<Budget> = BklCell::new(Budget {
     free_slots: Vec::new(),
     next_slot: 0,
-    arena_free: Vec::new(),
+    arena_free: BTreeSet::new(),
     arena_next: 0,
     arena_lost: false,
 });
@@ -48,12 +55,13 @@ pub fn total() -> u64 {
     mem::heap_limit() / PAGE
 }
 
-/// Pages that programs could have: free ones and parked ones.
+/// Pages that programs could have: free ones, and those that are only kept.
 pub fn available() -> u64 {
     mem::charge_room() / PAGE + parked()
 }
 fn parked() -> u64 {
-    BUDGET.with(|b| b.free_slots.iter().flat_map(|f| &f.parked).map(Parked::pages).sum())
+    let of = |f: &FreeSlot| f.parked.iter().map(Parked::pages).sum::<u64>() + f.pieces.chunks * TABLE_PAGES;
+    BUDGET.with(|b| b.free_slots.iter().map(of).sum())
 }
 /// Pages that programs have.
 pub fn taken() -> u64 {
@@ -90,6 +98,7 @@ fn room(bytes: u64, piece: u64) -> Result<()> {
 pub fn give_way() {
     BUDGET.with_mut(|b| core::mem::take(&mut b.free_slots)).into_iter().for_each(|mut f| {
         drop_parked(&mut f);
+        drop_tables(&mut f);
         BUDGET.with_mut(|b| b.free_slots.push(f));
     });
     crate::fs::reclaim();
@@ -105,7 +114,8 @@ pub(super) fn take_slot(affinity: Affinity) -> Option<FreeSlot> {
         if u64::from(b.next_slot) < domain::COUNT && b.free_slots.len() < SLOTS_KEPT {
             b.next_slot += 1;
             let index = b.next_slot - 1;
-            return Some(FreeSlot { index, affinity, retained: Vec::new(), parked: Vec::new() });
+            let (retained, parked, pieces) = (Vec::new(), Vec::new(), Pieces::new());
+            return Some(FreeSlot { index, affinity, retained, parked, pieces });
         }
         (!b.free_slots.is_empty()).then(|| b.free_slots.remove(0))
     })
@@ -125,14 +135,24 @@ pub(super) fn uncharge(pages: u64) {
 /// Drops the parked pages of a slot, but those that the host does not take.
 pub(super) fn drop_parked(f: &mut FreeSlot) {
     let slot = Slot::new(f.index);
+    let pieces = &mut f.pieces;
     f.parked.retain(|p| {
         let len = p.range.end - p.range.start;
         let refused = slot.protect(p.range.start, len, 0, false, true).is_err();
         if !refused {
             uncharge(len / PAGE);
+            pieces.take(p.range.clone());
         }
         refused
     });
+}
+
+/// Gives the pages of a free slot's lookup tables back, but those that the host does not take.
+pub(super) fn drop_tables(f: &mut FreeSlot) {
+    f.retained.clear();
+    let gone = occlum_rt::code::table_release(Slot::new(f.index));
+    uncharge(gone * TABLE_PAGES);
+    f.pieces.take_chunks(gone);
 }
 
 pub(super) fn arena_alloc() -> Option<u64> {
@@ -140,7 +160,7 @@ pub(super) fn arena_alloc() -> Option<u64> {
         return None;
     }
     Some(BUDGET.with_mut(|b| {
-        b.arena_free.pop().unwrap_or_else(|| {
+        b.arena_free.pop_first().unwrap_or_else(|| {
             let at = b.arena_next;
             b.arena_next += PAGE;
             at

@@ -30,7 +30,7 @@ impl FaultError {
     /// Of a system call that was to touch the page.
     pub fn errno(self) -> Errno {
         match self {
-            FaultError::OutOfMemory | FaultError::HeapFull => Errno::ENOMEM,
+            FaultError::OutOfMemory | FaultError::HeapFull | FaultError::Mappings => Errno::ENOMEM,
             _ => Errno::EFAULT,
         }
     }
@@ -49,6 +49,8 @@ pub enum FaultError {
     OutOfMemory,
     /// The LibOS's own memory is used up.
     HeapFull,
+    /// The process has its share of the host's mappings (`pieces`).
+    Mappings,
 }
 
 impl Mm {
@@ -74,7 +76,10 @@ impl Mm {
             }
             return Ok(());
         }
-        let window = self.window(start, &vma, page);
+        let mut window = self.window(start, &vma, page);
+        if self.mappings_are_scarce(0) && !vma.is_shared() {
+            window = self.hole_around(page, start..vma.end.min(vma.content_end(start)));
+        }
         for run in self.runs(window, false) {
             self.commit(start, &vma, run.clone(), page)?;
         }

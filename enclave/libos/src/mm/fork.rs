@@ -14,6 +14,9 @@ impl Mm {
     /// A copy of this domain in another slot: same vmas, same offsets, resident pages copied.
     pub fn fork(&self) -> Result<Arc<Mm>> {
         admit(self.mapping_count() as u64 * 256)?;
+        if self.mappings_are_scarce(self.host_mappings()) {
+            return Err(Errno::ENOMEM);
+        }
         let child = Mm::new(self.affinity)?;
         for (start, v) in self.vmas().filter(|(_, v)| v.fork != Fork::Leave) {
             if let Some(region) = v.region.as_ref().filter(|r| r.is_shared()) {

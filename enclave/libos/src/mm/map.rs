@@ -36,6 +36,7 @@ impl Mm {
             return Err(Errno::EINVAL);
         }
         admit(MAP_COST)?;
+        self.admit_mappings()?;
         if self.mapping_count() >= MAP_COUNT_MAX {
             return Err(Errno::ENOMEM);
         }
@@ -107,6 +108,7 @@ impl Mm {
         if self.inner.with(|i| is_free(&i.vmas, r.clone())) {
             return Ok(());
         }
+        self.admit_cuts(&r)?;
         self.drop_translations(r.clone());
         self.forget_shadow(&r);
         self.split(r.start);
@@ -120,6 +122,12 @@ impl Mm {
             self.release(*start, vma);
         }
         Ok(())
+    }
+
+    /// May the range's ends cut mappings in two, where the host's are scarce? (As Linux asks when it splits one.)
+    fn admit_cuts(&self, r: &Range<u64>) -> Result<()> {
+        let cuts = |at: u64| self.find(at).is_some_and(|(start, _)| start != at);
+        if cuts(r.start) || cuts(r.end) { self.admit_mappings() } else { Ok(()) }
     }
 
     pub(super) fn release(&self, start: u64, vma: &Vma) {
@@ -151,6 +159,7 @@ impl Mm {
         if !self.inner.with(|i| is_covered(&i.vmas, r.clone())) {
             return Err(Errno::ENOMEM);
         }
+        self.admit_cuts(&r)?;
         self.split(r.start);
         self.split(r.end);
         if prot & mf::PROT_WRITE == 0 {
@@ -303,6 +312,9 @@ impl Mm {
             }
             self.forget_shadow(&(s..e));
             for run in self.runs(s..e, true) {
+                if self.mappings_are_scarce(0) && self.empty_in_place(&run).is_ok() {
+                    continue;
+                }
                 // Refused, they are zero all the same, and stay.
                 if self.protect(run.clone(), 0, false, true).is_ok() {
                     let pages = (run.end - run.start) / PAGE;
@@ -312,5 +324,11 @@ impl Mm {
                 }
             }
         }
+    }
+
+    /// Writable private pages with the content they had at first, without the holes that taking them would make.
+    fn empty_in_place(&self, run: &Range<u64>) -> Result<()> {
+        let (start, vma) = self.find(run.start).filter(|(_, v)| rights(v.prot) == 3).ok_or(Errno::EINVAL)?;
+        self.refill(start, &vma, run.clone())
     }
 }

@@ -3,7 +3,7 @@
 //! Neighbours: `rt::slot` (page rights and copies), `code` (translations of executable vmas), `fs` (file content).
 //! Parts: `vma` (the set), `resident` (the bitmap), `fault` (bringing pages in), `map` (mmap and kin), `shared`
 //! (shared objects), `shadow` (shadow words), `filemap` (files and their mappings agree), `parked` (pages kept for the next process), `tables` (lookup-table entries), `guard`
-//! (pages with translated code are not written unseen), `fork` (the copy),
+//! (pages with translated code are not written unseen), `fork` (the copy), `pieces` (mappings of the host's),
 //! `budget` (pages and slots of the enclave).
 //! Invariants: vmas do not overlap and lie in [MAP_MIN, MAP_MAX); a page that is not resident has no rights at the host
 //! and reads zero when it gets them; every resident private page is charged to the enclave's budget once.
@@ -14,6 +14,7 @@ mod fork;
 mod guard;
 mod map;
 mod parked;
+mod pieces;
 mod resident;
 mod shadow;
 mod shared;
@@ -24,6 +25,7 @@ pub use budget::{admit, admit_last, available, give_way, in_use, taken, total};
 pub use fault::{Access, FaultError};
 pub use filemap::{after_truncate, after_write, before_read, before_truncate, is_shared_writable};
 pub use map::CODE_TOP;
+pub use pieces::total as host_mappings;
 pub use shared::{SharedObject, shared_object};
 pub use vma::{Backing, Fork, MapFile, Vma};
 
@@ -31,12 +33,13 @@ use crate::errno::{Errno, Result};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use budget::{BUDGET, FreeSlot, drop_parked, take_slot};
+use budget::{BUDGET, FreeSlot, drop_parked, drop_tables, take_slot};
 use core::ops::Range;
 use occlum_linux_abi::mmap as mf;
 use occlum_rt::bkl::BklCell;
 use occlum_rt::slot::Slot;
 use parked::{DIRTY_MAX, Held, Parked};
+use pieces::Pieces;
 use tables::{Affinity, Retained};
 use vma::{Search, find};
 
@@ -85,6 +88,8 @@ pub struct Mm {
     retained: BklCell<Vec<Retained>>,
     /// File pages that the slot still holds, without rights.
     parked: BklCell<Vec<Parked>>,
+    /// Mappings of the host's that the slot takes.
+    pieces: BklCell<Pieces>,
     /// Regions whose entries the tables hold now.
     filled: BklCell<Vec<Retained>>,
     /// Chunks of shadow words that are there.
@@ -121,7 +126,7 @@ impl Mm {
         let slot = Slot::new(free.index);
         let same = free.affinity == affinity;
         if !same {
-            occlum_rt::code::table_reset(slot);
+            drop_tables(&mut free);
             drop_parked(&mut free);
         }
         Ok(Arc::new(Mm {
@@ -137,6 +142,7 @@ impl Mm {
             affinity,
             retained: BklCell::new(if same { free.retained } else { Vec::new() }),
             parked: BklCell::new(free.parked),
+            pieces: BklCell::new(free.pieces),
             filled: BklCell::new(Vec::new()),
             shadow: BklCell::new(BTreeSet::new()),
             barriers: BklCell::new(0),
@@ -198,7 +204,10 @@ impl Mm {
     fn protect(&self, r: Range<u64>, host_rights: u32, populate: bool, drop_content: bool) -> Result<()> {
         self.slot
             .protect(r.start, r.end - r.start, host_rights, populate, drop_content)
-            .map_err(|_| Errno::ENOMEM)
+            .map_err(|_| Errno::ENOMEM)?;
+        self.pieces
+            .with_mut(|p| if drop_content && host_rights == 0 { p.take(r) } else { p.give(r, host_rights) });
+        Ok(())
     }
 
     fn count_pages(&self, delta: i64) {
@@ -226,7 +235,11 @@ impl Drop for Mm {
         if self.is_lost.get() {
             return;
         }
-        let free = FreeSlot { index: self.slot.index(), affinity: self.affinity, retained, parked };
+        let (index, pieces) = (self.slot.index(), self.pieces.replace(Pieces::new()));
+        let mut free = FreeSlot { index, affinity: self.affinity, retained, parked, pieces };
+        if free.pieces.are_many() {
+            drop_tables(&mut free);
+        }
         BUDGET.with_mut(|b| b.free_slots.push(free));
     }
 }

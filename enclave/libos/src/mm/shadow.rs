@@ -32,6 +32,9 @@ impl Mm {
             return Ok(());
         }
         let pages = page_count(&r);
+        if self.mappings_are_scarce(0) {
+            return Err(FaultError::Mappings);
+        }
         if !charge(pages) {
             return Err(FaultError::OutOfMemory);
         }
@@ -41,6 +44,7 @@ impl Mm {
             return Err(FaultError::OutOfMemory);
         }
         self.shadow.with_mut(|s| s.insert(chunk));
+        self.pieces.with_mut(|p| p.give(r, 3));
         crate::stats::add("shadow_pages", pages);
         Ok(())
     }
@@ -78,7 +82,8 @@ impl Mm {
     fn drop_chunk(&self, chunk: u64) {
         let r = range(chunk);
         let pages = page_count(&r);
-        shadow::release(self.slot, r);
+        shadow::release(self.slot, r.clone());
+        self.pieces.with_mut(|p| p.take(r));
         self.shadow.with_mut(|s| s.remove(&chunk));
         uncharge(pages);
     }

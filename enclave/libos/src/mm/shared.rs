@@ -83,6 +83,9 @@ impl Mm {
         run: Range<u64>,
         page: u64,
     ) -> core::result::Result<(), FaultError> {
+        if self.mappings_are_scarce(0) {
+            return Err(FaultError::Mappings);
+        }
         for at in (run.start..run.end).step_by(PAGE as usize) {
             match self.show_page(vma, object, base + (at - start), at) {
                 Err(e) if at == page => return Err(e),
@@ -145,7 +148,9 @@ impl Mm {
     fn alias(&self, at: u64, arena: u64, host_rights: u32) -> Result<()> {
         let addr = domain::base(u64::from(self.slot.index())) + at;
         let args = [addr, PAGE, arena, u64::from(host_rights)];
-        crate::errno::host_result(occlum_rt::ocall::call(Ocall::MemAlias, &args, &[], &mut [])).map(|_| ())
+        crate::errno::host_result(occlum_rt::ocall::call(Ocall::MemAlias, &args, &[], &mut []))?;
+        self.pieces.with_mut(|p| p.show(at..at + PAGE, arena, host_rights));
+        Ok(())
     }
 
     /// The range's resident pages show nothing any more.
@@ -165,5 +170,6 @@ impl Mm {
             self.is_lost.set(true);
             BUDGET.with_mut(|b| b.arena_lost = true);
         }
+        self.pieces.with_mut(|p| p.take(run));
     }
 }

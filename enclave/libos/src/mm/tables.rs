@@ -3,13 +3,15 @@
 //! Invariants: while a guest runs, every entry lies in a range of `filled`, and entries in a vma's range belong to that
 //! vma's region or to none: a place that is not mapped, or mapped otherwise, leads to nothing the last process left.
 //! Entries of regions that are one process's own never outlive it.
-use super::Mm;
+use super::budget::{TABLE_PAGES, charge, uncharge};
 use super::vma::overlapping_mut;
+use super::{FaultError, Mm};
 use crate::code::Region;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 use occlum_linux_abi::mmap as mf;
+use occlum_rt::code;
 use occlum_sfi_spec::domain::EXEC_MAX;
 
 /// Program identity that a slot's lookup tables were filled for.
@@ -59,6 +61,25 @@ impl Mm {
         for r in self.retained.take() {
             occlum_rt::code::table_clear(self.slot, r.0 as u32, r.1.min(EXEC_MAX) as u32);
         }
+    }
+
+    /// Brings the chunk of the tables for `off` in, which is charged until the slot loses its tables.
+    pub fn commit_table(&self, off: u32) -> core::result::Result<(), FaultError> {
+        if code::table_is_there(self.slot, off) {
+            return Ok(());
+        }
+        if self.mappings_are_scarce(0) {
+            return Err(FaultError::Mappings);
+        }
+        if !charge(TABLE_PAGES) {
+            return Err(FaultError::OutOfMemory);
+        }
+        if !code::table_commit(self.slot, off) {
+            uncharge(TABLE_PAGES);
+            return Err(FaultError::OutOfMemory);
+        }
+        self.pieces.with_mut(|p| p.give_chunk(u64::from(off) / code::CHUNK_OFFS));
+        Ok(())
     }
 
     /// Is this region mapped, at `start`, and executable?

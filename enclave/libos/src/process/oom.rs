@@ -3,6 +3,7 @@
 //! Neighbours: a page fault that finds no page asks for room here; what the LibOS itself lacks is `out_of_memory_victim`'s.
 //! Invariant: a task waits here holding nothing, and not for ever.
 use super::{Process, Task};
+use crate::mm::FaultError;
 use crate::sched::WaitQueue;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -53,7 +54,7 @@ pub fn make_room(t: &Arc<Task>) -> bool {
         return false;
     }
     if p.exiting.get().is_none() {
-        crate::syscall::report_out_of_memory(p.pid);
+        crate::syscall::report_out_of_memory(p.pid, FaultError::OutOfMemory);
     }
     for q in sharers.iter().filter(|q| q.exiting.get().is_none()) {
         crate::signal::send_process(q, signo::SIGKILL as i32, crate::signal::Info::kernel());

@@ -174,8 +174,8 @@ fn memory_signal(t: &Arc<Task>, at: u64, f: FaultError, error_code: u64) {
         FaultError::NotMapped => (SIGSEGV, 1),
         FaultError::Denied => (SIGSEGV, 2),
         FaultError::PastEof => (SIGBUS, 2),
-        FaultError::OutOfMemory | FaultError::HeapFull => {
-            report_out_of_memory(t.process.pid);
+        FaultError::OutOfMemory | FaultError::HeapFull | FaultError::Mappings => {
+            report_out_of_memory(t.process.pid, f);
             (SIGKILL, 0x80)
         }
     };
@@ -277,17 +277,18 @@ fn outside_fault(t: &Arc<Task>, e: &Exception) {
     if let Some(at) = occlum_rt::shadow::offset(mm.slot(), e.fault_addr) {
         return match mm.commit_shadow(at) {
             Ok(()) => go_on_inside(t, e.rip),
-            Err(_) => kill_for_memory(t),
+            Err(why) => memory_signal(t, 0, why, 0),
         };
     }
     let entry = occlum_rt::code::is_table_addr(mm.slot(), e.fault_addr);
     if let Some((_, off)) = entry.filter(|_| occlum_rt::code::is_lookup(e.rip)) {
         // Commit the chunk if code is there, and look up again: the miss stub does the rest.
         if mm.find(u64::from(off)).is_some_and(|(_, v)| v.prot & occlum_linux_abi::mmap::PROT_EXEC != 0) {
-            if !occlum_rt::code::table_commit(mm.slot(), off) {
-                return kill_for_memory(t);
-            }
-            return go_on_inside(t, e.rip);
+            return match mm.commit_table(off) {
+                Err(FaultError::OutOfMemory) if crate::process::oom::make_room(t) => go_on_inside(t, e.rip),
+                Err(why) => memory_signal(t, 0, why, 0),
+                Ok(()) => go_on_inside(t, e.rip),
+            };
         }
         // The jump itself happened: registers of the pattern come back, rip is the target.
         if to_original(t, e.rip) {
@@ -336,7 +337,7 @@ fn out_of_memory(t: &Arc<Task>) -> bool {
         }
         Some(p) => {
             if p.exiting.get().is_none() {
-                report_out_of_memory(p.pid);
+                report_out_of_memory(p.pid, FaultError::HeapFull);
                 signal::send_process(&p, SIGKILL as i32, Info::kernel());
             }
             // It ends before this task asks for more.
@@ -348,9 +349,14 @@ fn out_of_memory(t: &Arc<Task>) -> bool {
 }
 
 /// Says so, and counts it.
-pub fn report_out_of_memory(pid: i32) {
-    let fix = crate::policy::more_memory();
-    let text = alloc::format!("occlum: pid {pid}: out of enclave memory: {fix}\n");
+pub fn report_out_of_memory(pid: i32, why: FaultError) {
+    let text = if why == FaultError::Mappings {
+        alloc::format!(
+            "occlum: pid {pid}: its memory lies in too many pieces for the host's vm.max_map_count\n"
+        )
+    } else {
+        alloc::format!("occlum: pid {pid}: out of enclave memory: {}\n", crate::policy::more_memory())
+    };
     occlum_rt::log(&text);
     crate::stats::add("oom_kills", 1);
 }

@@ -173,6 +173,9 @@ impl Memory for Arc<Elrange> {
         if flags & 4 != 0 {
             return place_filled(addr, len, rights, pattern);
         }
+        if flags & 2 != 0 && rights == 0 {
+            return self.alias(addr, len, u64::MAX, 0);
+        }
         let (at, n) = (addr as *mut libc::c_void, len as usize);
         // SAFETY: 1. the range lies inside regions that are ours; 2. the enclave asked for the change.
         unsafe {

@@ -277,6 +277,7 @@ fn resources() -> Vec<u8> {
         ("processes", Process::all().len() as u64),
         ("tasks", crate::process::task_count() as u64),
         ("open_files", super::super::file::open_count()),
+        ("mappings", crate::mm::host_mappings()),
     ];
     rows.iter().map(|(k, v)| format!("{k} {v}\n")).collect::<String>().into_bytes()
 }

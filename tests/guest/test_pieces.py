@@ -1,0 +1,40 @@
+"""Mappings of the host process, which all programs of an enclave share: counted right, and nobody takes them all."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from framework import OCCLUM, cc, enclave
+
+SOURCE = Path(__file__).parent / "src" / "pieces.c"
+# Of a host's stacks, heap and files, which come and go while programs run.
+OWN = 64
+
+
+def test_the_host_needs_no_more_mappings_than_are_counted() -> None:
+    program = cc(SOURCE, "-static", "-w")
+    command = [str(OCCLUM), "try", "-m", "2G", str(program), "count"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        counts = []
+        for line in process.stdout:
+            host = len(Path(f"/proc/{process.pid}/maps").read_text().splitlines())
+            counts.append((line.rpartition(" ")[0], int(line.rpartition(" ")[2]), host))
+            process.stdin.write("x")
+            process.stdin.flush()
+    assert process.returncode == 0
+    _, counted, own = counts[0]
+    own -= counted
+    assert len(counts) == 7
+    assert all(host - count <= own + OWN for _, count, host in counts), counts
+    assert counts[1][1] > counted + 1500
+    assert all(count < counted + 500 for name, count, _ in counts if name == "gone"), counts
+
+
+def test_a_hog_takes_no_mapping_that_its_neighbour_needs() -> None:
+    program = cc(SOURCE, "-static", "-w")
+    result = enclave([program, "hogs"], timeout=120, options=["-m", "1G"])
+    assert (result.returncode, result.text) == (0, "done\n"), result.errors[-2000:]
+    assert "panicked" not in result.errors
