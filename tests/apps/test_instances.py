@@ -168,7 +168,7 @@ def with_layer(tmp_path: Path, options: str) -> Path:
     place = tmp_path / "instance"
     shutil.copy("/bin/busybox", place / "image/bin/busybox")
     text = (place / "Occlum.toml").read_text()
-    layer = f'{{ target = "/", type = "sefs", options = {options} }}'
+    layer = f'{{ target = "/", type = "sefs", options = {{ disk_size = "64MB", {options} }} }}'
     (place / "Occlum.toml").write_text(text.replace('{ target = "/", type = "ramfs" }', layer))
     return place
 
@@ -181,7 +181,7 @@ def says(place: Path, script: str, *options: str) -> str:
 
 
 def test_a_signed_upgrade_keeps_what_was_written(tmp_path: Path) -> None:
-    place, key = with_layer(tmp_path, '{ autokey_policy = "mrsigner" }'), str(tmp_path / "key.pem")
+    place, key = with_layer(tmp_path, 'autokey_policy = "mrsigner"'), str(tmp_path / "key.pem")
     assert occlum(tmp_path, "gen-sign-key", key).returncode == 0
     for version in (1, 2):
         config = place / "Occlum.toml"
@@ -190,6 +190,8 @@ def test_a_signed_upgrade_keeps_what_was_written(tmp_path: Path) -> None:
         done = occlum(place, "build", "--sign-key", key)
         assert (done.returncode, "sealed to the build before" in done.stderr) == (0, False)
         assert says(place, "cat /etc/version >> /root/log; cat /root/log") == "1\n2\n"[: 2 * version]
+        # Another enclave, with keys of its own: the layer is not touched.
+        assert occlum(place, "run", "-q", "--auto-size", *SHELL, "test ! -e /root/log").returncode == 0
         if version == 1:
             shutil.copytree(place, tmp_path / "first")
     # The version before, with the layer of the one after; and a build that somebody else has signed.
@@ -201,7 +203,7 @@ def test_a_signed_upgrade_keeps_what_was_written(tmp_path: Path) -> None:
 
 
 def test_what_the_image_key_opens_outlives_builds(tmp_path: Path) -> None:
-    place, key = with_layer(tmp_path, '{ key = "image" }'), str(tmp_path / "image.key")
+    place, key = with_layer(tmp_path, 'key = "image"'), str(tmp_path / "image.key")
     assert occlum(tmp_path, "gen-image-key", key).returncode == 0
     given = ("--image-key", key)
     for count in (1, 2):
@@ -218,7 +220,7 @@ def test_what_the_image_key_opens_outlives_builds(tmp_path: Path) -> None:
 
 
 def test_a_config_id_of_the_command_line_counts(tmp_path: Path) -> None:
-    place = with_layer(tmp_path, '{ autokey_policy = ["mrenclave", "configid"] }')
+    place = with_layer(tmp_path, 'autokey_policy = ["mrenclave", "configid"]')
     assert "enable_kss" in occlum(place, "build").stderr
     config = place / "Occlum.toml"
     config.write_text(config.read_text().replace("[metadata]", "[metadata]\nenable_kss = true"))
@@ -315,6 +317,88 @@ def test_https_server(tmp_path: Path) -> None:
         assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "served from an enclave\n"
 
 
+INCLUDED = {
+    "python3": (
+        "python3",
+        "-c",
+        "import ctypes, decimal, json, sqlite3, ssl; print(json.dumps({'a': 1}))",
+        '{"a": 1}\n',
+    ),
+    "perl": (
+        "perl",
+        "-MEncode",
+        "-MPOSIX",
+        "-MList::Util=sum",
+        "-e",
+        'print sum(1, 2), length encode("UTF-8", "\\x{e4}")',
+        "32",
+    ),
+    "ruby": (
+        "ruby",
+        "-rjson",
+        "-rset",
+        "-rdigest",
+        "-e",
+        "puts [1, Digest::SHA256.hexdigest('')[0, 4]].to_json",
+        '[1,"e3b0"]\n',
+    ),
+    "node": (
+        "node",
+        "-p",
+        "[1, require('crypto').createHash('sha256').update('').digest('hex').slice(0, 4)]",
+        "[ 1, 'e3b0' ]\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("language", INCLUDED)
+def test_included_languages_bring_their_modules(language: str, tmp_path: Path) -> None:
+    assert occlum(tmp_path, "new", "app", "--include", f"/usr/bin/{language}").returncode == 0
+    done = occlum(tmp_path / "app", "build", "-q")
+    assert done.returncode == 0, done.stderr
+    *command, printed = INCLUDED[language]
+    done = occlum(tmp_path / "app", "run", "-q", "--", *command)
+    assert (done.stdout, done.returncode) == (printed, 0), done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_debian_packages_become_an_image_once(tmp_path: Path) -> None:
+    assert occlum(tmp_path, "new", "app", "--debian", "lua5.4").returncode == 0
+    place = tmp_path / "app"
+    with (place / "Occlum.toml").open("a") as file:
+        file.write('include = ["/bin/busybox"]\n')
+    first = occlum(place, "build", "--json")
+    assert first.returncode == 0, first.stderr
+    assert occlum(place, "run", "-q", "lua5.4", "-e", "print(6 * 7)").stdout == "42\n"
+    assert occlum(place, "run", "-q", "sh", "-c", "exit $(dpkg-query -W | grep -c lua5.4)").returncode == 1
+    # Every package with its version, in the bill and in the lock file; programs of this machine, too.
+    lua = subprocess.run(
+        [str(OCCLUM), "run", "-q", "dpkg-query", "-W", "lua5.4"], cwd=place, capture_output=True, text=True, check=True
+    ).stdout.split()
+    busybox = subprocess.run(
+        ["dpkg-query", "-W", "-f", "${Package} ${Version}", "busybox-static"],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.split()
+    bill = json.loads((place / "build/sbom.json").read_text())["components"]
+    versions = [[item["name"], item["version"]] for item in bill if "version" in item]
+    locked = [
+        pair
+        for source in json.loads((place / "Occlum.lock").read_text())["inputs"]
+        for pair in source.get("packages", ())
+    ]
+    for pair in filter(None, (lua, busybox)):
+        assert (pair in versions, pair in locked) == (True, True), pair
+    # The second time nothing is fetched, and nothing changes.
+    began = time.monotonic()
+    second = occlum(place, "build", "--json", env={"PATH": f"{OCCLUM.parent}"})
+    assert second.returncode == 0, second.stderr
+    assert json.loads(second.stdout)["mrenclave"] == json.loads(first.stdout)["mrenclave"]
+    assert time.monotonic() - began < 30
+
+
 @pytest.fixture(scope="module")
 def debian_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An OCI layout with one layer: Debian's dash and what it needs, from packages."""
@@ -370,6 +454,5 @@ def test_a_debian_image_runs_with_its_entry_point(debian_image: Path, tmp_path: 
     done = occlum(tmp_path / "one", "run", "-q")
     assert done.stdout.splitlines()[:2] == ["first hi /usr", "65534"], (done.stdout, done.stderr)
     bill = json.loads((tmp_path / "one/build/sbom.json").read_text())
-    names = {item["name"] for item in bill["components"]}
-    # Unpacked without dpkg's database: the layer says nothing of packages.
-    assert names == set()
+    # Unpacked without dpkg's database: the layer says nothing of packages. The files are those of image/.
+    assert {item["name"] for item in bill["components"] if item["type"] != "file"} == set()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from occlum.cli.progress import waiting
 from occlum.image import built
 
 
@@ -23,5 +24,6 @@ def command(debug: bool, file: Path | None) -> None:
 
     directory = Path(built.require())
     target = file or Path(f"{directory.name}.tar.gz")
-    packing.pack(directory, target, debug=debug)
+    with waiting("packing"):
+        packing.pack(directory, target, debug=debug)
     click.echo(str(target))

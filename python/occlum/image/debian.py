@@ -1,21 +1,26 @@
-"""Debian packages to a tree, with mmdebstrap: a layer like any other.
+"""Debian packages: as a tree, made by mmdebstrap, and as what files of this machine belong to.
 
-Neighbours: `layers`. Package versions are whatever the mirror has; `Occlum.lock` lists them. With the same versions the
-tree is the same: mmdebstrap is given a fixed time, and what differs from run to run is left out.
+Neighbours: `layers`. Package versions are whatever the mirror has at the first build, and stay until a build is forced;
+`Occlum.lock` lists them. With the same versions the tree is the same: mmdebstrap is given a fixed time, and what
+differs from run to run is left out.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from occlum.image import layers
-from occlum.image.tree import FIXED_TIME, BuildError, Tree
+from occlum.image.tree import FIXED_TIME, BuildError, Tree, write_atomically
 
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(=[A-Za-z0-9.+:~-]+)?")
+_DPKG = "/var/lib/dpkg"
 # Differ with every installation, and nobody runs them.
 _VOLATILE = (
     *("/var/log", "/var/cache", "/var/lib/apt/lists", "/etc/machine-id", "/var/lib/systemd", "/etc/resolv.conf"),
@@ -23,11 +28,37 @@ _VOLATILE = (
 )
 
 
-def load(packages: tuple[str, ...], suite: str, mirror: str | None, cache: Path, variant: str) -> Tree:
-    """The tree with these packages and what they depend on."""
+def load(packages: tuple[str, ...], suite: str, mirror: str | None, cache: Path, variant: str, anew: bool) -> Tree:
+    """The tree with these packages and what they depend on: those of the last time, unless it is to be made `anew`."""
     for package in packages:
         if not _PACKAGE.fullmatch(package):
             raise BuildError(f"{package!r} is no name of a Debian package")
+    asked = json.dumps([sorted(packages), suite, mirror, variant])
+    kept = cache / f"debian-{hashlib.sha256(asked.encode()).hexdigest()}"
+    if anew or (place := _kept(kept)) is None:
+        place = _install(packages, suite, mirror, cache, variant)
+        write_atomically(kept, place.name)
+    tree = Tree()
+    layers.apply(tree, place)
+    for path in _VOLATILE:
+        node = tree.nodes.get(path)
+        tree.remove(path)
+        if node is not None and node.kind == "dir":
+            tree.add(path, node)
+    return tree
+
+
+def _kept(kept: Path) -> Path | None:
+    """The layer of the last time, if it is still what it was."""
+    try:
+        place = kept.with_name(kept.read_text())
+        return place if layers.digest_of(place).replace(":", "-") == place.name else None
+    except OSError:
+        return None
+
+
+def _install(packages: tuple[str, ...], suite: str, mirror: str | None, cache: Path, variant: str) -> Path:
+    """Has mmdebstrap make the layer."""
     if (tool := shutil.which("mmdebstrap")) is None:
         raise BuildError("mmdebstrap is not installed", "install it: `apt-get install mmdebstrap`", "OC722")
     cache.mkdir(parents=True, exist_ok=True)
@@ -40,17 +71,9 @@ def load(packages: tuple[str, ...], suite: str, mirror: str | None, cache: Path,
         if done.returncode:
             reason = done.stderr.strip().splitlines()[-3:] or ["no reason given"]
             raise BuildError(f"mmdebstrap failed: {' '.join(reason)}", "look at the names of packages and the mirror")
-        place, _ = layers.unpack(archive, cache)
+        return layers.unpack(archive, cache)[0]
     finally:
         archive.unlink(missing_ok=True)
-    tree = Tree()
-    layers.apply(tree, place)
-    for path in _VOLATILE:
-        node = tree.nodes.get(path)
-        tree.remove(path)
-        if node is not None and node.kind == "dir":
-            tree.add(path, node)
-    return tree
 
 
 def installed(tree: Tree) -> list[tuple[str, str]]:
@@ -59,8 +82,37 @@ def installed(tree: Tree) -> list[tuple[str, str]]:
     for path, node in tree.nodes.items():
         if path == "/var/lib/dpkg/status" or path.startswith("/var/lib/dpkg/status.d/"):
             text = b"".join(node.chunks()).decode(errors="replace") if node.kind == "file" else ""
-            for paragraph in text.split("\n\n"):
-                fields = dict(re.findall(r"^(Package|Version|Status): (.*)$", paragraph, re.MULTILINE))
-                if "Package" in fields and fields.get("Status", "installed").endswith("installed"):
-                    found[fields["Package"]] = fields.get("Version", "")
+            found |= _parse(text)
     return sorted(found.items())
+
+
+def _parse(status: str) -> dict[str, str]:
+    """Packages and versions of a dpkg status file."""
+    found = {}
+    for paragraph in status.split("\n\n"):
+        fields = dict(re.findall(r"^(Package|Version|Status): (.*)$", paragraph, re.MULTILINE))
+        if "Package" in fields and fields.get("Status", "installed").endswith("installed"):
+            found[fields["Package"]] = fields.get("Version", "")
+    return found
+
+
+def owners(paths: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Of files of this machine those that come from Debian packages: the package and its version."""
+    places = {_unmerged(os.path.realpath(path)): path for path in paths}
+    found: dict[str, tuple[str, str]] = {}
+    try:
+        versions = _parse(Path(_DPKG, "status").read_text(errors="replace"))
+        for file in Path(_DPKG, "info").glob("*.list"):
+            package = file.stem.partition(":")[0]
+            for line in file.read_text(errors="replace").splitlines():
+                if (path := places.get(_unmerged(line))) is not None:
+                    found[path] = (package, versions.get(package, ""))
+    except OSError:
+        # Not a Debian machine.
+        pass
+    return found
+
+
+def _unmerged(path: str) -> str:
+    """A path as it was before /usr and / were merged: packages know files by either name."""
+    return path.removeprefix("/usr") if path.startswith(("/usr/bin/", "/usr/sbin/", "/usr/lib")) else path

@@ -18,7 +18,6 @@ import base64
 import contextlib
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable
@@ -30,7 +29,7 @@ from occlum._host.image import read_image
 from occlum.config import files, page
 from occlum.config.compile import IMAGE, Compiled, compile_config, is_of_signer
 from occlum.image import built, sources, store
-from occlum.image.tree import BuildError, Tree
+from occlum.image.tree import BuildError, Tree, write_atomically
 from occlum.sgx import sigstruct
 
 if TYPE_CHECKING:
@@ -145,7 +144,7 @@ class _Build:
         if self.force:
             shutil.rmtree(self.directory / "run", ignore_errors=True)
         (self.directory / "run").mkdir(exist_ok=True)
-        gathered = sources.gather(self.directory, config.image, self.report)
+        gathered = sources.gather(self.directory, config.image, self.report, anew=self.force)
         config = gathered.apply(config)
         for target in ("/sys", *(mount.target for mount in config.mount)):
             gathered.tree.add_mount_point(target)
@@ -172,7 +171,7 @@ class _Build:
             "needs_image_key": any(row.is_image_keyed() for row in compiled.config.mounts),
         }
         before = self._before()
-        self._finish(description, image, gathered)
+        self._finish(description, image, gathered, written.manifest)
         size = sum(node.size for node in gathered.tree.nodes.values())
         foreign = before not in (None, mrenclave) and self._has_own_layers(compiled)
         mrsigner = sigstruct.verify(signature).mrsigner.hex()
@@ -234,8 +233,10 @@ class _Build:
             return built.load(str(self.directory)).mrenclave
         return None
 
-    def _finish(self, description: dict[str, Any], image: str, gathered: sources.Gathered) -> None:
-        sbom = sources.sbom(gathered, self.directory.name)
+    def _finish(
+        self, description: dict[str, Any], image: str, gathered: sources.Gathered, manifest: sources.Manifest
+    ) -> None:
+        sbom = sources.sbom(gathered, self.directory.name, manifest)
         write_atomically(self.directory / SBOM, json.dumps(sbom, indent=1))
         lock = {
             "format": 1,
@@ -249,17 +250,3 @@ class _Build:
         for old in self.place.glob("image-*"):
             if old.name != image:
                 old.unlink()
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replaces a file in one step, durably."""
-    fresh = path.with_name(f".new-{path.name}")
-    with fresh.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.rename(path)
-    with contextlib.suppress(OSError):
-        descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        os.fsync(descriptor)
-        os.close(descriptor)

@@ -19,7 +19,7 @@ from occlum.config import files, page
 from occlum.config.models import MB, format_size
 from occlum.image import signing
 from occlum.image.built import COUNTER, Built
-from occlum.image.instance import write_atomically
+from occlum.image.tree import write_atomically
 
 _MOST_THREADS = 8000
 # More than what was seen: another run is never quite the same.

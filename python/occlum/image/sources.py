@@ -22,6 +22,9 @@ from occlum.image.tree import BuildError, Node, Tree, from_directory
 _DIST_INFO = re.compile(r".*/([^/]+)-([^/-]+)\.(?:dist|egg)-info")
 
 
+Manifest = list[dict[str, str | int]]
+
+
 @dataclass
 class Gathered:
     """Everything that was gathered for an image."""
@@ -29,6 +32,15 @@ class Gathered:
     tree: Tree
     inputs: list[dict[str, Any]] = field(default_factory=list)
     settings: oci.Settings | None = None
+    # Files of this machine that come from Debian packages: package and version.
+    owners: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    def take(self, tree: Tree, **account: Any) -> None:
+        """Puts files of this machine over what is there, and accounts for them."""
+        owners = debian.owners(str(node.source) for node in tree.nodes.values() if node.source is not None)
+        self.owners |= owners
+        self.inputs.append({**account, "packages": sorted(set(owners.values()))})
+        graft(self.tree, tree)
 
     def apply(self, config: models.Config) -> models.Config:
         """The configuration with what an OCI image says about running it, where the file does not say it itself."""
@@ -83,8 +95,8 @@ class Gathered:
         raise BuildError(f"the image's user or group {name} is not in its {path}", "set user in the configuration")
 
 
-def gather(directory: Path, settings: models.Image, report: Callable[[str, int], Any]) -> Gathered:
-    """Reads all sources of an image."""
+def gather(directory: Path, settings: models.Image, report: Callable[[str, int], Any], anew: bool = False) -> Gathered:
+    """Reads all sources of an image; `anew`: also those that were fetched before."""
     cache = directory / ".occlum" / "cache"
     gathered = Gathered(Tree())
     if settings.oci is not None:
@@ -96,17 +108,15 @@ def gather(directory: Path, settings: models.Image, report: Callable[[str, int],
     if settings.debian:
         report("installing Debian packages", 0)
         tree = debian.load(
-            settings.debian, settings.debian_suite, settings.debian_mirror, cache, settings.debian_variant
+            settings.debian, settings.debian_suite, settings.debian_mirror, cache, settings.debian_variant, anew
         )
         gathered.inputs.append({"kind": "debian", "suite": settings.debian_suite, "packages": debian.installed(tree)})
         graft(gathered.tree, tree)
     if settings.include:
         report("collecting programs", 0)
-        graft(gathered.tree, include.include(settings.include))
-        gathered.inputs.append({"kind": "include", "programs": list(settings.include)})
+        gathered.take(include.include(settings.include), kind="include", programs=list(settings.include))
     for name in settings.bom:
-        graft(gathered.tree, bom.Plan(str(directory / name), [str(directory)]).tree())
-        gathered.inputs.append({"kind": "bom", "file": name})
+        gathered.take(bom.Plan(str(directory / name), [str(directory)]).tree(), kind="bom", file=name)
     if (directory / "image").is_dir():
         graft(gathered.tree, from_directory(directory / "image"))
         gathered.inputs.append({"kind": "directory", "path": "image"})
@@ -157,7 +167,7 @@ def fingerprint(tree: Tree, cache: Path) -> str:
     return _digest_of(lines)
 
 
-def fingerprint_of(manifest: list[dict[str, str | int]]) -> str:
+def fingerprint_of(manifest: Manifest) -> str:
     """The same of what was written: another one if a file was not what it had been a moment before."""
     defaults = {"path": "", "kind": "", "mode": 0, "uid": 0, "gid": 0, "target": "", "sha256": ""}
     return _digest_of([line.get(name, default) for name, default in defaults.items()] for line in manifest)
@@ -187,19 +197,23 @@ def _digest(node: Node) -> str:
     return digest.hexdigest()
 
 
-def sbom(gathered: Gathered, name: str) -> dict[str, Any]:
-    """A CycloneDX document: Debian packages, Python distributions, and the programs taken from this machine."""
-    components = [
+def sbom(gathered: Gathered, name: str, manifest: Manifest) -> dict[str, Any]:
+    """A CycloneDX document: Debian packages, Python distributions, and each file that is of neither."""
+    packages = {*debian.installed(gathered.tree), *gathered.owners.values()}
+    components: list[dict[str, Any]] = [
         {"type": "library", "name": package, "version": version, "purl": f"pkg:deb/debian/{package}@{version}"}
-        for package, version in debian.installed(gathered.tree)
+        for package, version in sorted(packages)
     ]
     for path in gathered.tree.nodes:
         if found := _DIST_INFO.fullmatch(path):
             package, version = found[1].lower().replace("_", "-"), found[2]
             purl = f"pkg:pypi/{package}@{version}"
             components.append({"type": "library", "name": package, "version": version, "purl": purl})
-    for item in gathered.inputs:
-        components += [{"type": "application", "name": program} for program in item.get("programs", ())]
+    components += [
+        {"type": "file", "name": line["path"], "hashes": [{"alg": "SHA-256", "content": line["sha256"]}]}
+        for line in manifest
+        if line["kind"] == "file" and _is_own(gathered, str(line["path"]))
+    ]
     return {
         "bomFormat": "CycloneDX",
         "specVersion": "1.5",
@@ -207,3 +221,9 @@ def sbom(gathered: Gathered, name: str) -> dict[str, Any]:
         "metadata": {"component": {"type": "application", "name": name}},
         "components": components,
     }
+
+
+def _is_own(gathered: Gathered, path: str) -> bool:
+    """Is it a file of this machine that no package has brought?"""
+    source = str(gathered.tree.nodes[path].source or "")
+    return "/.occlum/cache/" not in source and source not in gathered.owners

@@ -190,3 +190,17 @@ def _compiled_head(path: Path) -> bytes:
         if flags == 0 and time == int(source.st_mtime) & 0xFFFF_FFFF and size == source.st_size & 0xFFFF_FFFF:
             return _PYC_HEAD.pack(magic, flags, FIXED_TIME, size)
     return b""
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replaces a file in one step, durably."""
+    fresh = path.with_name(f".new-{path.name}")
+    with fresh.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.rename(path)
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        os.fsync(descriptor)
+        os.close(descriptor)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
 import shutil
@@ -17,6 +19,7 @@ import pytest
 from framework import OCCLUM, ROOT
 from occlum import keys
 from occlum.config.files import ConfigurationError
+from occlum.errors import OcclumError
 from occlum.image import built, instance, packing, signing, sizing, sources
 from occlum.image.tree import BuildError
 from occlum.sealed import Store
@@ -102,6 +105,62 @@ def test_a_killed_build_leaves_the_last_one_whole(tmp_path: Path) -> None:
     assert last.mrenclave != first.mrenclave
     assert not list((place / "build").glob(".new-*"))
     assert sorted(path.name for path in (place / "build").glob("image-*")) == [f"image-{last.image_root}"]
+
+
+_WRITES = {"os.rename", "os.mkdir", "os.remove", "os.truncate", "shutil.rmtree"}
+
+
+def until_step(place: Path, number: int, ending: str) -> int:
+    """Builds in a child that step `number`, of those that change a file system, kills or refuses; its exit status.
+
+    9: there is no such step.
+    """
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    left = [number]
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        writes = event in _WRITES or (event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR))
+        if not writes or not str(arguments[0]).startswith(str(place)):
+            return
+        left[0] -= 1
+        if left[0] == 0 and ending == "kill":
+            os._exit(1)
+        if left[0] == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(arguments[0]))
+
+    sys.addaudithook(hook)
+    try:
+        instance.build(place)
+        os._exit(9 if left[0] > 0 else 0)
+    except OcclumError:
+        os._exit(1)
+    finally:
+        os._exit(2)
+
+
+@pytest.mark.parametrize("ending", ["kill", "full disk"])
+def test_a_build_that_ends_at_any_step_leaves_the_last_one_whole(tmp_path: Path, ending: str) -> None:
+    place, other = make(tmp_path / "x"), make(tmp_path / "reference")
+    known = {instance.build(place).mrenclave}
+    steps = 0
+    for steps in range(1, 100):
+        for directory in (place, other):
+            (directory / "image/etc/step").write_text(f"{steps}\n")
+        status = until_step(place, steps, ending)
+        if status == 9:
+            break
+        # A full disk is an error; but for what can wait until the next build, such as a directory's fsync.
+        assert status in (0, 1), steps
+        known.add(wanted := instance.build(other).mrenclave)
+        what = built.load(str(place))
+        assert what.mrenclave in known, steps
+        assert (place / what.sources["image"]).is_file(), steps
+        assert signing.read_signature(what).facts.mrenclave.hex() == what.mrenclave
+        assert instance.build(place).mrenclave == wanted, steps
+        assert not list((place / "build").glob(".new-*")), steps
+    assert steps > 10
 
 
 def test_a_full_disk_is_an_error_and_the_last_build_stays(tmp_path: Path) -> None:
@@ -252,6 +311,27 @@ def test_a_file_that_changes_under_a_build_is_an_error(tmp_path: Path, monkeypat
     with pytest.raises(BuildError, match="changed while it was read"):
         instance.build(place)
     assert not list((place / "build").glob("*image*"))
+
+
+def test_the_bill_names_packages_and_all_other_files(tmp_path: Path) -> None:
+    place = make(tmp_path / "x", include=["/bin/ls"])
+    instance.build(place)
+    bill = json.loads((place / instance.SBOM).read_text())["components"]
+    known = ["dpkg-query", "-W", "-f", "${Version}", "coreutils"]
+    version = subprocess.run(known, capture_output=True, text=True, check=True).stdout
+    assert {
+        "purl": f"pkg:deb/debian/coreutils@{version}",
+        "name": "coreutils",
+        "version": version,
+        "type": "library",
+    } in bill
+    assert any(item["name"] == "libc6" for item in bill)
+    greeting = hashlib.sha256(b"hello\n").hexdigest()
+    file = {"type": "file", "name": "/etc/again", "hashes": [{"alg": "SHA-256", "content": greeting}]}
+    assert file in bill
+    assert not any(item["name"] in ("/bin/ls", "/usr/bin/ls") for item in bill)
+    (source, _) = json.loads((place / instance.LOCK).read_text())["inputs"]
+    assert ["coreutils", version] in source["packages"]
 
 
 def test_limits_are_written_where_they_belong(tmp_path: Path) -> None:
