@@ -37,6 +37,8 @@ COUNT = re.compile(r"^\.?count (\S+) (\d+)$", re.MULTILINE)
 ROW = re.compile(r"^row (\S+) (.*)$", re.MULTILINE)
 DONE = re.compile(r"^shard .*?done (\d+) problems (\d+) digest ([0-9a-f]+)", re.MULTILINE)
 ENOUGH = 1000
+# A list that is longer is none to be read.
+LISTED = 500
 
 
 @dataclass(frozen=True)
@@ -209,8 +211,9 @@ def condensed(counts: Counter[str]) -> Counter[str]:
 def rare(counts: Counter[str]) -> str:
     """Forms of rows that were compared too seldom."""
     names = sorted(f"{name} {n}" for name, n in counts.items() if "/" in name and n < ENOUGH)
+    listed = ", ".join(names) if len(names) <= LISTED else f"{len(names)} pairs of row and form"
     return (
-        f"Compared less than {ENOUGH} times: {', '.join(names) or 'nothing'}.\n"
+        f"Compared less than {ENOUGH} times: {listed or 'nothing'}.\n"
         if any("/" in name and n for name, n in counts.items())
         else ""
     )

@@ -87,8 +87,8 @@ SLOW = {
 ALONE = {"Clock", "NetInterfaces", "Stop"}
 # A resident enclave.
 ORDERS = {"NextOrder", "JobEvent"}
-# An instance with sealed layers, whose mounts ask for keys and locks.
-LAYERS = {"Egetkey", "Lock"}
+# An instance with sealed layers, whose mounts ask for keys, locks and counters.
+LAYERS = {"Egetkey", "Lock", "Counter"}
 # No result of it exists without orders: the host does not lie.
 HONEST = "errno:JobEvent"
 # Standard input is a terminal.
@@ -96,7 +96,7 @@ TERMINAL = {"Ioctl", "Stop"}
 # Results to change in a shard of a campaign, fewest runs (each has a plan of its own), and most time for it.
 WANTED = 10_000
 FEWEST_RUNS = 4
-SHARD_S = 60
+SHARD_S = 180
 TITLE = "A host that lies about OCALL results"
 TEXT = f"""
 A shard is one class of results of one OCALL: runs of an enclave in which these results are changed before the enclave

@@ -21,7 +21,8 @@ pub enum Class {
     Time,
     /// What `Wait`, `Poll`, `Tick`, `Wake` and `NetReady` report.
     Event,
-    /// Attributes, directory entries, link texts, terminal modes, network addresses, interfaces, datagrams.
+    /// Attributes, directory entries, link texts, terminal modes, network addresses, interfaces, datagrams, keys, what counters
+    /// answer.
     Metadata,
     /// The completion of the call before, once more.
     Duplicate,
@@ -63,6 +64,8 @@ impl Class {
                     | O::NetRecv
                     | O::NetGetOption
                     | O::NetInterfaces
+                    | O::Egetkey
+                    | O::Counter
             ),
             Class::Descriptor => matches!(call, O::Open | O::NetConnect | O::NetListen | O::NetAccept),
             // A refusal to end is no result.
@@ -81,6 +84,8 @@ impl Class {
                     | O::NetName
                     | O::NetGetOption
                     | O::NetInterfaces
+                    | O::Egetkey
+                    | O::Counter
             ),
         }
     }
@@ -172,6 +177,7 @@ pub fn install(plan: Plan) {
         waits: plan.only.is_some_and(|o| !at_start(o)) && plan.seed % 4 != 3,
         // The clocks are read some thousand times at the start, of which the first and the last count.
         skip: match plan.only {
+            _ if stands => 0,
             Some(Ocall::NetInterfaces) => 0,
             Some(Ocall::Clock) => random.pick(&[0, 0, 1, 2, 3000]),
             Some(_) => random.below(8),
@@ -179,6 +185,7 @@ pub fn install(plan: Plan) {
             None => random.below(100),
         },
         one_in: match plan.only {
+            _ if stands => 1,
             Some(Ocall::NetInterfaces) => 1,
             Some(_) => random.pick(&[1, 1, 2, 5]),
             None => random.pick(&[1, 2, 4, 16]),
@@ -198,7 +205,10 @@ pub fn install(plan: Plan) {
 /// Is the call made without a program that could say when?
 fn at_start(call: Ocall) -> bool {
     use Ocall as O;
-    matches!(call, O::Clock | O::NetInterfaces | O::NextOrder | O::JobEvent | O::Lock | O::Egetkey)
+    matches!(
+        call,
+        O::Clock | O::NetInterfaces | O::NextOrder | O::JobEvent | O::Lock | O::Egetkey | O::Counter
+    )
 }
 
 /// Sends this process SIGTERM after some time: the first process of an enclave that is alive ends by it.

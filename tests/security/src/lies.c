@@ -400,7 +400,10 @@ static void do_shutdown(void) {
     int other, s = stream(&other);
     shutdown(s, SHUT_WR);
     sane(recv(other, buf, 10, 0), 10, "more than was asked for");
+    shutdown(other, SHUT_RD), shutdown(other, SHUT_WR), shutdown(s, SHUT_RD);
     drop(&other), drop(&s);
+    for (int i = 0; i < 8; i++)
+        shutdown(datagram(), i % 3), drop(&sock);
 }
 
 static void do_interfaces(void) {
