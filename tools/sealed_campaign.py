@@ -75,6 +75,23 @@ def details(text: str) -> str:
     return "; ".join(kept)
 
 
+HEAD = f"""# Sealed storage: campaign of {datetime.now(UTC):%Y-%m-%d}
+
+`make sealed-campaign`; of each part the last run, at its commit and seed.
+
+| part | amount | result | minutes | commit | seed | details |
+|---|---|---|---|---|---|---|
+"""
+
+
+def read_rows(record: Path | None) -> dict[str, str]:
+    """The parts that a record has already, by name."""
+    if record is None or not record.exists():
+        return {}
+    lines = record.read_text().splitlines()
+    return {line.split(" | ")[0].strip("| "): line for line in lines if line.count("|") == 8}
+
+
 def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -87,25 +104,22 @@ def main() -> int:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.strip()
-    lines = [
-        f"# Sealed storage: campaign of {datetime.now(UTC):%Y-%m-%d}",
-        "",
-        f"`make sealed-campaign` at commit {commit}, seed {options.seed}.",
-        "",
-        "| part | amount | result | minutes | details |",
-        "|---|---|---|---|---|",
-    ]
+    rows = read_rows(options.record)
     passed = True
     for part in (p for p in PARTS if re.search(options.only, p.name)):
         amount = getattr(options, part.option)
         ok, minutes, text = run(part, amount, options.seed)
         passed &= ok
-        lines.append(f"| {part.name} | {amount:,} | {'passed' if ok else 'FAILED'} | {minutes:.1f} | {details(text)} |")
-        print(lines[-1], flush=True)
+        result = "passed" if ok else "FAILED"
+        row = f"| {part.name} | {amount:,} | {result} | {minutes:.1f} | {commit} | {options.seed} | {details(text)} |"
+        rows[part.name] = row
+        print(row, flush=True)
         if not ok:
             print(text)
         if options.record:
-            options.record.write_text("\n".join(lines) + "\n")
+            # Others may have finished meanwhile.
+            rows = read_rows(options.record) | {part.name: row}
+            options.record.write_text(HEAD + "".join(f"{rows[p.name]}\n" for p in PARTS if p.name in rows))
     return 0 if passed else 1
 
 
