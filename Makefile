@@ -31,7 +31,7 @@ finish() { status=$$?; awk -v s=$$start -v e=$$(date +%s.%N) -v c=$$status \
 trap finish EXIT; $(1)
 endef
 
-.PHONY: help run test quick bench conformance sealed-campaign clean format tutorial-test wheel $(STAGES)
+.PHONY: help run test quick bench conformance sealed-campaign sealed-bench clean format tutorial-test wheel $(STAGES)
 
 help: ## Lists the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -119,6 +119,10 @@ conformance: setup build ## Long: other people's test suites, natively and insid
 sealed-campaign: ## Long: crashes, tampering and fsx on sealed storage; writes docs/records.
 	@mkdir -p docs/records
 	@$(call timed,$(PYTHON) tools/sealed_campaign.py --record docs/records/$$(date +%F)-sealed-storage.md $(CAMPAIGN_OPTIONS))
+
+sealed-bench: setup build ## Long: sealed storage beside ext4, gocryptfs and encfs; writes docs/records.
+	@mkdir -p docs/records
+	@$(call timed,$(BIN)/python tools/sealed_bench.py --record docs/records/$$(date +%F)-sealed-figures.md $(BENCH_OPTIONS))
 
 bench: setup build ## Measures against native Linux; results in build/bench.
 	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/python -m pip install --quiet 'matplotlib>=3.8,<4'

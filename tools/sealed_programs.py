@@ -5,6 +5,7 @@
     tools/sealed_programs.py kills --times 500          SIGKILL to the enclave's process, at a random moment
     tools/sealed_programs.py faults --times 300         reads, writes and flushes of the host fail, one or a few times
     tools/sealed_programs.py fsx --operations 10000000  random operations on one file, on every kind of mount
+    tools/sealed_programs.py rules                      names, attributes and rights, compared with this machine
 
 The program runs in an enclave on a mounted store and says what it was promised (a commit that returned). For `crashes`
 `store_recorder.c` notes all writes and flushes of the store between these promises; of what was not flushed some is
@@ -19,6 +20,7 @@ import argparse
 import errno
 import hashlib
 import io
+import itertools
 import os
 import random
 import re
@@ -44,6 +46,7 @@ from occlum import _native  # noqa: E402
 from occlum._host.image import read_image  # noqa: E402
 from occlum.config import page  # noqa: E402
 from occlum.errors import StoreError  # noqa: E402
+from occlum.image import signing  # noqa: E402
 from occlum.keys import generate_key, read_key  # noqa: E402
 from occlum.sealed import BLOCK, Store  # noqa: E402
 
@@ -525,12 +528,17 @@ def faults(folder: Path, times: int, rng: random.Random) -> None:
     print(f"faults: {times}")
 
 
-def _instance(folder: Path, program: Path) -> tuple[page.Config, list[tuple[bytes, bytes]]]:
+# A place on each kind of mount, in the enclave that `_instance` describes.
+KINDS = {"sealed": "/sealed", "overlay": "/data", "tmpfs": "/tmp", "hostfs": "/host"}
+
+
+def _instance(folder: Path) -> tuple[page.Config, list[tuple[bytes, bytes]]]:
     """An enclave that mounts everything: an image below a sealed layer, a sealed store, a host's directory, tmpfs."""
     tree = folder / "tree"
-    for name in ("dev", "proc", "tmp", "sealed", "host", "data"):
+    for name in ("dev", "proc", "tmp", "sealed", "host", "data", "usr", "programs"):
         (tree / name).mkdir(parents=True)
-    shutil.copy(program, tree / "fsx")
+    for name in ("bin", "lib", "lib64"):
+        (tree / name).symlink_to(f"usr/{name}")
     (tree / "data" / "file").write_bytes(b"from the image" * 1000)
     with Store.create(folder / "image", STORE_BYTES, None) as store:
         store.copy_in(tree, "/")
@@ -543,47 +551,89 @@ def _instance(folder: Path, program: Path) -> tuple[page.Config, list[tuple[byte
         page.Mount("/", page.SEALED_LAYER, 0, "layer", size),
         page.Mount("/sealed", page.SEALED_LAYER, 0, "sealed", size),
         page.Mount("/host", page.HOSTFS, 0, "host"),
+        page.Mount("/usr", page.HOSTFS, page.READ_ONLY, "usr"),
+        page.Mount("/programs", page.HOSTFS, page.READ_ONLY, "programs"),
         page.Mount("/dev", page.DEVFS),
         page.Mount("/proc", page.PROCFS),
         page.Mount("/tmp", page.RAMFS),
     ]
     # A small enclave: pages of files have to give way to each other.
     config = page.Config(256 << 20, 1, 16, 256, flags=page.DEBUG, cwd="/", entry_points=["/"], mounts=mounts)
-    names = ("image", "layer", "sealed", "host")
-    return config, [(n.encode(), os.fsencode(folder / n)) for n in names] + [(b"counter", b"fsx")]
+    sources = {name: os.fsencode(folder / name) for name in ("image", "layer", "sealed", "host")}
+    sources |= {"usr": b"/usr", "programs": os.fsencode(folder.parent), "counter": b"one"}
+    return config, [(name.encode(), source) for name, source in sources.items()]
 
 
-# A file of each kind of mount, in the enclave that `_instance` describes.
-KINDS = {"sealed": "/sealed/file", "overlay": "/data/file", "tmpfs": "/tmp/file", "hostfs": "/host/file"}
+def inside(folder: Path, argv: list[str]) -> str:
+    """Runs a program of `folder`'s parent, or of /usr, in the enclave of `_instance`; returns what it says."""
+    folder.mkdir()
+    config, sources = _instance(folder)
+    arguments = [a.encode() for a in argv]
+    parameters = _native.LaunchParams(
+        program=arguments[0], argv=arguments, envp=[b"PATH=/bin", b"LC_ALL=C.UTF-8"], cwd=b"/", binds=[],
+        sources=sources, hostname=b"host", uid=0, gid=0, flags=0,
+    )  # fmt: skip
+    said, mine = folder / "said", os.dup(1)
+    with said.open("wb") as file:
+        sys.stdout.flush()
+        os.dup2(file.fileno(), 1)
+    try:
+        image, measured = read_image(), config.encode()
+        signature = signing.development(signing.facts_of(config, _native.measure(image, measured)))
+        identity = (signature, b"", 0)
+        outcome = _native.run(image, measured, parameters, timeout_s=6 * 3600, identity=identity)
+    finally:
+        os.dup2(mine, 1)
+        os.close(mine)
+    text = said.read_text(errors="surrogateescape")
+    ended = (outcome.kind, outcome.value)
+    require(ended == ("exited", 0), f"{argv}: {ended} {outcome.message} {text[-2000:]}")
+    return text
 
 
 def fsx(folder: Path, operations: int, rng: random.Random) -> None:
     """`tests/guest/src/fsx.c` on every kind of mount."""
-    program = folder / "fsx"
     source = ROOT / "tests" / "guest" / "src" / "fsx.c"
-    subprocess.run(["gcc", "-O2", "-static", "-o", program, source], check=True)
+    subprocess.run(["gcc", "-O2", "-static", "-o", folder / "fsx", source], check=True)
     os.environ["OCCLUM_FUSE_KEY"] = str(folder / "fuse.key")
-    for kind, file in KINDS.items():
-        here = folder / kind
-        here.mkdir()
-        config, sources = _instance(here, program)
-        seed = rng.getrandbits(32)
-        argv = ["/fsx", file, str(operations), str(seed)]
-        parameters = _native.LaunchParams(
-            program=b"/fsx", argv=[a.encode() for a in argv], envp=[], cwd=b"/", binds=[], sources=sources,
-            hostname=b"host", uid=0, gid=0, flags=0,
-        )  # fmt: skip
-        print(f"{kind}, seed {seed}:", flush=True)
-        start = time.monotonic()
-        outcome = _native.run(read_image(), config.encode(), parameters, timeout_s=6 * 3600)
-        require((outcome.kind, outcome.value) == ("exited", 0), f"{kind}: {outcome.kind} {outcome.value}")
-        print(f"{kind}: {operations} operations in {time.monotonic() - start:.0f} s", flush=True)
+    for kind, place in KINDS.items():
+        seed, start = rng.getrandbits(32), time.monotonic()
+        text = inside(folder / kind, ["/programs/fsx", f"{place}/file", str(operations), str(seed)])
+        unsupported = re.findall("not supported: (.*)", text)
+        without = f", without {' '.join(unsupported)}" if unsupported else ""
+        print(f"{kind}: {operations} operations in {time.monotonic() - start:.0f} s, seed {seed}{without}", flush=True)
+
+
+# What a kind of mount does otherwise, and why, by lines of the rules.
+OTHERWISE: dict[str, tuple[tuple[str, str], ...]] = {"sealed": (), "overlay": (), "tmpfs": (), "hostfs": ()}
+
+
+def rules(folder: Path, rng: random.Random) -> None:
+    """`tests/guest/src/fs_rules.py` on every kind of mount, compared with this machine's /var/tmp."""
+    seed = str(rng.getrandbits(32))
+    shutil.copy(ROOT / "tests" / "guest" / "src" / "fs_rules.py", folder)
+    os.environ["OCCLUM_FUSE_KEY"] = str(folder / "fuse.key")
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as native:
+        command = ["/usr/bin/python3", str(folder / "fs_rules.py"), native, seed]
+        done = subprocess.run(command, capture_output=True, text=True, errors="surrogateescape", check=True)
+    expected, bad = done.stdout.splitlines(), 0
+    for kind, place in KINDS.items():
+        found = inside(folder / kind, ["/usr/bin/python3", "/programs/fs_rules.py", place, seed]).splitlines()
+        differ = [(a, b) for a, b in itertools.zip_longest(expected, found, fillvalue="") if a != b]
+        reasons = [pattern for pattern, _ in OTHERWISE[kind]]
+        open_ones = [(a, b) for a, b in differ if not any(re.search(r, a) for r in reasons)]
+        for a, b in open_ones[:40]:
+            print(f"{kind}:\n  here:   {a}\n  inside: {b}")
+        known = len(differ) - len(open_ones)
+        print(f"{kind}: {len(expected)} cases, {len(open_ones)} differ, {known} as stated", flush=True)
+        bad += len(open_ones)
+    require(bad == 0, f"seed {seed}: {bad} cases differ")
 
 
 def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("crashes", "kills", "faults", "fsx"))
+    parser.add_argument("what", choices=("crashes", "kills", "faults", "fsx", "rules"))
     parser.add_argument("--points", type=int, default=20_000)
     parser.add_argument("--times", type=int, default=500)
     parser.add_argument("--operations", type=int, default=10_000_000)
@@ -598,8 +648,10 @@ def main() -> int:
         kills(folder, options.times, rng)
     elif options.what == "faults":
         faults(folder, options.times, rng)
-    else:
+    elif options.what == "fsx":
         fsx(folder, options.operations, rng)
+    else:
+        rules(folder, rng)
     shutil.rmtree(folder)
     return 0
 

@@ -141,6 +141,28 @@ def test_wrong_key_and_no_key(mounted: list[str], tmp_path: Path) -> None:
     assert "needs a key" in enclave(["true"], options=mounted[:2]).errors
 
 
+def test_an_old_copy_is_refused(mounted: list[str], store: Path, key: Path, tmp_path: Path) -> None:
+    counter = tmp_path / "counter"
+    counted = [*mounted, "--insecure-counter", str(counter)]
+    assert enclave(["busybox", "sh", "-c", "echo one > /tmp/f"], options=counted).returncode == 0
+    old = store.read_bytes()
+    assert enclave(["busybox", "sh", "-c", "cat /tmp/f; echo two > /tmp/f"], options=counted).text == "one\n"
+    # The host's tools go on counting where the enclave was, and the other way round.
+    with Store(store, read_key(key), insecure_counter=counter) as opened:
+        assert opened.read_bytes("/f") == b"two\n"
+    new = store.read_bytes()
+    store.write_bytes(old)
+    refused = enclave(["busybox", "cat", "/tmp/f"], options=counted)
+    assert refused.returncode == 125
+    assert "rolled back" in refused.errors
+    store.write_bytes(new)
+    assert enclave(["busybox", "cat", "/tmp/f"], options=counted).text == "two\n"
+    counter.write_text("nonsense")
+    assert enclave(["busybox", "cat", "/tmp/f"], options=counted).returncode == 125
+    twice = [*counted, "--sealed", f"{store}:/mnt"]
+    assert "exactly one" in enclave(["true"], options=twice).errors
+
+
 def test_damage_is_an_error_of_the_file_not_of_the_enclave(mounted: list[str], store: Path) -> None:
     made = enclave(["busybox", "sh", "-c", "cp /bin/busybox /tmp/big; echo small > /tmp/small"], options=mounted)
     assert made.returncode == 0

@@ -2,6 +2,8 @@
 use crate::bytes;
 use crate::error::Error;
 use crate::guard::Seal;
+use alloc::format;
+use alloc::string::String;
 
 /// A state of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,26 @@ impl Mark {
         let mark = Self { generation: number(16), commits: number(24), seal: bytes::array(b, 32) };
         (bytes::array(b, 0), Some(mark).filter(|m| m.generation != 0))
     }
+    /// A line of text, for counters that are files: the store's id, generation, commits, seal.
+    pub fn to_line(&self, id: &[u8; 16]) -> String {
+        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        format!("{} {} {} {}\n", hex(id), self.generation, self.commits, hex(&self.seal))
+    }
+    /// What a line says.
+    pub fn from_line(line: &str) -> Option<([u8; 16], Self)> {
+        let mut words = line.trim_end().split(' ');
+        let id = from_hex(words.next()?)?;
+        let (generation, commits) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        Some((id, Self { generation, commits, seal: from_hex(words.next()?)? }))
+    }
+}
+
+fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut out = [0; N];
+    for (i, byte) in out.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(2 * i..2 * i + 2)?, 16).ok()?;
+    }
+    (text.len() == 2 * N).then_some(out)
 }
 
 /// A trusted store of marks: a monotonic counter with a digest. Its implementations stand outside of this

@@ -82,46 +82,23 @@ impl HostRandom {
 /// change this as well.
 struct InsecureCounter(PathBuf);
 
-impl InsecureCounter {
-    fn line(id: &[u8; 16], mark: &Mark) -> String {
-        format!("{} {} {} {}\n", hex(id), mark.generation, mark.commits, hex(&mark.seal))
-    }
-    fn parse(line: &str) -> Option<Mark> {
-        let mut words = line.split(' ').skip(1);
-        let (generation, commits) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-        let digits = words.next()?;
-        let mut seal = [0; 28];
-        for (i, byte) in seal.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(digits.get(2 * i..2 * i + 2)?, 16).ok()?;
-        }
-        Some(Mark { generation, commits, seal })
-    }
-    fn lines(&self) -> Result<String, DiskError> {
-        match std::fs::read_to_string(&self.0) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
-            other => other.map_err(|_| DiskError::Freshness(Distrust::Unreachable)),
-        }
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
 impl Freshness for InsecureCounter {
     fn read(&mut self, id: &[u8; 16]) -> Result<Option<Mark>, DiskError> {
-        let (lines, id) = (self.lines()?, hex(id));
-        match lines.lines().find(|l| l.starts_with(&id)) {
-            None if lines.is_empty() => Ok(None),
-            None => Err(DiskError::Replaced),
-            Some(line) => Self::parse(line).map(Some).ok_or(DiskError::Freshness(Distrust::Damaged)),
+        let line = match std::fs::read_to_string(&self.0) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(|_| DiskError::Freshness(Distrust::Unreachable))?,
+        };
+        match Mark::from_line(&line) {
+            None => Err(DiskError::Freshness(Distrust::Damaged)),
+            Some((store, _)) if store != *id => Err(DiskError::Replaced),
+            Some((_, mark)) => Ok(Some(mark)),
         }
     }
     fn advance(&mut self, id: &[u8; 16], from: Option<&Mark>, to: &Mark) -> Result<(), DiskError> {
         if self.read(id)?.as_ref() != from {
             return Err(DiskError::Forked);
         }
-        let text = Self::line(id, to);
+        let text = to.to_line(id);
         let new = self.0.with_extension("new");
         let written = std::fs::write(&new, text).and_then(|()| File::open(&new)?.sync_all());
         written

@@ -104,6 +104,8 @@ class SealedMount:
     guest: str
     read_only: bool = False
     key: bytes | None = field(default=None, repr=False)
+    # A file that plays the trusted counter.
+    insecure_counter: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> SealedMount:
@@ -124,6 +126,8 @@ class SealedMount:
         words = ["sealed", "ro" if self.read_only else "rw"]
         if self.key is not None:
             words.append(f"key={self.key.hex()}")
+        if self.insecure_counter is not None:
+            words.append(f"counter={os.fsencode(self.insecure_counter).hex()}")
         return os.fsencode(self.store), os.fsencode(self.guest), ",".join(words).encode()
 
 

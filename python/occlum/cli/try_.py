@@ -8,16 +8,27 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from occlum import _native
 from occlum._host import launch
 from occlum.cli import EXIT_OCCLUM_FAILED, EXIT_TIMED_OUT, environment_of, fail
-from occlum.cli.options import BIND, DURATION, SEALED, measured_options, network_options, program_arguments
+from occlum.cli.options import (
+    BIND,
+    DURATION,
+    INSECURE_COUNTER,
+    SEALED,
+    measured_options,
+    network_options,
+    program_arguments,
+)
 from occlum.cli.seeing import STANDARD_ERROR, Seeing, seeing_options
 from occlum.errors import OptionError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BANNER = "simulation: nothing is protected from this machine (development only; --quiet hides this line)"
 _NAMED_CHANGES = 4
@@ -95,6 +106,17 @@ def _with_key(mounts: Sequence[launch.SealedMount], file: str | None) -> Sequenc
     return [replace(mount, key=key) for mount in mounts]
 
 
+def _with_counter(mounts: Sequence[launch.SealedMount], file: Path | None) -> Sequence[launch.SealedMount]:
+    """The only mount, with its counter."""
+    if file is None:
+        return mounts
+    if len(mounts) != 1:
+        raise click.UsageError("--insecure-counter is for one sealed store: give exactly one --sealed")
+    from dataclasses import replace
+
+    return [replace(mounts[0], insecure_counter=os.path.abspath(file))]
+
+
 def report_stats(stats: Sequence[tuple[str, str]]) -> None:
     """Prints the figures of a run."""
     width = max((len(name) for name, _ in stats), default=0)
@@ -162,6 +184,7 @@ def exit_status(outcome: _native.Outcome, timeout_s: float | None) -> int:
     help="Mount a sealed store (occlum fs mkfs) at GUEST; append :ro to keep it read-only.",
 )
 @click.option("--image-key", metavar="FILE", help="Key of the sealed stores; without one they are read-only images.")
+@INSECURE_COUNTER
 @network_options
 @click.option("--timeout", type=DURATION, metavar="TIME", help="Stop the program after this long, like 30s.")
 @seeing_options
@@ -182,6 +205,7 @@ def command(
     binds: Sequence[launch.Bind],
     sealed: Sequence[launch.SealedMount],
     image_key: str | None,
+    insecure_counter: Path | None,
     published: Sequence[launch.Publish],
     network: str,
     timeout: float | None,
@@ -219,7 +243,7 @@ def command(
         env=environment_of(settings),
         cwd=os.path.normpath(os.path.join(os.getcwd(), cwd or ".")),
         binds=binds,
-        sealed=_with_key(sealed, image_key),
+        sealed=_with_counter(_with_key(sealed, image_key), insecure_counter),
         trace=seeing.options(),
         stats=stats or stats_file is not None,
         report_changes=diff or keep is not None or (sys.stderr.isatty() and not quiet),

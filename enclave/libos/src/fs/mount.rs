@@ -189,6 +189,8 @@ struct MountFlags {
     sealed: bool,
     key: Option<[u8; 32]>,
     root: Option<[u8; 28]>,
+    /// Path of a file that plays the counter.
+    counter: Option<Vec<u8>>,
 }
 impl MountFlags {
     fn parse(text: &[u8]) -> Self {
@@ -200,11 +202,16 @@ impl MountFlags {
                 _ => {
                     flags.key = flags.key.or(word.strip_prefix(b"key=").and_then(from_hex));
                     flags.root = flags.root.or(word.strip_prefix(b"root=").and_then(from_hex));
+                    flags.counter = flags.counter.or(word.strip_prefix(b"counter=").and_then(bytes_of_hex));
                 }
             }
         }
         flags
     }
+}
+/// Any number of bytes.
+fn bytes_of_hex(text: &[u8]) -> Option<Vec<u8>> {
+    text.chunks(2).map(|pair| from_hex::<1>(pair).map(|[b]| b)).collect()
 }
 /// Exactly as many bytes.
 pub(super) fn from_hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
@@ -222,7 +229,9 @@ pub(super) fn from_hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
 /// A program that was to have a store must not run without it.
 fn mount_sealed(from: &[u8], to: &[u8], flags: &MountFlags) {
     let (key, root, read_only) = (flags.key.as_ref(), flags.root, flags.read_only);
-    let spec = sealed::Spec { source: from, key, root, read_only, ..sealed::Spec::default() };
+    let insecure_counter = flags.counter.as_deref();
+    let spec =
+        sealed::Spec { source: from, key, root, read_only, insecure_counter, ..sealed::Spec::default() };
     let name = |path| String::from_utf8_lossy(path).into_owned();
     let mounted = sealed::open(&spec)
         .and_then(|root| mount(to, root).map_err(|e| alloc::format!("cannot be mounted there: {e}")));

@@ -114,6 +114,7 @@ fn layer(row: &Mount, params: &LaunchParams) -> Outcome<InodeRef> {
         root: None,
         read_only,
         counter: Some(counter),
+        insecure_counter: None,
     };
     sealed::open_or_make(&spec, number(row, b"size=").unwrap_or(SIZE))
 }

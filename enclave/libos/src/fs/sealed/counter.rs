@@ -2,7 +2,10 @@
 //!
 //! Neighbours: `occlum_sgx_arch::counter` (the messages), `crate::seal` (key and slot), `sealed-disk` (asks and advances).
 //! Invariant: nothing that the host returns is believed but an answer that carries the counter's MAC over this request.
+use super::super::host;
+use super::super::prelude::{EIO, ENOENT, O_CREAT, O_RDONLY, O_TRUNC, O_WRONLY};
 use alloc::string::String;
+use alloc::vec::Vec;
 use occlum_enclave_abi::Ocall;
 use occlum_sealed_fs::disk::{Distrust, Error, Freshness, Mark};
 use occlum_sgx_arch::counter::{ANSWER, Answer, Op, Record, Request, STATE};
@@ -106,6 +109,59 @@ impl Freshness for Counter {
     /// The counter itself compares with where it was last seen, which was at `from`.
     fn advance(&mut self, id: &[u8; 16], _from: Option<&Mark>, to: &Mark) -> Result<(), Error> {
         self.set(to.to_bytes(id))
+    }
+}
+
+/// A counter for development: a line in a file of the host. It notices mistakes, no more. The host's tools keep the same
+/// (`Mark::to_line`).
+pub(super) struct InsecureFile(pub(super) Vec<u8>);
+
+impl InsecureFile {
+    /// More than any line.
+    const LONGEST: usize = 256;
+
+    fn line(&self) -> Result<Option<String>, Error> {
+        let failed = |_| Error::Freshness(Distrust::Unreachable);
+        let fd = match host::open(&self.0, O_RDONLY, 0) {
+            Err(ENOENT) => return Ok(None),
+            other => other.map_err(failed)?,
+        };
+        let mut buf = [0; Self::LONGEST];
+        let read = host::pread(fd, 0, &mut buf);
+        host::close(fd);
+        let line = String::from_utf8(buf[..read.map_err(failed)?].to_vec());
+        line.map(Some).map_err(|_| Error::Freshness(Distrust::Damaged))
+    }
+    /// The new line replaces the old one in one step.
+    fn replace(&self, line: &str) -> super::super::prelude::Result<()> {
+        let mut new = self.0.clone();
+        new.extend_from_slice(b".new");
+        let fd = host::open(&new, O_WRONLY | O_CREAT | O_TRUNC, 0o600)?;
+        let written = host::pwrite(fd, 0, line.as_bytes());
+        let synced = host::fsync(fd);
+        host::close(fd);
+        if written? != line.len() {
+            return Err(EIO);
+        }
+        synced?;
+        host::path_op(host::Op::Rename, 0, 0, &new, Some(&self.0))
+    }
+}
+
+impl Freshness for InsecureFile {
+    fn read(&mut self, id: &[u8; 16]) -> Result<Option<Mark>, Error> {
+        let Some(line) = self.line()? else { return Ok(None) };
+        match Mark::from_line(&line) {
+            None => Err(Error::Freshness(Distrust::Damaged)),
+            Some((store, _)) if store != *id => Err(Error::Replaced),
+            Some((_, mark)) => Ok(Some(mark)),
+        }
+    }
+    fn advance(&mut self, id: &[u8; 16], from: Option<&Mark>, to: &Mark) -> Result<(), Error> {
+        if self.read(id)?.as_ref() != from {
+            return Err(Error::Forked);
+        }
+        self.replace(&to.to_line(id)).map_err(|_| Error::Freshness(Distrust::Unreachable))
     }
 }
 

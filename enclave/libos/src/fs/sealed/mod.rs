@@ -12,7 +12,7 @@ mod inode;
 use super::inode::{FsInfo, InodeRef, next_dev};
 use super::prelude::*;
 pub use counter::Slot;
-use counter::{Before, Counter};
+use counter::{Before, Counter, InsecureFile};
 use device::HostStore;
 use inode::SealedInode;
 use occlum_sealed_fs::disk::{Disk, Error as DiskError, Freshness, Key, Options, Random, Seal};
@@ -38,6 +38,8 @@ pub struct Spec<'a> {
     pub read_only: bool,
     /// What its newest state is held against; `None`: any state is accepted.
     pub counter: Option<Slot>,
+    /// The same by a file of the host, which proves nothing.
+    pub insecure_counter: Option<&'a [u8]>,
 }
 
 impl Spec<'_> {
@@ -147,8 +149,11 @@ fn take_over(spec: &Spec<'_>) -> Opened {
 }
 
 fn freshness(spec: &Spec<'_>) -> Option<alloc::boxed::Box<dyn Freshness + Send>> {
-    let counter = Counter::new(spec.counter.clone()?);
-    Some(alloc::boxed::Box::new(counter))
+    match (&spec.counter, spec.insecure_counter) {
+        (Some(slot), _) => Some(alloc::boxed::Box::new(Counter::new(slot.clone()))),
+        (None, Some(file)) => Some(alloc::boxed::Box::new(InsecureFile(file.to_vec()))),
+        (None, None) => None,
+    }
 }
 
 /// The same; a store that the host has not, or has only zeros of, is made first, `bytes` long. One that was counted must be
