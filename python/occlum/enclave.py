@@ -115,7 +115,7 @@ class Enclave:
             raise OptionError(f"{cfi!r} is no level of control-flow integrity", f"give one of {launch.CFI_LEVELS}")
         # For its errors.
         launch.EnclaveOptions(**options)
-        shared = [vars(launch.Bind.parse(bind)) for bind in binds]
+        shared = [launch.Bind.parse(bind)._asdict() for bind in binds]
         name = f"sdk-{os.getpid()}-{next(_counter)}"
         return cls(name, start_owner(name, options, shared, leased=True))
 

@@ -36,11 +36,15 @@ int main(int argc, char **argv) {
 """
 
 
-def occlum(place: Path, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def occlum(
+    place: Path, *arguments: str, env: dict[str, str] | None = None, timeout: float = 240
+) -> subprocess.CompletedProcess[str]:
     """Runs a command in an instance."""
     environment = os.environ | (env or {})
     command = [str(OCCLUM), *arguments]
-    return subprocess.run(command, cwd=place, capture_output=True, text=True, check=False, timeout=240, env=environment)
+    return subprocess.run(
+        command, cwd=place, capture_output=True, text=True, check=False, timeout=timeout, env=environment
+    )
 
 
 def demo(tmp_path: Path, bom: str, files: Path = EXAMPLES) -> Path:
@@ -368,7 +372,7 @@ def test_debian_packages_become_an_image_once(tmp_path: Path) -> None:
     place = tmp_path / "app"
     with (place / "Occlum.toml").open("a") as file:
         file.write('include = ["/bin/busybox"]\n')
-    first = occlum(place, "build", "--json")
+    first = occlum(place, "build", "--json", timeout=800)
     assert first.returncode == 0, first.stderr
     assert occlum(place, "run", "-q", "lua5.4", "-e", "print(6 * 7)").stdout == "42\n"
     assert occlum(place, "run", "-q", "sh", "-c", "exit $(dpkg-query -W | grep -c lua5.4)").returncode == 1
@@ -442,6 +446,7 @@ def layout(place: Path, layer: bytes, settings: dict[str, object]) -> Path:
     return place
 
 
+@pytest.mark.timeout(900)
 def test_a_debian_image_runs_with_its_entry_point(debian_image: Path, tmp_path: Path) -> None:
     measurements = []
     for name in ("one", "another/place"):

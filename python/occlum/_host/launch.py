@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from occlum._host.image import read_image
 from occlum._host.units import format_size, parse_size
@@ -65,8 +65,10 @@ class EnclaveOptions:
         return b""
 
 
-@dataclass(frozen=True)
-class Bind:
+# Named tuples, where nothing is checked: a dataclass takes several times as long to make.
+
+
+class Bind(NamedTuple):
     """A host directory or file shared with the enclave."""
 
     host: str
@@ -131,8 +133,7 @@ class SealedMount:
         return os.fsencode(self.store), os.fsencode(self.guest), ",".join(words).encode()
 
 
-@dataclass(frozen=True)
-class Publish:
+class Publish(NamedTuple):
     """A port of this machine that leads to one inside."""
 
     host: str
@@ -168,14 +169,17 @@ class Publish:
         return self.host, self.port, self.inside, self.datagram
 
 
-@dataclass(frozen=True)
-class Given:
+class Given(NamedTuple):
     """What an instance's enclave is given at its start: not measured, but known to its keys."""
 
     # CONFIGID (64 bytes, or none) and CONFIGSVN; only with KSS.
     config_id: bytes = b""
     config_svn: int = 0
-    image_key: bytes | None = field(default=None, repr=False)
+    image_key: bytes | None = None
+
+    def __repr__(self) -> str:
+        """Without the key."""
+        return f"Given({self.config_id!r}, {self.config_svn}, ...)"
 
     def to_json(self) -> dict[str, Any]:
         """For the owner process."""
@@ -191,6 +195,9 @@ class Given:
             data.get("config_svn", 0),
             None if key is None else bytes.fromhex(key),
         )
+
+
+NOTHING_GIVEN = Given()
 
 
 def parse_config_id(text: str) -> bytes:
@@ -231,7 +238,7 @@ class Launch:
     sources: Mapping[str, str] = field(default_factory=dict)
     network: str = "outbound"
     publish: Sequence[Publish] = ()
-    given: Given = Given()
+    given: Given = NOTHING_GIVEN
 
     def __post_init__(self) -> None:
         taken = Counter((published.host, published.port, published.datagram) for published in self.publish)

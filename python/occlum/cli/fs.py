@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from occlum.cli import EXIT_OCCLUM_FAILED, fail
-from occlum.cli.options import INSECURE_COUNTER
+from occlum.cli.options import insecure_counter_option
 from occlum.cli.progress import waiting
 from occlum.errors import StoreError
 from occlum.keys import generate_key, read_key
@@ -66,7 +66,7 @@ def _store(function: F) -> F:
     key = click.option(
         "--image-key", "key", type=click.Path(exists=True, path_type=Path), help="File with the key of the store."
     )
-    return click.argument("store", type=click.Path(path_type=Path))(key(INSECURE_COUNTER(function)))
+    return click.argument("store", type=click.Path(path_type=Path))(key(insecure_counter_option(function)))
 
 
 def _open(store: Path, key: Path | None, counter: Path | None, *, read_only: bool = True) -> Store:

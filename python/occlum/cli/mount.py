@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from occlum.cli.options import INSECURE_COUNTER
+from occlum.cli.options import insecure_counter_option
 from occlum.errors import StoreError
 from occlum.keys import read_key
 
 
 @click.command("mount")
 @click.option("--image-key", "key", type=click.Path(path_type=Path), help="File with the key of the store.")
-@INSECURE_COUNTER
+@insecure_counter_option
 @click.option("--read-only", is_flag=True, help="Let nothing be changed.")
 @click.option("--foreground", is_flag=True, help="Stay until it is unmounted, instead of going to the background.")
 @click.argument("store", type=click.Path(path_type=Path))

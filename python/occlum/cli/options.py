@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -47,15 +46,6 @@ BIND = _Parsed("bind", launch.Bind.parse)
 SEALED = _Parsed("sealed", launch.SealedMount.parse)
 PUBLISH = _Parsed("publish", launch.Publish.parse)
 CONFIG_ID = _Parsed("CONFIGID", launch.parse_config_id)
-
-# Of the commands that open sealed stores of this machine.
-INSECURE_COUNTER = click.option(
-    "--insecure-counter",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Refuse a copy of the store that is older than what FILE knows (made at the first use, one for each store)."
-    " Insecure: who can change the store can change FILE, too.",
-)
 
 # Of the commands that start, use and stop enclaves that stay.
 DEFAULT_NAME = "default"
@@ -172,6 +162,20 @@ def measured_options(function: F) -> F:
     return function
 
 
+def insecure_counter_option(function: F) -> F:
+    """`--insecure-counter`, of the commands that open sealed stores of this machine."""
+    # On the way to `occlum try` it would be felt.
+    from pathlib import Path
+
+    return click.option(
+        "--insecure-counter",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Refuse a copy of the store that is older than what FILE knows (made at the first use, one for each "
+        "store). Insecure: who can change the store can change FILE, too.",
+    )(function)
+
+
 def given_options(function: F) -> F:
     """`--image-key`, `--config-id`, `--config-svn`: what an instance's enclave is given; passed on as `given`."""
 
@@ -185,6 +189,8 @@ def given_options(function: F) -> F:
         key = None
         if image_key is not None:
             # Takes a while to import.
+            from pathlib import Path
+
             from occlum.keys import read_key
 
             key = read_key(Path(image_key))

@@ -74,7 +74,7 @@ def command(
     if (instance := _instance(ctx)) is not None:
         _start_instance(name, instance, given, quiet)
         return
-    if given != launch.Given():
+    if given != launch.NOTHING_GIVEN:
         raise click.UsageError("--image-key, --config-id and --config-svn are for instances; this directory is none")
     options = launch.EnclaveOptions(memory, cpus, max_tasks, pid_max, cfi)
-    start_owner(name, vars(options), [vars(bind) for bind in binds])
+    start_owner(name, vars(options), [bind._asdict() for bind in binds])

@@ -199,7 +199,8 @@ def _digest(node: Node) -> str:
 
 def sbom(gathered: Gathered, name: str, manifest: Manifest) -> dict[str, Any]:
     """A CycloneDX document: Debian packages, Python distributions, and each file that is of neither."""
-    packages = {*debian.installed(gathered.tree), *gathered.owners.values()}
+    installed = debian.installed(gathered.tree)
+    packages = {*installed, *gathered.owners.values()}
     components: list[dict[str, Any]] = [
         {"type": "library", "name": package, "version": version, "purl": f"pkg:deb/debian/{package}@{version}"}
         for package, version in sorted(packages)
@@ -212,7 +213,7 @@ def sbom(gathered: Gathered, name: str, manifest: Manifest) -> dict[str, Any]:
     components += [
         {"type": "file", "name": line["path"], "hashes": [{"alg": "SHA-256", "content": line["sha256"]}]}
         for line in manifest
-        if line["kind"] == "file" and _is_own(gathered, str(line["path"]))
+        if line["kind"] == "file" and _is_of_none(gathered, str(line["path"]), bool(installed))
     ]
     return {
         "bomFormat": "CycloneDX",
@@ -223,7 +224,7 @@ def sbom(gathered: Gathered, name: str, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _is_own(gathered: Gathered, path: str) -> bool:
-    """Is it a file of this machine that no package has brought?"""
+def _is_of_none(gathered: Gathered, path: str, has_packages: bool) -> bool:
+    """Is it a file that no package has brought? Of a tree with packages all files are taken for theirs."""
     source = str(gathered.tree.nodes[path].source or "")
-    return "/.occlum/cache/" not in source and source not in gathered.owners
+    return source not in gathered.owners and not (has_packages and "/.occlum/cache/" in source)
