@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BENCHES = ROOT / "benches"
 WORK = ROOT / ".cache" / "bench"
 OCCLUM = ROOT / ".venv" / "bin" / "occlum"
-PROGRAMS = ("tiny", "spawn", "fork", "syscalls", "pingpong", "pipe", "sockets", "clocks")
+PROGRAMS = ("tiny", "spawn", "fork", "syscalls", "pingpong", "pipe", "sockets", "clocks", "wakes")
 PINNED_CPUS = 2
 # Of 26 lines each: a C file of some 58,000 lines.
 LARGE_FUNCTIONS = 2231
@@ -119,7 +119,7 @@ def compile_programs() -> dict[str, str]:
     for name in PROGRAMS:
         output = WORK / name
         source = BENCHES / f"{name}.c"
-        subprocess.run(["gcc", "-O2", "-static", str(source), "-o", str(output)], check=True)
+        subprocess.run(["gcc", "-O2", "-static", "-pthread", str(source), "-o", str(output)], check=True)
         names[name] = str(output)
     return names
 

@@ -57,6 +57,7 @@ yes "{SECRET}" | head -c 300000 | tail -c 3 >/dev/null
 cat letters | tail -c 70000
 read line; echo "$line" | tr a-z A-Z
 echo one > shared/file; echo two >> shared/file; cat shared/file
+dd if=letters of=shared/synced bs=3000 conv=fsync 2>/dev/null; rm shared/synced
 mkdir shared/dir; ln -s ../file shared/dir/link; mv shared/dir shared/moved; ls -lR shared | wc -l
 dd if=letters of=shared/copy bs=3000 2>/dev/null; truncate -s 5 shared/copy; df shared >/dev/null
 cp letters /tmp/private; find /etc -name 'host*' | wc -l
@@ -78,6 +79,8 @@ SLOW = {
     "Wake": 4000,
     "Tick": 4000,
     "Readdir": 6000,
+    "Fsync": 3000,
+    "Begin": 3000,
     "NetAccept": 2000,
     "NetShutdown": 2000,
     "NetListen": 5000,

@@ -288,6 +288,78 @@ def test_many_connections_at_once(cpus: int, rng: random.Random) -> None:
             client.close()
 
 
+WORKERS = """
+import os, select, socket, sys
+listener = socket.create_server(("", 7000), backlog=256)
+listener.setblocking(False)
+for _ in range(int(sys.argv[1]) - 1):
+    if os.fork() == 0:
+        break
+watched = select.epoll()
+watched.register(listener, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+clients = {}
+def accept():
+    while True:
+        try:
+            client, _ = listener.accept()
+        except BlockingIOError:
+            return
+        client.setblocking(False)
+        clients[client.fileno()] = client, bytearray()
+        watched.register(client, select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET)
+def is_over(client, left):
+    try:
+        while True:
+            while left:
+                del left[:client.send(left)]
+            data = client.recv(65536)
+            if not data:
+                return True
+            left += data
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+while True:
+    for fd, _ in watched.poll():
+        if fd == listener.fileno():
+            accept()
+        elif is_over(*clients[fd]):
+            clients.pop(fd)[0].close()
+"""
+
+
+@pytest.mark.parametrize(("workers", "cpus"), [(1, 2), (3, 1), (3, 2)])
+def test_workers_that_hear_edges(workers: int, cpus: int, rng: random.Random) -> None:
+    """Servers of one listener, exclusive and edge-triggered: each byte comes back, also to who has shut its side."""
+    port = free_port()
+
+    def echoed(message: bytes) -> bool:
+        with connect(port) as client:
+            if len(message) % 5 == 0:
+                # It vanishes.
+                client.sendall(message)
+                reset(client)
+                return True
+            client.sendall(message)
+            client.shutdown(socket.SHUT_WR)
+            return b"".join(iter(lambda: client.recv(65536), b"")) == message
+
+    def work(messages: list[bytes]) -> None:
+        good.extend(map(echoed, messages))
+
+    good: list[bool] = []
+    with running(python(WORKERS, str(workers)), ["-p", f"{port}:7000", "--cpus", str(cpus)]):
+        connect(port).close()
+        batches = [[rng.randbytes(rng.randrange(1, 60_000)) for _ in range(10)] for _ in range(24)]
+        threads = [threading.Thread(target=work, args=(batch,)) for batch in batches]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert good == [True] * 240
+
+
 def test_a_busy_enclave_hears_the_network() -> None:
     """One vCPU, a program that computes without end, and another that answers."""
     port = free_port()

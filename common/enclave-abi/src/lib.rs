@@ -79,7 +79,8 @@ ocalls! {
     Open = 6,
     /// args: fd.
     Close = 7,
-    /// args: fd, offset, length. out: bytes. Returns bytes read (0 at end).
+    /// args: fd, offset, length, 1 for only what takes no waiting (-EAGAIN if that is nothing). out: bytes. Returns bytes read
+    /// (0 at end).
     Pread = 8,
     /// args: fd, offset. in: bytes. Returns bytes written.
     Pwrite = 9,
@@ -95,7 +96,8 @@ ocalls! {
     /// args: stream fd, non-blocking. in: bytes. Returns bytes taken.
     Write = 14,
     /// Registers interest: args: fd, events (POLLIN 1 | POLLOUT 4). Returns the events ready now; when none is,
-    /// a later `Wait` returns with `HostEvents::ready` set.
+    /// a later `Wait` returns with `HostEvents::ready` set. With `POLL_EDGES`, each `Wait` from now on does when there is
+    /// something new, and 0 is returned.
     Poll = 15,
     /// args: fd, request (allow-listed terminal ioctls: TCGETS TCSETS* TIOCGWINSZ TIOCSWINSZ FIONREAD), in/out: argument.
     Ioctl = 16,
@@ -127,6 +129,9 @@ ocalls! {
     Egetkey = 27,
     /// A trusted counter, which in simulation is the CPU's. in: a request of `sgx-arch`'s `counter`. out: the answer.
     Counter = 28,
+    /// Begins work on a file that may take its time, and returns 0. args: `WORK_FETCH` (makes the host have these bytes at
+    /// hand) or `WORK_SYNC`, fd, offset, length, token. A later `Wait` reports an event of the token: `WORK_DONE` and an errno.
+    Begin = 29,
     /// A socket that leads out of the enclave, non-blocking. args: kind (1 stream, 2 datagram), family (4 or 6), token of its
     /// events. in: `NetAddr` to connect to (a datagram socket with port 0 stays unconnected), then `NetOption`s. Returns a
     /// descriptor; the connection of a stream is under way.
@@ -162,6 +167,14 @@ ocalls! {
     JobEvent = 61,
 }
 
+/// `Begin`: bytes of a file are to be at hand.
+pub const WORK_FETCH: u64 = 1;
+/// `Begin`: fsync.
+pub const WORK_SYNC: u64 = 2;
+/// Event of work that has ended; the errno stands below.
+pub const WORK_DONE: u32 = 1 << 16;
+/// `Poll`: tell of everything new, from now on.
+pub const POLL_EDGES: u32 = 1 << 31;
 /// `NetSend`: the input starts with an address.
 pub const NET_TO: u64 = 1;
 /// `NetSend`: more follows at once (MSG_MORE).

@@ -5,7 +5,7 @@
 //! `BklCell` borrow is alive across a block. Nothing here panics on guest or host input.
 //!
 //! Order of knowledge (a module may use those to its right): syscall -> process, signal, ipc -> cfi -> mm, code, loader
-//! -> net -> fs -> sched, uaccess, time -> policy, errno.
+//! -> net -> fs -> sched, host_events, uaccess, time -> policy, errno.
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;
@@ -15,6 +15,7 @@ mod code;
 pub mod emulate;
 pub mod errno;
 pub mod fs;
+mod host_events;
 pub mod ipc;
 mod jobs;
 pub mod loader;

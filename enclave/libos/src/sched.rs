@@ -11,7 +11,7 @@ use crate::errno::{Errno, Result};
 use crate::process::{Task, TaskState, current, try_current};
 use crate::time::monotonic_ns;
 use alloc::collections::BTreeMap;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use occlum_enclave_abi::{HostEvents, Ocall};
 use occlum_rt::bkl::{self, BklCell};
@@ -26,11 +26,24 @@ const VCPUS: usize = u64::BITS as usize;
 /// An entry that waited longer than this when a task leaves the kernel is worth waking an idle vCPU.
 const WAKE_AFTER_NS: u64 = 60_000;
 
+/// What happens at a time.
+enum Alarm {
+    /// A task is woken.
+    Task(Arc<Task>),
+    /// A queue is.
+    Queue(Weak<WaitQueue>),
+    /// `timers` looks at the clock.
+    Look,
+}
+/// Alarms that are no task's have numbers from here on.
+const ALARMS: u64 = 1 << 32;
+
 struct Sched {
     queue: RunQueue,
     /// Priority of what each vCPU runs.
     running: [u8; VCPUS],
-    timers: BTreeMap<(u64, i32), Option<Arc<Task>>>,
+    /// By time, and by a number that keeps those of one time apart: a task's, or `alarm_id`.
+    timers: BTreeMap<(u64, u64), Alarm>,
     idle: u64,
     /// Until when each idle vCPU waits.
     idle_until: [u64; VCPUS],
@@ -283,7 +296,7 @@ fn host_events(out: &[u8; HostEvents::FULL]) {
     if ready != 0 {
         crate::fs::host_ready();
     }
-    crate::net::host::take_events(out, monotonic_ns());
+    crate::host_events::take(out);
     if orders != 0 {
         crate::jobs::take_orders();
     }
@@ -299,22 +312,32 @@ pub fn poll_host() {
 
 /// Makes the timers look at the clock at `at_ns` (for timers that other modules keep).
 pub fn arm_timer(at_ns: u64) {
-    SCHED.with_mut(|s| s.timers.insert((at_ns, -1), None));
+    SCHED.with_mut(|s| s.timers.insert((at_ns, ALARMS), Alarm::Look));
+}
+/// Wakes `queue` at `at_ns`, once. `id` tells such alarms of one time apart.
+pub fn set_alarm(at_ns: u64, id: u64, queue: &Arc<WaitQueue>) {
+    SCHED.with_mut(|s| s.timers.insert((at_ns, ALARMS + 1 + id), Alarm::Queue(Arc::downgrade(queue))));
+}
+/// Takes such an alarm back.
+pub fn clear_alarm(at_ns: u64, id: u64) {
+    SCHED.with_mut(|s| s.timers.remove(&(at_ns, ALARMS + 1 + id)));
 }
 
-fn fire_timers() {
+/// Does what is due by now.
+pub fn fire_timers() {
     if SCHED.with(|s| s.timers.is_empty()) {
         return;
     }
     let now = monotonic_ns();
     loop {
         let due = SCHED.with_mut(|s| match s.timers.first_key_value() {
-            Some(((t, _), _)) if *t <= now => s.timers.pop_first().map(|(_, task)| task),
+            Some(((t, _), _)) if *t <= now => s.timers.pop_first().map(|(_, alarm)| alarm),
             _ => None,
         });
         match due {
-            Some(Some(task)) => make_runnable(&task),
-            Some(None) => {}
+            Some(Alarm::Task(task)) => make_runnable(&task),
+            Some(Alarm::Queue(queue)) => queue.upgrade().iter().for_each(|q| q.wake_all()),
+            Some(Alarm::Look) => {}
             None => break,
         }
     }
@@ -324,7 +347,7 @@ fn fire_timers() {
 /// Work at the way back to the guest: does another task go first, or wait so long that an idle vCPU should take it?
 pub fn leaving_kernel() {
     let me = occlum_rt::vcpu::current();
-    crate::net::host::look_in_passing();
+    crate::host_events::look_in_passing();
     if !SCHED.with(|s| s.queue.is_empty()) {
         pass_on(me);
     }
@@ -334,7 +357,7 @@ pub fn leaving_kernel() {
         (!s.queue.is_empty(), s.idle, first.is_some(), late)
     });
     // While no vCPU is idle, only ticks hear of the host's sockets.
-    let timers = timers || crate::net::host::in_use();
+    let timers = timers || crate::host_events::in_use();
     if late {
         // The idle vCPU does not know of this timer yet; it waits again with the right deadline.
         wake_idle(u64::MAX);
@@ -366,7 +389,7 @@ pub fn tick() {
     let me = occlum_rt::vcpu::current();
     follow_affinity();
     if SCHED.with(|s| s.queue.is_empty()) {
-        if SCHED.with(|s| s.idle != 0 || s.timers.is_empty()) && !crate::net::host::in_use() {
+        if SCHED.with(|s| s.idle != 0 || s.timers.is_empty()) && !crate::host_events::in_use() {
             stop_tick(me);
         }
         return;
@@ -423,16 +446,25 @@ pub fn kick(task: &Task) {
     }
 }
 
+/// Hears of every wake of the queues that it watches, at once. It may note and wake, but neither wait nor use the queue.
+pub trait Watcher: Send + Sync {
+    /// `events` is what happened (`POLL*`; 0: anything). Did it find somebody who takes them?
+    fn woken(&self, events: u32) -> bool;
+    /// Is one watcher of this kind that takes the events enough?
+    fn is_exclusive(&self) -> bool;
+}
+
 /// Tasks that wait for something. Waking is only a hint: waiters check their condition again.
 #[derive(Default)]
 pub struct WaitQueue {
     waiters: BklCell<Vec<Arc<Task>>>,
+    watchers: BklCell<Vec<Weak<dyn Watcher>>>,
 }
 
 impl WaitQueue {
     /// An empty queue.
     pub const fn new() -> Self {
-        Self { waiters: BklCell::new(Vec::new()) }
+        Self { waiters: BklCell::new(Vec::new()), watchers: BklCell::new(Vec::new()) }
     }
     /// Is nobody waiting?
     pub fn is_empty(&self) -> bool {
@@ -440,12 +472,25 @@ impl WaitQueue {
     }
     /// Wakes all waiters.
     pub fn wake_all(&self) {
+        self.wake(0);
+    }
+    /// The same; watchers hear which events are the reason (`POLL*`; 0: any).
+    pub fn wake(&self, events: u32) {
+        self.watchers.with(|w| tell(w, events));
         if self.is_empty() {
             return;
         }
         for t in self.waiters.take() {
             make_runnable(&t);
         }
+    }
+    /// Tells `watcher` of every `wake` from now on.
+    pub fn watch(&self, watcher: Weak<dyn Watcher>) {
+        self.watchers.with_mut(|w| w.push(watcher));
+    }
+    /// Ends that.
+    pub fn unwatch(&self, watcher: &Weak<dyn Watcher>) {
+        self.watchers.with_mut(|w| w.retain(|x| !Weak::ptr_eq(x, watcher)));
     }
     /// Wakes the longest waiter.
     pub fn wake_one(&self) {
@@ -486,6 +531,21 @@ impl WaitQueue {
     }
 }
 
+fn tell(watchers: &[Weak<dyn Watcher>], events: u32) {
+    let mut taken = false;
+    for w in watchers.iter().filter_map(Weak::upgrade) {
+        if !w.is_exclusive() {
+            w.woken(events);
+        } else if !taken {
+            taken = w.woken(events);
+        }
+    }
+}
+
+/// Is there a task that can wait?
+pub fn may_wait() -> bool {
+    crate::process::with_current(|_| ()).is_some()
+}
 /// Lets others run for a while; no signal ends it.
 pub fn pause(ns: u64) {
     let deadline = monotonic_ns().saturating_add(ns);
@@ -525,14 +585,14 @@ fn wait_on<T>(
         me.state.set(TaskState::Blocked);
         me.interruptible.set(interruptible);
         if let Some(d) = deadline {
-            SCHED.with_mut(|s| s.timers.insert((d, me.tid), Some(me.clone())));
+            SCHED.with_mut(|s| s.timers.insert((d, me.tid as u64), Alarm::Task(me.clone())));
         }
         schedule();
         for q in queues {
             q.remove(&me);
         }
         if let Some(d) = deadline {
-            SCHED.with_mut(|s| s.timers.remove(&(d, me.tid)));
+            SCHED.with_mut(|s| s.timers.remove(&(d, me.tid as u64)));
         }
     }
 }

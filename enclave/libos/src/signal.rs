@@ -11,7 +11,6 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use occlum_linux_abi::signo::*;
-use occlum_rt::bkl::BklCell;
 
 /// AT_MINSIGSTKSZ: frame, fpstate with AVX, alignment.
 pub const MIN_SIGSTKSZ: u64 = 2048;
@@ -252,12 +251,6 @@ pub fn queue_to_task(t: &Arc<Task>, sig: i32, info: Info) -> bool {
     taken
 }
 
-/// Signals sent so far, to anyone: signalfd's edges.
-pub fn sent() -> u64 {
-    SENT.get()
-}
-static SENT: BklCell<u64> = BklCell::new(0);
-
 /// Signals that are pending for the caller.
 pub fn pending_now() -> u64 {
     let me = current();
@@ -301,7 +294,6 @@ pub fn send_task(t: &Arc<Task>, sig: i32, info: Info) {
 
 /// Effects of sending itself: stops and continues cancel each other, kill and continue wake. False: nobody cares.
 fn prepare_send(p: &Arc<Process>, sig: i32) -> bool {
-    SENT.with_mut(|n| *n = n.wrapping_add(1));
     if sig == SIGCONT as i32 || sig == SIGKILL as i32 {
         p.pending.with_mut(|q| q.remove(STOPS));
         for t in p.tasks.with(Clone::clone) {
@@ -319,7 +311,11 @@ fn prepare_send(p: &Arc<Process>, sig: i32) -> bool {
     }
     let blocked = p.tasks.with(|t| t.iter().all(|t| t.mask.get() & bit(sig) != 0));
     // An ignored signal is dropped at once, unless somebody may sigwait for it.
-    blocked || !p.actions.with(|a| a.is_ignored(sig))
+    let wanted = blocked || !p.actions.with(|a| a.is_ignored(sig));
+    if wanted {
+        p.signal_event.wake_all();
+    }
+    wanted
 }
 
 fn notify_job(p: &Arc<Process>, status: WaitStatus) {

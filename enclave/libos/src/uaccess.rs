@@ -22,9 +22,12 @@ fn with_faults<T>(
     loop {
         match copy() {
             Ok(v) => return Ok(v),
-            Err(f) => mm
-                .handle_fault(f.off, if f.write { crate::mm::Access::Write } else { crate::mm::Access::Read })
-                .map_err(crate::mm::FaultError::errno)?,
+            Err(f) => {
+                let access = if f.write { crate::mm::Access::Write } else { crate::mm::Access::Read };
+                // What copies may hold anything: it can't wait, and begins no second time.
+                crate::fs::cold::block(|| mm.handle_fault(f.off, access))
+                    .map_err(crate::mm::FaultError::errno)?;
+            }
         }
     }
 }

@@ -71,7 +71,7 @@ impl Class {
             // A refusal to end is no result.
             Class::Errno | Class::Duplicate | Class::Reorder => call != O::Exit,
             Class::Time => call == O::Clock,
-            Class::Event => matches!(call, O::Wait | O::Poll | O::Tick | O::Wake | O::NetReady),
+            Class::Event => matches!(call, O::Wait | O::Poll | O::Tick | O::Wake | O::NetReady | O::Begin),
             Class::Metadata => matches!(
                 call,
                 O::Stat

@@ -25,6 +25,7 @@
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <time.h>
@@ -171,8 +172,19 @@ static void do_ftruncate(void) {
     sane(ftruncate(ready_file(), 66000), 0, "ftruncate");
 }
 
-static void do_fsync(void) {
+static void do_begin(void) {
     sane(fsync(ready_file()), 0, "fsync");
+}
+
+static void nothing(int signal) { (void)signal; }
+
+/* Only who is interrupted asks for it at once. */
+static void do_fsync(void) {
+    static const struct itimerval often = { { 0, 50 }, { 0, 50 } };
+    signal(SIGALRM, nothing);
+    setitimer(ITIMER_REAL, &often, NULL);
+    do_begin();
+    setitimer(ITIMER_REAL, &(struct itimerval){ 0 }, NULL);
 }
 
 /* In memory until the end, when all is reported. */
@@ -421,7 +433,8 @@ static const struct {
     { "Readdir", do_readdir },  { "Read", do_read },          { "Write", do_write },
     { "Poll", do_poll },        { "Ioctl", do_ioctl },        { "Seek", do_seek },
     { "Statfs", do_statfs },    { "PathOp", do_paths },       { "Ftruncate", do_ftruncate },
-    { "Fsync", do_fsync },      { "Report", do_report },      { "Log", do_log },
+    { "Fsync", do_fsync },      { "Begin", do_begin },        { "Report", do_report },
+    { "Log", do_log },
     { "Wait", do_wait },        { "Wake", do_wake },          { "Tick", do_wake },
     { "Clock", do_clock },      { "MemProtect", do_memory },  { "MemAlias", do_shared },
     { "Stop", do_stop },        { "NetSend", do_send },       { "NetRecv", do_recv },

@@ -239,7 +239,7 @@ impl Inode for BindInode {
         if self.kind == S_IFDIR {
             return Err(EISDIR);
         }
-        host::pread(self.descriptor(false)?, off, buf)
+        super::cold::pread(self.descriptor(false)?, off, buf)
     }
     fn write_at(&self, off: u64, data: &[u8]) -> Result<usize> {
         self.writable()?;
@@ -258,7 +258,7 @@ impl Inode for BindInode {
     }
     fn sync(&self) -> Result<()> {
         match self.fd.get() {
-            Some((fd, _)) => host::fsync(fd),
+            Some((fd, _)) => host::fsync_beside(fd),
             None => Ok(()),
         }
     }

@@ -2,6 +2,7 @@
 use super::file::{File, Notify};
 use super::prelude::*;
 use super::uio::{Dst, Src};
+use crate::sched;
 use crate::time::{monotonic_ns, realtime_ns};
 
 /// An event counter.
@@ -34,7 +35,7 @@ impl File for EventFd {
         let n = if self.semaphore { 1 } else { count };
         dst.push(&n.to_le_bytes())?;
         self.count.set(count - n);
-        self.changed.notify();
+        self.changed.notify_of(POLL_OUT);
         Ok(8)
     }
     fn try_write(&self, src: &mut Src) -> Result<usize> {
@@ -50,7 +51,7 @@ impl File for EventFd {
         match self.count.get().checked_add(n).filter(|c| *c < u64::MAX) {
             Some(c) => {
                 self.count.set(c);
-                self.changed.notify();
+                self.changed.notify_of(POLL_IN);
                 Ok(8)
             }
             None => {
@@ -67,13 +68,12 @@ impl File for EventFd {
     fn queues(&self, out: &mut Vec<Arc<WaitQueue>>) {
         out.push(self.changed.queue());
     }
-    fn seq(&self) -> u64 {
-        self.changed.seq()
-    }
 }
 
-/// A timer as a file. Times are CLOCK_MONOTONIC ns inside.
+/// A timer as a file. Times are CLOCK_MONOTONIC ns inside. While it is armed and has not expired, the scheduler wakes its
+/// queue at the expiry; an interval goes on from the read that takes it, as in Linux.
 pub struct TimerFd {
+    id: u64,
     realtime: bool,
     /// Next expiry (0: disarmed) and interval.
     state: BklCell<(u64, u64)>,
@@ -82,7 +82,12 @@ pub struct TimerFd {
 impl TimerFd {
     /// A disarmed timer.
     pub fn new(realtime: bool) -> Arc<Self> {
-        Arc::new(Self { realtime, state: BklCell::new((0, 0)), changed: Notify::new() })
+        Arc::new(Self {
+            id: super::inode::next_id(),
+            realtime,
+            state: BklCell::new((0, 0)),
+            changed: Notify::new(),
+        })
     }
     /// Sets first expiry (0 disarms) and interval; gives what was left before.
     pub fn set(&self, value: u64, interval: u64, absolute: bool) -> (u64, u64) {
@@ -94,9 +99,16 @@ impl TimerFd {
             (v, true) if self.realtime => now.saturating_add(v.saturating_sub(realtime_ns())),
             (v, true) => v,
         };
-        self.state.set((at, interval));
+        self.become_due(at, interval);
         self.changed.notify();
         old
+    }
+    fn become_due(&self, at: u64, interval: u64) {
+        let (old, _) = self.state.replace((at, interval));
+        sched::clear_alarm(old, self.id);
+        if at > monotonic_ns() {
+            sched::set_alarm(at, self.id, &self.changed.queue());
+        }
     }
     /// Time to the next expiry, and the interval.
     pub fn left(&self) -> (u64, u64) {
@@ -119,6 +131,11 @@ impl TimerFd {
         1 + (now - at).checked_div(interval).unwrap_or(0)
     }
 }
+impl Drop for TimerFd {
+    fn drop(&mut self) {
+        sched::clear_alarm(self.state.get().0, self.id);
+    }
+}
 impl File for TimerFd {
     fn as_any(&self) -> &dyn Any {
         self
@@ -134,8 +151,7 @@ impl File for TimerFd {
         dst.push(&n.to_le_bytes())?;
         let (at, interval) = self.state.get();
         let next = if interval == 0 { 0 } else { at.saturating_add(interval.saturating_mul(n)) };
-        self.state.set((next, interval));
-        self.changed.notify();
+        self.become_due(next, interval);
         Ok(8)
     }
     fn poll(&self, _want: u32) -> u32 {
@@ -143,12 +159,5 @@ impl File for TimerFd {
     }
     fn queues(&self, out: &mut Vec<Arc<WaitQueue>>) {
         out.push(self.changed.queue());
-    }
-    fn deadline(&self) -> Option<u64> {
-        let at = self.state.get().0;
-        (at > monotonic_ns()).then_some(at)
-    }
-    fn seq(&self) -> u64 {
-        self.changed.seq().wrapping_add(self.expirations())
     }
 }

@@ -49,15 +49,14 @@ pub trait File: Send + Sync + 'static {
     fn poll(&self, _want: u32) -> u32 {
         POLL_IN | POLL_OUT
     }
-    /// Queues that are woken when `poll` may change.
+    /// Queues that are woken whenever `poll` may say more than before, by time as well.
     fn queues(&self, _out: &mut Vec<Arc<WaitQueue>>) {}
-    /// When `poll` changes by itself (CLOCK_MONOTONIC ns).
+    /// Somebody watches edges: its queues are to be woken by everything new, read or not. Only files need this that hear of
+    /// what is new by asking.
+    fn watch_edges(&self) {}
+    /// When a read that waits is to look again by itself (CLOCK_MONOTONIC ns).
     fn deadline(&self) -> Option<u64> {
         None
-    }
-    /// Counts events, for edge-triggered epoll.
-    fn seq(&self) -> u64 {
-        0
     }
     /// Device control.
     fn ioctl(&self, _request: u32, _arg: u64) -> Result<usize> {
@@ -93,12 +92,16 @@ pub struct OpenFile {
     special: Option<Arc<dyn File>>,
     flags: BklCell<u32>,
     offset: BklCell<u64>,
+    /// Somebody reads or writes at the position, and may wait for the host.
+    moving: BklCell<bool>,
     entries: BklCell<Option<Arc<Vec<DirEntry>>>>,
     noted: BklCell<bool>,
     /// Identity, for locks.
     pub id: u64,
 }
 
+/// Who waits for a file's position.
+static POSITIONS: WaitQueue = WaitQueue::new();
 static OPEN: BklCell<u64> = BklCell::new(0);
 /// Open files of all processes.
 pub fn open_count() -> u64 {
@@ -122,6 +125,7 @@ impl OpenFile {
             special,
             flags: BklCell::new(flags & !(O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC)),
             offset: BklCell::new(0),
+            moving: BklCell::new(false),
             entries: BklCell::new(None),
             noted: BklCell::new(false),
             id: next_id(),
@@ -207,11 +211,27 @@ impl OpenFile {
             return self.read_special(s, dst);
         }
         crate::mm::before_read(self.inode().as_ref());
-        let off = self.offset.get();
-        let n = self.inode().read_to(off, dst)?;
-        self.offset.set(off + n as u64);
-        self.accessed(n);
-        Ok(n)
+        self.at_position(|off| {
+            let n = self.read_content(off, dst)?;
+            self.offset.set(off + n as u64);
+            self.accessed(n);
+            Ok(n)
+        })
+    }
+    /// Runs `f` with the position, which is nobody else's meanwhile.
+    fn at_position<T>(&self, f: impl FnOnce(u64) -> T) -> T {
+        self.await_position();
+        self.moving.set(true);
+        let r = f(self.offset.get());
+        self.moving.set(false);
+        POSITIONS.wake_all();
+        r
+    }
+    /// Waits until nobody moves the position.
+    fn await_position(&self) {
+        if self.moving.get() {
+            POSITIONS.wait_uninterruptible(|| (!self.moving.get()).then_some(()));
+        }
     }
     fn read_special(&self, special: &Arc<dyn File>, dst: &mut Dst) -> Result<usize> {
         if self.nonblocking() {
@@ -236,8 +256,15 @@ impl OpenFile {
             Some(s) => s.pread(off, dst),
             None => {
                 crate::mm::before_read(self.inode().as_ref());
-                self.inode().read_to(off, dst).inspect(|n| self.accessed(*n))
+                self.read_content(off, dst).inspect(|n| self.accessed(*n))
             }
+        }
+    }
+    fn read_content(&self, off: u64, dst: &mut Dst) -> Result<usize> {
+        if crate::sched::may_wait() {
+            super::cold::patiently(|n| self.inode().read_to(off + n as u64, dst))
+        } else {
+            self.inode().read_to(off, dst)
         }
     }
     fn accessed(&self, n: usize) {
@@ -265,12 +292,16 @@ impl OpenFile {
         if !self.can_write() {
             return Err(EBADF);
         }
-        let off = if append { self.inode().size() } else { at.unwrap_or_else(|| self.offset.get()) };
-        let n = self.write_content(off, src)?;
-        if at.is_none() {
-            self.offset.set(off + n as u64);
+        let end = |at| if append { self.inode().size() } else { at };
+        if let Some(at) = at {
+            return self.write_content(end(at), src);
         }
-        Ok(n)
+        self.at_position(|position| {
+            let off = end(position);
+            let n = self.write_content(off, src)?;
+            self.offset.set(off + n as u64);
+            Ok(n)
+        })
     }
     /// read(2) of a special file that never waits.
     pub fn read_now(&self, dst: &mut Dst) -> Result<usize> {
@@ -369,6 +400,7 @@ impl OpenFile {
         if let Some(s) = &self.special {
             return s.seek(whence, off);
         }
+        self.await_position();
         let inode = self.inode();
         let base = match whence {
             SEEK_SET => 0,
@@ -480,25 +512,23 @@ pub fn wait_for<T>(
     }
 }
 
-/// A wait queue with a count of its events.
+/// A wait queue that many can have.
 #[derive(Default)]
 pub struct Notify {
     queue: Arc<WaitQueue>,
-    seq: BklCell<u64>,
 }
 impl Notify {
     /// A quiet one.
     pub fn new() -> Self {
-        Self { queue: Arc::new(WaitQueue::new()), seq: BklCell::new(0) }
+        Self { queue: Arc::new(WaitQueue::new()) }
     }
     /// Something happened.
     pub fn notify(&self) {
-        self.seq.with_mut(|s| *s += 1);
         self.queue.wake_all();
     }
-    /// Events so far.
-    pub fn seq(&self) -> u64 {
-        self.seq.get()
+    /// The same where it is known which events (`POLL*`) that can be: who waits for others in a set is left alone.
+    pub fn notify_of(&self, events: u32) {
+        self.queue.wake(events);
     }
     /// To wait on.
     pub fn queue(&self) -> Arc<WaitQueue> {

@@ -2,7 +2,8 @@
 //! checked against what was asked for, names are checked to be names.
 use super::prelude::*;
 use super::uio::try_vec;
-use occlum_enclave_abi::{HostStat, OCALL_DATA_MAX, Ocall};
+use crate::host_events::Source;
+use occlum_enclave_abi::{HostStat, OCALL_DATA_MAX, Ocall, POLL_EDGES, WORK_DONE, WORK_SYNC};
 
 /// Most bytes moved by one call.
 pub const PIECE: usize = OCALL_DATA_MAX;
@@ -66,6 +67,25 @@ pub fn pread(fd: u32, off: u64, buf: &mut [u8]) -> Result<usize> {
     let buf = &mut buf[..want];
     let n = call(Ocall::Pread, &[u64::from(fd), off, want as u64], &[], buf)?;
     bounded(n, want)
+}
+/// The same for what the host has at hand; `EAGAIN` if it would have to wait for it.
+pub fn pread_at_hand(fd: u32, off: u64, buf: &mut [u8]) -> Result<usize> {
+    let want = buf.len().min(PIECE);
+    let buf = &mut buf[..want];
+    bounded(call(Ocall::Pread, &[u64::from(fd), off, want as u64, 1], &[], buf)?, want)
+}
+/// Has the host do work that may take its time, and waits for its end: the task does, the vCPU is free. EINTR: a signal came
+/// before.
+pub fn beside(work: u64, fd: u32, off: u64, len: u64) -> Result<()> {
+    let ended = Arc::new(WaitQueue::new());
+    let end = Source::new(ended.clone());
+    call(Ocall::Begin, &[work, u64::from(fd), off, len, end.token()], &[], &mut [])?;
+    let event = ended.wait_until(None, || Some(end.bits()).filter(|b| b & WORK_DONE != 0))?;
+    match event & !WORK_DONE {
+        0 => Ok(()),
+        e @ 1..=133 => Err(errno_from(e as i32)),
+        _ => Err(EIO),
+    }
 }
 /// Writes at an offset.
 pub fn pwrite(fd: u32, off: u64, data: &[u8]) -> Result<usize> {
@@ -170,6 +190,10 @@ pub fn write(fd: u32, data: &[u8]) -> Result<usize> {
 pub fn poll(fd: u32, events: u32) -> u32 {
     call(Ocall::Poll, &[u64::from(fd), u64::from(events)], &[], &mut []).map_or(POLLERR, |e| e as u32)
 }
+/// Makes `Wait` tell of everything new.
+pub fn poll_edges(fd: u32) {
+    poll(fd, POLLIN | POLLPRI | POLLOUT | POLLRDHUP | POLL_EDGES);
+}
 /// A terminal ioctl: `buf` goes in and comes out.
 pub fn ioctl(fd: u32, request: u32, input: &[u8], output: &mut [u8]) -> Result<u64> {
     call(Ocall::Ioctl, &[u64::from(fd), u64::from(request)], input, output)
@@ -188,6 +212,16 @@ pub fn seek(fd: u32, whence: u32, off: i64) -> Result<u64> {
 /// `ftruncate`.
 pub fn ftruncate(fd: u32, len: u64) -> Result<()> {
     call(Ocall::Ftruncate, &[u64::from(fd), len], &[], &mut []).map(drop)
+}
+/// `fsync` for a caller that may wait; without one that runs, or when a signal comes, the vCPU waits.
+pub fn fsync_beside(fd: u32) -> Result<()> {
+    if !crate::sched::may_wait() {
+        return fsync(fd);
+    }
+    match beside(WORK_SYNC, fd, 0, 0) {
+        Err(EINTR | EAGAIN) => fsync(fd),
+        r => r,
+    }
 }
 /// `fsync`.
 pub fn fsync(fd: u32) -> Result<()> {

@@ -10,6 +10,7 @@ pub mod anon;
 pub mod below;
 pub mod bind;
 pub mod changes;
+pub mod cold;
 pub mod consts;
 pub mod dentry;
 pub mod dev;

@@ -143,7 +143,7 @@ impl Drop for State {
 impl Lower {
     fn read(self: &Arc<Self>, off: u64, buf: &mut [u8]) -> Result<usize> {
         match &self.of {
-            Below::Host(path) => host::pread(self.open(path)?, off, buf),
+            Below::Host(path) => super::cold::pread(self.open(path)?, off, buf),
             image => image.read_image(off, buf),
         }
     }

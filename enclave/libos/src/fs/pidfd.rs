@@ -1,23 +1,8 @@
 //! pidfd: a process as a file. It keeps naming the same process, also when the pid is used again; it is readable once
 //! the process has ended.
-use super::file::{File, Notify, OpenFile};
+use super::file::{File, OpenFile};
 use super::prelude::*;
 use crate::process::Process;
-
-/// Told of every process's end: who waits looks for himself.
-static ENDS: BklCell<Option<Arc<Notify>>> = BklCell::new(None);
-fn ends() -> Arc<Notify> {
-    if let Some(n) = ENDS.with(Clone::clone) {
-        return n;
-    }
-    let n = Arc::new(Notify::new());
-    ENDS.set(Some(n.clone()));
-    n
-}
-/// Some process has ended.
-pub fn process_ended() {
-    ends().notify();
-}
 
 /// A process.
 pub struct PidFd {
@@ -53,10 +38,7 @@ impl File for PidFd {
         POLL_IN | if self.process().is_err() { POLLHUP } else { 0 }
     }
     fn queues(&self, out: &mut Vec<Arc<WaitQueue>>) {
-        out.push(ends().queue());
-    }
-    fn seq(&self) -> u64 {
-        u64::from(self.process.exit_status.get().is_some())
+        out.push(self.process.end_event.clone());
     }
     fn info(&self) -> String {
         let pid = if self.process().is_ok() { self.process.pid } else { -1 };

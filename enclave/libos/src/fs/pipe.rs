@@ -164,8 +164,10 @@ impl Pipe {
             new[..a.len()].copy_from_slice(a);
             new[a.len()..a.len() + b.len()].copy_from_slice(b);
             (r.buf, r.head, r.limit) = (new, 0, size);
-            Ok(size)
-        })
+            Ok(())
+        })?;
+        self.can_write.notify();
+        Ok(size)
     }
     fn try_read(&self, dst: &mut Dst) -> Result<usize> {
         if dst.remaining() == 0 {
@@ -174,8 +176,12 @@ impl Pipe {
         if self.available() == 0 {
             return if self.writers.get() == 0 { Ok(0) } else { Err(EAGAIN) };
         }
-        let n = self.ring.with_mut(|r| r.pop(dst))?;
-        if n > 0 {
+        let (n, was_full) = self.ring.with_mut(|r| {
+            let was_full = r.free() < PIPE_BUF;
+            r.pop(dst).map(|n| (n, was_full))
+        })?;
+        // Otherwise nobody waits for room, and it was writable already.
+        if n > 0 && was_full {
             self.can_write.notify();
         }
         Ok(n)
@@ -322,10 +328,6 @@ impl File for PipeEnd {
         if self.write {
             out.push(self.pipe.can_write.queue());
         }
-    }
-    fn seq(&self) -> u64 {
-        let r = if self.read { self.pipe.can_read.seq() } else { 0 };
-        r + if self.write { self.pipe.can_write.seq() } else { 0 }
     }
     fn ioctl(&self, request: u32, arg: u64) -> Result<usize> {
         if request != FIONREAD {

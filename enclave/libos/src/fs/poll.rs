@@ -24,10 +24,6 @@ fn scan(list: &mut [Watch]) -> usize {
     }
     n
 }
-/// The earliest time at which one of the files becomes ready by itself.
-pub fn own_deadline<'a>(files: impl Iterator<Item = &'a Arc<OpenFile>>) -> Option<u64> {
-    files.filter_map(|f| f.special().and_then(|s| s.deadline())).min()
-}
 
 /// Waits until at least one file is ready or the deadline (ns, monotonic) has passed; returns how many are.
 pub fn wait(list: &mut [Watch], deadline: Option<u64>) -> Result<usize> {
@@ -37,7 +33,7 @@ pub fn wait(list: &mut [Watch], deadline: Option<u64>) -> Result<usize> {
     }
     if deadline.is_some_and(|d| d <= crate::time::monotonic_ns()) {
         // Who never waits would hear of the host's sockets only by chance.
-        return Ok(if crate::net::host::refresh() { scan(list) } else { 0 });
+        return Ok(if crate::host_events::refresh() { scan(list) } else { 0 });
     }
     let mut queues = Vec::new();
     for f in list.iter().filter_map(|w| w.file.as_ref()) {
@@ -47,24 +43,9 @@ pub fn wait(list: &mut [Watch], deadline: Option<u64>) -> Result<usize> {
         // Nothing will wake us but time or a signal.
         queues.push(Arc::new(WaitQueue::new()));
     }
-    loop {
-        let own = own_deadline(list.iter().filter_map(|w| w.file.as_ref()));
-        let until = match (deadline, own) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
-        let r = sched::wait_any(&queues, until, || match scan(list) {
-            0 => None,
-            n => Some(n),
-        });
-        match r {
-            Err(ETIMEDOUT) => {
-                let n = scan(list);
-                if n > 0 || deadline.is_some_and(|d| d <= crate::time::monotonic_ns()) {
-                    return Ok(n);
-                }
-            }
-            r => return r,
-        }
-    }
+    let r = sched::wait_any(&queues, deadline, || match scan(list) {
+        0 => None,
+        n => Some(n),
+    });
+    if r == Err(ETIMEDOUT) { Ok(0) } else { r }
 }

@@ -331,9 +331,6 @@ impl File for Master {
     fn queues(&self, out: &mut Vec<Arc<WaitQueue>>) {
         out.push(self.pty.to_master.queue());
     }
-    fn seq(&self) -> u64 {
-        self.pty.to_master.seq()
-    }
     fn ioctl(&self, request: u32, arg: u64) -> Result<usize> {
         let p = &self.pty;
         if let Some(n) = p.ioctl(request, arg)? {
@@ -486,9 +483,6 @@ impl File for Slave {
     }
     fn queues(&self, out: &mut Vec<Arc<WaitQueue>>) {
         out.push(self.pty.to_slave.queue());
-    }
-    fn seq(&self) -> u64 {
-        self.pty.to_slave.seq()
     }
     fn ioctl(&self, request: u32, arg: u64) -> Result<usize> {
         let p = &self.pty;

@@ -1,7 +1,7 @@
 //! signalfd: pending signals as a file. What it shows are the signals of who looks, as in Linux.
 //!
-//! Neighbours: `signal` keeps the queues and wakes every task that waits with the signal blocked, so no queue is needed
-//! here.
+//! Neighbours: `signal` keeps the signals and wakes `signal_event` of their process. In a set (epoll), that is the process
+//! that put it there, as in Linux.
 use super::file::{File, Notify};
 use super::prelude::*;
 use super::uio::Dst;
@@ -90,9 +90,7 @@ impl File for SignalFd {
     }
     fn queues(&self, out: &mut Vec<Arc<WaitQueue>>) {
         out.push(self.changed.queue());
-    }
-    fn seq(&self) -> u64 {
-        self.changed.seq().wrapping_add(signal::sent())
+        out.push(crate::process::current_process().signal_event.clone());
     }
     fn info(&self) -> String {
         alloc::format!("sigmask:\t{:016x}\n", self.mask.get())

@@ -125,11 +125,11 @@ impl File for HostStream {
         }
         e
     }
+    fn watch_edges(&self) {
+        host::poll_edges(self.host.number());
+    }
     fn queues(&self, out: &mut Vec<Arc<WaitQueue>>) {
         out.push(ready().queue());
-    }
-    fn seq(&self) -> u64 {
-        ready().seq()
     }
     fn ioctl(&self, request: u32, arg: u64) -> Result<usize> {
         if let Some(t) = &self.tty {

@@ -115,9 +115,6 @@ impl File for MqFile {
     fn queues(&self, out: &mut Vec<Arc<WaitQueue>>) {
         out.push(self.0.changed.queue());
     }
-    fn seq(&self) -> u64 {
-        self.0.changed.seq()
-    }
 }
 
 /// The name of a queue: one component. The C library has taken the leading slash off.

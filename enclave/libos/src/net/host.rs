@@ -6,15 +6,13 @@
 use super::addr::{Endpoint, Ip};
 use crate::fs::file::Notify;
 use crate::fs::prelude::*;
+use crate::host_events::{self, Source};
 use occlum_enclave_abi::{
-    FLAG_NET_HOST, FLAG_NET_NONE, HostEvents, MAX_EVENTS, NET_ADDR, NET_FROM, NET_MORE, NET_PEEK, NET_TO,
-    OCALL_DATA_MAX, Ocall,
+    FLAG_NET_HOST, FLAG_NET_NONE, NET_ADDR, NET_FROM, NET_MORE, NET_PEEK, NET_TO, OCALL_DATA_MAX, Ocall,
 };
 
 /// Bytes moved by one call.
 pub const PIECE: usize = 64 << 10;
-/// A busy task looks at the host's sockets as often. The host's relief (`RELIEF_NS` there) is for those that do not.
-const LOOK_AFTER_NS: u64 = 250_000;
 /// Largest datagram.
 pub const DATAGRAM: usize = 65_507;
 
@@ -56,7 +54,7 @@ fn call(nr: Ocall, args: &[u64], input: &[u8], output: &mut [u8]) -> Result<u64>
 }
 /// The same for data of streams, in which most of a server's time goes: others have the LibOS meanwhile.
 fn call_unlocked(nr: Ocall, args: &[u64], input: &[u8], output: &mut [u8]) -> Result<u64> {
-    BUSY.set(true);
+    host_events::busy();
     checked(occlum_rt::ocall::call_unlocked(nr, args, input, output))
 }
 fn checked(r: i64) -> Result<u64> {
@@ -71,98 +69,15 @@ fn bounded(n: u64, max: usize) -> Result<usize> {
     if n <= max as u64 { Ok(n as usize) } else { Err(EIO) }
 }
 
-/// Readiness of one host socket.
-struct Ready {
-    bits: BklCell<u32>,
-    /// Counts what `Wait` reported.
-    events: BklCell<u64>,
-    /// Something was taken since POLLIN came: whether there is more, only the host knows.
-    unsure: BklCell<bool>,
-    changed: Arc<Notify>,
-}
-struct Registry {
-    sockets: BTreeMap<u32, Weak<Ready>>,
-    next: u32,
-}
 /// Events that mean something here.
 const KNOWN: u32 = POLLIN | POLLOUT | POLLERR | POLLHUP | POLLRDHUP;
-static REGISTRY: BklCell<Registry> = BklCell::new(Registry { sockets: BTreeMap::new(), next: 1 });
-
-/// Does any program have a socket of the host?
-pub fn in_use() -> bool {
-    REGISTRY.with(|r| !r.sockets.is_empty())
-}
-/// Takes what `Wait` reported: hostile bytes. A token that nobody has is ignored.
-pub fn take_events(out: &[u8], now: u64) {
-    BUSY.set(false);
-    LOOKED.set(now);
-    let count = out.get(16..24).map_or(0, |w| u64::from_le_bytes(core::array::from_fn(|i| w[i])));
-    let events = out.get(size_of::<HostEvents>()..).unwrap_or(&[]);
-    for e in events.chunks_exact(8).take(count.min(MAX_EVENTS as u64) as usize) {
-        let token = u32::from_le_bytes([e[0], e[1], e[2], e[3]]);
-        let bits = u32::from_le_bytes([e[4], e[5], e[6], e[7]]);
-        let found = REGISTRY.with(|r| r.sockets.get(&token).and_then(Weak::upgrade));
-        if let Some(s) = found {
-            s.bits.with_mut(|b| *b |= bits & KNOWN);
-            s.events.with_mut(|n| *n += 1);
-            s.changed.notify();
-        }
-    }
-}
-/// Were bytes of streams moved since the last look at the host's sockets?
-static BUSY: BklCell<bool> = BklCell::new(false);
-/// When somebody last looked.
-static LOOKED: BklCell<u64> = BklCell::new(0);
-/// A task that moves bytes between looks in passing, so that no other vCPU has to come for that.
-pub fn look_in_passing() {
-    if BUSY.get() && crate::time::monotonic_ns().saturating_sub(LOOKED.get()) > LOOK_AFTER_NS {
-        crate::sched::poll_host();
-    }
-}
-/// Looks whether the host has news, for a caller that will not wait. Is there something to look at again?
-pub fn refresh() -> bool {
-    if in_use() {
-        crate::sched::poll_host();
-        return true;
-    }
-    false
-}
-
-/// A token and the place where its events arrive.
-struct Slot {
-    token: u32,
-    ready: Arc<Ready>,
-}
-impl Slot {
-    fn new(changed: Arc<Notify>) -> Self {
-        let ready = Arc::new(Ready {
-            bits: BklCell::new(0),
-            events: BklCell::new(0),
-            unsure: BklCell::new(false),
-            changed,
-        });
-        let token = REGISTRY.with_mut(|r| {
-            while r.sockets.contains_key(&r.next) || r.next == 0 {
-                r.next = r.next.wrapping_add(1);
-            }
-            let token = r.next;
-            r.next = r.next.wrapping_add(1);
-            r.sockets.insert(token, Arc::downgrade(&ready));
-            token
-        });
-        Self { token, ready }
-    }
-}
-impl Drop for Slot {
-    fn drop(&mut self) {
-        REGISTRY.with_mut(|r| r.sockets.remove(&self.token));
-    }
-}
 
 /// A socket of the host.
 pub struct Remote {
     fd: u32,
-    slot: Slot,
+    news: Source,
+    /// Something was taken since POLLIN came: whether there is more, only the host knows.
+    unsure: BklCell<bool>,
 }
 impl Drop for Remote {
     fn drop(&mut self) {
@@ -196,9 +111,9 @@ fn options_wire(options: &[(u32, u32, i32)]) -> Vec<u8> {
 }
 
 impl Remote {
-    fn adopt(fd: Result<u64>, slot: Slot) -> Result<Self> {
+    fn adopt(fd: Result<u64>, news: Source) -> Result<Self> {
         let fd = u32::try_from(fd?).map_err(|_| EIO)?;
-        Ok(Self { fd, slot })
+        Ok(Self { fd, news, unsure: BklCell::new(false) })
     }
     /// Starts a connection, or opens a datagram socket; its events notify `changed`.
     pub fn connect(
@@ -211,17 +126,17 @@ impl Remote {
         if policy() == Policy::Isolated {
             return Err(ENETUNREACH);
         }
-        let slot = Slot::new(changed.clone());
+        let news = Source::new(changed.queue());
         let input = [&to_wire(to)[..], &options_wire(options)].concat();
         let family = if family4 { 4 } else { 6 };
-        let args = [kind as u64, family, u64::from(slot.token)];
-        Self::adopt(call(Ocall::NetConnect, &args, &input, &mut []), slot)
+        let args = [kind as u64, family, news.token()];
+        Self::adopt(call(Ocall::NetConnect, &args, &input, &mut []), news)
     }
     /// Opens a published port; `None` if it is not published.
     pub fn listen(kind: Kind, port: u16, backlog: usize, changed: &Arc<Notify>) -> Result<Option<Self>> {
-        let slot = Slot::new(changed.clone());
-        let args = [kind as u64, u64::from(port), u64::from(slot.token), backlog as u64];
-        match Self::adopt(call(Ocall::NetListen, &args, &[], &mut []), slot) {
+        let news = Source::new(changed.queue());
+        let args = [kind as u64, u64::from(port), news.token(), backlog as u64];
+        match Self::adopt(call(Ocall::NetListen, &args, &[], &mut []), news) {
             Ok(r) => Ok(Some(r)),
             Err(ENOENT) => Ok(None),
             // Somebody on the host was faster.
@@ -231,13 +146,13 @@ impl Remote {
     }
     /// A connection from outside: the socket and its peer.
     pub fn accept(&self, changed: &Arc<Notify>) -> Result<(Self, Endpoint)> {
-        let slot = Slot::new(changed.clone());
+        let news = Source::new(changed.queue());
         let mut out = [0; 2 * NET_ADDR];
-        let args = [u64::from(self.fd), u64::from(slot.token)];
+        let args = [u64::from(self.fd), news.token()];
         let events = self.events();
         let fd = self.noting_in(events, call_unlocked(Ocall::NetAccept, &args, &[], &mut out));
-        let remote = Self::adopt(fd, slot)?;
-        self.slot.ready.unsure.set(true);
+        let remote = Self::adopt(fd, news)?;
+        self.unsure.set(true);
         Ok((remote, from_wire(&out)))
     }
     fn noting_in<T>(&self, events: u64, r: Result<T>) -> Result<T> {
@@ -248,26 +163,25 @@ impl Remote {
     }
     /// Events so far.
     fn events(&self) -> u64 {
-        self.slot.ready.events.get()
+        self.news.count()
     }
     /// A call found that `bit` does not hold. What was reported since it began may be newer: that stays.
     fn forget(&self, bit: u32, events: u64) {
         if self.events() == events {
-            self.slot.ready.bits.with_mut(|b| *b &= !bit);
+            self.news.set_bits(self.news.bits() & !bit);
         }
     }
     /// `POLL*` as far as known without asking.
     fn known(&self) -> u32 {
-        self.slot.ready.bits.get()
+        self.news.bits() & KNOWN
     }
     /// `POLL*` now. The host is asked only if something was taken since it reported POLLIN, and the answer counts.
     pub fn ready(&self) -> u32 {
-        let r = &self.slot.ready;
-        if r.bits.get() & POLLIN != 0 && r.unsure.replace(false) {
+        if self.known() & POLLIN != 0 && self.unsure.replace(false) {
             let now = call(Ocall::NetReady, &[u64::from(self.fd)], &[], &mut []).unwrap_or(0) as u32;
-            r.bits.with_mut(|b| *b = *b & !POLLIN | now & KNOWN);
+            self.news.set_bits(self.known() & !POLLIN | now & KNOWN);
         }
-        r.bits.get()
+        self.known()
     }
     /// Sends bytes of a stream; fewer than given mean that no more fit now.
     pub fn send(&self, data: &[u8], more: bool) -> Result<usize> {
@@ -307,7 +221,7 @@ impl Remote {
         if n > 0 && n < want {
             self.forget(POLLIN, events);
         } else {
-            self.slot.ready.unsure.set(true);
+            self.unsure.set(true);
         }
         Ok(n)
     }
@@ -318,7 +232,7 @@ impl Remote {
         let events = self.events();
         let n = self.noting_in(events, call(Ocall::NetRecv, &args, &[], buf))?;
         let n = bounded(n, buf.len())?;
-        self.slot.ready.unsure.set(true);
+        self.unsure.set(true);
         if n < HEAD {
             return Err(EIO);
         }

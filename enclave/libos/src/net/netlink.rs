@@ -373,9 +373,6 @@ impl File for NetlinkSocket {
     fn queues(&self, out: &mut Vec<Arc<WaitQueue>>) {
         out.push(self.changed.queue());
     }
-    fn seq(&self) -> u64 {
-        self.changed.seq()
-    }
     fn ioctl(&self, request: u32, arg: u64) -> Result<usize> {
         interfaces::ioctl(request, arg)
     }

@@ -284,7 +284,7 @@ impl TcpSocket {
                 b.ready.push_back(server);
             }
         });
-        self.changed.notify();
+        self.changed.notify_of(POLL_IN);
         Ok(())
     }
     fn connect_failed(&self, e: Errno) {
@@ -420,7 +420,7 @@ impl TcpSocket {
         crate::mm::admit(n as u64).map_err(|_| ENOBUFS)?;
         let n = peer.ring.with_mut(|r| r.push(src, n))?;
         if n > 0 {
-            peer.changed.notify();
+            peer.changed.notify_of(POLL_IN);
         }
         Ok(n)
     }
@@ -507,7 +507,7 @@ impl TcpSocket {
         let Some(p) = self.state.with(|s| s.peer.upgrade()) else { return };
         if p.state.with(|s| s.wants_room) && p.room(self).1 {
             p.state.with_mut(|s| s.wants_room = false);
-            p.changed.notify();
+            p.changed.notify_of(POLL_OUT);
         }
     }
     fn receive_outside(&self, remote: &Remote, dst: &mut Dst, flags: u32) -> Result<usize> {
@@ -834,9 +834,6 @@ impl File for TcpSocket {
     }
     fn queues(&self, out: &mut Vec<Arc<WaitQueue>>) {
         out.push(self.changed.queue());
-    }
-    fn seq(&self) -> u64 {
-        self.changed.seq()
     }
     fn ioctl(&self, request: u32, arg: u64) -> Result<usize> {
         match request {

@@ -54,6 +54,8 @@ struct State {
     backlog: VecDeque<Arc<UnixSocket>>,
     queue: VecDeque<Message>,
     bytes: usize,
+    /// Senders of datagrams that found it full.
+    senders: Vec<Weak<UnixSocket>>,
     /// No more will come: the peer is gone or has shut down, or this side has.
     eof: bool,
     shut_write: bool,
@@ -351,6 +353,7 @@ impl UnixSocket {
         }
         let full = if stream { used >= LIMIT } else { used > 0 && used + want > LIMIT };
         if full || count >= MAX_MESSAGES {
+            self.wait_for_room(&target);
             return Err(EAGAIN);
         }
         let n = if stream { want.min(PIECE).min(LIMIT - used) } else { want };
@@ -385,13 +388,22 @@ impl UnixSocket {
                 _ => s.queue.push_back(m),
             }
         });
-        self.changed.notify();
+        self.changed.notify_of(POLL_IN);
     }
-    fn tell_sender(&self) {
-        match self.peer() {
-            Some(p) => p.changed.notify(),
-            // Senders of an unconnected datagram socket wait on its own queue.
-            None => self.changed.notify(),
+    /// Anyone may send a datagram, so the receiver keeps who waits; a stream's only sender is its peer.
+    fn wait_for_room(&self, target: &UnixSocket) {
+        if self.kind == Kind::Datagram {
+            target.state.with_mut(|s| {
+                s.senders.retain(|w| w.strong_count() > 0 && !Weak::ptr_eq(w, &self.me));
+                s.senders.push(self.me.clone());
+            });
+        }
+    }
+    fn tell_senders(&self) {
+        let peer = self.peer().filter(|_| self.kind != Kind::Datagram);
+        let senders = self.state.with_mut(|s| core::mem::take(&mut s.senders));
+        for s in senders.iter().filter_map(Weak::upgrade).chain(peer) {
+            s.changed.notify_of(POLL_OUT);
         }
     }
     fn nothing(&self) -> Result<Received> {
@@ -424,7 +436,7 @@ impl UnixSocket {
         } else {
             self.state.with_mut(|s| s.bytes -= m.data.len());
             out.files = m.files;
-            self.tell_sender();
+            self.tell_senders();
         }
         out.len = pushed?;
         Ok(out)
@@ -482,7 +494,7 @@ impl UnixSocket {
             return Err(e);
         }
         if !peek {
-            self.tell_sender();
+            self.tell_senders();
         }
         out.full = out.len;
         Ok(out)
@@ -636,8 +648,9 @@ impl File for UnixSocket {
         self.send_to(src, &mut Vec::new(), None)
     }
     fn poll(&self, _want: u32) -> u32 {
-        let peer_full =
-            self.peer().is_some_and(|p| p.state.with(|s| s.bytes >= LIMIT || s.queue.len() >= MAX_MESSAGES));
+        let is_full = |p: &Arc<Self>| p.state.with(|s| s.bytes >= LIMIT || s.queue.len() >= MAX_MESSAGES);
+        let full = self.peer().filter(is_full);
+        full.iter().for_each(|p| self.wait_for_room(p));
         self.state.with(|s| {
             let mut e = 0;
             if !s.queue.is_empty() || !s.backlog.is_empty() || s.eof {
@@ -653,7 +666,7 @@ impl File for UnixSocket {
             if idle && s.listening.is_none() {
                 e |= POLLHUP;
             }
-            if s.listening.is_none() && !peer_full {
+            if s.listening.is_none() && full.is_none() {
                 e |= POLL_OUT;
             }
             e
@@ -661,9 +674,6 @@ impl File for UnixSocket {
     }
     fn queues(&self, out: &mut Vec<Arc<WaitQueue>>) {
         out.push(self.changed.queue());
-    }
-    fn seq(&self) -> u64 {
-        self.changed.seq()
     }
     fn ioctl(&self, request: u32, arg: u64) -> Result<usize> {
         if request != FIONREAD {

@@ -78,7 +78,7 @@ pub(super) fn exit_process(p: &Arc<Process>, status: WaitStatus) {
         crate::fs::session_ended(p.pid);
     }
     crate::ipc::process_ended(p.pid);
-    crate::fs::pidfd::process_ended();
+    p.end_event.wake_all();
     reparent_children(p);
     crate::jobs::process_ended(p, status);
     if p.pid == 1 {
@@ -150,4 +150,5 @@ pub(super) fn reap(parent: &Arc<Process>, child: &Arc<Process>) {
     let t = child.times.get();
     parent.times.with_mut(|p| p.children_ns += t.cpu_ns + t.children_ns);
     PIDS.with_mut(|p| p.remove(&child.pid));
+    child.end_event.wake_all();
 }

@@ -206,8 +206,12 @@ pub struct Process {
     pub flow: BklCell<occlum_cfi::Flow>,
     /// Signals sent to the process.
     pub pending: BklCell<Pending>,
-    /// Woken when a child changes state, or a signal arrives for signalfd-like waits.
+    /// Woken when a child changes state.
     pub child_event: Arc<WaitQueue>,
+    /// Woken when a signal is sent to it or to one of its threads.
+    pub signal_event: Arc<WaitQueue>,
+    /// Woken when it ends, and when it is reaped.
+    pub end_event: Arc<WaitQueue>,
     /// Set when it ended: a zombie until reaped.
     pub exit_status: BklCell<Option<WaitStatus>>,
     /// exit_group or a fatal signal is under way.

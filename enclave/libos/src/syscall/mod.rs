@@ -252,7 +252,11 @@ fn page_fault(t: &Arc<Task>, e: &Exception) {
     let mm = current_mm();
     let Some(off) = e.fault_off else { return outside_fault(t, e) };
     let access = if e.error_code & 2 != 0 { Access::Write } else { Access::Read };
-    match mm.handle_fault(off, access) {
+    let Some(done) = crate::fs::cold::until_warm(|| mm.handle_fault(off, access)) else {
+        // A signal goes first, and comes back to the access.
+        return go_on_inside(t, e.rip);
+    };
+    match done {
         // The access is tried again: resume is the interrupted address.
         Ok(()) => {
             go_on_inside(t, e.rip);

@@ -76,8 +76,7 @@ fn serve(call: Ocall, a: &[u64; 6], data: &mut [u8], in_len: usize, out_len: usi
     match call {
         Ocall::Pread => {
             let n = out_len.min(a[2] as usize);
-            // SAFETY: 1. `data` is writable for n bytes.
-            check(unsafe { libc::pread(a[0] as i32, data.as_mut_ptr().cast(), n, a[1] as i64) } as i64)
+            pread(a[0] as i32, &mut data[..n], a[1] as i64, a[3] != 0)
         }
         Ocall::Pwrite => {
             // SAFETY: 1. `data` is readable for in_len bytes.
@@ -98,6 +97,55 @@ fn serve(call: Ocall, a: &[u64; 6], data: &mut [u8], in_len: usize, out_len: usi
         }
         Ocall::Statfs => statfs(data, in_len, out_len),
         _ => -i64::from(libc::ENOSYS),
+    }
+}
+
+/// Reads at an offset; `at_hand`: only what needs no disk.
+fn pread(fd: i32, buf: &mut [u8], offset: i64, at_hand: bool) -> i64 {
+    if at_hand {
+        let piece = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
+        // SAFETY: 1. `piece` describes `buf`.
+        match check(unsafe { libc::preadv2(fd, &piece, 1, offset, libc::RWF_NOWAIT) } as i64) {
+            // Not all file systems can tell.
+            e if e == -i64::from(libc::EOPNOTSUPP) || e == -i64::from(libc::ENOSYS) => {
+                if !is_cached(fd, offset, buf.len()) {
+                    return -i64::from(libc::EAGAIN);
+                }
+            }
+            r => return r,
+        }
+    }
+    // SAFETY: 1. `buf` is writable for its length.
+    check(unsafe { libc::pread(fd, buf.as_mut_ptr().cast(), buf.len(), offset) } as i64)
+}
+
+/// Are these bytes of a file in the page cache?
+fn is_cached(fd: i32, offset: i64, len: usize) -> bool {
+    const PAGE: usize = 4096;
+    let start = offset & !(PAGE as i64 - 1);
+    // SAFETY: 1. an all-zero stat is valid, and the call fills it.
+    let size = unsafe {
+        let mut st: libc::stat = std::mem::zeroed();
+        if libc::fstat(fd, &mut st) < 0 {
+            return true;
+        }
+        st.st_size
+    };
+    let end = offset.saturating_add(len as i64).min(size);
+    if end <= start {
+        return true;
+    }
+    let len = (end - start) as usize;
+    let mut pages = vec![0u8; len.div_ceil(PAGE)];
+    // SAFETY: 1. a new mapping, which nobody touches; 2. `pages` has a byte for each of its pages.
+    unsafe {
+        let at = libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ, libc::MAP_SHARED, fd, start);
+        if at == libc::MAP_FAILED {
+            return true;
+        }
+        let known = libc::mincore(at, len, pages.as_mut_ptr()) == 0;
+        libc::munmap(at, len);
+        !known || pages.iter().all(|p| p & 1 != 0)
     }
 }
 

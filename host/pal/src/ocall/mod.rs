@@ -6,6 +6,7 @@ mod files;
 pub mod net;
 mod stream;
 pub mod wait;
+mod work;
 
 use crate::control::Control;
 use occlum_enclave_abi::{Ocall, OcallFrame, TraceOptions};
@@ -224,6 +225,7 @@ impl Host {
                 Some(control) => control.event(a, &data[..in_len]),
                 None => -i64::from(libc::ENOSYS),
             },
+            Ocall::Begin => self.wait.begin(a),
             Ocall::NetConnect => self.net.connect(&self.wait, a, &data[..in_len]),
             Ocall::NetListen => self.net.listen(&self.wait, a),
             Ocall::NetAccept => self.net.accept(&self.wait, a, &mut data[..out_len]),

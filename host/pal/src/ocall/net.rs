@@ -204,8 +204,11 @@ impl Net {
         let more = if a[1] & NET_MORE != 0 { libc::MSG_MORE } else { 0 };
         let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | more;
         if a[1] & NET_TO == 0 {
-            // SAFETY: 1. `input` is readable for its length.
-            return check(unsafe { libc::send(fd, input.as_ptr().cast(), input.len(), flags) } as i64);
+            // Not by the C library's function, which a thread could be cancelled in: that costs, and none is.
+            // SAFETY: 1. `input` is readable for its length; 2. there is no address.
+            return check(unsafe {
+                libc::syscall(libc::SYS_sendto, fd, input.as_ptr(), input.len(), flags, 0usize, 0usize)
+            });
         }
         let Some((to, data)) = address(input) else { return EINVAL };
         // An answer to who came by a published port from this machine may go back there.
@@ -229,8 +232,10 @@ impl Net {
         let peek = if a[1] & NET_PEEK != 0 { libc::MSG_PEEK } else { 0 };
         let flags = libc::MSG_DONTWAIT | peek;
         if a[1] & NET_FROM == 0 {
-            // SAFETY: 1. `out` is writable for its length.
-            return check(unsafe { libc::recv(fd, out.as_mut_ptr().cast(), out.len(), flags) } as i64);
+            // SAFETY: 1. `out` is writable for its length; 2. no address is asked for.
+            return check(unsafe {
+                libc::syscall(libc::SYS_recvfrom, fd, out.as_mut_ptr(), out.len(), flags, 0usize, 0usize)
+            });
         }
         let Some((head, body)) = out.split_at_mut_checked(HEAD) else { return EINVAL };
         // SAFETY: 1. an all-zero address is valid; 2. `body` is writable for its length; 3. `from` has `len` bytes.

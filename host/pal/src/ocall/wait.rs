@@ -5,13 +5,19 @@
 //! sequence number would say no more than the descriptor does. `wait` empties it only when it is about to return, and
 //! whoever returns looks for work again.
 use super::errno;
-use occlum_enclave_abi::{HostEvents, MAX_EVENTS};
+use super::work::Work;
+use occlum_enclave_abi::{HostEvents, MAX_EVENTS, POLL_EDGES as EDGES};
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Marks the data of a socket's events; below it stands the enclave's token. Other data is a descriptor.
+/// Marks the data of a socket's events, or of work's; below it stands the enclave's token. Other data is a descriptor.
 const SOCKET: u64 = 1 << 63;
+
+/// Data of the event that work has ended.
+const WORK: u64 = SOCKET | (1 << 32);
 
 /// How long the sockets go unwatched at most while the vCPU that watches them is busy.
 const RELIEF_NS: i64 = 500_000;
@@ -22,6 +28,8 @@ pub struct Waiter {
     wake: Vec<i32>,
     signal_event: i32,
     epoll: i32,
+    /// Polled descriptors, and the events that `epoll` is to tell of.
+    polled: Mutex<BTreeMap<i32, u32>>,
     signals: AtomicU64,
     /// Bit n: vCPU n will look for signals and orders before it goes back to work.
     sleeping: AtomicU64,
@@ -32,6 +40,7 @@ pub struct Waiter {
     /// Timer that lets another one watch them, and whether it runs.
     relief: i32,
     relief_called: AtomicBool,
+    work: Work,
     /// When a vCPU last looked at the sockets, CLOCK_MONOTONIC ns.
     looked: AtomicU64,
 }
@@ -71,16 +80,24 @@ impl Waiter {
         if relief < 0 {
             return Err(std::io::Error::last_os_error());
         }
+        let work = Work::new()?;
+        let mut ev = libc::epoll_event { events: libc::EPOLLIN as u32, u64: WORK };
+        // SAFETY: 1. `ev` is one event.
+        if unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, work.event(), &mut ev) } < 0 {
+            return Err(std::io::Error::last_os_error());
+        }
         Ok(Waiter {
             wake: wake?,
             signal_event: eventfd()?,
             epoll,
+            polled: Mutex::default(),
             signals: AtomicU64::new(0),
             sleeping: AtomicU64::new(0),
             sockets: AtomicBool::new(false),
             watched: AtomicBool::new(false),
             relief,
             relief_called: AtomicBool::new(false),
+            work,
             looked: AtomicU64::new(0),
         })
     }
@@ -217,7 +234,17 @@ impl Waiter {
         }
         // SAFETY: 1. `ev` holds MAX_EVENTS events.
         let n = unsafe { libc::epoll_wait(self.epoll, ev.as_mut_ptr(), MAX_EVENTS as i32, 0) };
-        (usize::try_from(n).unwrap_or(0), ev)
+        let mut n = usize::try_from(n).unwrap_or(0);
+        self.told(&ev[..n]);
+        if let Some(at) = ev[..n].iter().position(|e| e.u64 == WORK) {
+            n -= 1;
+            ev.swap(at, n);
+            for (token, events) in self.work.take_ends(MAX_EVENTS - n) {
+                ev[n] = libc::epoll_event { events, u64: SOCKET | u64::from(token) };
+                n += 1;
+            }
+        }
+        (n, ev)
     }
     /// Registers a socket for good, edge-triggered: its events come with this token.
     pub(super) fn register(&self, fd: i32, token: u64) -> i64 {
@@ -227,34 +254,67 @@ impl Waiter {
         // SAFETY: 1. `ev` is one event.
         super::check(i64::from(unsafe { libc::epoll_ctl(self.epoll, libc::EPOLL_CTL_ADD, fd, &mut ev) }))
     }
+    /// `Ocall::Begin`.
+    pub(super) fn begin(&self, a: &[u64; 6]) -> i64 {
+        self.work.begin(a)
+    }
     /// Ends that.
     pub(super) fn forget(&self, fd: i32) {
+        if let Ok(mut polled) = self.polled.lock() {
+            polled.remove(&fd);
+        }
         // SAFETY: 1. DEL ignores the event.
         unsafe { libc::epoll_ctl(self.epoll, libc::EPOLL_CTL_DEL, fd, std::ptr::null_mut()) };
     }
 
-    /// The events ready now; if none is, one-shot interest for `wait`.
+    /// The events ready now; if none is, `wait` tells once when one is. With `EDGES`, `wait` tells from now on whenever there
+    /// is something new.
     pub(super) fn poll(&self, fd: i32, events: u32) -> i64 {
+        if events & EDGES != 0 {
+            return self.tell_of(fd, events);
+        }
         let mut p = libc::pollfd { fd, events: events as i16, revents: 0 };
         // SAFETY: 1. `p` is one pollfd.
-        let n = unsafe { libc::poll(&mut p, 1, 0) };
-        if n < 0 {
-            return errno();
+        match unsafe { libc::poll(&mut p, 1, 0) } {
+            0 => self.tell_of(fd, events),
+            n if n < 0 => errno(),
+            _ => i64::from(p.revents as u16),
         }
-        if n > 0 {
-            return i64::from(p.revents as u16);
+    }
+    /// Interest in these events, besides what is awaited already. Regular files are always ready.
+    fn tell_of(&self, fd: i32, events: u32) -> i64 {
+        let Ok(mut polled) = self.polled.lock() else { return -i64::from(libc::EIO) };
+        let old = polled.get(&fd).copied().unwrap_or(0);
+        let all = old | events;
+        if old & EDGES != 0 && all == old {
+            return 0;
         }
-        let mut ev = libc::epoll_event { events: events | libc::EPOLLONESHOT as u32, u64: fd as u64 };
-        // SAFETY: 1. `ev` is one event; regular files give EPERM, which are always ready.
+        let how = if all & EDGES != 0 { libc::EPOLLET } else { libc::EPOLLONESHOT };
+        let mut ev = libc::epoll_event { events: all & !EDGES | how as u32, u64: fd as u64 };
+        // SAFETY: 1. `ev` is one event.
         unsafe {
             if libc::epoll_ctl(self.epoll, libc::EPOLL_CTL_MOD, fd, &mut ev) < 0
                 && libc::epoll_ctl(self.epoll, libc::EPOLL_CTL_ADD, fd, &mut ev) < 0
             {
                 let e = errno();
-                return if e == -i64::from(libc::EPERM) { i64::from(events) } else { e };
+                return if e == -i64::from(libc::EPERM) { i64::from(events & !EDGES) } else { e };
             }
         }
+        polled.insert(fd, all);
         0
+    }
+    /// One-shot interest in these descriptors is used up.
+    fn told(&self, events: &[libc::epoll_event]) {
+        let mut fds = events.iter().filter(|e| e.u64 & SOCKET == 0).map(|e| e.u64 as i32).peekable();
+        if fds.peek().is_none() {
+            return;
+        }
+        let Ok(mut polled) = self.polled.lock() else { return };
+        for fd in fds {
+            if polled.get(&fd).is_some_and(|all| all & EDGES == 0) {
+                polled.remove(&fd);
+            }
+        }
     }
 }
 

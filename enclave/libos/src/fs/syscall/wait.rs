@@ -195,21 +195,22 @@ pub fn sys_epoll_ctl(a: &Args) -> Result<usize> {
     }
     Ok(0)
 }
+/// Bytes of `struct epoll_event`, and most of them that a call may ask for.
+const EVENT: usize = 12;
+const EVENTS_MAX: i32 = i32::MAX / EVENT as i32;
 fn do_epoll_wait(a: &Args, deadline: Option<u64>) -> Result<usize> {
     let max = int(a[2]) as i32;
     let set = real_file(a[0])?;
     let e = set.downcast::<Epoll>().ok_or(EINVAL)?;
-    if max <= 0 {
+    if max <= 0 || max > EVENTS_MAX {
         return Err(EINVAL);
     }
-    let got = e.wait(max as usize, deadline)?;
-    let mut out = Vec::with_capacity(got.len() * 12);
-    for (events, data) in &got {
-        out.extend_from_slice(&events.to_le_bytes());
-        out.extend_from_slice(&data.to_le_bytes());
-    }
-    uaccess::write_bytes(a[1], &out)?;
-    Ok(got.len())
+    e.wait(max as usize, deadline, &mut |n, events, data| {
+        let mut b = [0; EVENT];
+        b[..4].copy_from_slice(&events.to_le_bytes());
+        b[4..].copy_from_slice(&data.to_le_bytes());
+        uaccess::write_bytes(a[1].wrapping_add((n * EVENT) as u64), &b)
+    })
 }
 /// epoll_wait(2).
 pub fn sys_epoll_wait(a: &Args) -> Result<usize> {
