@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from occlum.cli import EXIT_OCCLUM_FAILED, fail
-from occlum.cli.options import insecure_counter_option
+from occlum.cli.options import INSECURE_COUNTER
 from occlum.cli.progress import waiting
 from occlum.errors import StoreError
 from occlum.keys import generate_key, read_key
@@ -66,11 +66,15 @@ def _store(function: F) -> F:
     key = click.option(
         "--image-key", "key", type=click.Path(exists=True, path_type=Path), help="File with the key of the store."
     )
-    return click.argument("store", type=click.Path(path_type=Path))(key(insecure_counter_option(function)))
+    return click.argument("store", type=click.Path(path_type=Path))(key(INSECURE_COUNTER(function)))
 
 
-def _open(store: Path, key: Path | None, counter: Path | None, *, read_only: bool = True) -> Store:
-    return Store(store, read_key(key) if key else None, read_only=read_only, insecure_counter=counter)
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
+
+
+def _open(store: Path, key: Path | None, counter: str | None, *, read_only: bool = True) -> Store:
+    return Store(store, read_key(key) if key else None, read_only=read_only, insecure_counter=_path(counter))
 
 
 @command.command("gen-key")
@@ -84,12 +88,12 @@ def gen_key(file: Path) -> None:
 @_store
 @click.option("--size", metavar="SIZE", callback=parse_size, required=True, help="Size of the store, such as 512M.")
 @click.option("--from", "source", type=click.Path(exists=True, path_type=Path), help="Directory to copy into it.")
-def mkfs(store: Path, key: Path | None, insecure_counter: Path | None, size: int, source: Path | None) -> None:
+def mkfs(store: Path, key: Path | None, insecure_counter: str | None, size: int, source: Path | None) -> None:
     """Make an empty store, or one with the content of a directory."""
     bytes_of_key = read_key(key) if key else None
     with (
         waiting("writing"),
-        Store.create(store, size, bytes_of_key, insecure_counter=insecure_counter) as made,
+        Store.create(store, size, bytes_of_key, insecure_counter=_path(insecure_counter)) as made,
     ):
         if source:
             made.copy_in(source, "/")
@@ -99,7 +103,7 @@ def mkfs(store: Path, key: Path | None, insecure_counter: Path | None, size: int
 @_store
 @click.argument("path", default="/")
 @click.option("-l", "long", is_flag=True, help="Show attributes.")
-def ls(store: Path, key: Path | None, insecure_counter: Path | None, path: str, long: bool) -> None:
+def ls(store: Path, key: Path | None, insecure_counter: str | None, path: str, long: bool) -> None:
     """List a directory, or name a file."""
     with _open(store, key, insecure_counter) as opened:
         for name in opened.listdir(path) if opened.is_dir(path) else [path]:
@@ -118,7 +122,7 @@ def _long_line(store: Store, path: str, name: str) -> str:
 @command.command()
 @_store
 @click.argument("path")
-def cat(store: Path, key: Path | None, insecure_counter: Path | None, path: str) -> None:
+def cat(store: Path, key: Path | None, insecure_counter: str | None, path: str) -> None:
     """Write a file's content to standard output."""
     with _open(store, key, insecure_counter) as opened:
         for chunk in opened.chunks(path):
@@ -129,7 +133,7 @@ def cat(store: Path, key: Path | None, insecure_counter: Path | None, path: str)
 @_store
 @click.argument("source")
 @click.argument("target")
-def cp(store: Path, key: Path | None, insecure_counter: Path | None, source: str, target: str) -> None:
+def cp(store: Path, key: Path | None, insecure_counter: str | None, source: str, target: str) -> None:
     """Copy files or directories; a path inside the store begins with a colon (:/etc)."""
     if source.startswith(":") == target.startswith(":"):
         raise click.UsageError("one of the two paths must begin with a colon: it is the one inside the store")
@@ -143,7 +147,7 @@ def cp(store: Path, key: Path | None, insecure_counter: Path | None, source: str
 @command.command()
 @_store
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def fsck(store: Path, key: Path | None, insecure_counter: Path | None, as_json: bool) -> None:
+def fsck(store: Path, key: Path | None, insecure_counter: str | None, as_json: bool) -> None:
     """Read everything, prove it whole, and name the files that are damaged."""
     with waiting("reading everything"), _open(store, key, insecure_counter) as opened:
         check = opened.check()
@@ -160,7 +164,7 @@ def fsck(store: Path, key: Path | None, insecure_counter: Path | None, as_json: 
 @command.command("stat")
 @_store
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def stat_command(store: Path, key: Path | None, insecure_counter: Path | None, as_json: bool) -> None:
+def stat_command(store: Path, key: Path | None, insecure_counter: str | None, as_json: bool) -> None:
     """Show size, free space, generation and root of a store."""
     with _open(store, key, insecure_counter) as opened:
         figures = opened.figures()
@@ -181,7 +185,7 @@ def stat_command(store: Path, key: Path | None, insecure_counter: Path | None, a
 @command.command()
 @_store
 @click.option("--size", metavar="SIZE", callback=parse_size, required=True, help="New size of the store.")
-def grow(store: Path, key: Path | None, insecure_counter: Path | None, size: int) -> None:
+def grow(store: Path, key: Path | None, insecure_counter: str | None, size: int) -> None:
     """Make a store larger."""
     with _open(store, key, insecure_counter, read_only=False) as opened:
         with store.open("r+b") as file:
@@ -195,7 +199,7 @@ def grow(store: Path, key: Path | None, insecure_counter: Path | None, size: int
 @command.command()
 @_store
 @click.argument("size", metavar="SIZE|none")
-def limit(store: Path, key: Path | None, insecure_counter: Path | None, size: str) -> None:
+def limit(store: Path, key: Path | None, insecure_counter: str | None, size: str) -> None:
     """Let files and metadata take at most SIZE of a store, or all of it.
 
     Writers beyond it get ENOSPC; what is in use already stays.
@@ -210,7 +214,7 @@ def limit(store: Path, key: Path | None, insecure_counter: Path | None, size: st
 @click.option(
     "--new-key", type=click.Path(exists=True, path_type=Path), required=True, help="The key to use from now on."
 )
-def rotate(store: Path, key: Path | None, insecure_counter: Path | None, new_key: Path) -> None:
+def rotate(store: Path, key: Path | None, insecure_counter: str | None, new_key: Path) -> None:
     """Replace the key of a store; the data is not written again."""
     with _open(store, key, insecure_counter, read_only=False) as opened:
         opened.rotate(read_key(new_key))

@@ -6,21 +6,21 @@ from pathlib import Path
 
 import click
 
-from occlum.cli.options import insecure_counter_option
+from occlum.cli.options import INSECURE_COUNTER
 from occlum.errors import StoreError
 from occlum.keys import read_key
 
 
 @click.command("mount")
 @click.option("--image-key", "key", type=click.Path(path_type=Path), help="File with the key of the store.")
-@insecure_counter_option
+@INSECURE_COUNTER
 @click.option("--read-only", is_flag=True, help="Let nothing be changed.")
 @click.option("--foreground", is_flag=True, help="Stay until it is unmounted, instead of going to the background.")
 @click.argument("store", type=click.Path(path_type=Path))
 @click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
 def command(
     key: Path | None,
-    insecure_counter: Path | None,
+    insecure_counter: str | None,
     read_only: bool,
     foreground: bool,
     store: Path,
@@ -44,7 +44,7 @@ def command(
             directory,
             read_only=read_only or key is None,
             foreground=foreground,
-            insecure_counter=insecure_counter and insecure_counter.absolute(),
+            insecure_counter=None if insecure_counter is None else Path(insecure_counter).absolute(),
         )
     except RuntimeError as error:
         raise StoreError(

@@ -47,6 +47,15 @@ SEALED = _Parsed("sealed", launch.SealedMount.parse)
 PUBLISH = _Parsed("publish", launch.Publish.parse)
 CONFIG_ID = _Parsed("CONFIGID", launch.parse_config_id)
 
+# Of the commands that open sealed stores of this machine. Text: pathlib would be felt on the way to `occlum try`.
+INSECURE_COUNTER = click.option(
+    "--insecure-counter",
+    metavar="FILE",
+    type=click.Path(),
+    help="Refuse a copy of the store that is older than what FILE knows (made at the first use, one for each store)."
+    " Insecure: who can change the store can change FILE, too.",
+)
+
 # Of the commands that start, use and stop enclaves that stay.
 DEFAULT_NAME = "default"
 
@@ -160,20 +169,6 @@ def measured_options(function: F) -> F:
     for option in reversed(_MEASURED):
         function = option(function)
     return function
-
-
-def insecure_counter_option(function: F) -> F:
-    """`--insecure-counter`, of the commands that open sealed stores of this machine."""
-    # On the way to `occlum try` it would be felt.
-    from pathlib import Path
-
-    return click.option(
-        "--insecure-counter",
-        metavar="FILE",
-        type=click.Path(path_type=Path),
-        help="Refuse a copy of the store that is older than what FILE knows (made at the first use, one for each "
-        "store). Insecure: who can change the store can change FILE, too.",
-    )(function)
 
 
 def given_options(function: F) -> F:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -26,9 +26,6 @@ from occlum.cli.options import (
 )
 from occlum.cli.seeing import STANDARD_ERROR, Seeing, seeing_options
 from occlum.errors import OptionError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 BANNER = "simulation: nothing is protected from this machine (development only; --quiet hides this line)"
 _NAMED_CHANGES = 4
@@ -106,7 +103,7 @@ def _with_key(mounts: Sequence[launch.SealedMount], file: str | None) -> Sequenc
     return [replace(mount, key=key) for mount in mounts]
 
 
-def _with_counter(mounts: Sequence[launch.SealedMount], file: Path | None) -> Sequence[launch.SealedMount]:
+def _with_counter(mounts: Sequence[launch.SealedMount], file: str | None) -> Sequence[launch.SealedMount]:
     """The only mount, with its counter."""
     if file is None:
         return mounts
@@ -205,7 +202,7 @@ def command(
     binds: Sequence[launch.Bind],
     sealed: Sequence[launch.SealedMount],
     image_key: str | None,
-    insecure_counter: Path | None,
+    insecure_counter: str | None,
     published: Sequence[launch.Publish],
     network: str,
     timeout: float | None,
