@@ -18,8 +18,8 @@ from occlum.cli import EXIT_OCCLUM_FAILED, EXIT_TIMED_OUT, environment_of, fail
 from occlum.cli.options import (
     BIND,
     DURATION,
+    INSECURE_COUNTER,
     SEALED,
-    insecure_counter_option,
     measured_options,
     network_options,
     program_arguments,
@@ -181,7 +181,7 @@ def exit_status(outcome: _native.Outcome, timeout_s: float | None) -> int:
     help="Mount a sealed store (occlum fs mkfs) at GUEST; append :ro to keep it read-only.",
 )
 @click.option("--image-key", metavar="FILE", help="Key of the sealed stores; without one they are read-only images.")
-@insecure_counter_option
+@INSECURE_COUNTER
 @network_options
 @click.option("--timeout", type=DURATION, metavar="TIME", help="Stop the program after this long, like 30s.")
 @seeing_options
