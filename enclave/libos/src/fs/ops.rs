@@ -105,8 +105,15 @@ pub fn open_within(dirfd: i32, path: &[u8], flags: u32, mode: u32, resolve: u32)
         return Err(EINVAL);
     }
     let no_follow = flags & O_NOFOLLOW != 0 || (create && flags & O_EXCL != 0);
-    let last = if no_follow { Last::NoFollow } else { Last::Follow };
+    let last = match create && path.ends_with(b"/") {
+        true => Last::Name,
+        false if no_follow => Last::NoFollow,
+        false => Last::Follow,
+    };
     let w = walk_within(dirfd, path, last, resolve)?;
+    if last == Last::Name && !w.special {
+        return Err(EISDIR);
+    }
     match &w.found {
         None if !create => Err(ENOENT),
         None if w.slash => Err(EISDIR),
@@ -176,7 +183,7 @@ fn open_tmpfile(dirfd: i32, path: &[u8], flags: u32, mode: u32, resolve: u32) ->
 
 /// mkdir(2).
 pub fn mkdir(dirfd: i32, path: &[u8], mode: u32) -> Result<()> {
-    let w = walk_at(dirfd, path, Last::NoFollow)?;
+    let w = walk_at(dirfd, path, Last::Name)?;
     if w.found.is_some() {
         return Err(EEXIST);
     }
@@ -184,7 +191,7 @@ pub fn mkdir(dirfd: i32, path: &[u8], mode: u32) -> Result<()> {
 }
 /// mknod(2).
 pub fn mknod(dirfd: i32, path: &[u8], mode: u32, rdev: u64) -> Result<()> {
-    let w = walk_at(dirfd, path, Last::NoFollow)?;
+    let w = walk_at(dirfd, path, Last::Name)?;
     if w.found.is_some() {
         return Err(EEXIST);
     }
@@ -203,7 +210,7 @@ pub fn mknod(dirfd: i32, path: &[u8], mode: u32, rdev: u64) -> Result<()> {
 }
 /// Makes a socket node for bind(2); `EADDRINUSE` if the name is taken.
 pub fn make_socket(path: &[u8]) -> Result<Arc<Dentry>> {
-    let w = walk_at(AT_FDCWD, path, Last::NoFollow)?;
+    let w = walk_at(AT_FDCWD, path, Last::Name)?;
     if w.found.is_some() {
         return Err(EADDRINUSE);
     }
@@ -214,7 +221,7 @@ pub fn symlink(target: &[u8], dirfd: i32, path: &[u8]) -> Result<()> {
     if target.is_empty() {
         return Err(ENOENT);
     }
-    let w = walk_at(dirfd, path, Last::NoFollow)?;
+    let w = walk_at(dirfd, path, Last::Name)?;
     if w.found.is_some() {
         return Err(EEXIST);
     }
@@ -231,22 +238,32 @@ pub fn symlink(target: &[u8], dirfd: i32, path: &[u8]) -> Result<()> {
     w.parent.attach(&w.name, inode);
     Ok(())
 }
+/// May the caller link to this file? As with fs.protected_hardlinks: not to others' files that it cannot read and write, or
+/// that run with their rights.
+fn check_link_source(cred: &Cred, s: &Stat) -> Result<()> {
+    let runs_as_group = s.mode & (S_ISGID | 0o10) == S_ISGID | 0o10;
+    let safe = s.mode & S_IFMT == S_IFREG && s.mode & S_ISUID == 0 && !runs_as_group;
+    let owner = cred.uid == s.uid || cred.can(caps::FOWNER);
+    if owner || safe && cred.check(s, MAY_READ | MAY_WRITE).is_ok() { Ok(()) } else { Err(EPERM) }
+}
 /// link(2).
 pub fn link(old: &Arc<Dentry>, dirfd: i32, path: &[u8]) -> Result<()> {
-    let w = walk_at(dirfd, path, Last::NoFollow)?;
+    let w = walk_at(dirfd, path, Last::Name)?;
     if w.found.is_some() {
         return Err(EEXIST);
     }
     if w.slash {
         return Err(ENOENT);
     }
-    if old.inode().is_dir() {
-        return Err(EPERM);
-    }
     if old.inode().fs().dev != w.parent.inode().fs().dev {
         return Err(EXDEV);
     }
-    check_dir_write(&env::cred(), &w.parent)?;
+    let cred = env::cred();
+    check_link_source(&cred, &old.inode().stat()?)?;
+    check_dir_write(&cred, &w.parent)?;
+    if old.inode().is_dir() {
+        return Err(EPERM);
+    }
     w.parent.inode().link(&w.name, old.inode())?;
     changes::note_entry(&w.parent, &w.name);
     inotify::itself(old, event::ATTRIB);
@@ -259,7 +276,7 @@ const HELD_HERE: usize = 2;
 
 /// unlink(2).
 pub fn unlink(dirfd: i32, path: &[u8]) -> Result<()> {
-    let w = walk_at(dirfd, path, Last::NoFollow)?;
+    let w = walk_at(dirfd, path, Last::Name)?;
     let victim = w.get()?;
     if w.special || victim.inode().is_dir() {
         return Err(EISDIR);
@@ -278,7 +295,7 @@ pub fn unlink(dirfd: i32, path: &[u8]) -> Result<()> {
 }
 /// rmdir(2).
 pub fn rmdir(dirfd: i32, path: &[u8]) -> Result<()> {
-    let w = walk_at(dirfd, path, Last::NoFollow)?;
+    let w = walk_at(dirfd, path, Last::Name)?;
     let victim = w.get()?;
     if w.special {
         return Err(match w.name.as_slice() {
@@ -313,8 +330,8 @@ pub fn rename(from: (i32, &[u8]), to: (i32, &[u8]), flags: u32) -> Result<()> {
     if whiteout && !env::cred().can(caps::MKNOD) {
         return Err(EPERM);
     }
-    let a = walk_at(from.0, from.1, Last::NoFollow)?;
-    let b = walk_at(to.0, to.1, Last::NoFollow)?;
+    let a = walk_at(from.0, from.1, Last::Name)?;
+    let b = walk_at(to.0, to.1, Last::Name)?;
     if a.special || b.special {
         return Err(EBUSY);
     }

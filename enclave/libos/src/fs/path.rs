@@ -73,8 +73,10 @@ impl Walked {
 pub enum Last {
     /// Follow it.
     Follow,
-    /// The link itself.
+    /// The link itself, unless a slash follows it.
     NoFollow,
+    /// Whatever has the name, with a slash behind it or not: it is to be made, removed or renamed.
+    Name,
 }
 
 /// A walk in progress.
@@ -214,7 +216,7 @@ impl Walk<'_> {
         if child.is_mount() && self.limited(RESOLVE_NO_XDEV) {
             return Err(EXDEV);
         }
-        let follow = !last || slash || last_mode == Last::Follow;
+        let follow = !last || last_mode == Last::Follow || slash && last_mode == Last::NoFollow;
         if child.inode().kind() == S_IFLNK && follow {
             return self.follow(&child, last, slash);
         }
@@ -222,7 +224,7 @@ impl Walk<'_> {
             self.dir = child;
             return Ok(None);
         }
-        if slash && !child.inode().is_dir() {
+        if slash && last_mode != Last::Name && !child.inode().is_dir() {
             return Err(ENOTDIR);
         }
         let (parent, name) = (self.dir.clone(), name.to_vec());
