@@ -100,6 +100,7 @@ class Resident:
         params: LaunchParams,
         *,
         trace_fd: int | None = None,
+        publish: Sequence[tuple[str, int, int, bool]] = ...,
         identity: tuple[bytes, bytes, int] | None = None,
     ) -> Resident: ...
     def fileno(self) -> int: ...

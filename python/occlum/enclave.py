@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import subprocess
     import tempfile
 
+    from occlum._host.launch import Given
     from occlum.events import Event, Process
     from occlum.fs import FileSystem
 
@@ -51,6 +52,15 @@ _counter = itertools.count(1)
 _open: weakref.WeakSet[Enclave] = weakref.WeakSet()
 _default_lock = threading.Lock()
 _default: Enclave | None = None
+
+
+def _outside(publish: Iterable[str], network: str) -> Given:
+    """What reaches an enclave, and what it reaches. OptionError."""
+    from occlum._host import launch
+
+    if network not in launch.NETWORKS:
+        raise OptionError(f"{network!r} is no network", f"give one of {launch.NETWORKS}")
+    return launch.Given(network=network, publish=tuple(launch.Publish.parse(text) for text in publish))
 
 
 class Enclave:
@@ -90,6 +100,8 @@ class Enclave:
         max_tasks: int | None = None,
         cfi: str | None = None,
         binds: Iterable[str] = (),
+        publish: Iterable[str] = (),
+        network: str = "outbound",
     ) -> Enclave:
         """Starts an enclave of this machine's programs.
 
@@ -99,6 +111,8 @@ class Enclave:
             max_tasks: most processes and threads at once (measured).
             cfi: control-flow integrity: "default", "strict" or "shadow-stack" (measured).
             binds: directories shared with its programs, as `occlum try -v` takes them: "PATH", "HOST:GUEST", and ":ro".
+            publish: ports of this machine that lead to ones inside, as `occlum try -p` takes them: "8080:80".
+            network: what can be reached from inside: "none", "outbound" or "host".
         """
         # What only a start needs.
         from occlum._host import launch, units
@@ -117,7 +131,7 @@ class Enclave:
         launch.EnclaveOptions(**options)
         shared = [launch.Bind.parse(bind)._asdict() for bind in binds]
         name = f"sdk-{os.getpid()}-{next(_counter)}"
-        return cls(name, start_owner(name, options, shared, leased=True))
+        return cls(name, start_owner(name, options, shared, leased=True, given=_outside(publish, network)))
 
     @classmethod
     def from_instance(
@@ -127,6 +141,8 @@ class Enclave:
         image_key: str | os.PathLike[str] | None = None,
         config_id: bytes = b"",
         config_svn: int = 0,
+        publish: Iterable[str] = (),
+        network: str = "outbound",
     ) -> Enclave:
         """Starts the enclave of an instance that `occlum build` has built; its configuration says all that is measured.
 
@@ -138,9 +154,10 @@ class Enclave:
             image_key: the file with the key of what `occlum build --image-key` has encrypted.
             config_id: CONFIGID, up to 64 bytes; needs key separation and sharing (`metadata.enable_kss`).
             config_svn: CONFIGSVN.
+            publish: as of `from_host`.
+            network: as of `from_host`.
         """
         # What only a start needs.
-        from occlum._host.launch import Given
         from occlum.image import built
 
         if len(config_id) > 64 or not 0 <= config_svn < 1 << 16:
@@ -154,7 +171,8 @@ class Enclave:
             key = read_key(Path(image_key))
         instance = built.require(os.fspath(path))
         built.load(instance)
-        given = Given(config_id.ljust(64, b"\0") if config_id else b"", config_svn, key)
+        padded = config_id.ljust(64, b"\0") if config_id else b""
+        given = _outside(publish, network)._replace(config_id=padded, config_svn=config_svn, image_key=key)
         name = f"sdk-{os.getpid()}-{next(_counter)}"
         return cls(name, start_owner(name, {}, leased=True, instance=instance, given=given))
 

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +16,9 @@ from typing import Any
 
 import pytest
 
+import occlum
 from framework import OCCLUM, Terminal
+from occlum.errors import OptionError
 
 NAME = "commands"
 
@@ -192,6 +195,44 @@ def test_a_hundred_at_once_with_clients_killed_at_random_leave_nothing(rng: rand
         time.sleep(0.1)
     assert pids() <= before, command("ps", "-n", NAME).stdout
     assert json.loads(command("status", "--json", NAME).stdout)[0]["programs"] == []
+
+
+def free_port() -> int:
+    """A port of this machine that nobody has now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def reads(port: int) -> bytes:
+    """What a server says that may still be starting."""
+    for _ in range(100):
+        try:
+            with socket.create_connection(("127.0.0.1", port), 10) as connection:
+                if data := connection.recv(100):
+                    return data
+        except OSError:
+            pass
+        time.sleep(0.1)
+    return b""
+
+
+def test_ports_lead_into_an_enclave_that_stays() -> None:
+    port, published = free_port(), ("-n", "ports", "-p")
+    assert command("start", "-q", *published, f"127.0.0.1:{port}:8080", "--network", "none").returncode == 0
+    try:
+        server = ("busybox", "nc", "-ll", "-p", "8080", "-e", "echo", "here")
+        assert command("exec", "-n", "ports", "-d", *server).returncode == 0
+        assert reads(port) == b"here\n"
+        taken = command("start", "-q", "-n", "other", "-p", f"127.0.0.1:{port}:1")
+        assert (taken.returncode, "OC310" in taken.stderr) == (125, True)
+    finally:
+        command("stop", "-n", "ports")
+    ports = [f"127.0.0.1:{port}:8080"]
+    with occlum.Enclave.from_host(memory="512M", publish=ports) as enclave, enclave.Popen(server) as process:
+        assert reads(port) == b"here\n"
+        process.kill()
+    with pytest.raises(OptionError):
+        occlum.Enclave.from_host(network="everything")
 
 
 def test_stop_is_firm_with_programs_that_do_not_end(runtime_directory: Path) -> None:

@@ -28,6 +28,14 @@ pyo3::create_exception!(
     "A store is not the newest one, as its counter says."
 );
 
+/// Address of this machine, its port, the one inside, and whether it is UDP's.
+type Published = (String, u16, u16, bool);
+
+fn published(list: Vec<Published>) -> Vec<pal::Publish> {
+    let one = |(host, port, inside, datagram)| pal::Publish { host, port, inside, datagram };
+    list.into_iter().map(one).collect()
+}
+
 /// SIGSTRUCT, CONFIGID (64 bytes, or none), CONFIGSVN.
 type Identity = (Vec<u8>, Vec<u8>, u16);
 
@@ -130,18 +138,14 @@ fn run(
     params: &LaunchParams,
     trace_fd: Option<i32>,
     timeout_s: Option<f64>,
-    publish: Vec<(String, u16, u16, bool)>,
+    publish: Vec<Published>,
     identity: Option<Identity>,
 ) -> PyResult<Outcome> {
     let timeout = timeout_s
         .map(Duration::try_from_secs_f64)
         .transpose()
         .map_err(|error| NativeError::new_err(format!("time-out: {error}")))?;
-    let publish = publish
-        .into_iter()
-        .map(|(host, port, inside, datagram)| pal::Publish { host, port, inside, datagram })
-        .collect();
-    let identity = given_identity(identity)?;
+    let (publish, identity) = (published(publish), given_identity(identity)?);
     let run =
         pal::RunOptions { params: params.0.clone(), trace_fd, timeout, publish, identity, control: None };
     let outcome = py.detach(|| pal::run(image, config, &run)).map_err(native_error)?;

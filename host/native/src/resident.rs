@@ -1,7 +1,9 @@
 //! A resident enclave: started on a thread of its own, asked for programs through `pal::control`.
 //!
 //! Invariant: whatever way the run ends, `control` is told, so that nobody waits for events in vain.
-use super::{Identity, LaunchParams, NativeError, Outcome, given_identity, native_error};
+use super::{
+    Identity, LaunchParams, NativeError, Outcome, Published, given_identity, native_error, published,
+};
 use occlum_enclave_abi as abi;
 use occlum_pal::{self as pal, control::Control};
 use pyo3::prelude::*;
@@ -26,21 +28,21 @@ type EventTuple = (u64, u64, u64, u64, Py<PyBytes>);
 impl Resident {
     /// Starts it; `params` must have FLAG_RESIDENT.
     #[new]
-    #[pyo3(signature = (image, config, params, *, trace_fd=None, identity=None))]
+    #[pyo3(signature = (image, config, params, *, trace_fd=None, publish=Vec::new(), identity=None))]
     fn new(
         image: Vec<u8>,
         config: Vec<u8>,
         params: &LaunchParams,
         trace_fd: Option<i32>,
+        publish: Vec<Published>,
         identity: Option<Identity>,
     ) -> PyResult<Self> {
         let control = Control::new().map_err(native_error)?;
-        let identity = given_identity(identity)?;
+        let (publish, identity) = (published(publish), given_identity(identity)?);
         let (params, of_run) = (params.0.clone(), control.clone());
         let body = move || {
             let control = Some(of_run.clone());
-            let (timeout, publish) = (None, Vec::new());
-            let run = pal::RunOptions { params, trace_fd, timeout, publish, control, identity };
+            let run = pal::RunOptions { params, trace_fd, timeout: None, publish, control, identity };
             let result = pal::run(&image, &config, &run);
             of_run.end();
             result

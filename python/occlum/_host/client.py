@@ -25,6 +25,7 @@ from occlum.errors import EnclaveError, EnclaveLost
 if TYPE_CHECKING:
     from occlum._host.launch import Given
 
+
 PROCESS, FOREGROUND, SESSION = range(3)
 
 
@@ -281,7 +282,7 @@ def start_owner(
         "binds": [dict(bind) for bind in binds],
         "instance": instance,
         # On the owner's standard input, which nobody else reads: it may hold a key.
-        "given": given.to_json() if given else {},
+        "given": given.to_json() if given else None,
         "ready": ready_write,
         "lease": lease_read,
     }

@@ -169,37 +169,6 @@ class Publish(NamedTuple):
         return self.host, self.port, self.inside, self.datagram
 
 
-class Given(NamedTuple):
-    """What an instance's enclave is given at its start: not measured, but known to its keys."""
-
-    # CONFIGID (64 bytes, or none) and CONFIGSVN; only with KSS.
-    config_id: bytes = b""
-    config_svn: int = 0
-    image_key: bytes | None = None
-
-    def __repr__(self) -> str:
-        """Without the key."""
-        return f"Given({self.config_id!r}, {self.config_svn}, ...)"
-
-    def to_json(self) -> dict[str, Any]:
-        """For the owner process."""
-        key = None if self.image_key is None else self.image_key.hex()
-        return {"config_id": self.config_id.hex(), "config_svn": self.config_svn, "image_key": key}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Given:
-        """From there."""
-        key = data.get("image_key")
-        return cls(
-            bytes.fromhex(data.get("config_id", "")),
-            data.get("config_svn", 0),
-            None if key is None else bytes.fromhex(key),
-        )
-
-
-NOTHING_GIVEN = Given()
-
-
 def parse_config_id(text: str) -> bytes:
     """CONFIGID of its base64 form: up to 64 bytes, zeros behind them."""
     # Only here.
@@ -216,6 +185,41 @@ def parse_config_id(text: str) -> bytes:
 
 
 NETWORKS = ("none", "outbound", "host")
+
+
+class Given(NamedTuple):
+    """What an enclave that stays, or an instance's, is given at its start: not measured."""
+
+    # CONFIGID (64 bytes, or none) and CONFIGSVN, which its keys know; only with KSS.
+    config_id: bytes = b""
+    config_svn: int = 0
+    image_key: bytes | None = None
+    network: str = "outbound"
+    publish: tuple[Publish, ...] = ()
+
+    def __repr__(self) -> str:
+        """Without the key."""
+        return f"Given({self.config_id!r}, {self.config_svn}, ..., {self.network!r}, {self.publish!r})"
+
+    def to_json(self) -> dict[str, Any]:
+        """For the owner process."""
+        key = None if self.image_key is None else self.image_key.hex()
+        return self._asdict() | {"config_id": self.config_id.hex(), "image_key": key}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Given:
+        """From there."""
+        key = data["image_key"]
+        return cls(
+            bytes.fromhex(data["config_id"]),
+            data["config_svn"],
+            None if key is None else bytes.fromhex(key),
+            data["network"],
+            tuple(Publish(*published) for published in data["publish"]),
+        )
+
+
+NOTHING_GIVEN = Given()
 
 
 @dataclass(frozen=True)

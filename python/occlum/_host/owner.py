@@ -16,7 +16,7 @@ from typing import Any
 from occlum import _native
 from occlum._host import registry
 from occlum._host.image import read_image
-from occlum._host.launch import Bind, EnclaveOptions, Given, Launch, Measured
+from occlum._host.launch import NOTHING_GIVEN, Bind, EnclaveOptions, Given, Launch, Measured
 from occlum._host.server import Owner
 from occlum.config import page
 from occlum.errors import EnclaveError, OcclumError
@@ -83,7 +83,7 @@ def run(settings: dict[str, Any]) -> int:
         if descriptor is not None:
             os.set_inheritable(descriptor, False)
     try:
-        given = Given.from_json(settings["given"])
+        given = Given.from_json(settings["given"]) if settings["given"] else NOTHING_GIVEN
         measured, sources = _measured(settings, given)
         config = page.Config.decode(measured.to_config())
         binds = [Bind(**bind) for bind in settings["binds"]]
@@ -95,9 +95,21 @@ def run(settings: dict[str, Any]) -> int:
     try:
         _own_streams(str(claim.entry.path / registry.LOG))
         _more_descriptors()
-        launch = Launch(argv=[""], env={}, cwd="/", binds=binds, resident=True, sources=sources)
+        launch = Launch(
+            argv=[""],
+            env={},
+            cwd="/",
+            binds=binds,
+            resident=True,
+            sources=sources,
+            network=given.network,
+            publish=given.publish,
+        )
         identity = (measured.sigstruct(), given.config_id, given.config_svn)
-        enclave = _native.Resident(read_image(), measured.to_config(), launch.to_native(), identity=identity)
+        publish = [published.to_native() for published in launch.publish]
+        enclave = _native.Resident(
+            read_image(), measured.to_config(), launch.to_native(), publish=publish, identity=identity
+        )
         _await_boot(enclave, claim.entry)
         listener = claim.listen()
     except (OcclumError, _native.NativeError, OSError) as error:

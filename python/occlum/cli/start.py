@@ -11,7 +11,7 @@ from click.core import ParameterSource
 from occlum._host import launch
 from occlum._host.client import start_owner
 from occlum.cli import fail
-from occlum.cli.options import bind_option, given_options, measured_options, name_option
+from occlum.cli.options import bind_option, given_options, measured_options, name_option, network_options
 
 BANNER = "simulation: nothing is protected from this machine (development only; --quiet hides this line)"
 
@@ -44,6 +44,7 @@ def _start_instance(name: str, instance: str, given: launch.Given, quiet: bool) 
 @measured_options
 @bind_option
 @given_options
+@network_options
 @click.option("-q", "--quiet", is_flag=True, help="No banner.")
 @click.pass_context
 def command(
@@ -56,6 +57,8 @@ def command(
     cfi: str,
     binds: Sequence[launch.Bind],
     given: launch.Given,
+    published: Sequence[launch.Publish],
+    network: str,
     quiet: bool,
 ) -> None:
     """Start an enclave that stays until `occlum stop`.
@@ -67,14 +70,15 @@ def command(
     \b
     Examples:
       occlum start
-      occlum start -n web -m 1G -v "$PWD"
+      occlum start -n web -m 1G -v "$PWD" -p 127.0.0.1:8080:80
     """
     if not quiet:
         fail(BANNER)
     if (instance := _instance(ctx)) is not None:
-        _start_instance(name, instance, given, quiet)
+        _start_instance(name, instance, given._replace(publish=tuple(published), network=network), quiet)
         return
     if given != launch.NOTHING_GIVEN:
         raise click.UsageError("--image-key, --config-id and --config-svn are for instances; this directory is none")
+    outside = launch.Given(network=network, publish=tuple(published))
     options = launch.EnclaveOptions(memory, cpus, max_tasks, pid_max, cfi)
-    start_owner(name, vars(options), [bind._asdict() for bind in binds])
+    start_owner(name, vars(options), [bind._asdict() for bind in binds], given=outside)
