@@ -12,6 +12,7 @@ mod image {
     use alloc::vec::Vec;
     use occlum_enclave_abi::{HostStat, OCALL_DATA_MAX, Ocall};
     use occlum_rt::bkl::{self, BklCell};
+    use occlum_rt::code::Committed;
     use occlum_rt::slot::{R, Slot, W};
     use occlum_rt::task::{self, Exit, Task};
     use occlum_rt::{BootInfo, Hooks, code, ocall, time};
@@ -318,8 +319,9 @@ mod image {
 
     fn tables(t: &Task) {
         assert!(!code::table_set(SLOT, Kind::Ret, 0x12345, place(&[0x90])));
-        assert!(!code::table_commit(SLOT, 0xffff) && !code::table_commit(SLOT, 1 << 31));
-        assert!(code::table_commit(SLOT, 0x12345));
+        assert_eq!(code::table_commit(SLOT, 0xffff), Committed::Not);
+        assert_eq!(code::table_commit(SLOT, 1 << 31), Committed::Not);
+        assert_eq!(code::table_commit(SLOT, 0x12345), Committed::InPlace);
         // mov $0x12345,%r11d; not %r11; movl %gs:(,%r11,8),%r11d; jmp *%r11
         let lookup = [
             0x41, 0xbb, 0x45, 0x23, 0x01, 0, 0x49, 0xf7, 0xd3, 0x65, 0x46, 0x8b, 0x1c, 0xdd, 0, 0, 0, 0,

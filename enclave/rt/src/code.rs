@@ -266,18 +266,30 @@ pub fn table_is_there(slot: Slot, off: u32) -> bool {
     is_committed(slot, u64::from(off) / CHUNK_OFFS)
 }
 
-/// Commits the chunk around `off`, filled with the miss stubs. False if the host has no memory, or no code can be there:
-/// an rsp that is not confined reaches the chunks of the lowest offsets (R2), so they are never committed.
-pub fn table_commit(slot: Slot, off: u32) -> bool {
+/// How a chunk came to be there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Committed {
+    /// The host has no memory, or no code can be there.
+    Not,
+    /// Where it is.
+    InPlace,
+    /// Made elsewhere, with its content: for the host a mapping of its own.
+    MovedIn,
+}
+
+/// Commits the chunk around `off`, filled with the miss stubs. Nothing where no code can be: an rsp that is not confined
+/// reaches the chunks of the lowest offsets (R2), so they are never committed.
+pub fn table_commit(slot: Slot, off: u32) -> Committed {
     if !(domain::MAP_MIN..domain::EXEC_MAX).contains(&u64::from(off)) {
-        return false;
+        return Committed::Not;
     }
     let chunk = u64::from(off) / CHUNK_OFFS;
     if is_committed(slot, chunk) {
-        return true;
+        return Committed::InPlace;
     }
     let addr = chunk_addr(slot, chunk);
-    let done = if crate::vcpu::slot_runs_elsewhere(slot.base()) {
+    let moves_in = crate::vcpu::slot_runs_elsewhere(slot.base());
+    let done = if moves_in {
         commit_filled(addr, missing())
     } else {
         // No guest thread of this slot runs, and none can start: the BKL is ours. Nobody sees the zeros.
@@ -292,7 +304,11 @@ pub fn table_commit(slot: Slot, off: u32) -> bool {
     if done {
         mark_committed(slot, chunk, true);
     }
-    done
+    match (done, moves_in) {
+        (false, _) => Committed::Not,
+        (true, false) => Committed::InPlace,
+        (true, true) => Committed::MovedIn,
+    }
 }
 
 /// Commits pages that appear with their content, as EACCEPTCOPY does.
@@ -346,12 +362,12 @@ pub fn table_release(slot: Slot) -> u64 {
     for chunk in committed(slot) {
         fill(slot, chunk * CHUNK_OFFS, CHUNK_OFFS);
         let addr = chunk_addr(slot, chunk);
-        let refused = crate::ocall::call(Ocall::MemProtect, &[addr, CHUNK_BYTES, 0, DROP], &[], &mut []) != 0;
-        // What it says of them may not be so.
-        fill_if_there(addr);
-        if !refused {
+        if crate::ocall::call(Ocall::MemProtect, &[addr, CHUNK_BYTES, 0, DROP], &[], &mut []) == 0 {
             mark_committed(slot, chunk, false);
             gone += 1;
+        } else {
+            // The content may have gone all the same.
+            fill_if_there(addr);
         }
     }
     gone

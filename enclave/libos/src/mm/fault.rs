@@ -15,6 +15,9 @@ use occlum_sfi_spec::domain;
 /// Pages brought in at one fault (of a small vma; larger ones take more).
 pub(super) const FAULT_PAGES: u64 = 16;
 
+/// Largest hole that is filled where the host's mappings are scarce.
+const HOLE_MAX: u64 = 64 << 20;
+
 /// Kind of access that faulted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Access {
@@ -77,11 +80,19 @@ impl Mm {
             return Ok(());
         }
         let mut window = self.window(start, &vma, page);
-        if self.mappings_are_scarce(0) && !vma.is_shared() {
+        let scarce = self.mappings_are_scarce(0);
+        if scarce && !vma.is_shared() {
             window = self.hole_around(page, start..vma.end.min(vma.content_end(start)));
+            if window.end.saturating_sub(window.start) > HOLE_MAX {
+                return Err(FaultError::Mappings);
+            }
         }
         for run in self.runs(window, false) {
-            self.commit(start, &vma, run.clone(), page)?;
+            match self.commit(start, &vma, run.clone(), page) {
+                // Others are not to make room for holes.
+                Err(FaultError::OutOfMemory) if scarce => return Err(FaultError::Mappings),
+                done => done?,
+            }
         }
         Ok(())
     }
@@ -116,6 +127,7 @@ impl Mm {
         };
         // Where there is no room for the pages around it, the page alone may do.
         let done = match part(run.clone()) {
+            failed @ Err(_) if self.mappings_are_scarce(0) => failed,
             Err(_) if run.contains(&page) && run.end - run.start > PAGE => part(page..page + PAGE),
             Err(_) if !run.contains(&page) => Ok(()),
             done => done,

@@ -122,6 +122,7 @@ fn rights(prot: u32) -> u32 {
 impl Mm {
     /// An empty domain, in the slot that ran the same program last if one is free.
     pub fn new(affinity: Affinity) -> Result<Arc<Mm>> {
+        Mm::admit_domain()?;
         let mut free = take_slot(affinity).ok_or(Errno::ENOMEM)?;
         let slot = Slot::new(free.index);
         let same = free.affinity == affinity;

@@ -11,8 +11,16 @@ use alloc::collections::BTreeMap;
 use core::ops::Range;
 use occlum_rt::bkl::BklCell;
 
-/// Most mappings of all slots; the rest of the host's limit is for stacks, heap and the host's own.
-const MOST: u64 = 48 << 10;
+/// Most mappings of all slots and stacks; the rest of the host's limit is for the heap and the host's own.
+const MOST: u64 = 60_000;
+/// Programs are not begun where fewer are left: those that run go on to touch their memory.
+const RESERVE: u64 = 8 << 10;
+/// A task's stack and the guard below it.
+const STACK: u64 = 2;
+/// Rights, as `rt::slot` gives them.
+const RW: u32 = 3;
+/// Of what joins nothing.
+const MOVED_IN: u32 = 8;
 /// So many a domain may have as long as there are any. More, only while as many are left for others.
 const FAIR: u64 = 1 << 10;
 /// Behind all offsets of a slot, its shadow's included: chunks of its lookup tables, a page for each.
@@ -23,6 +31,11 @@ static TOTAL: BklCell<u64> = BklCell::new(0);
 /// Mappings of all slots.
 pub fn total() -> u64 {
     TOTAL.get()
+}
+
+/// How many there may still be. Stacks stay when their tasks have ended.
+fn left() -> u64 {
+    MOST.saturating_sub(TOTAL.get() + STACK * crate::process::peak_tasks() as u64)
 }
 
 /// What the host keeps apart.
@@ -102,12 +115,16 @@ impl Pieces {
         self.set(page, |_| piece);
     }
 
-    /// A chunk of the lookup tables is there. The host may have made it elsewhere.
-    pub(super) fn give_chunk(&mut self, chunk: u64) {
+    /// A chunk of the lookup tables is there. What was made elsewhere joins nothing.
+    pub(super) fn give_chunk(&mut self, chunk: u64, moved_in: bool) {
         self.chunks += 1;
+        let r = TABLES + chunk..TABLES + chunk + 1;
+        if !moved_in {
+            return self.give(r, RW);
+        }
         self.last = self.last.wrapping_add(1);
-        let piece = Piece::Own(self.last, 3);
-        self.set(TABLES + chunk..TABLES + chunk + 1, |_| piece);
+        let piece = Piece::Own(self.last, MOVED_IN);
+        self.set(r, |_| piece);
     }
 
     /// So many are gone, if not all: then which ones is not known, and none is forgotten.
@@ -137,9 +154,17 @@ impl Mm {
         self.pieces.with(|p| p.starts.len() as u64)
     }
 
+    /// May there be one more domain?
+    pub(super) fn admit_domain() -> Result<()> {
+        if left() < RESERVE {
+            super::give_way();
+        }
+        if left() < RESERVE { Err(Errno::ENOMEM) } else { Ok(()) }
+    }
+
     /// Is it to take no more of the host's mappings, `more` of which are asked for?
     pub(super) fn mappings_are_scarce(&self, more: u64) -> bool {
-        let (own, left) = (self.host_mappings() + more, MOST.saturating_sub(TOTAL.get() + more));
+        let (own, left) = (self.host_mappings() + more, left().saturating_sub(more));
         left == 0 || own > FAIR && own > left
     }
 

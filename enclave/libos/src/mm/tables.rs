@@ -11,7 +11,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 use occlum_linux_abi::mmap as mf;
-use occlum_rt::code;
+use occlum_rt::code::{self, Committed};
 use occlum_sfi_spec::domain::EXEC_MAX;
 
 /// Program identity that a slot's lookup tables were filled for.
@@ -74,11 +74,12 @@ impl Mm {
         if !charge(TABLE_PAGES) {
             return Err(FaultError::OutOfMemory);
         }
-        if !code::table_commit(self.slot, off) {
+        let done = code::table_commit(self.slot, off);
+        if done == Committed::Not {
             uncharge(TABLE_PAGES);
             return Err(FaultError::OutOfMemory);
         }
-        self.pieces.with_mut(|p| p.give_chunk(u64::from(off) / code::CHUNK_OFFS));
+        self.pieces.with_mut(|p| p.give_chunk(u64::from(off) / code::CHUNK_OFFS, done == Committed::MovedIn));
         Ok(())
     }
 
