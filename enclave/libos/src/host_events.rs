@@ -64,6 +64,10 @@ impl Source {
     pub fn count(&self) -> u64 {
         self.state.count.get()
     }
+    /// Is what was told as new as a look by a busy task? The first event may still be on its way.
+    pub fn is_current(&self) -> bool {
+        self.count() > 0 && !is_behind()
+    }
 }
 impl Drop for Source {
     fn drop(&mut self) {
@@ -96,9 +100,13 @@ pub fn take(out: &[u8]) {
 pub fn busy() {
     BUSY.set(true);
 }
+/// Did nobody look for longer than a busy task waits?
+fn is_behind() -> bool {
+    monotonic_ns().saturating_sub(LOOKED.get()) > LOOK_AFTER_NS
+}
 /// A task that moves bytes between looks in passing, so that no other vCPU has to come for that.
 pub fn look_in_passing() {
-    if BUSY.get() && monotonic_ns().saturating_sub(LOOKED.get()) > LOOK_AFTER_NS {
+    if BUSY.get() && is_behind() {
         sched::poll_host();
     }
 }
