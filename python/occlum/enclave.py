@@ -99,6 +99,7 @@ class Enclave:
         cpus: int = 2,
         max_tasks: int | None = None,
         cfi: str | None = None,
+        no_alias: bool = False,
         binds: Iterable[str] = (),
         publish: Iterable[str] = (),
         network: str = "outbound",
@@ -110,6 +111,7 @@ class Enclave:
             cpus: host threads that may run in it at once (measured).
             max_tasks: most processes and threads at once (measured).
             cfi: control-flow integrity: "default", "strict" or "shadow-stack" (measured).
+            no_alias: shared memory as on hardware, where no page is in two places at once (measured).
             binds: directories shared with its programs, as `occlum try -v` takes them: "PATH", "HOST:GUEST", and ":ro".
             publish: ports of this machine that lead to ones inside, as `occlum try -p` takes them: "8080:80".
             network: what can be reached from inside: "none", "outbound" or "host".
@@ -118,7 +120,7 @@ class Enclave:
         from occlum._host import launch, units
 
         memory_bytes = units.parse_size(memory) if isinstance(memory, str) else memory
-        options: dict[str, Any] = {"memory_bytes": memory_bytes, "cpus": cpus}
+        options: dict[str, Any] = {"memory_bytes": memory_bytes, "cpus": cpus, "no_alias": no_alias}
         if max_tasks is not None:
             options["max_tasks"] = max_tasks
         if cfi is not None:

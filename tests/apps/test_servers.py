@@ -181,7 +181,8 @@ exec setpriv --reuid postgres --regid postgres --clear-groups \
 """
 
 
-def test_postgresql() -> None:
+@pytest.mark.parametrize("sharing", [(), ("--no-alias",)], ids=["aliases", "copies"])
+def test_postgresql(sharing: tuple[str, ...]) -> None:
     """initdb, a process for each connection, shared memory, an orderly end."""
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     if not folders:
@@ -189,7 +190,7 @@ def test_postgresql() -> None:
     port = free_port()
     at = ["-h", "127.0.0.1", "-p", str(port), "-U", "postgres"]
     bench, psql = folders[-1] / "pgbench", folders[-1] / "psql"
-    with running(["bash", "-c", POSTGRES.format(bin=folders[-1])], ["-p", f"{port}:7000"]) as process:
+    with running(["bash", "-c", POSTGRES.format(bin=folders[-1])], ["-p", f"{port}:7000", *sharing]) as process:
         ready: list[str | Path] = [folders[-1] / "pg_isready", *at]
         assert wait_until(lambda: subprocess.run(ready, capture_output=True, check=False).returncode == 0, 60)
         client(bench, *at, "-i", "-q", "postgres")

@@ -17,7 +17,7 @@ TOPICS = (
     # One source each.
     "process exec pipes signals faults frames threads memory jit races jumps times polling files ptys handles ipc watches"
     " insns many net rights hostile vdso"
-    " schedule futexes interrupts moving attributes peers mounts edges names"
+    " schedule futexes interrupts moving attributes peers mounts edges names sharing"
 ).split()
 CASES = [
     (topic, case)
@@ -48,6 +48,28 @@ def test_topic_dynamic(topic: str) -> None:
     """All cases of a topic in one enclave, position-independent and dynamically linked."""
     gaps = [f"-{case}" for gap_topic, case in GAPS if gap_topic == topic]
     result = same([program(topic, "-pie", "-fPIE"), *gaps], timeout=60)
+    assert result.returncode == 0
+    assert "not so" not in result.text
+
+
+# What has to do with memory that processes share, or that one process has at two places.
+WITHOUT_ALIASES = ("sharing", "memory", "ipc", "futexes", "races", "jit", "threads")
+
+
+COPIED = [(topic, case) for topic, case in CASES if topic in WITHOUT_ALIASES[:3]]
+
+
+@pytest.mark.parametrize(("topic", "case"), COPIED, ids=[f"{t}-{c}" for t, c in COPIED])
+def test_case_without_aliases(topic: str, case: str, seed: int) -> None:
+    """The same cases where no page is in two places at once."""
+    env = {"GUEST_SEED": str(seed)}
+    result = same([program(topic, "-static"), case], env=env, timeout=TIMEOUT, options=["--no-alias"])
+    assert result.returncode == 0, result.text
+
+
+@pytest.mark.parametrize("topic", WITHOUT_ALIASES[3:])
+def test_topic_without_aliases(topic: str) -> None:
+    result = same([program(topic, "-pie", "-fPIE")], timeout=60, options=["--no-alias"])
     assert result.returncode == 0
     assert "not so" not in result.text
 

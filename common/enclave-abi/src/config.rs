@@ -23,7 +23,10 @@ pub const CONFIG_HOST_VIEW: u32 = 2;
 pub const CONFIG_DISABLE_LOG: u32 = 4;
 /// `Config::flags`: key separation and sharing (ATTRIBUTES.KSS).
 pub const CONFIG_KSS: u32 = 8;
-const CONFIG_FLAGS: u32 = CONFIG_DEBUG | CONFIG_HOST_VIEW | CONFIG_DISABLE_LOG | CONFIG_KSS;
+/// `Config::flags`: no page of the enclave is in two places at once, as on hardware; shared memory is kept in step by
+/// copies.
+pub const CONFIG_NO_ALIAS: u32 = 16;
+const CONFIG_FLAGS: u32 = CONFIG_DEBUG | CONFIG_HOST_VIEW | CONFIG_DISABLE_LOG | CONFIG_KSS | CONFIG_NO_ALIAS;
 
 /// How narrow control flow is (`docs/cfi.md`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

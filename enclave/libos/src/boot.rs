@@ -6,7 +6,9 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use occlum_enclave_abi::{FLAG_REPORT_CHANGES, FLAG_RESIDENT, FLAG_STATS, LaunchParams, Ocall, TraceOptions};
+use occlum_enclave_abi::{
+    CONFIG_NO_ALIAS, FLAG_REPORT_CHANGES, FLAG_RESIDENT, FLAG_STATS, LaunchParams, Ocall, TraceOptions,
+};
 use occlum_rt::bkl::BklCell;
 use occlum_rt::{BootInfo, Hooks};
 
@@ -31,6 +33,9 @@ fn init(boot: BootInfo) {
         fail(125, "the launch parameters are malformed");
     };
     crate::cfi::init(boot.config.cfi);
+    if boot.config.flags & CONFIG_NO_ALIAS != 0 {
+        crate::mm::forbid_aliases();
+    }
     crate::time::init();
     process::init(boot.config.pid_max, boot.config.max_tasks);
     crate::policy::init(boot.config);

@@ -1,8 +1,10 @@
 //! Instructions that an enclave may not execute or that the translator leaves to the LibOS: cpuid, clocks, flags,
 //! extended state, and the exceptions that int3, ud2 and privileged instructions raise (R13, R14, R30, R31).
 //!
-//! Neighbours: `code` (next pc), `signal` (exceptions). Invariants: guest memory is read and written only through
+//! Part: `twice` (accesses to shared memory). Neighbours: `code` (next pc), `signal` (exceptions). Invariants: guest memory is read and written only through
 //! `uaccess`; headers of state images are checked on a copy; an unknown instruction is SIGILL and named in the log.
+pub mod twice;
+
 use crate::errno::{Errno, Result};
 use crate::process::Task;
 use crate::signal::{self, Info};

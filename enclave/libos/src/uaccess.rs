@@ -2,6 +2,7 @@
 //! a fault on a page that a vma allows is resolved by `mm` and the copy is tried again.
 //! Addresses with high bits set, which translated code would take mod 2^32, are EFAULT here.
 use crate::errno::{Errno, Result};
+use crate::mm::{Access, FaultError, parts};
 use crate::process::current_mm;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -23,10 +24,9 @@ fn with_faults<T>(
         match copy() {
             Ok(v) => return Ok(v),
             Err(f) => {
-                let access = if f.write { crate::mm::Access::Write } else { crate::mm::Access::Read };
+                let access = if f.write { Access::Write } else { Access::Read };
                 // What copies may hold anything: it can't wait, and begins no second time.
-                crate::fs::cold::block(|| mm.handle_fault(f.off, access))
-                    .map_err(crate::mm::FaultError::errno)?;
+                crate::fs::cold::block(|| mm.handle_fault(f.off, access)).map_err(FaultError::errno)?;
             }
         }
     }
@@ -36,14 +36,18 @@ fn with_faults<T>(
 pub fn read_bytes(off: u64, buf: &mut [u8]) -> Result<()> {
     check(off, buf.len())?;
     let mm = current_mm();
-    with_faults(&mm, || mm.slot().read(off, buf))
+    parts(off, buf.len()).try_for_each(|part| {
+        with_faults(&mm, || mm.slot().read(off + part.start as u64, &mut buf[part.clone()]))
+    })
 }
 
 /// Writes `buf` to guest memory at `off`.
 pub fn write_bytes(off: u64, buf: &[u8]) -> Result<()> {
     check(off, buf.len())?;
     let mm = current_mm();
-    with_faults(&mm, || mm.slot().write(off, buf))
+    parts(off, buf.len()).try_for_each(|part| {
+        with_faults(&mm, || mm.slot().write(off + part.start as u64, &buf[part.clone()]))
+    })
 }
 
 /// Reads a NUL-terminated string of at most `max` bytes (without the NUL). ENAMETOOLONG beyond.

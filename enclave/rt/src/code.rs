@@ -288,7 +288,7 @@ pub fn table_commit(slot: Slot, off: u32) -> Committed {
         return Committed::InPlace;
     }
     let addr = chunk_addr(slot, chunk);
-    let moves_in = crate::vcpu::slot_runs_elsewhere(slot.base());
+    let moves_in = crate::vcpu::slot_runs_elsewhere(slot);
     let done = if moves_in {
         commit_filled(addr, missing())
     } else {

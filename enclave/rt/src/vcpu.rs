@@ -139,9 +139,9 @@ fn runs_slot(n: u32, slot_base: u64) -> bool {
         && v.current_ctx().u64(ctx::SLOT_BASE) == slot_base
 }
 
-/// True if another vCPU runs (or is about to run) guest code of the slot at `slot_base`. BKL held.
-pub(crate) fn slot_runs_elsewhere(slot_base: u64) -> bool {
-    (0..count()).any(|n| runs_slot(n, slot_base))
+/// True if another vCPU runs (or is about to run) guest code of the slot. BKL held.
+pub fn slot_runs_elsewhere(slot: Slot) -> bool {
+    (0..count()).any(|n| runs_slot(n, slot.base()))
 }
 
 /// Has the other vCPUs leave guest code of the slot. BKL held: none comes back before it is given up, so until then

@@ -194,6 +194,12 @@ def _sgx(machine: Machine) -> Iterator[Finding]:
     yield Finding("SGX", "protected memory (EPC)", "ok", units.format_size(size))
 
 
+@_check
+def _sharing(_: Machine) -> Iterator[Finding]:
+    found = "aliased, as only the simulation can; --no-alias shares as hardware would"
+    yield Finding("SGX", "shared memory", "note", found)
+
+
 def _section(registers: tuple[int, int, int, int]) -> int:
     """Bytes of an EPC section (SDM, CPUID leaf 12H, subleaf 2 and up); 0 if there is none."""
     eax, _, ecx, edx = registers

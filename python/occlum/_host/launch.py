@@ -38,6 +38,7 @@ class EnclaveOptions:
     max_tasks: int = DEFAULT_MAX_TASKS
     pid_max: int = DEFAULT_PID_MAX
     cfi: str = CFI_LEVELS[0]
+    no_alias: bool = False
 
     def __post_init__(self) -> None:
         if self.memory_bytes < SMALLEST_MEMORY:
@@ -57,7 +58,7 @@ class EnclaveOptions:
             max_tasks=self.max_tasks,
             pid_max=self.pid_max,
             cfi=page.CFI_LEVELS.index(self.cfi),
-            flags=page.DEBUG | page.HOST_VIEW,
+            flags=page.DEBUG | page.HOST_VIEW | (page.NO_ALIAS if self.no_alias else 0),
         ).encode()
 
     def sigstruct(self) -> bytes:

@@ -87,7 +87,8 @@ def run(settings: dict[str, Any]) -> int:
         measured, sources = _measured(settings, given)
         config = page.Config.decode(measured.to_config())
         binds = [Bind(**bind) for bind in settings["binds"]]
-        facts = {"pid": os.getpid(), "started": time.time(), "memory": config.memory_bytes, "cpus": config.vcpus}
+        facts: dict[str, Any] = {"pid": os.getpid(), "started": time.time()}
+        facts |= {"memory": config.memory_bytes, "cpus": config.vcpus, "shared_memory": page.sharing(config)}
         claim = registry.Claim(settings["name"], facts)
     except OcclumError as error:
         _say(ready, _told(error))

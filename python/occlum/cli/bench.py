@@ -85,6 +85,7 @@ def command(
     max_tasks: int,
     pid_max: int,
     cfi: str,
+    no_alias: bool,
     binds: Sequence[launch.Bind],
     as_json: bool,
     program: str,
@@ -101,13 +102,30 @@ def command(
       occlum bench -n 30 -- python3 -c 'sum(range(10**6))'
       occlum bench --json sha256sum /bin/bash
     """
-    sizes = ["-m", str(memory), "--cpus", str(cpus), "--max-tasks", str(max_tasks), "--cfi", cfi]
+    sizes = [
+        "-m",
+        str(memory),
+        "--cpus",
+        str(cpus),
+        "--max-tasks",
+        str(max_tasks),
+        "--cfi",
+        cfi,
+        *(["--no-alias"] if no_alias else []),
+    ]
     shared = [f"{bind.host}:{bind.guest}{':ro' if bind.read_only else ''}" for bind in binds]
     subject = Subject(
         argv=[program, *arguments],
         env=environment_of(settings),
         options=[*sizes, "--pid-max", str(pid_max), *(word for bind in shared for word in ("-v", bind))],
-        start={"memory": memory, "cpus": cpus, "max_tasks": max_tasks, "cfi": cfi, "binds": shared},
+        start={
+            "memory": memory,
+            "cpus": cpus,
+            "max_tasks": max_tasks,
+            "cfi": cfi,
+            "no_alias": no_alias,
+            "binds": shared,
+        },
     )
     try:
         with counted(len(KINDS) * (rounds + 1)) as advance:

@@ -39,6 +39,7 @@ def command(
     max_tasks: int,
     pid_max: int,
     cfi: str,
+    no_alias: bool,
     program: str,
     arguments: Sequence[str],
 ) -> int:
@@ -65,7 +66,7 @@ def command(
     if path is None:
         fail(f"{program}: not found in PATH", "OC404")
         return EXIT_NO_PROGRAM
-    enclave = launch.EnclaveOptions(memory, cpus, max_tasks, pid_max, cfi)
+    enclave = launch.EnclaveOptions(memory, cpus, max_tasks, pid_max, cfi, no_alias)
     loaded, found = static.check(path, environment, enclave.memory_bytes)
     if observe and loaded is not None:
         from occlum.check.observed import observe as run

@@ -112,6 +112,11 @@ _MEASURED = (
         show_default=True,
         help="Control-flow integrity: default, strict or shadow-stack (measured).",
     ),
+    click.option(
+        "--no-alias",
+        is_flag=True,
+        help="Shared memory as on hardware: no page is in two places at once (measured).",
+    ),
 )
 
 

@@ -21,7 +21,9 @@ def command() -> None:
 @command.command("mrenclave")
 @measured_options
 @click.pass_context
-def mrenclave(ctx: click.Context, memory: int, cpus: int, max_tasks: int, pid_max: int, cfi: str) -> None:
+def mrenclave(
+    ctx: click.Context, memory: int, cpus: int, max_tasks: int, pid_max: int, cfi: str, no_alias: bool
+) -> None:
     """Print the measurement (MRENCLAVE) of the enclave.
 
     In the directory of an instance, and without options, it is the one that `occlum build` made; otherwise the one that
@@ -32,7 +34,7 @@ def mrenclave(ctx: click.Context, memory: int, cpus: int, max_tasks: int, pid_ma
     if instance is not None and not given:
         click.echo(built.load(instance).mrenclave)
         return
-    options = launch.EnclaveOptions(memory, cpus, max_tasks, pid_max, cfi)
+    options = launch.EnclaveOptions(memory, cpus, max_tasks, pid_max, cfi, no_alias)
     click.echo(launch.measure(options).hex())
 
 

@@ -22,7 +22,7 @@ def _instance(ctx: click.Context) -> str | None:
         return None
     from occlum.image import built
 
-    settled = ("memory", "cpus", "max_tasks", "pid_max", "cfi", "binds")
+    settled = ("memory", "cpus", "max_tasks", "pid_max", "cfi", "no_alias", "binds")
     named = [name for name in settled if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT]
     if named:
         option = named[0].replace("_", "-")
@@ -55,6 +55,7 @@ def command(
     max_tasks: int,
     pid_max: int,
     cfi: str,
+    no_alias: bool,
     binds: Sequence[launch.Bind],
     given: launch.Given,
     published: Sequence[launch.Publish],
@@ -80,5 +81,5 @@ def command(
     if given != launch.NOTHING_GIVEN:
         raise click.UsageError("--image-key, --config-id and --config-svn are for instances; this directory is none")
     outside = launch.Given(network=network, publish=tuple(published))
-    options = launch.EnclaveOptions(memory, cpus, max_tasks, pid_max, cfi)
+    options = launch.EnclaveOptions(memory, cpus, max_tasks, pid_max, cfi, no_alias)
     start_owner(name, vars(options), [bind._asdict() for bind in binds], given=outside)

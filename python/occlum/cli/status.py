@@ -74,5 +74,5 @@ def _line(facts: dict[str, Any]) -> str:
         size, age = units.format_size(int(facts["memory"])), _age(time.time() - float(facts["started"]))
         count = len(facts["programs"])
         line += f" {size:>6}  {facts['cpus']} CPUs  {count} program{'' if count == 1 else 's'}  since {age}"
-        line += f"  host process {facts['pid']}"
+        line += f"  host process {facts['pid']}  shared memory: {facts['shared_memory']}"
     return line.rstrip()

@@ -199,6 +199,7 @@ def command(
     max_tasks: int,
     pid_max: int,
     cfi: str,
+    no_alias: bool,
     binds: Sequence[launch.Bind],
     sealed: Sequence[launch.SealedMount],
     image_key: str | None,
@@ -233,7 +234,7 @@ def command(
     """
     if keep is not None:
         keep = _keep_directory(keep)
-    options = launch.EnclaveOptions(memory, cpus, max_tasks, pid_max, cfi)
+    options = launch.EnclaveOptions(memory, cpus, max_tasks, pid_max, cfi, no_alias)
     seeing = Seeing(seen, quiet)
     job = launch.Launch(
         argv=[program, *arguments],

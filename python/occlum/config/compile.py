@@ -29,7 +29,10 @@ def compile_config(config: models.Config, image_root: bytes, encrypted: bool = F
     sources: dict[str, str] = {}
     mounts = tuple(_Mounts(image_root, encrypted, sources).rows(config.mount))
     quiet = not metadata.debuggable if metadata.disable_log is None else metadata.disable_log
-    wanted = ((metadata.debuggable, page.DEBUG), (quiet, page.DISABLE_LOG), (metadata.enable_kss, page.KSS))
+    wanted = (
+        *((metadata.debuggable, page.DEBUG), (quiet, page.DISABLE_LOG), (metadata.enable_kss, page.KSS)),
+        (config.security.no_alias, page.NO_ALIAS),
+    )
     flags = sum(bit for is_wanted, bit in wanted if is_wanted)
     compiled = page.Config(
         memory_bytes=-(-limits.memory // 4096) * 4096,

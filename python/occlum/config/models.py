@@ -185,6 +185,7 @@ class Security(Model):
     """Isolation of programs (not the original's)."""
 
     cfi: Literal["default", "strict", "shadow-stack"] = Field("default", description="control-flow integrity")
+    no_alias: bool = Field(False, description="shared memory as on hardware: no page is in two places at once")
 
 
 class User(Model):

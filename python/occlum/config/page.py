@@ -26,6 +26,7 @@ DEBUG = 1
 HOST_VIEW = 2
 DISABLE_LOG = 4
 KSS = 8
+NO_ALIAS = 16
 
 # Config.cfi is the place in this list.
 CFI_LEVELS = ("default", "strict", "shadow-stack")
@@ -139,9 +140,15 @@ class Config:
         return config
 
 
+def sharing(config: Config) -> str:
+    """How processes share memory: `aliases`, one page at several places (a capability of the simulation only), or
+    `copies`, as hardware would have it."""
+    return "copies" if config.flags & NO_ALIAS else "aliases"
+
+
 def describe(config: Config) -> dict[str, Any]:
     """A configuration for people: names and texts for what are numbers in it."""
-    names = {DEBUG: "debug", HOST_VIEW: "host-view", DISABLE_LOG: "no-log", KSS: "kss"}
+    names = {DEBUG: "debug", HOST_VIEW: "host-view", DISABLE_LOG: "no-log", KSS: "kss", NO_ALIAS: "no-alias"}
     facts: dict[str, Any] = {name: getattr(config, name) for name in _NUMBERS}
     facts["cfi"] = CFI_LEVELS[config.cfi]
     facts["flags"] = [name for bit, name in names.items() if config.flags & bit]

@@ -71,7 +71,8 @@ def test_every_measured_option_counts() -> None:
     changed |= {"flags": page.DEBUG, "cwd": "/tmp", "env_default": ["A=b"], "svn": 1, "entry_points": ["/bin"]}
     results = {_native.measure(image, page.Config(**base).encode())}
     results |= {_native.measure(image, page.Config(**(base | {name: to})).encode()) for name, to in changed.items()}
-    assert len(results) == 1 + len(changed)
+    results.add(_native.measure(image, page.Config(**(base | {"flags": page.NO_ALIAS})).encode()))
+    assert len(results) == 2 + len(changed)
 
 
 def test_a_changed_image_byte_counts(rng: random.Random) -> None:

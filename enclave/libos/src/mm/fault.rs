@@ -4,7 +4,7 @@
 //! other threads are outside: pages of a file may stay for the next process); what a failed attempt took is given back.
 use super::budget::{admit_last, charge};
 use super::vma::overlapping;
-use super::{Backing, MapFile, Mm, PAGE, Vma, page_ceil, page_floor, rights};
+use super::{Backing, MapFile, Mm, PAGE, Vma, page_ceil, page_floor, parts, rights};
 use crate::errno::{Errno, Result};
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -52,7 +52,7 @@ pub enum FaultError {
     OutOfMemory,
     /// The LibOS's own memory is used up.
     HeapFull,
-    /// The process has its share of the host's mappings (`pieces`).
+    /// The process has its share of the host's mappings (`parts`).
     Mappings,
 }
 
@@ -88,7 +88,7 @@ impl Mm {
             }
         }
         for run in self.runs(window, false) {
-            match self.commit(start, &vma, run.clone(), page) {
+            match self.commit(start, &vma, run.clone(), (page, access)) {
                 // Others are not to make room for holes.
                 Err(FaultError::OutOfMemory) if scarce => return Err(FaultError::Mappings),
                 done => done?,
@@ -112,10 +112,12 @@ impl Mm {
         start: u64,
         vma: &Vma,
         run: Range<u64>,
-        page: u64,
+        (page, access): (u64, Access),
     ) -> core::result::Result<(), FaultError> {
         match &vma.backing {
-            Backing::Shared(object, o) => return self.commit_shared(start, vma, (object, *o), run, page),
+            Backing::Shared(object, o) => {
+                return self.commit_shared(start, vma, (object, *o), run, (page, access));
+            }
             _ if page >= vma.content_end(start) && run.contains(&page) => return Err(FaultError::PastEof),
             _ => {}
         }
@@ -198,7 +200,7 @@ impl Mm {
             let part = page_floor(r.start.max(start))..page_ceil(r.end.min(vma.end));
             for run in self.runs(part, false) {
                 let first = run.start;
-                self.commit(start, &vma, run, first).map_err(|_| Errno::ENOMEM)?;
+                self.commit(start, &vma, run, (first, Access::Read)).map_err(|_| Errno::ENOMEM)?;
             }
         }
         Ok(())
@@ -209,23 +211,23 @@ impl Mm {
         if off.saturating_add(data.len() as u64) > domain::SIZE {
             return Err(Errno::EFAULT);
         }
-        loop {
-            match self.slot.write(off, data) {
-                Ok(()) => return Ok(()),
-                Err(f) => self.handle_fault(f.off, Access::Write).map_err(FaultError::errno)?,
+        for part in parts(off, data.len()) {
+            while let Err(f) = self.slot.write(off + part.start as u64, &data[part.clone()]) {
+                self.handle_fault(f.off, Access::Write).map_err(FaultError::errno)?;
             }
         }
+        Ok(())
     }
     /// Reads from this domain, which need not be the current one.
     pub fn read_foreign(&self, off: u64, buf: &mut [u8]) -> Result<()> {
         if off.saturating_add(buf.len() as u64) > domain::SIZE {
             return Err(Errno::EFAULT);
         }
-        loop {
-            match self.slot.read(off, buf) {
-                Ok(()) => return Ok(()),
-                Err(f) => self.handle_fault(f.off, Access::Read).map_err(FaultError::errno)?,
+        for part in parts(off, buf.len()) {
+            while let Err(f) = self.slot.read(off + part.start as u64, &mut buf[part.clone()]) {
+                self.handle_fault(f.off, Access::Read).map_err(FaultError::errno)?;
             }
         }
+        Ok(())
     }
 }

@@ -4,6 +4,7 @@
 //! Shared mappings show arena pages, the file has pages of its own; bytes are copied at the calls where the difference
 //! could be seen. Invariants: an arena page that no mapping shows is forgotten rather than left stale; truncation takes
 //! every page beyond the new end away from all mappings, private copies included, as Linux does.
+use super::copies;
 use super::shared::SharedObject;
 use super::vma::overlapping;
 use super::{Backing, Mm, PAGE, Vma, page_ceil, page_floor, rights};
@@ -77,6 +78,9 @@ pub fn is_shared_writable(inode: &dyn Inode) -> bool {
 /// What mappings wrote to a file becomes visible to read(2).
 pub fn before_read(inode: &dyn Inode) {
     let Some(object) = object_of(inode) else { return };
+    if copies::is_on() {
+        return object.clean(0..u64::MAX);
+    }
     for m in mappings_of(&object) {
         m.mm.write_back(m.start, &m.vma, &object, m.base);
     }
@@ -86,29 +90,39 @@ pub fn before_read(inode: &dyn Inode) {
 pub fn after_write(inode: &dyn Inode, off: u64, len: u64) {
     let Some(object) = object_of(inode) else { return };
     object.code_range_changes(off / PAGE..(off + len) / PAGE + 1);
+    if copies::is_on() {
+        return object.rewritten(inode, off..off + len);
+    }
     let maps = mappings_of(&object);
-    for n in object.pages_in(off / PAGE..=(off + len) / PAGE) {
-        refresh(inode, &object, &maps, n);
+    if len == 0 {
+        return;
+    }
+    for n in object.pages_in(off / PAGE..=(off + len - 1) / PAGE) {
+        refresh(inode, &object, &maps, n * PAGE, off..off + len);
     }
 }
 
-/// Copies one page of the file into the arena page, through a mapping that shows it; else the arena page goes.
-fn refresh(inode: &dyn Inode, object: &SharedObject, maps: &[Mapping], page: u64) {
-    let foff = page * PAGE;
+/// Copies what changed of the file's page at `foff` into the arena page, through a mapping that shows it; else the arena
+/// page goes. What mappings wrote beside it stays; beyond the end of the file there are zeros.
+fn refresh(inode: &dyn Inode, object: &SharedObject, maps: &[Mapping], foff: u64, changed: Range<u64>) {
+    let page = foff / PAGE;
     let shown = maps.iter().find_map(|m| m.resident_page(foff).map(|at| (m, at)));
     let Some((m, at)) = shown else { return object.forget(page..page + 1) };
+    let from = changed.start.max(foff);
     let mut bytes = [0u8; PAGE as usize];
-    if inode.read_at(foff, &mut bytes).is_err() {
+    let bytes = &mut bytes[..(changed.end.min(foff + PAGE) - from) as usize];
+    if inode.read_at(from, bytes).is_err() {
         return;
     }
+    let to = at + (from - foff);
     let host = rights(m.vma.prot);
     // A page that was guarded may still be read-only where its mapping is writable.
-    if host == 3 && m.mm.slot.write(at, &bytes).is_ok() {
+    if host == 3 && m.mm.slot.write(to, bytes).is_ok() {
         return;
     }
     occlum_rt::vcpu::stop_others(m.mm.slot);
     if m.mm.protect(at..at + PAGE, 3, false, false).is_ok() {
-        let _ = m.mm.slot.write(at, &bytes);
+        let _ = m.mm.slot.write(to, bytes);
         let _ = m.mm.protect(at..at + PAGE, host, false, false);
     }
 }
@@ -134,14 +148,18 @@ pub fn before_truncate(inode: &dyn Inode, len: u64) -> bool {
 pub fn after_truncate(inode: &dyn Inode, len: u64) {
     let Some(object) = object_of(inode) else { return };
     object.code_range_changes(page_floor(len) / PAGE..u64::MAX);
-    let maps = mappings_of(&object);
     let cut = page_ceil(len);
+    if copies::is_on() {
+        object.forget_copies(cut / PAGE..u64::MAX);
+        return object.overwrite(len / PAGE, |bytes| bytes[(len % PAGE) as usize..].fill(0));
+    }
+    let maps = mappings_of(&object);
     for m in &maps {
         m.mm.unalias(m.guest_range(cut..u64::MAX));
     }
     object.forget(cut / PAGE..u64::MAX);
     if len % PAGE != 0 && object.has(len / PAGE) {
-        refresh(inode, &object, &maps, len / PAGE);
+        refresh(inode, &object, &maps, page_floor(len), len..cut);
     }
 }
 
@@ -182,7 +200,11 @@ impl Mm {
             self.inner.with(|i| overlapping(&i.vmas, r).map(|(s, v)| (s, v.clone())).collect());
         for (start, vma) in parts {
             if let Backing::Shared(o, base) = &vma.backing {
-                self.write_back(start, &vma, o, *base);
+                if copies::is_on() {
+                    o.clean(base / PAGE..(base + vma.end - start) / PAGE);
+                } else {
+                    self.write_back(start, &vma, o, *base);
+                }
             }
         }
     }

@@ -5,6 +5,7 @@
 //! is writable until it is next translated. Writes of the LibOS fault likewise, or say what they change
 //! (`SharedObject::code_changes`). Neighbours: `code` (fragments), `fault`, `filemap`.
 //! Invariant: while a live fragment was made of a page, no mapping of the page is writable at the host.
+use super::copies;
 use super::filemap::mappings_of;
 use super::shared::SharedObject;
 use super::{Backing, FaultError, Mm, PAGE, Vma, rights};
@@ -48,7 +49,13 @@ impl Mm {
     /// writable.
     pub(super) fn unguard_page(&self, start: u64, vma: &Vma, page: u64) -> Result<()> {
         match &vma.backing {
-            Backing::Shared(object, base) => object.code_changes((base + (page - start)) / PAGE),
+            Backing::Shared(object, base) => {
+                let n = (base + (page - start)) / PAGE;
+                object.code_changes(n);
+                if copies::is_on() {
+                    return self.claim_copy(vma, object, n, page);
+                }
+            }
             _ => {
                 if let Some(region) = &vma.region {
                     region.drop_pages(page..page + PAGE);
@@ -91,7 +98,10 @@ impl Mm {
 
     fn is_guarded(&self, start: u64, vma: &Vma, page: u64) -> bool {
         match &vma.backing {
-            Backing::Shared(object, base) => object.is_guarded((base + (page - start)) / PAGE),
+            Backing::Shared(object, base) => {
+                let n = (base + (page - start)) / PAGE;
+                object.is_guarded(n) || object.is_read_only(n)
+            }
             _ => vma.region.as_ref().is_some_and(|r| r.has_code(page)),
         }
     }

@@ -132,8 +132,7 @@ impl Mm {
 
     pub(super) fn release(&self, start: u64, vma: &Vma) {
         if let Backing::Shared(object, base) = &vma.backing {
-            self.write_back(start, vma, object, *base);
-            return self.unalias(start..vma.end);
+            return self.release_shared(start, vma, (object, *base));
         }
         for run in self.runs(start..vma.end, true) {
             let pages = (run.end - run.start) / PAGE;

@@ -2,12 +2,13 @@
 //!
 //! Neighbours: `rt::slot` (page rights and copies), `code` (translations of executable vmas), `fs` (file content).
 //! Parts: `vma` (the set), `resident` (the bitmap), `fault` (bringing pages in), `map` (mmap and kin), `shared`
-//! (shared objects), `shadow` (shadow words), `filemap` (files and their mappings agree), `parked` (pages kept for the next process), `tables` (lookup-table entries), `guard`
+//! (shared objects), `copies` (their pages without aliases), `shadow` (shadow words), `filemap` (files and their mappings agree), `parked` (pages kept for the next process), `tables` (lookup-table entries), `guard`
 //! (pages with translated code are not written unseen), `fork` (the copy), `pieces` (mappings of the host's),
 //! `budget` (pages and slots of the enclave).
 //! Invariants: vmas do not overlap and lie in [MAP_MIN, MAP_MAX); a page that is not resident has no rights at the host
 //! and reads zero when it gets them; every resident private page is charged to the enclave's budget once.
 mod budget;
+mod copies;
 mod fault;
 mod filemap;
 mod fork;
@@ -22,6 +23,7 @@ mod tables;
 mod vma;
 
 pub use budget::{admit, admit_last, available, give_way, in_use, taken, total};
+pub use copies::{forbid_aliases, parts};
 pub use fault::{Access, FaultError};
 pub use filemap::{after_truncate, after_write, before_read, before_truncate, is_shared_writable};
 pub use map::CODE_TOP;
@@ -98,6 +100,8 @@ pub struct Mm {
     pub barriers: BklCell<u32>,
     /// The slot shows pages that it should not, for the host refused to take them out.
     is_lost: BklCell<bool>,
+    /// A page was just taken from another place of this domain.
+    moved_within: BklCell<bool>,
     /// mlockall(MCL_FUTURE): new mappings are locked.
     pub lock_new: BklCell<bool>,
 }
@@ -130,7 +134,7 @@ impl Mm {
             drop_tables(&mut free);
             drop_parked(&mut free);
         }
-        Ok(Arc::new(Mm {
+        let mm = Arc::new(Mm {
             slot,
             inner: BklCell::new(Inner {
                 vmas: BTreeMap::new(),
@@ -149,7 +153,10 @@ impl Mm {
             barriers: BklCell::new(0),
             is_lost: BklCell::new(false),
             lock_new: BklCell::new(false),
-        }))
+            moved_within: BklCell::new(false),
+        });
+        mm.register();
+        Ok(mm)
     }
     /// The program its tables are kept for.
     pub fn affinity(&self) -> Affinity {

@@ -1,9 +1,11 @@
 //! Shared memory: objects whose pages several mappings and processes show.
 //!
-//! Neighbour: `filemap` keeps the objects of files and the files in step. Invariants: a page of an object is one arena
-//! page, charged once, given back with the object; there is at most one object for a file, found by the file's id.
+//! Neighbours: `filemap` keeps the objects of files and the files in step; `copies` has the pages where the arena's may not
+//! be aliased. Invariants: otherwise a page of an object is one arena page, charged once, given back with the object; there
+//! is at most one object for a file, found by the file's id.
 use super::budget::{BUDGET, arena_alloc, arena_free};
-use super::fault::FaultError;
+use super::copies::{self, Copies};
+use super::fault::{Access, FaultError};
 use super::filemap::BY_FILE;
 use super::{MapFile, Mm, PAGE, Vma, page_ceil};
 use crate::errno::{Errno, Result};
@@ -19,6 +21,8 @@ use occlum_sfi_spec::domain;
 pub struct SharedObject {
     /// Arena page by page index of the object.
     pages: BklCell<BTreeMap<u64, u64>>,
+    /// Or its pages, if there are no aliases.
+    pub(super) copies: BklCell<BTreeMap<u64, Copies>>,
     /// Page indices that code may have been translated from (`guard`).
     pub(super) code: BklCell<BTreeSet<u64>>,
     file: Option<MapFile>,
@@ -56,6 +60,7 @@ pub fn shared_object(file: Option<MapFile>) -> Arc<SharedObject> {
     let make = |file| {
         Arc::new(SharedObject {
             pages: BklCell::new(BTreeMap::new()),
+            copies: BklCell::new(BTreeMap::new()),
             code: BklCell::new(BTreeSet::new()),
             file,
         })
@@ -79,12 +84,15 @@ impl Mm {
         &self,
         start: u64,
         vma: &Vma,
-        (object, base): (&SharedObject, u64),
+        (object, base): (&Arc<SharedObject>, u64),
         run: Range<u64>,
-        page: u64,
+        (page, access): (u64, Access),
     ) -> core::result::Result<(), FaultError> {
         if self.mappings_are_scarce(0) {
             return Err(FaultError::Mappings);
+        }
+        if copies::is_on() {
+            return self.commit_copies(start, vma, (object, base), run, (page, access));
         }
         for at in (run.start..run.end).step_by(PAGE as usize) {
             match self.show_page(vma, object, base + (at - start), at) {
@@ -151,6 +159,17 @@ impl Mm {
         crate::errno::host_result(occlum_rt::ocall::call(Ocall::MemAlias, &args, &[], &mut []))?;
         self.pieces.with_mut(|p| p.show(at..at + PAGE, arena, host_rights));
         Ok(())
+    }
+
+    /// A shared mapping goes.
+    pub(super) fn release_shared(&self, start: u64, vma: &Vma, (object, base): (&SharedObject, u64)) {
+        if copies::is_on() {
+            self.leave_copies(start, vma, (object, base));
+            object.clean(base / PAGE..(base + vma.end - start) / PAGE);
+        } else {
+            self.write_back(start, vma, object, base);
+            self.unalias(start..vma.end);
+        }
     }
 
     /// The range's resident pages show nothing any more.

@@ -252,12 +252,21 @@ fn page_fault(t: &Arc<Task>, e: &Exception) {
     let mm = current_mm();
     let Some(off) = e.fault_off else { return outside_fault(t, e) };
     let access = if e.error_code & 2 != 0 { Access::Write } else { Access::Read };
+    if mm.is_held_elsewhere(off, access) {
+        go_on_inside(t, e.rip);
+        return crate::sched::yield_now();
+    }
     let Some(done) = crate::fs::cold::until_warm(|| mm.handle_fault(off, access)) else {
         // A signal goes first, and comes back to the access.
         return go_on_inside(t, e.rip);
     };
     match done {
         // The access is tried again: resume is the interrupted address.
+        Ok(()) if mm.has_moved_within() => {
+            if to_original(t, e.rip) {
+                crate::emulate::twice::attempt(t);
+            }
+        }
         Ok(()) => {
             go_on_inside(t, e.rip);
             // If the write was to the code that makes it, that code is gone. Translated as usual it would be
