@@ -168,7 +168,9 @@ def environment(binaries: Path, home: Path) -> dict[str, str]:
     for name, folder in (("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")):
         kept.setdefault(name, str(Path.home() / folder))
     runtime = home / "run"
-    return kept | {"PATH": ":".join(path), "HOME": str(home), "OCCLUM_RUNTIME_DIR": str(runtime), "TERM": "dumb"}
+    # EXAMPLES as examples/README.md has it.
+    own = {"PATH": ":".join(path), "HOME": str(home), "EXAMPLES": str(binaries.parents[1] / "examples")}
+    return kept | own | {"OCCLUM_RUNTIME_DIR": str(runtime), "TERM": "dumb"}
 
 
 def run_page(path: Path, text: str, start_in: Path, env: dict[str, str], fresh_clone: bool) -> list[str]:
@@ -239,11 +241,12 @@ def main() -> int:
         (home / "run").mkdir(parents=True, mode=0o700)
         tree = fresh_clone(folder) if args.fresh_clone else ROOT
         env = environment(tree / ".venv" / "bin", home)
-        for page in args.pages or pages():
+        for number, page in enumerate(args.pages or pages()):
             text = page.read_text()
-            start_in = tree if args.fresh_clone and page.name == "README.md" else folder / "work" / page.stem
+            is_top = page.resolve() == ROOT / "README.md"
+            start_in = tree if args.fresh_clone and is_top else folder / "work" / str(number)
             start_in.mkdir(parents=True, exist_ok=True)
-            found = run_page(page, text, start_in, env, args.fresh_clone)
+            found = run_page(page, text, start_in, env, args.fresh_clone and is_top)
             print(f"{'FAILED' if found else 'ok':<7}{page} ({len(steps(text))} steps)", flush=True)
             complaints += found
             if not (tree / ".venv/bin/occlum").exists():

@@ -17,7 +17,7 @@ def test_what_the_page_shows_is_so(page: Path, tmp_path: Path) -> None:
     home, work = tmp_path / "home", tmp_path / "work"
     (home / "run").mkdir(parents=True, mode=0o700)
     work.mkdir()
-    env = docs.environment(OCCLUM.parent, home) | {"EXAMPLES": str(ROOT / "examples")}
+    env = docs.environment(OCCLUM.parent, home)
     complaints = docs.run_page(page.relative_to(ROOT), page.read_text(), work, env, fresh_clone=False)
     assert complaints == [], "\n\n".join(complaints)
     assert list((home / "run").iterdir()) == [], "the page leaves an enclave running"
