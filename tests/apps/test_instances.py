@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -233,6 +234,19 @@ def test_a_config_id_of_the_command_line_counts(tmp_path: Path) -> None:
     assert "store" in occlum(place, "run", "-q", "--config-id", "Yg==", *SHELL, "cat /root/f").stderr
     assert says(place, "cat /root/f", "--config-id", "YQ==") == "a\n"
     assert "OC101" in occlum(place, "run", "-q", "--config-id", "Y" * 100, *SHELL, "true").stderr
+
+
+def test_memory_that_is_nearly_enough_ends_a_process(tmp_path: Path) -> None:
+    """Where programs leave no room for the pages of their files, the largest ends; the others do not wait for ever."""
+    place = demo(tmp_path, "bash.yaml")
+    config = place / "Occlum.toml"
+    large = 'x=$(busybox head -c 60000000 /dev/zero | busybox tr "\\0" a)'
+    for size in (32, 40, 48):
+        config.write_text(re.sub(r'(user_space_size = )"\d+MB"', rf'\1"{size}MB"', config.read_text()))
+        assert occlum(place, "build", "-q").returncode == 0
+        done = occlum(place, "run", "-q", "/bin/bash", "-c", f"( {large}; : ); echo $?, alive", timeout=60)
+        assert (done.returncode, done.stdout) == (0, "137, alive\n"), done.stderr
+        assert "out of enclave memory" in done.stderr
 
 
 def test_limits_that_are_hit_are_named(tmp_path: Path) -> None:

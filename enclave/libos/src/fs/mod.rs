@@ -51,6 +51,7 @@ mod xattr;
 pub use env::unshare_files;
 pub use file::OpenFile;
 pub use inode::{Inode, InodeRef};
+pub use pages::{is_thrashing, thrashing_ends};
 pub use seal::{check_map, seals};
 pub use stream::host_ready;
 pub use table::{FileTable, FsContext};

@@ -15,6 +15,10 @@ pub static ZERO_PAGE: [u8; PAGE as usize] = [0; PAGE as usize];
 const FDS_MAX: usize = 200;
 const FILL_MIN: u64 = 8;
 const FILL_MAX: u64 = 64;
+/// More of the enclave's pages than one in so many make a cache that is of use.
+const MANY_PART: u64 = 16;
+/// So many of the enclave's pages, one in so many, are read again before it counts as thrashing.
+const THRASH_PART: u64 = 4;
 
 /// One page.
 pub struct Page {
@@ -82,8 +86,23 @@ pub fn cached_bytes() -> u64 {
     CACHE.with(|c| c.bytes)
 }
 
+/// Pages that were read again because `reclaim` had dropped them, since it last found many.
+static READ_AGAIN: BklCell<u64> = BklCell::new(0);
+
+/// Are files read again and again, because programs leave no room to keep them?
+pub fn is_thrashing() -> bool {
+    READ_AGAIN.get() > crate::mm::total() / THRASH_PART
+}
+/// Somebody makes room.
+pub fn thrashing_ends() {
+    READ_AGAIN.set(0);
+}
+
 /// Drops all clean pages.
 pub fn reclaim() {
+    if cached_bytes() / PAGE > crate::mm::total() / MANY_PART {
+        READ_AGAIN.set(0);
+    }
     let budget = CACHE.with_mut(|c| core::mem::replace(&mut c.budget, 0));
     shrink(None);
     set_budget(budget);
@@ -264,9 +283,10 @@ impl Pages {
             data.try_reserve_exact(chunk.len()).map_err(|_| ENOMEM)?;
             data.extend_from_slice(chunk);
             self.state.with_mut(|s| {
-                // Other bytes than before: whoever keyed something by this content starts afresh.
-                if s.dropped.remove(&(index + i as u64)).is_some_and(|d| d != digest(&data)) {
-                    s.version += 1;
+                if let Some(before) = s.dropped.remove(&(index + i as u64)) {
+                    READ_AGAIN.with_mut(|n| *n += 1);
+                    // Other bytes than before: whoever keyed something by this content starts afresh.
+                    s.version += u64::from(before != digest(&data));
                 }
                 s.map.insert(index + i as u64, Page::new(data, false));
                 s.clean += 1;

@@ -118,6 +118,7 @@ pub(super) fn new_task(process: &Arc<Process>, tid: i32) -> Result<Arc<Task>> {
         rip_known: BklCell::new(true),
         code_epoch: BklCell::new(0),
         must_step: BklCell::new(false),
+        short_of_memory: BklCell::new(0),
         attempt: BklCell::new(None),
         step: BklCell::new(None),
         idle_flags: BklCell::new(0),

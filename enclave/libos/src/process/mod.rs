@@ -94,6 +94,8 @@ pub struct Task {
     pub code_epoch: BklCell<u64>,
     /// Its next instruction changes the code that it belongs to (`code::step`).
     pub must_step: BklCell<bool>,
+    /// How often it tried again what had no memory, since its last system call with enough of it.
+    pub short_of_memory: BklCell<u32>,
     /// An access that its own domain kept from getting on (`emulate::twice`).
     pub attempt: BklCell<Option<crate::emulate::twice::Attempt>>,
     /// The single instruction that it executes of code that it changes itself.

@@ -27,6 +27,9 @@ use occlum_linux_abi::signo::{SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGTRAP}
 use occlum_rt::task::{Exception, Exit, enter_guest};
 use occlum_sfi_spec::table::Kind;
 
+/// So often a task tries again what had no memory, though some was freed.
+const TRIES_WITHOUT_MEMORY: u32 = 64;
+
 /// Runs the current task until it ends.
 pub fn task_loop() -> ! {
     let me = current();
@@ -260,6 +263,9 @@ fn page_fault(t: &Arc<Task>, e: &Exception) {
         // A signal goes first, and comes back to the access.
         return go_on_inside(t, e.rip);
     };
+    if crate::fs::is_thrashing() && out_of_memory(t) {
+        return;
+    }
     match done {
         // The access is tried again: resume is the interrupted address.
         Ok(()) if mm.has_moved_within() => {
@@ -341,7 +347,18 @@ fn land_on(t: &Arc<Task>, off: u32) {
 fn out_of_memory(t: &Arc<Task>) -> bool {
     crate::mm::give_way();
     if occlum_rt::mem::heap_recovered() {
-        return false;
+        let tries = t.short_of_memory.with_mut(|n| core::mem::replace(n, *n + 1));
+        if tries < TRIES_WITHOUT_MEMORY && !crate::fs::is_thrashing() {
+            return false;
+        }
+        // What is freed is needed again at once: programs have too much, and the largest makes room.
+        t.short_of_memory.set(0);
+        crate::fs::thrashing_ends();
+        let ends = !crate::process::oom::make_room(t);
+        if ends {
+            kill_for_memory(t);
+        }
+        return ends;
     }
     match crate::process::out_of_memory_victim() {
         Some(p) if Arc::ptr_eq(&p, &t.process) => {
@@ -382,8 +399,12 @@ fn syscall(t: &Arc<Task>) -> Left {
     // What `syscall` leaves in rcx and r11; the stub had other use for them.
     r.set_gpr(1, u64::from(r.rip()));
     r.set_gpr(11, r.rflags());
-    if occlum_rt::mem::heap_is_low() && out_of_memory(t) {
-        return Left::Otherwise;
+    if occlum_rt::mem::heap_is_low() || crate::fs::is_thrashing() {
+        if out_of_memory(t) {
+            return Left::Otherwise;
+        }
+    } else {
+        t.short_of_memory.set(0);
     }
     let nr = r.gpr(0);
     let args = [r.gpr(7), r.gpr(6), r.gpr(2), r.gpr(10), r.gpr(8), r.gpr(9)];
