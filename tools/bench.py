@@ -218,7 +218,9 @@ def run_served(job: Job, names: dict[str, str], inside: bool) -> Samples:
             wait_for(port, process)
             for value in job.vary:
                 client = [word.format(**names, port=port, vary=value) for word in job.argv]
-                done = subprocess.run(client, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
+                done = subprocess.run(client, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+                if done.returncode != 0:
+                    raise BenchError(f"the client ends with {done.returncode}: {done.stderr[-300:]}")
                 for found in re.finditer(job.rate, done.stdout):
                     suffix = found.groupdict().get("name")
                     metric = f"{job.name}-{suffix.lower()}" if suffix else job.name
