@@ -604,12 +604,26 @@ def fsx(folder: Path, operations: int, rng: random.Random) -> None:
         print(f"{kind}: {operations} operations in {time.monotonic() - start:.0f} s, seed {seed}{without}", flush=True)
 
 
-# What a kind of mount does otherwise, and why, by lines of the rules.
-OTHERWISE: dict[str, tuple[tuple[str, str], ...]] = {"sealed": (), "overlay": (), "tmpfs": (), "hostfs": ()}
+# What is not compared on a kind of mount, by the begin of lines, and why.
+OTHERWISE: dict[str, tuple[tuple[str, str], ...]] = {
+    "sealed": (),
+    "overlay": (
+        ("paths: stat dot dot", "a directory that several layers show has one link"),
+        ("paths: listdir dot dot", "the image has a file there"),
+        ("renameat2 flags 4", "whiteouts are the overlay's own"),
+        ("renameat2 flags 5", "whiteouts are the overlay's own"),
+    ),
+    "tmpfs": (("posix_fallocate", "within the file it changes no times"),),
+}
+# Differences that are printed.
+SHOWN = 40
 
 
 def rules(folder: Path, rng: random.Random) -> None:
-    """`tests/guest/src/fs_rules.py` on every kind of mount, compared with this machine's /var/tmp."""
+    """`tests/guest/src/fs_rules.py` on the mounts that keep their own files, compared with this machine's /var/tmp.
+
+    A host's directory has no FIFOs, sockets and devices, and its rights are those of the host's user.
+    """
     seed = str(rng.getrandbits(32))
     shutil.copy(ROOT / "tests" / "guest" / "src" / "fs_rules.py", folder)
     os.environ["OCCLUM_FUSE_KEY"] = str(folder / "fuse.key")
@@ -617,12 +631,13 @@ def rules(folder: Path, rng: random.Random) -> None:
         command = ["/usr/bin/python3", str(folder / "fs_rules.py"), native, seed]
         done = subprocess.run(command, capture_output=True, text=True, errors="surrogateescape", check=True)
     expected, bad = done.stdout.splitlines(), 0
-    for kind, place in KINDS.items():
+    for kind in OTHERWISE:
+        place = KINDS[kind]
         found = inside(folder / kind, ["/usr/bin/python3", "/programs/fs_rules.py", place, seed]).splitlines()
         differ = [(a, b) for a, b in itertools.zip_longest(expected, found, fillvalue="") if a != b]
-        reasons = [pattern for pattern, _ in OTHERWISE[kind]]
-        open_ones = [(a, b) for a, b in differ if not any(re.search(r, a) for r in reasons)]
-        for a, b in open_ones[:40]:
+        reasons = tuple(begin for begin, _ in OTHERWISE[kind])
+        open_ones = [(a, b) for a, b in differ if not a.startswith(reasons)]
+        for a, b in open_ones[:SHOWN]:
             print(f"{kind}:\n  here:   {a}\n  inside: {b}")
         known = len(differ) - len(open_ones)
         print(f"{kind}: {len(expected)} cases, {len(open_ones)} differ, {known} as stated", flush=True)

@@ -58,6 +58,10 @@ pub fn cred() -> Cred {
         }
     }
 }
+/// May the current process do what this capability allows?
+pub fn capable(cap: u32) -> bool {
+    try_process().map_or_else(|| cred().can(cap), |p| p.cred.with(|c| c.capable(cap)))
+}
 /// Real rights (access(2)).
 pub fn real_cred() -> Cred {
     process::current_process().cred.with(|c| {

@@ -367,6 +367,7 @@ impl OpenFile {
             return Err(EFBIG);
         }
         let limit = limit.min(super::seal::write_limit(self.inode().as_ref(), off, src.remaining() as u64)?);
+        super::ops::drop_set_ids(self.inode())?;
         self.note_change();
         let n = if src.remaining() as u64 > limit - off {
             let mut buf = super::uio::try_vec((limit - off).min(64 << 10) as usize)?;

@@ -439,6 +439,14 @@ impl Inode for MemInode {
         let node = self.find(old)?;
         if exchange {
             let other = to.find(new)?;
+            let t = now();
+            for (moved, from, into) in [(&node, self, to), (&other, to, self)] {
+                if moved.is_dir() {
+                    from.add_links(-1);
+                    into.add_links(1);
+                }
+                moved.meta.with_mut(|m| m.ctime = t);
+            }
             to.add(new, node);
             self.add(old, other);
             self.touch();

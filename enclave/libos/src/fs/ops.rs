@@ -33,6 +33,10 @@ fn walk_within(dirfd: i32, path: &[u8], last: Last, resolve: u32) -> Result<Walk
 }
 /// The object at `path`, or `dirfd`'s own if the path is empty and `AT_EMPTY_PATH` is given.
 pub fn object_at(dirfd: i32, path: &[u8], flags: u32) -> Result<Arc<Dentry>> {
+    object_as(&env::cred(), dirfd, path, flags)
+}
+/// The same with other rights than the caller's.
+pub fn object_as(cred: &Cred, dirfd: i32, path: &[u8], flags: u32) -> Result<Arc<Dentry>> {
     if path.is_empty() && flags & AT_EMPTY_PATH != 0 {
         if dirfd == AT_FDCWD {
             return Ok(env::fs().cwd());
@@ -40,7 +44,10 @@ pub fn object_at(dirfd: i32, path: &[u8], flags: u32) -> Result<Arc<Dentry>> {
         return Ok(env::file(dirfd)?.dentry().clone());
     }
     let last = if flags & AT_SYMLINK_NOFOLLOW != 0 { Last::NoFollow } else { Last::Follow };
-    walk_at(dirfd, path, last)?.get()
+    if path.is_empty() {
+        return Err(ENOENT);
+    }
+    path::walk(&env::fs(), cred, &base(dirfd, path, 0)?, path, last)?.get()
 }
 
 fn writable_fs(i: &InodeRef) -> Result<()> {
@@ -66,12 +73,41 @@ fn check_remove(cred: &Cred, dir: &Arc<Dentry>, victim: &Arc<Dentry>) -> Result<
     }
     Ok(())
 }
+/// Does a program of this mode run with the rights of its group?
+fn runs_as_group(mode: u32) -> bool {
+    mode & (S_ISGID | 0o10) == S_ISGID | 0o10
+}
+/// May the caller leave files of this group to run with its rights?
+fn may_set_gid(cred: &Cred, gid: u32) -> bool {
+    cred.in_group(gid) || cred.can(caps::FSETID)
+}
+/// Set-id bits that a file loses when its owner or, by somebody without CAP_FSETID, its content changes.
+fn set_ids_lost(cred: &Cred, s: &Stat) -> u32 {
+    let group = runs_as_group(s.mode) || !may_set_gid(cred, s.gid);
+    s.mode & if group { S_ISUID | S_ISGID } else { S_ISUID }
+}
+/// The content is about to change: nobody's program is to run as somebody else by it. Of the host's files the host takes care.
+pub fn drop_set_ids(inode: &InodeRef) -> Result<()> {
+    if !inode.is_regular() || inode.fs().host.is_some() || env::capable(caps::FSETID) {
+        return Ok(());
+    }
+    let s = inode.stat()?;
+    let dropped = set_ids_lost(&env::cred(), &s);
+    if dropped == 0 {
+        return Ok(());
+    }
+    inode.setattr(&SetAttr { mode: Some(s.mode & 0o7777 & !dropped), ..SetAttr::default() })
+}
 /// Owner and mode of a new object in `dir`.
 fn new_owner(cred: &Cred, dir: &Stat, mode: u32) -> ((u32, u32), u32) {
     if dir.mode & S_ISGID == 0 {
         return ((cred.uid, cred.gid), mode);
     }
-    let mode = if mode & S_IFMT == S_IFDIR { mode | S_ISGID } else { mode };
+    let mode = match mode & S_IFMT {
+        S_IFDIR => mode | S_ISGID,
+        _ if runs_as_group(mode) && !may_set_gid(cred, dir.gid) => mode & !S_ISGID,
+        _ => mode,
+    };
     ((cred.uid, dir.gid), mode)
 }
 /// Makes an object at a free name.
@@ -241,8 +277,7 @@ pub fn symlink(target: &[u8], dirfd: i32, path: &[u8]) -> Result<()> {
 /// May the caller link to this file? As with fs.protected_hardlinks: not to others' files that it cannot read and write, or
 /// that run with their rights.
 fn check_link_source(cred: &Cred, s: &Stat) -> Result<()> {
-    let runs_as_group = s.mode & (S_ISGID | 0o10) == S_ISGID | 0o10;
-    let safe = s.mode & S_IFMT == S_IFREG && s.mode & S_ISUID == 0 && !runs_as_group;
+    let safe = s.mode & S_IFMT == S_IFREG && s.mode & S_ISUID == 0 && !runs_as_group(s.mode);
     let owner = cred.uid == s.uid || cred.can(caps::FOWNER);
     if owner || safe && cred.check(s, MAY_READ | MAY_WRITE).is_ok() { Ok(()) } else { Err(EPERM) }
 }
@@ -278,13 +313,14 @@ const HELD_HERE: usize = 2;
 pub fn unlink(dirfd: i32, path: &[u8]) -> Result<()> {
     let w = walk_at(dirfd, path, Last::Name)?;
     let victim = w.get()?;
-    if w.special || victim.inode().is_dir() {
-        return Err(EISDIR);
-    }
-    if w.slash {
-        return Err(ENOTDIR);
+    let dir = victim.inode().is_dir();
+    if w.special || w.slash {
+        return Err(if dir { EISDIR } else { ENOTDIR });
     }
     check_remove(&env::cred(), &w.parent, &victim)?;
+    if dir {
+        return Err(EISDIR);
+    }
     w.parent.inode().unlink(&w.name)?;
     changes::note_entry(&w.parent, &w.name);
     w.parent.detach(&w.name);
@@ -304,13 +340,13 @@ pub fn rmdir(dirfd: i32, path: &[u8]) -> Result<()> {
             _ => EBUSY,
         });
     }
-    if !victim.inode().is_dir() {
-        return Err(ENOTDIR);
-    }
     if !victim.mounts_in().is_empty() {
         return Err(EBUSY);
     }
     check_remove(&env::cred(), &w.parent, &victim)?;
+    if !victim.inode().is_dir() {
+        return Err(ENOTDIR);
+    }
     w.parent.inode().rmdir(&w.name)?;
     changes::note_entry(&w.parent, &w.name);
     w.parent.detach(&w.name);
@@ -342,6 +378,7 @@ pub fn rename(from: (i32, &[u8]), to: (i32, &[u8]), flags: u32) -> Result<()> {
     {
         return Ok(());
     }
+    check_rename_rights(&a, &b, &moved, flags)?;
     a.parent.inode().rename(&a.name, b.parent.inode(), &b.name, exchange)?;
     changes::note_entry(&a.parent, &a.name);
     changes::note_entry(&b.parent, &b.name);
@@ -366,29 +403,45 @@ pub fn rename(from: (i32, &[u8]), to: (i32, &[u8]), flags: u32) -> Result<()> {
     }
     Ok(())
 }
+/// What rules a rename out whoever asks for it.
 fn check_rename(a: &Walked, b: &Walked, moved: &Arc<Dentry>, flags: u32) -> Result<()> {
-    let cred = env::cred();
+    let exchange = flags & RENAME_EXCHANGE != 0;
     if a.parent.inode().fs().dev != b.parent.inode().fs().dev {
         return Err(EXDEV);
     }
-    check_remove(&cred, &a.parent, moved)?;
-    let dir = moved.inode().is_dir();
-    if !dir && (a.slash || b.slash) {
-        return Err(ENOTDIR);
-    }
     match &b.found {
         Some(_) if flags & RENAME_NOREPLACE != 0 => return Err(EEXIST),
-        None if flags & RENAME_EXCHANGE != 0 => return Err(ENOENT),
-        Some(target) => check_remove(&cred, &b.parent, target)?,
-        None => check_dir_write(&cred, &b.parent)?,
+        None if exchange => return Err(ENOENT),
+        Some(target) if exchange && b.slash && !target.inode().is_dir() => return Err(ENOTDIR),
+        _ => {}
+    }
+    let dir = moved.inode().is_dir();
+    if !dir && (a.slash || b.slash && !exchange) {
+        return Err(ENOTDIR);
     }
     if dir && b.parent.is_below(moved) {
         return Err(EINVAL);
     }
-    if let Some(target) = &b.found
-        && a.parent.is_below(target)
-    {
-        return Err(if flags & RENAME_EXCHANGE != 0 { EINVAL } else { ENOTEMPTY });
+    match &b.found {
+        Some(target) if a.parent.is_below(target) => Err(if exchange { EINVAL } else { ENOTEMPTY }),
+        _ => Ok(()),
+    }
+}
+/// May the caller rename so?
+fn check_rename_rights(a: &Walked, b: &Walked, moved: &Arc<Dentry>, flags: u32) -> Result<()> {
+    let cred = env::cred();
+    check_remove(&cred, &a.parent, moved)?;
+    match &b.found {
+        Some(target) => check_remove(&cred, &b.parent, target)?,
+        None => check_dir_write(&cred, &b.parent)?,
+    }
+    if Arc::ptr_eq(&a.parent, &b.parent) {
+        return Ok(());
+    }
+    // A directory that moves gets another `..`.
+    let other = b.found.iter().filter(|_| flags & RENAME_EXCHANGE != 0);
+    for changed in core::iter::once(moved).chain(other).filter(|d| d.inode().is_dir()) {
+        cred.check(&changed.inode().stat()?, MAY_WRITE)?;
     }
     Ok(())
 }
@@ -409,7 +462,7 @@ pub fn chmod(d: &Arc<Dentry>, mode: u32) -> Result<()> {
     super::seal::check_mode(d.inode().as_ref(), s.mode, mode)?;
     let cred = env::cred();
     let mut mode = mode & 0o7777;
-    if !cred.can(caps::FSETID) && !cred.in_group(s.gid) {
+    if !may_set_gid(&cred, s.gid) {
         mode &= !S_ISGID;
     }
     d.inode().setattr(&SetAttr { mode: Some(mode), ..SetAttr::default() })?;
@@ -432,12 +485,16 @@ pub fn chown(d: &Arc<Dentry>, uid: u32, gid: u32) -> Result<()> {
             return Err(EPERM);
         }
     }
-    if uid.is_none() && gid.is_none() {
+    // Set-id bits do not survive it, not even if nothing else changes.
+    let dropped = set_ids_lost(&cred, &s);
+    let drops = dropped != 0 && !matches!(d.inode().kind(), S_IFDIR | S_IFLNK);
+    if drops && uid.is_none() && gid.is_none() {
+        check_owner(&s)?;
+    }
+    let mode = drops.then_some(s.mode & 0o7777 & !dropped);
+    if (uid, gid, mode) == (None, None, None) {
         return Ok(());
     }
-    // Set-id bits do not survive a change of owner.
-    let drop_bits = d.inode().is_regular() && s.mode & 0o111 != 0 && s.mode & (S_ISUID | S_ISGID) != 0;
-    let mode = drop_bits.then_some(s.mode & 0o7777 & !(S_ISUID | S_ISGID));
     d.inode().setattr(&SetAttr { uid, gid, mode, ..SetAttr::default() })?;
     changes::note(d);
     inotify::about(d, event::ATTRIB);
@@ -491,6 +548,7 @@ pub fn set_len(inode: &InodeRef, len: u64) -> Result<()> {
 /// Sets a length; mappings of the file follow.
 fn resize(inode: &InodeRef, len: u64) -> Result<()> {
     super::seal::check_resize(inode.as_ref(), len)?;
+    drop_set_ids(inode)?;
     let shrinks = crate::mm::before_truncate(inode.as_ref(), len);
     inode.truncate(len)?;
     if shrinks {

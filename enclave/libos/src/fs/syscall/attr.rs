@@ -1,7 +1,7 @@
 //! Modes, owners, times, lengths, extended attributes.
 use super::super::prelude::*;
 use super::super::{env, inotify, ops, seal};
-use super::{Args, fd, file, int, path, real_file};
+use super::{Args, fd, int, path, real_file};
 use crate::time::realtime_ns;
 use crate::uaccess;
 
@@ -89,6 +89,7 @@ pub fn sys_fallocate(a: &Args) -> Result<usize> {
         _ => return Err(ENODEV),
     }
     seal::check_allocate(f.inode().as_ref(), int(a[1]), off.saturating_add(len))?;
+    ops::drop_set_ids(f.inode())?;
     f.note_change();
     // Zeroed ranges show in shared mappings, and what those wrote elsewhere stays.
     let (inode, old) = (f.inode().as_ref(), f.inode().size());
@@ -129,8 +130,11 @@ pub fn sys_utimensat(a: &Args) -> Result<usize> {
     if atime.is_none() && mtime.is_none() {
         return Ok(0);
     }
-    let d =
-        if a[1] == 0 { file(a[0])?.dentry().clone() } else { ops::object_at(fd(a[0]), &path(a[1])?, flags)? };
+    let d = if a[1] == 0 {
+        real_file(a[0])?.dentry().clone()
+    } else {
+        ops::object_at(fd(a[0]), &path(a[1])?, flags)?
+    };
     ops::utimens(&d, atime, mtime, ea || em).map(|()| 0)
 }
 fn timeval(off: u64) -> Result<i64> {

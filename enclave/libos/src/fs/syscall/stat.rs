@@ -114,7 +114,7 @@ fn do_access(dirfd: i32, name: &[u8], mode: u32, flags: u32) -> Result<usize> {
         return Err(EINVAL);
     }
     let cred = if flags & AT_EACCESS != 0 { env::cred() } else { env::real_cred() };
-    let d = ops::object_at(dirfd, name, flags)?;
+    let d = ops::object_as(&cred, dirfd, name, flags)?;
     let s = d.inode().stat()?;
     let kind = s.mode & S_IFMT;
     if mode & MAY_WRITE != 0 && d.inode().fs().read_only && matches!(kind, S_IFREG | S_IFDIR | S_IFLNK) {
