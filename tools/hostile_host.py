@@ -198,7 +198,7 @@ class Bench:
             subprocess.run(command, check=True)
 
     def _bound(self, is_enclave: bool) -> bytes:
-        """What `bound.c` says in a folder of the host, which is named by links."""
+        """What `bound.c` says in a folder of the host, which is named by links, and what is there then."""
         with tempfile.TemporaryDirectory(dir=self.folder) as text:
             here = Path(text)
             here.chmod(0o755)
@@ -209,13 +209,14 @@ class Bench:
             folder, port = str(here / "link"), str(free_port())
             (here / "line").write_text("some line\n")
             with (here / "line").open("rb") as file:
-                if not is_enclave:
-                    command = [str(self.folder / "bound"), folder, port, "127.0.0.1", port]
-                    return subprocess.run(
-                        command, stdin=file, capture_output=True, timeout=HARD_LIMIT_S, check=False
-                    ).stdout
-                options = ["-b", folder, "-p", port]
-                return self._honest(options, [str(self.folder / "bound"), folder, "7000", OUTSIDE, port], file).stdout
+                program = [str(self.folder / "bound"), folder]
+                if is_enclave:
+                    options = ["-b", folder, "-p", port]
+                    done = self._honest(options, [*program, "7000", OUTSIDE, port], file)
+                else:
+                    command = [*program, port, "127.0.0.1", port]
+                    done = subprocess.run(command, stdin=file, capture_output=True, timeout=HARD_LIMIT_S, check=False)
+            return done.stdout + repr(sorted(path.name for path in (here / "real").iterdir())).encode()
 
     def _honest(
         self, options: list[str], program: list[str], given: BinaryIO | None = None, lies: str = HONEST

@@ -297,8 +297,9 @@ mod image {
         let at = place_syscall(&[], 1);
         t.set_resume(at);
         assert_eq!(task::enter_guest(), Exit::Syscall);
-        // An OCALL clobbers all host vectors; the guest's must survive it, a fault and a switch.
+        // An OCALL clobbers all host vectors; the guest's must survive it, a second one, a fault and a switch.
         say("vectors");
+        say("vectors, again");
         t.set_resume(place(&[0x0f, 0x0b]));
         assert!(matches!(task::enter_guest(), Exit::Exception(_)));
         let y = t.xsave();
