@@ -190,6 +190,7 @@ static void connections(int port, struct sockaddr_in there) {
     show("nothing", recv(a, text, 10, MSG_DONTWAIT)), show("writable", ready(s, POLLIN | POLLOUT, 0));
     show("send", send(s, "some text", 9, 0)), show("room", ready(s, POLLOUT, 0)), show("news", ready(a, POLLIN, 5000));
     show("peek", recv(a, text, 4, MSG_PEEK)), puts(text), show("still", ready(a, POLLIN, 0));
+    show("peek all", recv(a, text, 50, MSG_PEEK)), show("still", ready(a, POLLIN, 0));
     show("part", recv(a, text, 4, 0)), show("rest", ready(a, POLLIN, 0)), show("count", ioctl(a, FIONREAD, &value) + value);
     show("rest", recv(a, text, 50, 0)), puts(text), show("empty", ready(a, POLLIN, 0));
     show("more", send(s, "a", 1, MSG_MORE)), show("held", ready(a, POLLIN, 20));
