@@ -5,7 +5,10 @@
 //! is never preempted, it yields (S6, S7); a task waits only while each vCPU that may run it is busy with one that goes
 //! first, and that vCPU ticks or will look into the queue on its way to the guest.
 pub mod class;
+mod load;
 mod queue;
+
+pub use load::ONE as LOAD_ONE;
 
 use crate::errno::{Errno, Result};
 use crate::process::{Task, TaskState, current, try_current};
@@ -13,6 +16,7 @@ use crate::time::monotonic_ns;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use load::Load;
 use occlum_enclave_abi::{HostEvents, Ocall};
 use occlum_rt::bkl::{self, BklCell};
 use queue::{Enter, RunQueue};
@@ -49,6 +53,7 @@ struct Sched {
     idle_until: [u64; VCPUS],
     ticking: u64,
     dead: Vec<Arc<Task>>,
+    load: Load,
 }
 
 static SCHED: BklCell<Sched> = BklCell::new(Sched {
@@ -59,9 +64,23 @@ static SCHED: BklCell<Sched> = BklCell::new(Sched {
     idle_until: [u64::MAX; VCPUS],
     ticking: 0,
     dead: Vec::new(),
+    load: Load::new(),
 });
 
 impl Sched {
+    /// Tasks that run or could.
+    fn active(&self) -> u64 {
+        active(&self.queue, &self.running)
+    }
+    fn push(&mut self, task: &Arc<Task>, how: Enter, now: u64) {
+        self.pass(now);
+        self.queue.push(task, how, now);
+    }
+    /// The number of active tasks is about to change.
+    fn pass(&mut self, now: u64) {
+        let (queue, running) = (&self.queue, &self.running);
+        self.load.pass(now, || active(queue, running));
+    }
     /// When the first idle vCPU wakes by itself.
     fn earliest_wake(&self) -> u64 {
         let (mut left, mut first) = (self.idle, u64::MAX);
@@ -71,6 +90,19 @@ impl Sched {
         }
         first
     }
+}
+
+fn active(queue: &RunQueue, running: &[u8; VCPUS]) -> u64 {
+    queue.len() as u64 + running.iter().filter(|p| **p != NOBODY).count() as u64
+}
+
+/// Load averages over 1, 5 and 15 minutes, in parts of `LOAD_ONE`, and how many tasks are active.
+pub fn load() -> ([u64; 3], u64) {
+    let now = monotonic_ns();
+    SCHED.with_mut(|s| {
+        s.pass(now);
+        (s.load.averages(), s.active())
+    })
 }
 
 /// All vCPUs.
@@ -83,7 +115,7 @@ pub fn make_runnable(task: &Arc<Task>) {
     if matches!(task.state.get(), TaskState::Blocked | TaskState::New) {
         task.state.set(TaskState::Runnable);
         let now = monotonic_ns();
-        SCHED.with_mut(|s| s.queue.push(task, Enter::Woken, now));
+        SCHED.with_mut(|s| s.push(task, Enter::Woken, now));
         find_vcpu(task);
         // A wake from the idle context (timers, host events) has no running task whose slice could be donated. The first
         // one this vCPU runs itself, at once.
@@ -97,7 +129,7 @@ pub fn make_runnable(task: &Arc<Task>) {
 pub fn make_runnable_here(task: &Arc<Task>) {
     task.state.set(TaskState::Runnable);
     let now = monotonic_ns();
-    SCHED.with_mut(|s| s.queue.push(task, Enter::Woken, now));
+    SCHED.with_mut(|s| s.push(task, Enter::Woken, now));
 }
 
 /// A task came into the queue. This vCPU looks at it when it leaves the kernel; if that will not do, one that may run it,
@@ -151,7 +183,7 @@ pub fn reconsider(task: &Arc<Task>) {
     match task.state.get() {
         TaskState::Runnable => {
             let now = monotonic_ns();
-            SCHED.with_mut(|s| s.queue.push(task, Enter::TurnOver, now));
+            SCHED.with_mut(|s| s.push(task, Enter::TurnOver, now));
             find_vcpu(task);
         }
         TaskState::Running => {
@@ -167,6 +199,7 @@ pub fn reconsider(task: &Arc<Task>) {
 fn take_next(vcpu: u32) -> Option<Arc<Task>> {
     let now = monotonic_ns();
     let next = SCHED.with_mut(|s| {
+        s.pass(now);
         let next = s.queue.pop(vcpu, now);
         s.running[vcpu as usize] = next.as_ref().map_or(NOBODY, |t| t.sched.priority());
         next
@@ -237,7 +270,7 @@ fn give_way(how: Enter) {
 fn requeue_current(task: &Arc<Task>, how: Enter) {
     task.state.set(TaskState::Runnable);
     let now = monotonic_ns();
-    SCHED.with_mut(|s| s.queue.push(task, how, now));
+    SCHED.with_mut(|s| s.push(task, how, now));
 }
 
 /// Goes to a vCPU that the current task may run on, if this is none.

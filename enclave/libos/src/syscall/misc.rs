@@ -53,6 +53,10 @@ pub fn sys_sysinfo(a: &[u64; 6]) -> Result<usize> {
     let mut b = [0u8; 112];
     let mut put = |at: usize, v: u64| b[at..at + 8].copy_from_slice(&v.to_le_bytes());
     put(0, crate::time::monotonic_ns() / 1_000_000_000);
+    // Linux has 16 bits behind the point.
+    for (n, load) in crate::sched::load().0.into_iter().enumerate() {
+        put(8 + 8 * n, load * ((1 << 16) / crate::sched::LOAD_ONE));
+    }
     put(32, total * 4096);
     put(40, free * 4096);
     b[80..82].copy_from_slice(&(Process::all().len() as u16).to_le_bytes());

@@ -131,7 +131,12 @@ fn filesystems() -> Vec<u8> {
 fn loadavg() -> Vec<u8> {
     let all = Process::all();
     let last = all.iter().map(|p| p.pid).max().unwrap_or(1);
-    format!("0.00 0.00 0.00 1/{} {last}\n", all.len()).into_bytes()
+    let (load, active) = crate::sched::load();
+    let shown = load.map(|n| {
+        let hundredths = (n + crate::sched::LOAD_ONE / 200) * 100 / crate::sched::LOAD_ONE;
+        format!("{}.{:02}", hundredths / 100, hundredths % 100)
+    });
+    format!("{} {active}/{} {last}\n", shown.join(" "), all.len()).into_bytes()
 }
 fn meminfo() -> Vec<u8> {
     let (total, free) = (crate::mm::total() * 4, crate::mm::available() * 4);
