@@ -9,7 +9,7 @@ count() {
     while read -r key value; do
         case $key in
         slots | shared_pages | processes | tasks | open_files) echo "$key=$value" ;;
-        taken_kb | heap_kb) echo "$key=$((value / 1024))" ;;
+        taken_kb | heap_kb) echo "${key%_kb}_mib=$((value / 1024))" ;;
         esac
     done </proc/occlum
 }
@@ -18,7 +18,7 @@ count() {
 leaks() {
     for was in $1; do
         for is in $2; do
-            case $was in *_kb=*) slack=1 ;; *) slack=0 ;; esac
+            case $was in *_mib=*) slack=1 ;; *) slack=0 ;; esac
             if [ "${was%=*}" = "${is%=*}" ] && [ "${is#*=}" -gt "$((${was#*=} + slack))" ]; then
                 echo "leak: $was before, $is after"
             fi

@@ -3,6 +3,8 @@
     python3 python_cases.py --list MODULE        one line {"case": ID} for each case
     python3 python_cases.py MODULE FILE          runs the cases whose ids FILE (JSON) lists, in the suite's own order
 
+`--also LIB` before these adds CPython's folder Lib of another source: for modules that the installed suite lacks.
+
 Runs natively and in the enclave, always by the same interpreter; `tools/suites.py` starts it and reads. A case is
 announced before it runs ({"start": ID}), so that the reader knows which one hung or took the process down; then comes
 {"end": ID, "result": "ok" | "skip" | "fail", "text": ...}. What the tests themselves print goes to standard error.
@@ -21,6 +23,7 @@ import unittest
 from collections.abc import Iterator
 from typing import Any
 
+import test
 from test import support
 from test.support import os_helper, threading_helper
 
@@ -112,16 +115,22 @@ def run(module: str, wanted: set[str], fd: int) -> None:
 
 def main() -> None:
     """Command line."""
+    words = sys.argv[1:]
+    if words[0] == "--also":
+        test.__path__.append(f"{words[1]}/test")
+        # Where packages of the suite look for their modules.
+        support.STDLIB_DIR = words[1]
+        words = words[2:]
     prepare()
-    if sys.argv[1] == "--list":
-        for case in cases(unittest.defaultTestLoader.loadTestsFromName(sys.argv[2])):
+    if words[0] == "--list":
+        for case in cases(unittest.defaultTestLoader.loadTestsFromName(words[1])):
             print(json.dumps({"case": case.id()}))
         return
     fd = fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, REPORT_FD)
     os.dup2(2, 1)
-    with open(sys.argv[2]) as file:
+    with open(words[1]) as file:
         wanted = set(json.load(file))
-    run(sys.argv[1], wanted, fd)
+    run(words[0], wanted, fd)
     sys.stdout.flush()
     os._exit(0)
 
