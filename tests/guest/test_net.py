@@ -220,6 +220,27 @@ print(sum(iter(lambda: len(c.recv(1 << 20)), 0)))
     assert int(ocalls) < 30_000
 
 
+def test_connections_to_different_peers_share_ports() -> None:
+    """The ports of ip(7)'s local range are used up for one peer (connect(2): EADDRNOTAVAIL), and free for another."""
+    text = """
+import resource, socket
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+first, other = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
+kept = []
+def fill(server, most):
+    for _ in range(most):
+        kept.append(socket.create_connection(server.getsockname()))
+        server.accept()[0].close()
+try:
+    fill(first, 30000)
+except OSError as error:
+    print(error.strerror, len(kept))
+fill(other, 100)
+"""
+    assert enclave(python(text)).stdout == b"Cannot assign requested address 28230\n"
+
+
 def reset(s: socket.socket) -> None:
     s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     s.close()

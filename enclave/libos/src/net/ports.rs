@@ -1,7 +1,7 @@
 //! Who is bound to which endpoint: the enclave's own port space, one for each of TCP, UDP and UDP-Lite.
 //!
 //! The rules are Linux's: two sockets may share a port if their addresses cannot meet, or if all sides asked for it
-//! (SO_REUSEADDR while nobody listens, SO_REUSEPORT of one user). A port is free again as soon as its sockets are closed:
+//! (SO_REUSEADDR while nobody listens, SO_REUSEPORT of one user), or if they only were connected, each to another peer. A port is free again as soon as its sockets are closed:
 //! inside the enclave no stray packet can come later, so there is no TIME_WAIT.
 use super::addr::{Endpoint, Ip};
 use crate::fs::env;
@@ -12,6 +12,12 @@ use crate::process::caps;
 const EPHEMERAL: core::ops::RangeInclusive<u16> = 32768..=60999;
 /// Below this only root may bind.
 const PRIVILEGED: u16 = 1024;
+
+/// About what a place in the table takes of the heap.
+const COST: u64 = 256;
+
+/// The socket of a place in the table.
+type Owner = Weak<dyn Any + Send + Sync>;
 
 /// What has ports.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -66,7 +72,9 @@ struct Entry {
     claim: Claim,
     uid: u32,
     listening: bool,
-    socket: Weak<dyn Any + Send + Sync>,
+    /// Where the socket that never bound itself was connected to.
+    peer: Option<Endpoint>,
+    socket: Owner,
 }
 
 struct Table {
@@ -94,6 +102,10 @@ impl Binding {
         TABLE.with_mut(|t| {
             t.entries.get_mut(&(self.proto, self.port))?.iter_mut().find(|e| e.id == self.id).map(f)
         })
+    }
+    /// Was it made for a connection to something else?
+    pub fn serves_other(&self, to: Endpoint) -> bool {
+        self.with(|e| e.peer.is_some_and(|p| p != to)).unwrap_or(false)
     }
     /// Becomes a listener: two of them may share a port only by SO_REUSEPORT.
     pub fn listen(&self, on: bool) -> Result<()> {
@@ -140,37 +152,49 @@ impl Table {
             !reuse && !reuse_port
         })
     }
-    fn free_port(&mut self, proto: Proto) -> Option<u16> {
+    /// A port that nobody has or, for a connection to `peer`, that only connections to others have.
+    fn free_port(&mut self, proto: Proto, peer: Option<Endpoint>) -> Option<u16> {
         for _ in EPHEMERAL {
             let port = self.next_port;
             self.next_port = if port == *EPHEMERAL.end() { *EPHEMERAL.start() } else { port + 1 };
-            if !self.entries.contains_key(&(proto, port)) {
+            let list = self.entries.get(&(proto, port)).map_or(&[][..], |l| &l[..]);
+            if list.iter().all(|e| peer.is_some() && e.peer.is_some() && e.peer != peer) {
                 return Some(port);
             }
         }
         None
     }
+    fn add(&mut self, proto: Proto, claim: Claim, peer: Option<Endpoint>, socket: Owner) -> Binding {
+        let (id, port, uid) = (self.next_id, claim.at.port, env::cred().uid);
+        self.next_id += 1;
+        let entry = Entry { id, claim, uid, listening: false, peer, socket };
+        self.entries.entry((proto, port)).or_default().push(entry);
+        Binding { proto, port, id }
+    }
 }
 
 /// Binds; port 0 picks a free one.
-pub fn bind(proto: Proto, mut claim: Claim, socket: Weak<dyn Any + Send + Sync>) -> Result<Binding> {
+pub fn bind(proto: Proto, mut claim: Claim, socket: Owner) -> Result<Binding> {
     let cred = env::cred();
-    let uid = cred.uid;
     if claim.at.port != 0 && claim.at.port < PRIVILEGED && !cred.can(caps::NET_BIND_SERVICE) {
         return Err(EACCES);
     }
-    crate::mm::admit(256)?;
+    crate::mm::admit(COST)?;
     TABLE.with_mut(|t| {
         if claim.at.port == 0 {
-            claim.at.port = t.free_port(proto).ok_or(EADDRINUSE)?;
-        } else if t.conflict(proto, &claim, uid) {
+            claim.at.port = t.free_port(proto, None).ok_or(EADDRINUSE)?;
+        } else if t.conflict(proto, &claim, cred.uid) {
             return Err(EADDRINUSE);
         }
-        let (id, port) = (t.next_id, claim.at.port);
-        t.next_id += 1;
-        let list = t.entries.entry((proto, port)).or_default();
-        list.push(Entry { id, claim, uid, listening: false, socket });
-        Ok(Binding { proto, port, id })
+        Ok(t.add(proto, claim, None, socket))
+    })
+}
+/// Picks a port for a connection to `peer`: connections to different peers may share one.
+pub fn connect(proto: Proto, mut claim: Claim, peer: Endpoint, socket: Owner) -> Result<Binding> {
+    crate::mm::admit(COST)?;
+    TABLE.with_mut(|t| {
+        claim.at.port = t.free_port(proto, Some(peer)).ok_or(EADDRNOTAVAIL)?;
+        Ok(t.add(proto, claim, Some(peer), socket))
     })
 }
 

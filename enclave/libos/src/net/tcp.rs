@@ -192,19 +192,29 @@ impl TcpSocket {
         }
     }
     fn bind_to(&self, at: Endpoint) -> Result<()> {
-        let me: Weak<dyn Any + Send + Sync> = self.me.clone();
-        let binding = ports::bind(Proto::Tcp, self.claim(at), me)?;
+        self.keep(at, ports::bind(Proto::Tcp, self.claim(at), self.me.clone())?);
+        Ok(())
+    }
+    fn keep(&self, at: Endpoint, binding: Binding) {
         let at = Endpoint { port: binding.port(), ..at };
         self.state.with_mut(|s| {
             s.binding = Some(Arc::new(binding));
             (s.local, s.bound_to) = (Some(at), Some(at));
         });
-        Ok(())
     }
     /// Takes a port if there is none yet.
     fn ensure_bound(&self) -> Result<Endpoint> {
         if self.state.with(|s| s.binding.is_none()) {
             self.bind_to(self.unbound())?;
+        }
+        Ok(self.state.with(|s| s.bound_to).unwrap_or(self.unbound()))
+    }
+
+    /// Takes a port for a connection to `to` if there is none yet, or only what an earlier connection took.
+    fn ensure_bound_for(&self, to: Endpoint) -> Result<Endpoint> {
+        if self.state.with(|s| s.binding.as_ref().is_none_or(|b| b.serves_other(to))) {
+            let from = self.unbound();
+            self.keep(from, ports::connect(Proto::Tcp, self.claim(from), to, self.me.clone())?);
         }
         Ok(self.state.with(|s| s.bound_to).unwrap_or(self.unbound()))
     }
@@ -221,7 +231,7 @@ impl TcpSocket {
         if v6_only && to.ip.as_v4().is_some() {
             return Err(ENETUNREACH);
         }
-        let from = self.ensure_bound()?;
+        let from = self.ensure_bound_for(to)?;
         if super::interfaces::is_own(to.ip) {
             return match self.start_inside(from, to) {
                 Err(ECONNREFUSED) if host::policy() == Policy::Host => self.start_outside(to),
