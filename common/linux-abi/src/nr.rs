@@ -94,7 +94,7 @@ calls! {
     POLL = 7 "poll" full "polling/poll_a_pipe",
     LSEEK = 8 "lseek" full "files/create_write_read",
     MMAP = 9 "mmap" partial "no MAP_HUGETLB, MAP_SYNC, MAP_GROWSDOWN; MAP_LOCKED and MAP_POPULATE are hints",
-    MPROTECT = 10 "mprotect" partial "no PROT_GROWSDOWN, PROT_GROWSUP",
+    MPROTECT = 10 "mprotect" full "memory/rights_of_the_whole_stack",
     MUNMAP = 11 "munmap" full "memory/anonymous",
     BRK = 12 "brk" full "memory/program_break",
     RT_SIGACTION = 13 "rt_sigaction" full "names/dispositions",

@@ -15,7 +15,7 @@ use occlum_sfi_spec::domain::{EXEC_MAX, MAP_MAX, MAP_MIN};
 /// Base of a position-independent program.
 const PIE_BASE: u64 = crate::mm::CODE_TOP;
 /// The heap starts here or behind the program: libraries lie too close below for it to grow there.
-const BRK_BASE: u64 = 0x1000_0000;
+const BRK_BASE: u64 = PIE_BASE;
 /// Most bytes of argv and envp together, pointers included (a quarter of the 8 MiB stack, as Linux).
 pub const ARG_MAX: usize = 2 << 20;
 /// Most nested `#!` interpreters.
@@ -212,7 +212,7 @@ fn build(r: &Request, stack_limit: u64, cred: &crate::process::Cred) -> Result<B
     let rw = mf::PROT_READ | mf::PROT_WRITE;
     // The stack lies above EXEC_MAX, so it is never executable, whatever PT_GNU_STACK asks for.
     let stack = mm.map(Some(stack_top - stack_len), 0, stack_len, rw, Backing::Anon)?;
-    mm.set_name(stack, "[stack]");
+    mm.set_name(stack, crate::mm::STACK);
     let program_entry = r.program.elf.entry.wrapping_add(bias) & 0xffff_ffff;
     let (entry, interp_bias) = match &r.interp {
         None => (program_entry, 0),

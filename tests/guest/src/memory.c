@@ -66,6 +66,22 @@ CASE(protections) {
     CHECK(madvise(p, PAGE, MADV_WILLNEED) == 0 && mlock(p, PAGE) == 0 && munlock(p, PAGE) == 0);
 }
 
+/* What dynamic loaders do for libraries that want an executable stack. */
+CASE(rights_of_the_whole_stack) {
+    char here;
+    char *page = (char *)((long)&here & -PAGE), *other = map(PAGE);
+    CHECK(mprotect(page, PAGE, RW | PROT_GROWSDOWN) == 0);
+    CHECK(mprotect(page, PAGE, RW | PROT_EXEC | PROT_GROWSDOWN) == 0);
+    here = 1;
+    CHECK_ERRNO(mprotect(page, PAGE, RW | PROT_GROWSUP), EINVAL);
+    CHECK_ERRNO(mprotect(page, PAGE, RW | PROT_GROWSDOWN | PROT_GROWSUP), EINVAL);
+    CHECK_ERRNO(mprotect(other, PAGE, RW | PROT_GROWSDOWN), EINVAL);
+    CHECK_ERRNO(mprotect(other, PAGE, RW | 16), EINVAL);
+    CHECK(munmap(other, PAGE) == 0);
+    CHECK_ERRNO(mprotect(other, PAGE, RW | PROT_GROWSDOWN), ENOMEM);
+    return 0;
+}
+
 CASE(moving) {
     char *p = map(4 * PAGE);
     for (int i = 0; i < 4; i++)

@@ -29,7 +29,7 @@ pub use filemap::{after_truncate, after_write, before_read, before_truncate, is_
 pub use map::CODE_TOP;
 pub use pieces::total as host_mappings;
 pub use shared::{SharedObject, shared_object};
-pub use vma::{Backing, Fork, MapFile, Vma};
+pub use vma::{Backing, Fork, MapFile, STACK, Vma};
 
 use crate::errno::{Errno, Result};
 use alloc::collections::{BTreeMap, BTreeSet};

@@ -12,6 +12,9 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use occlum_linux_abi::mmap as mf;
 
+/// The name of the stack that a program starts with.
+pub const STACK: &str = "[stack]";
+
 /// A file behind a mapping.
 #[derive(Clone)]
 pub struct MapFile(pub Arc<crate::fs::OpenFile>);
@@ -77,7 +80,7 @@ pub struct Vma {
     pub may_write: bool,
     /// Content.
     pub backing: Backing,
-    /// Name shown in maps ("[heap]", "[stack]").
+    /// Name shown in maps ("[heap]", `STACK`).
     pub name: &'static str,
     /// Translations, once something ran.
     pub region: Option<Arc<Region>>,

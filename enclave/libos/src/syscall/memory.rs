@@ -1,6 +1,6 @@
 //! mmap, munmap, mprotect, brk, mremap, madvise, msync, mincore, mlock.
 use crate::errno::{Errno, Result};
-use crate::mm::{Backing, MapFile, PAGE, page_ceil, shared_object};
+use crate::mm::{Backing, MapFile, PAGE, STACK, page_ceil, shared_object};
 use crate::process::{caps, current_mm, current_process};
 use occlum_linux_abi::mmap as mf;
 use occlum_sfi_spec::domain;
@@ -107,17 +107,30 @@ pub fn sys_munmap(a: &[u64; 6]) -> Result<usize> {
 
 /// mprotect(addr, len, prot)
 pub fn sys_mprotect(a: &[u64; 6]) -> Result<usize> {
-    let r = range(a[0], a[1])?;
-    if a[2] & !0xf != 0 {
+    const GROWS: u64 = (mf::PROT_GROWSDOWN | mf::PROT_GROWSUP) as u64;
+    let (grows, mut prot) = (a[2] & GROWS, (a[2] & !GROWS) as u32);
+    if grows == GROWS || a[2] & !(GROWS | 0xf) != 0 {
         return Err(Errno::EINVAL);
     }
+    let mut r = range(a[0], a[1])?;
     if r.is_empty() {
         return Ok(0);
     }
-    if a[2] as u32 & mf::PROT_WRITE != 0 && !current_mm().may_write(r.clone()) {
+    let mm = current_mm();
+    if grows != 0 {
+        let (start, vma) = mm.find(r.start).ok_or(Errno::ENOMEM)?;
+        if grows != u64::from(mf::PROT_GROWSDOWN) || vma.name != STACK {
+            return Err(Errno::EINVAL);
+        }
+        r.start = start;
+        // The dynamic loader asks for libraries that say nothing of their stack (PT_GNU_STACK) and hardly ever need it:
+        // what would run there faults, as in programs that ask themselves.
+        prot &= !mf::PROT_EXEC;
+    }
+    if prot & mf::PROT_WRITE != 0 && !mm.may_write(r.clone()) {
         return Err(Errno::EACCES);
     }
-    current_mm().mprotect(r, a[2] as u32 & 7).map(|()| 0)
+    mm.mprotect(r, prot & 7).map(|()| 0)
 }
 
 /// brk(addr)

@@ -48,7 +48,7 @@ impl Usage {
             Backing::File(..) if !v.private_code => self.file += rss,
             _ => self.anon += rss,
         }
-        let stack = v.name == "[stack]";
+        let stack = v.name == crate::mm::STACK;
         if stack {
             self.stack += kib;
         } else if v.prot & mf::PROT_EXEC != 0 {
