@@ -1,5 +1,5 @@
 """Programs that make code while they run: LuaJIT (W^X flips), PyPy (writable code), V8, libffi's closures (two mappings of
-one file), Forth. tests/guest/src/jit.c has the single ways in which code changes."""
+one file), Forth, BEAM (a memfd mapped twice), SBCL (a heap of which all is code). tests/guest/src/jit.c has the single ways in which code changes."""
 
 from __future__ import annotations
 
@@ -53,3 +53,30 @@ def test_gforth() -> None:
     program = f"{words} 22 fib . s . cr bye"
     result = same([compiler("gforth"), "-e", program], timeout=60)
     assert "17711" in result.text
+
+
+def test_erlang() -> None:
+    program = """
+        Parent = self(),
+        Pids = [spawn(fun() -> receive N -> Parent ! N * N end end) || _ <- lists:seq(1, 500)],
+        [P ! N || {P, N} <- lists:zip(Pids, lists:seq(1, 500))],
+        io:format("~p ~p~n", [lists:sum([receive N -> N end || _ <- Pids]), catch 1 / (length(Pids) - 500)]),
+        io:format("~s", [os:cmd("echo from a port")]),
+        halt().
+    """
+    result = same([compiler("erl"), "-noshell", "-eval", program], timeout=90, options=MEMORY)
+    assert "41791750" in result.text
+
+
+def test_sbcl() -> None:
+    program = """
+        (progn
+          (defun fib (n) (if (< n 2) n (+ (fib (- n 1)) (fib (- n 2)))))
+          (compile 'fib)
+          (format t "~a ~a~%" (fib 20) (length (write-to-string (expt 7 1000))))
+          (sb-ext:gc :full t)
+          (format t "~a~%" (handler-case (error "caught") (error (e) e)))
+          (sb-ext:exit :code 3))
+    """
+    result = same([compiler("sbcl"), "--noinform", "--non-interactive", "--eval", program], timeout=90, options=MEMORY)
+    assert "6765 846" in result.text

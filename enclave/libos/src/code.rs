@@ -559,9 +559,9 @@ impl Place {
         self.vma.private_code || !matches!(self.vma.backing, Backing::File(..))
     }
 
-    /// Is it in memory without a file, as the code that programs make?
+    /// Is it in memory without a file of the tree, as the code that programs make?
     pub fn is_generated(&self) -> bool {
-        matches!(self.vma.backing, Backing::Anon)
+        self.vma.backing.file().is_none_or(|f| f.0.inode().seals().is_some())
     }
 
     /// Do the bytes before it decode as a call?
