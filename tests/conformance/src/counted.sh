@@ -1,5 +1,5 @@
 #!/bin/sh
-# counted.sh SECONDS STRESS-NG ARG...: runs stress-ng in the enclave for a second, which fills what is only kept because it
+# counted.sh SECONDS STRESS-NG ARG...: runs stress-ng in the enclave for some seconds, which fills what is only kept because it
 # may be of use again, then for SECONDS, and compares what /proc/occlum counts. Says "leak: ..." and ends with 9 when
 # slots, shared pages, processes, tasks or open files stay more than before, or memory by more than a mebibyte.
 seconds=$1
@@ -26,7 +26,7 @@ leaks() {
     done
 }
 
-"$@" --timeout 1 || exit
+"$@" --timeout 4 || exit
 sleep 1
 before=$(count)
 "$@" --timeout "$seconds" || exit

@@ -104,6 +104,23 @@ CASE(moving) {
     CHECK(big[0] == 7 && big[(1 << 20) - 1] == 7);
 }
 
+/* Moved pages come to where freed ones lay: the sum of what is resident stays right. */
+CASE(moving_to_freed_places) {
+    for (int i = 0; i < 300; i++) {
+        char *p = map(16 * PAGE);
+        memset(p, 1, 16 * PAGE);
+        CHECK(mremap(p, 16 * PAGE, 8 * PAGE, 0) == p && munmap(p + 3 * PAGE, PAGE) == 0);
+        char *q = mremap(p, 2 * PAGE, 7 * PAGE, MREMAP_MAYMOVE);
+        CHECK(q != MAP_FAILED && q[0] == 1 && q[2 * PAGE - 1] == 1 && q[2 * PAGE] == 0 && q[7 * PAGE - 1] == 0);
+        CHECK(munmap(q, 7 * PAGE) == 0 && munmap(p + 2 * PAGE, 6 * PAGE) == 0);
+    }
+    long size, resident;
+    FILE *f = fopen("/proc/self/statm", "r");
+    CHECK(fscanf(f, "%ld %ld", &size, &resident) == 2 && resident < 550);
+    fclose(f);
+    return 0;
+}
+
 CASE(program_break) {
     char *start = sbrk(0);
     CHECK(sbrk(10 * PAGE) == start);

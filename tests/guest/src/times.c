@@ -5,6 +5,7 @@
 #include <sys/sysinfo.h>
 #include <sys/time.h>
 #include <sys/times.h>
+#include <sys/timex.h>
 #include <sys/utsname.h>
 
 CASE(clocks) {
@@ -22,6 +23,25 @@ CASE(clocks) {
     struct timeval tv;
     CHECK(gettimeofday(&tv, NULL) == 0 && labs(tv.tv_sec - time(NULL)) <= 1 && time(NULL) > 1700000000);
     puts("done");
+}
+
+CASE(discipline_of_the_clock) {
+    struct timex t = {.modes = 0};
+    int state = adjtimex(&t);
+    CHECK(state >= 0 && labs(t.time.tv_sec - time(NULL)) <= 1 && t.precision >= 1 && t.tick == 10000);
+    CHECK((state == TIME_ERROR) == !!(t.status & STA_UNSYNC));
+    struct timeval left = {9, 9};
+    CHECK(adjtime(NULL, &left) == 0 && left.tv_sec == 0 && left.tv_usec == 0);
+    CHECK(syscall(SYS_clock_adjtime, CLOCK_REALTIME, &t) == state);
+    CHECK_ERRNO(syscall(SYS_clock_adjtime, CLOCK_MONOTONIC, &t), EOPNOTSUPP);
+    CHECK_ERRNO(syscall(SYS_clock_adjtime, 99, &t), EINVAL);
+    CHECK_ERRNO(syscall(SYS_clock_adjtime, 99, NULL), EFAULT);
+    CHECK_ERRNO(adjtimex((void *)8), EFAULT);
+    if (setresuid(65534, 65534, 65534) == 0) {
+        t.modes = ADJ_FREQUENCY;
+        CHECK_ERRNO(adjtimex(&t), EPERM);
+    }
+    return 0;
 }
 
 CASE(monotonic_never_goes_back) {

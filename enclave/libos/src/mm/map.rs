@@ -281,6 +281,10 @@ impl Mm {
         if vma.is_shared() {
             return Ok(());
         }
+        // Parked pages that the new mapping took over: others come.
+        for run in self.runs(to..to + len, true) {
+            self.take_away(run)?;
+        }
         for run in self.runs(from..from + len, true) {
             let n = run.end - run.start;
             let dst = to + (run.start - from);
@@ -315,14 +319,18 @@ impl Mm {
                     continue;
                 }
                 // Refused, they are zero all the same, and stay.
-                if self.protect(run.clone(), 0, false, true).is_ok() {
-                    let pages = (run.end - run.start) / PAGE;
-                    uncharge(pages);
-                    self.count_pages(-(pages as i64));
-                    self.set_resident(run, false);
-                }
+                let _ = self.take_away(run);
             }
         }
+    }
+
+    fn take_away(&self, run: Range<u64>) -> Result<()> {
+        self.protect(run.clone(), 0, false, true)?;
+        let pages = (run.end - run.start) / PAGE;
+        uncharge(pages);
+        self.count_pages(-(pages as i64));
+        self.set_resident(run, false);
+        Ok(())
     }
 
     /// Writable private pages with the content they had at first, without the holes that taking them would make.

@@ -185,6 +185,8 @@ table! {
     CLOCK_GETTIME clock_gettime(clock: clock, ts: timespec_out) => time::sys_clock_gettime;
     CLOCK_GETRES clock_getres(clock: clock, ts: timespec_out) => time::sys_clock_getres;
     CLOCK_SETTIME clock_settime(clock: clock, ts: timespec_in) => time::sys_clock_settime;
+    ADJTIMEX adjtimex(timex: ptr) => time::sys_adjtimex;
+    CLOCK_ADJTIME clock_adjtime(clock: clock, timex: ptr) => time::sys_clock_adjtime;
     CLOCK_NANOSLEEP clock_nanosleep(clock: clock, flags: timer_flags, req: timespec_in, rem: timespec_out) => time::sys_clock_nanosleep;
     NANOSLEEP nanosleep(req: timespec_in, rem: timespec_out) => time::sys_nanosleep;
     GETTIMEOFDAY gettimeofday(tv: timeval_out, tz: ptr) => time::sys_gettimeofday;
