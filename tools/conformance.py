@@ -3,6 +3,7 @@
 
     tools/conformance.py run                                  everything; with --record also the scoreboard
     tools/conformance.py run --suites 'CPython.*signal' --cases '.*wakeup.*'
+    tools/conformance.py run --failed --record                what the records say failed, once more
     tools/conformance.py run --seconds 60 --seed 7            a slice: random cases until the time is over
 
 `tests/conformance/suites.toml` says what there is, `tests/conformance/reasons.toml` which cases cannot pass inside and
@@ -100,12 +101,32 @@ def slices(
                 yield suite, member, cases[start : start + CHUNK]
 
 
+def run_failed(options: argparse.Namespace, tested: str) -> int:
+    """Runs the cases that the records say failed; 1 if some still do."""
+    reasons, recorded = read_reasons(), scoreboard.read_rows()
+    wrong = 0
+    for suite in read_suites():
+        failed = recorded[suite.name].failed if suite.name in recorded else {}
+        for member in suite.members if failed and re.search(options.suites, suite.name) else ():
+            cases = [case for case in suite.list_cases(member) if case in failed]
+            row = compare(suite, member, cases, reasons)
+            passed = [case for case in cases if case not in row.failed] if row.native == len(cases) else []
+            wrong += len(cases) - len(passed)
+            if cases:
+                print(f"{suite.name}: {member}: {len(passed)} of {len(cases)} pass now", flush=True)
+            if passed and options.record:
+                scoreboard.mend(suite.name, passed, tested)
+    return 1 if wrong else 0
+
+
 def run(options: argparse.Namespace) -> int:
     """Runs what was asked for; 1 if something differs."""
     tested = record.commit()
     if options.record and tested.endswith("-dirty"):
         print("a record needs a commit: commit your changes first", file=sys.stderr)
         return 2
+    if options.failed:
+        return run_failed(options, tested)
     suites = [suite for suite in read_suites() if re.search(options.suites, suite.name)]
     if options.stress_seconds is not None:
         suites = [s.lasting(options.stress_seconds) if isinstance(s, StressSuite) else s for s in suites]
@@ -140,6 +161,7 @@ def main() -> int:
     runner.add_argument("--seconds", type=float, help="a slice: random cases, none started later than this")
     runner.add_argument("--stress-seconds", type=int, metavar="N", help="of each stressor; the record says so")
     runner.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32), help="of the slice")
+    runner.add_argument("--failed", action="store_true", help="only what the records say failed")
     runner.add_argument("--record", action="store_true", help="write results and the page")
     runner.set_defaults(act=run)
     page = commands.add_parser("page", help="write docs/compatibility.md from the recorded results")

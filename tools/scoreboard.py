@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -31,6 +31,8 @@ class Row:
     listed: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     unexpected: list[str] = field(default_factory=list)
+    # Cases that failed in the whole run and passed alone later, with that commit.
+    since: dict[str, str] = field(default_factory=dict)
     date: str = ""
     commit: str = ""
 
@@ -45,6 +47,7 @@ class Row:
             self.listed | other.listed,
             self.failed | other.failed,
             self.unexpected + other.unexpected,
+            self.since | other.since,
         )
 
 
@@ -70,6 +73,24 @@ def write(rows: Mapping[str, Row], commit: str, date: str, machine: str) -> None
     write_page()
 
 
+def read_rows() -> dict[str, Row]:
+    """The recorded results, by name of suite."""
+    return {name: Row(**row) for name, row in json.loads(RESULTS.read_text())["rows"].items()}
+
+
+def mend(name: str, passed: Iterable[str], commit: str) -> None:
+    """Failed cases of a recorded suite pass now."""
+    data = json.loads(RESULTS.read_text())
+    row = Row(**data["rows"][name])
+    for case in passed:
+        del row.failed[case]
+        row.inside += 1
+        row.since[case] = commit
+    data["rows"][name] = asdict(row)
+    RESULTS.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n")
+    write_page()
+
+
 def write_page() -> None:
     """docs/compatibility.md."""
     PAGE.write_text(page(json.loads(RESULTS.read_text())))
@@ -80,7 +101,8 @@ HEAD = """# Compatibility
 Programs and other people's test suites, natively and in the enclave. `make conformance` runs them in turns, case by
 case, and writes this page from its results; a slice of it runs in `make test`. *Native*: cases that pass on this
 machine without an enclave; only they are run inside. *Listed*: known not to pass inside, with the reason below
-(`tests/conformance/reasons.toml`); a listed case that passes fails the run. *Failed*: the rest.
+(`tests/conformance/reasons.toml`); a listed case that passes fails the run. *Failed*: the rest. Failed cases that
+passed when they were run again, alone (`run --failed`), count as passed and are named below.
 """
 
 
@@ -101,6 +123,8 @@ def page(data: Mapping[str, object]) -> str:
     lines += [line("**all**", total, ""), ""]
     lines += section("Listed", {case: why for row in rows.values() for case, why in row.listed.items()})
     lines += section("Failed", {case: last(text) for row in rows.values() for case, text in row.failed.items()})
+    since = {case: f"run alone at {commit[:10]}" for row in rows.values() for case, commit in row.since.items()}
+    lines += section("Failed in the whole run, and passed when run again", since)
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -89,6 +89,19 @@ def test_rows_add_up() -> None:
     assert total == Row(cases=5, native=3, inside=2, failed={"a": "x"}, unexpected=["b"])
 
 
+def test_cases_that_failed_count_when_they_pass_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoreboard, "RESULTS", tmp_path / "results.json")
+    monkeypatch.setattr(scoreboard, "PAGE", tmp_path / "page.md")
+    row = scoreboard.Row(cases=3, native=3, inside=1, failed={"a": "broken", "b": "broken"})
+    scoreboard.write({"suite": row}, "0123456789abcdef", "2026-01-01", "a machine")
+    scoreboard.mend("suite", ["a"], "fedcba9876543210")
+    mended = scoreboard.read_rows()["suite"]
+    assert (mended.inside, list(mended.failed), mended.commit) == (2, ["b"], "0123456789abcdef")
+    page = (tmp_path / "page.md").read_text()
+    assert "| suite | 3 | 3 | 2 | 0 | 1 | 66.7 | 2026-01-01, 0123456789 |" in page
+    assert "run alone at fedcba9876\n  - `a`" in page
+
+
 def test_the_page_is_what_the_results_give() -> None:
     if not scoreboard.RESULTS.exists():
         pytest.skip("nothing recorded")
