@@ -93,6 +93,26 @@ static void *waits(void *arg) {
     return (char *)arg + 1;
 }
 
+/* Messages hold no more files than their sender may have open, whoever receives; those taken out count no longer. */
+CASE(files_under_way) {
+    int s[2], drain[2], sent = 0;
+    struct rlimit few = {20, 20};
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, s) == 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, drain) == 0);
+    CHECK(setresuid(54321, 54321, 54321) == 0 && setrlimit(RLIMIT_NOFILE, &few) == 0);
+    while (sent < 100 && send_fd(s[0], 0) == 0)
+        sent++;
+    CHECK(errno == ETOOMANYREFS);
+    CHECK(send(s[0], "x", 1, 0) == 1); /* without files */
+    printf("%d\n", sent);
+    char c;
+    CHECK(recv(s[1], &c, 1, 0) == 1 && recv(s[1], &c, 1, 0) == 1); /* two go */
+    CHECK(send_fd(drain[0], 0) == 0 && send_fd(drain[0], 0) == 0 && send_fd(drain[0], 0) == -1 && errno == ETOOMANYREFS);
+    close(s[1]);
+    close(s[0]);
+    CHECK(send_fd(drain[0], 0) == 0);
+    return 0;
+}
+
 CASE(two_thousand_threads) {
     enum { N = 2000 };
     static pthread_t t[N];

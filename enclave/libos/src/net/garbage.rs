@@ -1,10 +1,12 @@
-//! Sockets that only messages hold: an AF_UNIX socket can be sent through itself, or two through each other, and closed.
+//! Open files in messages: how many a user may have there, and sockets that only messages hold: an AF_UNIX socket can be sent through itself, or two through each other, and closed.
 //!
 //! Neighbours: `unix` keeps the messages, `fs::table` calls when a descriptor was closed. Invariant: a socket is garbage when
 //! every reference to its open file is in a message of a queue that is garbage, or waits at a listener that is; a task
 //! that uses one holds a reference of its own. Messages of garbage are dropped, which ends it.
 use super::unix::{self, UnixSocket};
-use crate::fs::OpenFile;
+use crate::errno::{Errno, Result};
+use crate::fs::{OpenFile, env};
+use crate::process::caps;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -17,10 +19,54 @@ fn as_unix(f: &OpenFile) -> Option<&UnixSocket> {
     f.downcast::<UnixSocket>()
 }
 
-/// A message with these files was sent.
-pub fn sent(files: &[Arc<OpenFile>]) {
-    if files.iter().any(|f| as_unix(f).is_some()) {
-        SENT.set(true);
+/// How many files messages of each user carry.
+static IN_FLIGHT: BklCell<BTreeMap<u32, u64>> = BklCell::new(BTreeMap::new());
+
+/// The files of a message, which count against the user who sent them until they are taken out.
+#[derive(Default)]
+pub struct Cargo {
+    files: Vec<Arc<OpenFile>>,
+    uid: u32,
+}
+impl Cargo {
+    /// May the caller send files at all? Not when more are under way than it may have open (unix(7), ETOOMANYREFS).
+    pub fn admit() -> Result<()> {
+        let cred = env::cred();
+        let sent = IN_FLIGHT.with(|all| all.get(&cred.uid).copied().unwrap_or(0));
+        let may = cred.can(caps::SYS_RESOURCE) || cred.can(caps::SYS_ADMIN);
+        if sent > env::nofile() as u64 && !may { Err(Errno::ETOOMANYREFS) } else { Ok(()) }
+    }
+    /// Of a message that is sent now.
+    pub fn load(files: Vec<Arc<OpenFile>>) -> Self {
+        if files.iter().any(|f| as_unix(f).is_some()) {
+            SENT.set(true);
+        }
+        let uid = env::cred().uid;
+        if !files.is_empty() {
+            IN_FLIGHT.with_mut(|all| *all.entry(uid).or_default() += files.len() as u64);
+        }
+        Self { files, uid }
+    }
+    /// Takes them out.
+    pub fn unload(&mut self) -> Vec<Arc<OpenFile>> {
+        let files = core::mem::take(&mut self.files);
+        if files.is_empty() {
+            return files;
+        }
+        IN_FLIGHT.with_mut(|all| {
+            let left = all.get(&self.uid).map_or(0, |n| n.saturating_sub(files.len() as u64));
+            if left == 0 { all.remove(&self.uid) } else { all.insert(self.uid, left) }
+        });
+        files
+    }
+    /// The files.
+    pub fn files(&self) -> &[Arc<OpenFile>] {
+        &self.files
+    }
+}
+impl Drop for Cargo {
+    fn drop(&mut self) {
+        self.unload();
     }
 }
 

@@ -5,6 +5,7 @@
 //! socket hears of arrivals, of room at the peer, of connections and of the peer's end. Peers know each other
 //! weakly: the open file (or a listener's backlog) owns a socket.
 use super::addr::{AF_UNIX, AF_UNSPEC, family_of};
+use super::garbage::Cargo;
 use super::options::{Common, SO_PASSCRED, SO_PEERCRED, SOL_SOCKET};
 use super::{Class, MSG_PEEK, Outgoing, Received, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, Socket};
 use crate::fs::file::{File, Notify, OpenFile, wait_for};
@@ -37,7 +38,7 @@ pub enum Kind {
 struct Message {
     data: Vec<u8>,
     at: usize,
-    files: Vec<Arc<OpenFile>>,
+    cargo: Cargo,
     from: Option<Vec<u8>>,
     cred: (i32, u32, u32),
 }
@@ -93,8 +94,8 @@ impl Drop for UnixSocket {
         {
             ABSTRACT.with_mut(|m| m.remove(&a));
         }
-        for m in s.queue {
-            bury(m.files);
+        for mut m in s.queue {
+            bury(m.cargo.unload());
         }
     }
 }
@@ -132,7 +133,7 @@ impl UnixSocket {
     }
     /// Calls `f` for each file in its messages.
     pub fn each_in_flight(&self, mut f: impl FnMut(&Arc<OpenFile>)) {
-        self.state.with(|s| s.queue.iter().flat_map(|m| &m.files).for_each(&mut f));
+        self.state.with(|s| s.queue.iter().flat_map(|m| m.cargo.files()).for_each(&mut f));
     }
     /// Connections that wait to be accepted.
     pub fn waiting_ids(&self) -> Vec<u64> {
@@ -142,7 +143,7 @@ impl UnixSocket {
     pub fn drop_in_flight(&self) {
         let gone = self
             .state
-            .with_mut(|s| s.queue.iter_mut().flat_map(|m| core::mem::take(&mut m.files)).collect::<Vec<_>>());
+            .with_mut(|s| s.queue.iter_mut().flat_map(|m| m.cargo.unload()).collect::<Vec<_>>());
         bury(gone);
     }
 }
@@ -351,6 +352,9 @@ impl UnixSocket {
         if !stream && want > LIMIT {
             return Err(EMSGSIZE);
         }
+        if !files.is_empty() {
+            Cargo::admit()?;
+        }
         let full = if stream { used >= LIMIT } else { used > 0 && used + want > LIMIT };
         if full || count >= MAX_MESSAGES {
             self.wait_for_room(&target);
@@ -367,8 +371,8 @@ impl UnixSocket {
         }
         data.truncate(got);
         let from = self.bound_name();
-        super::garbage::sent(files);
-        let message = Message { data, at: 0, files: core::mem::take(files), from, cred: env::peer() };
+        let cargo = Cargo::load(core::mem::take(files));
+        let message = Message { data, at: 0, cargo, from, cred: env::peer() };
         target.deliver(message, stream);
         Ok(got)
     }
@@ -378,8 +382,8 @@ impl UnixSocket {
             match s.queue.back_mut() {
                 Some(last)
                     if stream
-                        && m.files.is_empty()
-                        && last.files.is_empty()
+                        && m.cargo.files().is_empty()
+                        && last.cargo.files().is_empty()
                         && last.cred == m.cred
                         && last.data.len() + m.data.len() <= JOIN =>
                 {
@@ -422,7 +426,7 @@ impl UnixSocket {
         }
     }
     fn receive_message(&self, dst: &mut Dst, peek: bool) -> Result<Received> {
-        let Some(m) = self.state.with_mut(|s| s.queue.pop_front()) else { return self.nothing() };
+        let Some(mut m) = self.state.with_mut(|s| s.queue.pop_front()) else { return self.nothing() };
         let pushed = dst.push(&m.data);
         let mut out = Received {
             full: m.data.len(),
@@ -431,11 +435,11 @@ impl UnixSocket {
             ..Received::default()
         };
         if peek || pushed.is_err() {
-            out.files = m.files.clone();
+            out.files = m.cargo.files().to_vec();
             self.state.with_mut(|s| s.queue.push_front(m));
         } else {
             self.state.with_mut(|s| s.bytes -= m.data.len());
-            out.files = m.files;
+            out.files = m.cargo.unload();
             self.tell_senders();
         }
         out.len = pushed?;
@@ -454,7 +458,7 @@ impl UnixSocket {
         while dst.remaining() > 0 {
             let Some(mut m) = self.state.with_mut(|s| s.queue.pop_front()) else { break };
             // Descriptors stay with their bytes: a message that has some starts a receive.
-            if out.len > 0 && !m.files.is_empty() {
+            if out.len > 0 && !m.cargo.files().is_empty() {
                 self.state.with_mut(|s| s.queue.push_front(m));
                 break;
             }
@@ -468,7 +472,7 @@ impl UnixSocket {
             };
             if out.len == 0 {
                 (out.from, out.cred) = (m.from.as_deref().map(|n| Self::format(Some(n))), m.cred);
-                out.files = if peek { m.files.clone() } else { core::mem::take(&mut m.files) };
+                out.files = if peek { m.cargo.files().to_vec() } else { m.cargo.unload() };
             }
             out.len += n;
             if peek {
