@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import os
 import random
+import shutil
 import signal
 import stat
 import time
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from framework import cc
 from occlum import _native
 from occlum._host.image import read_image
 from occlum.config import page
@@ -42,6 +44,7 @@ class Instance:
         (tree / "bin" / "busybox").write_bytes(BUSYBOX.read_bytes())
         (tree / "bin" / "busybox").chmod(0o755)
         (tree / "bin" / "sh").symlink_to("busybox")
+        shutil.copy(cc(Path(__file__).parent / "src" / "whiteout.c", "-static"), tree / "bin" / "whiteout")
         (tree / "etc" / "passwd").write_text("root:x:0:0::/:/bin/sh\n")
         (tree / "etc" / "deep" / "er" / "file").write_text("from the image\n")
         (tree / "gone" / "x").write_text("x\n")
@@ -136,6 +139,13 @@ def test_directories_of_the_image_are_moved_by_copying(instance: Instance, capfd
     script = "mv /etc/deep /etc/else; cat /etc/else/er/file; ls /etc | sort"
     assert instance.says(script, capfd).split() == ["from", "the", "image", "else", "passwd"]
     assert instance.says("ls /etc | sort", capfd).split() == ["else", "passwd"]
+
+
+def test_whiteouts_are_the_overlay_s_own(instance: Instance, capfd: pytest.CaptureFixture[str]) -> None:
+    """renameat2(2): RENAME_WHITEOUT is refused on overlayfs, before anything happened."""
+    assert instance.says("whiteout /etc/passwd /etc/moved; ls /etc | sort", capfd).split() == (
+        ["Invalid", "argument", "deep", "passwd"]
+    )
 
 
 def test_a_changed_image_is_refused(instance: Instance, capfd: pytest.CaptureFixture[str]) -> None:

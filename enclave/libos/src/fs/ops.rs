@@ -371,6 +371,10 @@ pub fn rename(from: (i32, &[u8]), to: (i32, &[u8]), flags: u32) -> Result<()> {
     if a.special || b.special {
         return Err(EBUSY);
     }
+    // As overlayfs, whose own mark a whiteout is.
+    if whiteout && super::overlay::is_merged(a.parent.inode()) {
+        return Err(EINVAL);
+    }
     let moved = a.get()?;
     check_rename(&a, &b, &moved, flags)?;
     if let Some(target) = &b.found

@@ -60,6 +60,10 @@ pub fn root(mut layers: Vec<InodeRef>, read_only: bool) -> Result<InodeRef> {
     Ok(OverlayInode::new(&shared, Layers { upper, lower: layers }, None)?)
 }
 
+/// Is it in a tree that several layers show?
+pub fn is_merged(inode: &InodeRef) -> bool {
+    inode.as_any().is::<OverlayInode>()
+}
 fn is_whiteout(inode: &InodeRef) -> bool {
     inode.kind() == S_IFCHR && inode.stat().is_ok_and(|s| s.rdev == 0)
 }
