@@ -141,9 +141,8 @@ impl UnixSocket {
     }
     /// Drops the files in its messages.
     pub fn drop_in_flight(&self) {
-        let gone = self
-            .state
-            .with_mut(|s| s.queue.iter_mut().flat_map(|m| m.cargo.unload()).collect::<Vec<_>>());
+        let gone =
+            self.state.with_mut(|s| s.queue.iter_mut().flat_map(|m| m.cargo.unload()).collect::<Vec<_>>());
         bury(gone);
     }
 }
