@@ -38,3 +38,19 @@ def test_a_hog_takes_no_mapping_that_its_neighbour_needs() -> None:
     result = enclave([program, "hogs"], timeout=120, options=["-m", "1G"])
     assert (result.returncode, result.text) == (0, "done\n"), result.errors[-2000:]
     assert "panicked" not in result.errors
+
+
+def test_single_pages_given_back_make_no_mappings() -> None:
+    """As garbage collectors do: every second page of 64 MiB, which would be 16,384 mappings of the host's."""
+    text = """
+import mmap
+size = 64 << 20
+memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+memory.write(b"x" * size)
+for at in range(0, size, 8192):
+    memory.madvise(mmap.MADV_DONTNEED, at, 4096)
+assert memory[:] == (bytes(4096) + b"x" * 4096) * (size // 8192)
+rows = dict(line.split() for line in open("/proc/occlum"))
+print(int(rows["mappings"]) < 8000)
+"""
+    assert enclave(["/usr/bin/python3", "-c", text]).stdout == b"True\n"

@@ -22,6 +22,8 @@ pub(super) const LOW_MAX: u64 = 64 << 20;
 /// Reservations without rights up to this size go below 2 GiB, too: compilers take room for their code so (the JVM 240 MiB,
 /// V8 512 MiB and a page or two).
 const RESERVED_LOW_MAX: u64 = 520 << 20;
+/// Runs of pages up to this size are emptied in place where many mappings of the host's are taken.
+const SPLINTER_MAX: u64 = 16 * PAGE;
 /// Libraries lie below this and position-independent programs above it: a prefetch reaches the table entries of both
 /// (`sfi_spec::table::PREFETCH_MAX`).
 pub const CODE_TOP: u64 = 192 << 20;
@@ -315,7 +317,9 @@ impl Mm {
             }
             self.forget_shadow(&(s..e));
             for run in self.runs(s..e, true) {
-                if self.mappings_are_scarce(0) && self.empty_in_place(&run).is_ok() {
+                // Garbage collectors give single pages back: the holes would be as many mappings of the host's.
+                let splinters = self.mappings_are_many() && run.end - run.start <= SPLINTER_MAX;
+                if (splinters || self.mappings_are_scarce(0)) && self.empty_in_place(&run).is_ok() {
                     continue;
                 }
                 // Refused, they are zero all the same, and stay.

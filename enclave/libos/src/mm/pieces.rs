@@ -162,6 +162,11 @@ impl Mm {
         if left() < RESERVE { Err(Errno::ENOMEM) } else { Ok(()) }
     }
 
+    /// Does it take so many of the host's mappings that it is not to make more without need?
+    pub(super) fn mappings_are_many(&self) -> bool {
+        self.host_mappings() > FAIR
+    }
+
     /// Is it to take no more of the host's mappings, `more` of which are asked for?
     pub(super) fn mappings_are_scarce(&self, more: u64) -> bool {
         let (own, left) = (self.host_mappings() + more, left().saturating_sub(more));
