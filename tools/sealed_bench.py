@@ -29,7 +29,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "python"))
 
-from occlum.cli.fs import _UNITS  # noqa: E402
+from occlum._host.units import parse_size  # noqa: E402
 from occlum.keys import generate_key, read_key  # noqa: E402
 from occlum.sealed import Store  # noqa: E402
 
@@ -281,7 +281,7 @@ def measure(options: argparse.Namespace, folder: Path) -> list[str]:
 def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=lambda t: int(t[:-1]) * _UNITS[t[-1]], default=1 << 30, help="of the file")
+    parser.add_argument("--size", type=parse_size, default=1 << 30, help="of the file")
     parser.add_argument("--files", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--record", type=Path, help="write the record here")

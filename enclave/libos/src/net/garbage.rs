@@ -1,4 +1,5 @@
-//! Open files in messages: how many a user may have there, and sockets that only messages hold: an AF_UNIX socket can be sent through itself, or two through each other, and closed.
+//! Open files in messages: how many a user may have there (`Cargo`), and sockets that only messages hold, for an AF_UNIX
+//! socket can be sent through itself, or two through each other, and closed.
 //!
 //! Neighbours: `unix` keeps the messages, `fs::table` calls when a descriptor was closed. Invariant: a socket is garbage when
 //! every reference to its open file is in a message of a queue that is garbage, or waits at a listener that is; a task
@@ -38,13 +39,14 @@ impl Cargo {
     }
     /// Of a message that is sent now.
     pub fn load(files: Vec<Arc<OpenFile>>) -> Self {
+        if files.is_empty() {
+            return Self::default();
+        }
         if files.iter().any(|f| as_unix(f).is_some()) {
             SENT.set(true);
         }
         let uid = env::cred().uid;
-        if !files.is_empty() {
-            IN_FLIGHT.with_mut(|all| *all.entry(uid).or_default() += files.len() as u64);
-        }
+        IN_FLIGHT.with_mut(|all| *all.entry(uid).or_default() += files.len() as u64);
         Self { files, uid }
     }
     /// Takes them out.
