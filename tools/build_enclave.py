@@ -8,6 +8,7 @@ that two checkouts give the same bytes; the result is checked for instructions a
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import re
 import shutil
@@ -16,10 +17,12 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+WRAPPER = ROOT / "tools" / "rustc_enclave.py"
 TARGET = "x86_64-unknown-linux-gnu"
 IMAGE_BASE = 0x2000_0000
 # What every CPU with SGX2 has, named here because an enclave cannot ask with CPUID: AES, carry-less multiplication and
-# SHA for sealed storage. SSE only, never AVX: the upper vector halves belong to programs while the LibOS runs.
+# SHA for sealed storage. SSE only, not AVX: the upper vector halves belong to programs while the LibOS runs. The
+# ciphers of stores are the exception (rustc_enclave.py).
 CPU_FEATURES = ("crt-static", "ssse3", "sse4.1", "aes", "pclmulqdq", "sha")
 LINK_ARGS = (
     "-nostartfiles",
@@ -50,6 +53,8 @@ def rustflags() -> str:
         "-Crelocation-model=static",
         "-Ctarget-feature=" + ",".join(f"+{feature}" for feature in CPU_FEATURES),
         "-Cforce-frame-pointers=no",
+        # Nothing reads it: cargo builds again what an edit of the wrapper may have changed. It changes no byte of code.
+        f'--cfg=compiled_by="{hashlib.sha256(WRAPPER.read_bytes()).hexdigest()[:16]}"',
         f"--remap-path-prefix={ROOT}=/occlum",
         f"--remap-path-prefix={home}=/cargo",
     ]
@@ -60,6 +65,9 @@ def rustflags() -> str:
 def build(profile: str, target_dir: Path, example: str | None) -> Path:
     """Runs cargo; returns the linked file."""
     env = dict(os.environ, CARGO_ENCODED_RUSTFLAGS=rustflags(), CARGO_INCREMENTAL="0")
+    if not os.access(WRAPPER, os.X_OK):  # Not all that carries sources keeps modes.
+        WRAPPER.chmod(0o755)
+    env["RUSTC_WRAPPER"] = str(WRAPPER)
     env.pop("RUSTFLAGS", None)
     what = ["-p", "occlum-blob"]
     if example:

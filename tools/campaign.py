@@ -95,6 +95,11 @@ def shadow(seed: int, shard: int, rounds: int) -> Shard:
     return run_test("occlum-sfi-translator", "hardware", test, (seed, shard, rounds))
 
 
+def hints(seed: int, shard: int, rounds: int) -> Shard:
+    """The same with hints for returns."""
+    return run_test("occlum-sfi-translator", "hardware", "sequences_with_hints_run_like_native", (seed, shard, rounds))
+
+
 def seldom(seed: int, shard: int, rounds: int) -> Shard:
     """Sequences that begin with seldom operands."""
     test = "seldom_operands_run_like_native"
@@ -156,6 +161,14 @@ With a shadow stack (`--cfi=shadow-stack`): *Refused*: up to a return that goes 
 the translated side traps. `ret n` is emulated.
 """,
         shadow,
+        lambda: test_program("occlum-sfi-translator", "hardware"),
+        200_000,
+        10,
+    ),
+    "translator-hints": Campaign(
+        "Translated code with hints for returns against the hardware",
+        SEQUENCES,
+        hints,
         lambda: test_program("occlum-sfi-translator", "hardware"),
         200_000,
         10,
@@ -272,12 +285,12 @@ def run(options: argparse.Namespace) -> int:
 def replay(options: argparse.Namespace) -> int:
     """Runs a shard of a record again, at the commit of the record; 0 if it gives the same digest."""
     old = record.parse(options.record.read_text())
-    wanted = next((s for s in old.shards if s.number == options.shard), None)
+    wanted = next((s for s in old.shards if options.shard in (None, s.number)), None)
     if wanted is None:
         print(f"the record has no shard {options.shard}", file=sys.stderr)
         return 2
     if not options.here and record.commit() != old.commit:
-        return replay_elsewhere(options, old)
+        return replay_elsewhere(options.record, wanted.number, old)
     if record.machine() != old.machine:
         print(f"recorded on {old.machine}; this is {record.machine()}")
     shard = CAMPAIGNS[old.campaign].run(old.seed, wanted.number, old.rounds)
@@ -290,7 +303,7 @@ def replay(options: argparse.Namespace) -> int:
     return 0 if same else 1
 
 
-def replay_elsewhere(options: argparse.Namespace, old: Record) -> int:
+def replay_elsewhere(page: Path, shard: int, old: Record) -> int:
     """The same in a checkout of the record's commit."""
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "tree"
@@ -300,10 +313,11 @@ def replay_elsewhere(options: argparse.Namespace, old: Record) -> int:
             return 2
         print(f"at commit {old.commit}", flush=True)
         try:
-            command = [sys.executable, "tools/campaign.py", "replay", "--here", "--shard", str(options.shard)]
+            command = [sys.executable, "tools/campaign.py", "replay", "--here", "--shard", str(shard)]
             target = {"CARGO_TARGET_DIR": str(ROOT / "target" / "replay")}
-            path = str(options.record.resolve())
-            return subprocess.run([*command, path], cwd=tree, env=os.environ | target, check=False).returncode
+            return subprocess.run(
+                [*command, str(page.resolve())], cwd=tree, env=os.environ | target, check=False
+            ).returncode
         finally:
             subprocess.run([*git, "remove", "--force", tree], check=False)
 
@@ -325,7 +339,7 @@ def main() -> int:
     runner.set_defaults(act=run)
     again = commands.add_parser("replay", help="repeat a shard of a record")
     again.add_argument("record", type=Path)
-    again.add_argument("--shard", type=int, default=0)
+    again.add_argument("--shard", type=int, help="default: the first")
     again.add_argument("--here", action="store_true", help="in this tree, whatever its commit")
     again.set_defaults(act=replay)
     options = parser.parse_args()

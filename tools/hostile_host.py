@@ -213,6 +213,8 @@ class Bench:
                 if is_enclave:
                     options = ["-b", folder, "-p", port]
                     done = self._honest(options, [*program, "7000", OUTSIDE, port], file)
+                    if not LAST_LINE.search(done.stderr.decode(errors="replace")):
+                        return b"no end"
                 else:
                     command = [*program, port, "127.0.0.1", port]
                     done = subprocess.run(command, stdin=file, capture_output=True, timeout=HARD_LIMIT_S, check=False)

@@ -264,7 +264,7 @@ def survives_want(bench: Bench, mutant: Mutant, number: int) -> bool:
         return True
     program = str(compiled("tests/guest/src/exhaust.c"))
     command = [str(programs.example("run")), str(bench.binary("image", number)), "-m", "64", program]
-    return run([*command, "the_libos_runs_out"], bench.folder)
+    return all(run([*command, case], bench.folder) for case in ("the_libos_runs_out", "pages_run_out"))
 
 
 @functools.cache
@@ -417,7 +417,11 @@ def build_one(tree: Path, subject: Subject, mutant: Mutant) -> dict[str, Path]:
 
 def argument(mutant: Mutant) -> str:
     """Why a survivor changes nothing, if that is known."""
-    known = (e["why"] for e in EQUIVALENT if mutant.file.endswith(e["file"]) and e["change"] in mutant.after)
+    known = (
+        e["why"]
+        for e in EQUIVALENT
+        if mutant.file.endswith(e["file"]) and e["change"] in mutant.after and e.get("before", "") in mutant.before
+    )
     return next(known, "")
 
 

@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import resource
 import shutil
 import statistics
@@ -215,13 +216,14 @@ class Sealed(Place):
 
 
 @contextmanager
-def places(folder: Path, size: int) -> Iterator[list[Place]]:
-    """All that this machine has."""
+def places(folder: Path, size: int, without: list[str]) -> Iterator[list[Place]]:
+    """All that this machine has, but for those named."""
     made: list[Place] = []
     try:
         made.append(Place(folder))
         made.append(Sealed(folder, 4 * size + (4 << 30)))
-        made.extend(kind(folder) for kind in (Gocryptfs, Encfs) if shutil.which(kind.name))
+        kinds = [kind for kind in (Gocryptfs, Encfs) if kind.name not in without and shutil.which(kind.name)]
+        made.extend(kind(folder) for kind in kinds)
         yield made
     finally:
         for place in made:
@@ -252,9 +254,10 @@ def measure(options: argparse.Namespace, folder: Path) -> list[str]:
     figures: dict[tuple[str, str], list[float]] = defaultdict(list)
     written: dict[tuple[str, str], list[int]] = defaultdict(list)
     memory: dict[str, int] = defaultdict(int)
-    with places(folder, options.size) as all_places:
+    jobs = [job for job in JOBS if re.search(options.jobs, job.name)]
+    with places(folder, options.size, options.without) as all_places:
         for turn in range(options.rounds):
-            for job in JOBS:
+            for job in jobs:
                 # `t`, `m`, `g` and `db` are new each time; what fio wrote is read by the jobs behind.
                 command = f"rm -rf {{d}}/t {{d}}/m {{d}}/g {{d}}/db*; {job.command}"
                 for name, value in words.items():
@@ -265,16 +268,22 @@ def measure(options: argparse.Namespace, folder: Path) -> list[str]:
                     written[job.name, place.name].append(blocks * 512)
                     memory[place.name] = max(memory[place.name], resident)
                     print(f"{job.name}, {place.name}: {figures[job.name, place.name][-1]:.2f}", flush=True)
-        names = [p.name for p in all_places if p.name != "ext4"]
+        kinds = [p.name for p in all_places]
+    names = [name for name in kinds if name != "ext4"]
     rows = [f"| job | {' | '.join(names)} | aim | sealed: bytes to the disk for each written |"]
     rows.append("|---" * (len(names) + 3) + "|")
-    for job in JOBS:
+    for job in jobs:
         base = statistics.median(figures[job.name, "ext4"])
         ratios = [statistics.median(figures[job.name, name]) / base for name in names]
         amount = job.writes(options.size)
         extra = f"{statistics.median(written[job.name, 'sealed']) / amount:.2f}" if amount else ""
         rows.append(f"| {job.name} | {' | '.join(f'{r:.2f}' for r in ratios)} | {job.at_least} | {extra} |")
-    rows += ["", f"Memory of the enclave's process: {memory['sealed'] // 1024} MiB, of 2 GiB configured."]
+    rows += ["", f"Memory of the enclave's process: {memory['sealed'] // 1024} MiB, of 2 GiB configured.", ""]
+    rows += ["Single figures, in the order of the rounds (MiB/s, or turns in a second):", ""]
+    rows += [f"| job | {' | '.join(kinds)} |", "|---" * (len(kinds) + 1) + "|"]
+    for job in jobs:
+        each = (", ".join(f"{figure:.2f}" for figure in figures[job.name, name]) for name in kinds)
+        rows.append(f"| {job.name} | {' | '.join(each)} |")
     return rows
 
 
@@ -282,8 +291,10 @@ def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=parse_size, default=1 << 30, help="of the file")
-    parser.add_argument("--files", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--files", type=int, default=100_000, help="that are created and deleted")
+    parser.add_argument("--rounds", type=int, default=3, help="of all jobs")
+    parser.add_argument("--jobs", metavar="REGEX", default="", help="only jobs with such a name")
+    parser.add_argument("--without", action="append", default=[], help="leave this file system out")
     parser.add_argument("--record", type=Path, help="write the record here")
     options = parser.parse_args()
     commit = ["git", "rev-parse", "--short", "HEAD"]

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import select
+import shutil
 import subprocess
 import tempfile
 import time
@@ -130,14 +131,23 @@ class StressSuite(Suite):
 
     def run_case(self, case: str, inside: bool) -> Outcome:
         """One stressor."""
-        words = ["stress-ng", f"--{case}", "2", "--verify", "--temp-path", "/tmp"]
+        words = self.stressor(case, "/tmp")
         if case in self.unprivileged and os.geteuid() == 0:
             words = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", *words]
         # Natively only to see that this machine has it, and that its own checks pass.
         argv = [COUNTED, str(self.seconds), *words] if inside else [*words, "--timeout", "1"]
+        return self.run(self.command(argv, inside))
+
+    @staticmethod
+    def stressor(name: str, folder: str) -> list[str]:
+        """Its command, but for the time."""
+        return ["stress-ng", f"--{name}", "2", "--verify", "--temp-path", folder]
+
+    def run(self, command: list[str]) -> Outcome:
+        """What becomes of it."""
         try:
             done = subprocess.run(
-                self.command(argv, inside),
+                command,
                 env=environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -158,6 +168,35 @@ def stress_outcome(status: int, output: str) -> Outcome:
     if status != 0 or bad:
         return Outcome(FAIL, "\n".join(bad)[-SHOWN:] or f"{output[-SHOWN:]}\nstatus {status}")
     return Outcome(OK)
+
+
+@dataclass(frozen=True)
+class SealedStressSuite(StressSuite):
+    """Stressors whose files lie on a sealed store, which must be whole afterwards."""
+
+    # Bytes of the store; and where its mount, or the folder of the native run, is.
+    SIZE: ClassVar[str] = "2G"
+    MOUNT: ClassVar[str] = "/sealed"
+    BEHIND: ClassVar[str] = " on a sealed store"
+
+    def list_cases(self, member: str) -> tuple[str, ...]:
+        return (member + self.BEHIND,)
+
+    def run_case(self, case: str, inside: bool) -> Outcome:
+        """One stressor, on a store of its own. What the store keeps in memory is no leak."""
+        name = case.removesuffix(self.BEHIND)
+        with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+            if not inside:
+                return self.run([*self.stressor(name, folder), "--timeout", "1"])
+            key, store = f"{folder}/key", f"{folder}/store"
+            of_store = ["--image-key", key, store]
+            for command in (["gen-image-key", key], ["fs", "mkfs", "--size", self.SIZE, *of_store]):
+                subprocess.run([OCCLUM, *command], stdout=subprocess.DEVNULL, check=True)
+            mounted = replace(self, options=(*self.options, "--sealed", f"{store}:{self.MOUNT}", "--image-key", key))
+            words = [*self.stressor(name, self.MOUNT), "--timeout", str(self.seconds)]
+            outcome = self.run(mounted.command(words, inside))
+            check = subprocess.run([OCCLUM, "fs", "fsck", *of_store], capture_output=True, text=True, check=False)
+        return outcome if check.returncode == 0 else Outcome(FAIL, f"fsck: {check.stdout}{check.stderr}")
 
 
 @dataclass(frozen=True)
@@ -184,7 +223,64 @@ class PytestSuite(Suite):
         return Outcome(SKIP if re.search(r"^1 skipped", done.stdout, re.MULTILINE) else result, done.stdout[-SHOWN:])
 
 
-KINDS: dict[str, type[Suite]] = {"python": PythonSuite, "stress": StressSuite, "tests": PytestSuite}
+@dataclass(frozen=True)
+class ScriptSuite(Suite):
+    """Test scripts of a Debian source, found by patterns; a case is a script, and passes if `run` ends with 0."""
+
+    source: str = ""
+    # Shell commands in the source's folder: once after unpacking, and for the script $1.
+    prepare: str = "true"
+    run: str = ""
+
+    def tree(self) -> Path:
+        """The source, prepared."""
+        tree = fetch(self.source)
+        done = tree / ".prepared"
+        if not done.exists():
+            subprocess.run(["sh", "-ec", self.prepare], cwd=tree, env=environment(), check=True)
+            done.touch()
+        return tree
+
+    def list_cases(self, member: str) -> tuple[str, ...]:
+        tree = self.tree()
+        return tuple(sorted(f"{self.source}/{path.relative_to(tree)}" for path in tree.glob(member)))
+
+    def run_cases(self, member: str, cases: Sequence[str], inside: bool) -> dict[str, Outcome]:  # noqa: ARG002
+        """In a copy of the source, which scripts may change."""
+        with tempfile.TemporaryDirectory() as place:
+            tree = shutil.copytree(self.tree(), Path(place) / "tree", symlinks=True)
+            return {case: self.run_case(tree, case.removeprefix(f"{self.source}/"), inside) for case in cases}
+
+    def run_case(self, tree: Path, script: str, inside: bool) -> Outcome:
+        """One script."""
+        with tempfile.TemporaryFile() as output:
+            process = subprocess.Popen(
+                self.command(["sh", "-c", self.run, "sh", script], inside),
+                cwd=tree,
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            try:
+                ended = f"status {process.wait(timeout=self.limit)}"
+            except subprocess.TimeoutExpired:
+                ended = f"no end after {self.limit:.0f} s"
+            finally:
+                kill_group(process)
+            output.seek(max(0, output.seek(0, os.SEEK_END) - SHOWN))
+            text = output.read().decode(errors="replace")
+        return Outcome(OK if ended == "status 0" else FAIL, f"{text}\n{ended}")
+
+
+KINDS: dict[str, type[Suite]] = {
+    "python": PythonSuite,
+    "stress": StressSuite,
+    "sealed-stress": SealedStressSuite,
+    "scripts": ScriptSuite,
+    "tests": PytestSuite,
+}
 
 
 def read_suites() -> list[Suite]:

@@ -5,6 +5,7 @@ from os import PathLike
 from typing import Literal, final
 
 __all__ = [
+    "FLAG_ANY_CWD",
     "FLAG_NET_HOST",
     "FLAG_NET_NONE",
     "FLAG_REPORT_CHANGES",
@@ -37,6 +38,7 @@ __all__ = [
 FLAG_STATS: int
 FLAG_REPORT_CHANGES: int
 FLAG_TTY0: int
+FLAG_ANY_CWD: int
 FLAG_RESIDENT: int
 JOB_NO_TERMINAL: int
 QUERY_PROCESSES: int

@@ -37,8 +37,9 @@ ERRORS: dict[str, Explanation] = {
     ),
     "OC101": Explanation(
         "A value of an option cannot be used",
-        "A size, a duration, a number of CPUs or of workers, or a level cannot be read or is out of range.",
-        "Sizes are like 512M or 4G (at least 64M), durations like 500ms, 30s or 2m, CPUs 1 to 64.",
+        "A size, a duration, a number of CPUs or of workers, or a level cannot be read or is out of range; or a file "
+        "or directory that an option names cannot be written.",
+        "Sizes are like 512M or 4G (an enclave has 64M to 1T), durations like 500ms, 30s or 2m, CPUs 1 to 64.",
     ),
     "OC102": Explanation(
         "A directory or file cannot be shared",
@@ -59,6 +60,12 @@ ERRORS: dict[str, Explanation] = {
         "There is no such code",
         "`occlum explain` was asked for something that is neither an error's code nor an exit status.",
         "`occlum explain` without an argument lists them all.",
+    ),
+    "OC106": Explanation(
+        "A file of this machine cannot be used",
+        "The system refused to open, make, read or write it, or the working directory was removed; the message has the "
+        "path and the system's own words.",
+        "Name another path, or make the one that is named usable: `ls -ld PATH` shows what is there.",
     ),
     # The installation and this machine.
     "OC200": Explanation(
@@ -158,15 +165,16 @@ ERRORS: dict[str, Explanation] = {
     # Programs.
     "OC400": Explanation(
         "There is no such program",
-        "Neither a path nor a name in PATH, seen from inside the enclave. An enclave that stays sees files as they "
-        "were when it first looked.",
+        "Neither a path nor a name in PATH, seen from inside the enclave; or it is there, and the interpreter of its "
+        "`#!` line or its loader is not. An enclave that stays sees files as they were when it first looked.",
         "Give the path, or set PATH with -e; share what is new with -v.",
     ),
     "OC401": Explanation(
         "The program cannot be executed",
         "It is no executable file, you may not execute it, it is for another architecture, or its working directory is "
         "not there.",
-        "`file PROGRAM` and `ls -l PROGRAM` tell; Occlum runs x86-64 ELF programs, and scripts with a `#!` line.",
+        "`file PROGRAM` and `ls -l PROGRAM` tell; Occlum runs x86-64 ELF programs, and scripts with a `#!` line. -w "
+        "(of an instance: `workdir`) names another working directory.",
     ),
     "OC402": Explanation(
         "The program took too long",
@@ -255,9 +263,11 @@ ERRORS: dict[str, Explanation] = {
         "Use the one that is there, or take another directory.",
     ),
     "OC705": Explanation(
-        "An instance needs its image key",
-        "Its image, or a layer of it, is encrypted by an image key, which is not in the instance.",
-        "Give the file that it was built with: `--image-key FILE`, or `Enclave.from_instance(path, image_key=FILE)`.",
+        "An instance needs its image key, or has none",
+        "Its image, or a layer of it, is encrypted by an image key, which is not in the instance; or a key was given "
+        "and nothing of it is encrypted.",
+        "Give the file that it was built with: `--image-key FILE`, or `Enclave.from_instance(path, image_key=FILE)`; "
+        "leave it out where `occlum build` was given none.",
     ),
     "OC720": Explanation(
         "An image cannot be built",
@@ -284,6 +294,13 @@ ERRORS: dict[str, Explanation] = {
         "It is a debug enclave, which whoever runs it can look into, or it is not what its configuration says.",
         "Set metadata.debuggable = false, build again, and pack; or give --debug.",
     ),
+    "OC725": Explanation(
+        "A build is not what Occlum.lock says",
+        "The lock file names versions of Debian packages, inputs and a measurement; the mirror has other versions, "
+        "something of the instance changed, or (with --locked) there is no lock file.",
+        "`occlum build` writes a new lock file; `occlum build --force` takes the versions that the mirror has now; "
+        "debian_mirror can name a snapshot of the mirror.",
+    ),
     "OC730": Explanation(
         "An enclave cannot be signed, or its signature is no good",
         "The key is not RSA-3072 with exponent 3, a signing command failed, or what was built is not what was signed.",
@@ -298,8 +315,9 @@ ERRORS: dict[str, Explanation] = {
     ),
     "OC901": Explanation(
         "A key cannot be used",
-        "The file cannot be read, or is no key: a key has 32 bytes, or 16 written as xx-xx-....",
-        "`occlum gen-image-key FILE` makes one.",
+        "The file cannot be read, or is no key: a key file has 64 hexadecimal digits (32 bytes, not raw), or 16 bytes "
+        "as xx-xx-..., the form of the original Occlum.",
+        "`occlum gen-image-key FILE` makes one; of 32 raw bytes, `xxd -p RAW > FILE` does.",
     ),
     "OC902": Explanation(
         "The store is in use",
@@ -323,13 +341,19 @@ STATUSES: tuple[Status, ...] = (
     Status(
         "125", "all", "occlum itself failed: bad options, no memory for the enclave, a lost enclave; see the message"
     ),
-    Status("126", "try, run, exec", "the program exists but cannot be executed"),
-    Status("127", "try, run, exec", "there is no such program"),
+    Status("126", "try, run, exec, check, bench", "the program exists but cannot be executed"),
+    Status("127", "try, run, exec, check, bench", "there is no such program"),
     Status("130", "all", "Ctrl-C ended occlum itself"),
     Status(
         "1",
-        "status, kill, verify, bench, diff, config check, fs fsck, doctor",
+        "status, kill, verify, check, bench, diff, config check, fs fsck, doctor",
         "the answer is no: it does not run, is not there, is not good",
+    ),
+    Status(
+        "248-255",
+        "copy-bom",
+        "the original's: 255 a file is missing, 254 it cannot be copied, 253 the BOM makes no sense, 252 a directory "
+        "or 251 a link cannot be made, 249 a hash is another one, 248 a library is missing",
     ),
     Status("0", "all others", "done"),
 )

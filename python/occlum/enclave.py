@@ -239,7 +239,7 @@ class Enclave:
 
     @property
     def name(self) -> str:
-        """Its name, for `occlum exec NAME` and its like."""
+        """Its name, for `occlum exec -n NAME` and its like."""
         return self._entry.name
 
     @property

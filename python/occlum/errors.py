@@ -6,6 +6,7 @@ They are made when they are first asked for: the commands that need none of them
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -32,6 +33,18 @@ __all__ = [
     "TimeoutExpired",
     "Unsupported",
 ]
+
+
+def refused(error: OSError) -> str:
+    """What the system refused, in its own words, and over which file."""
+    said = error.strerror or str(error)
+    if error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {said}"
+    try:
+        os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:
+        return "the working directory is not there any more; change to another one"
+    return said
 
 
 class OcclumError(Exception):
@@ -61,11 +74,7 @@ class OcclumError(Exception):
         return ERRORS[self.code].fix
 
     def __str__(self) -> str:
-        return (
-            f"{self.cause}; {self._fix} [{self.code}]"
-            if self._fix
-            else f"{self.cause}; see `occlum explain {self.code}`"
-        )
+        return f"{self.cause}; {self._fix or f'see `occlum explain {self.code}`'} [{self.code}]"
 
 
 class OptionError(OcclumError):
@@ -87,9 +96,12 @@ class EnclaveError(OcclumError):
 
     @classmethod
     def from_native(cls, error: Exception | str) -> EnclaveError:
-        """What the extension says, which has its code in brackets at the end."""
+        """What the extension or the enclave says: the cause; often the fix, after a semicolon; the code in brackets."""
         text, _, code = str(error).rpartition(" [OC")
-        return cls(text, code=f"OC{code[:-1]}") if text else cls(str(error))
+        if not text:
+            text, code = str(error), ""
+        cause, _, fix = text.rpartition("; ")
+        return cls(cause or fix, fix if cause else "", f"OC{code[:-1]}" if code else None)
 
 
 class StoreError(OcclumError):

@@ -16,6 +16,9 @@ from pathlib import Path
 from occlum.errors import StoreError
 
 KEY_BYTES = 32
+FORMS = "a key file has 64 hexadecimal digits, or 16 bytes as xx-xx-..."
+_LONGEST = 4096
+_LONG = re.compile(rf"[0-9a-fA-F]{{{2 * KEY_BYTES}}}")
 _SHORT = re.compile(r"(?:[0-9a-fA-F]{2}-){15}[0-9a-fA-F]{2}")
 _STRETCH = b"occlum image key v1"
 
@@ -29,15 +32,16 @@ def generate_key(path: Path) -> None:
 
 def read_key(path: Path) -> bytes:
     """Reads an image key; 32 bytes, whatever its form."""
+    fix = "make one with `occlum gen-image-key FILE`"
     try:
-        text = path.read_text().strip()
-        if _SHORT.fullmatch(text):
-            return hmac.digest(bytes.fromhex(text.replace("-", "")), _STRETCH, hashlib.sha256)
-        key = bytes.fromhex(text)
-    except (OSError, ValueError) as error:
-        raise StoreError(
-            f"cannot read the key {path}: {error}", "make one with occlum gen-image-key", code="OC901"
-        ) from error
-    if len(key) != KEY_BYTES:
-        raise StoreError(f"{path} is not an image key: it has {len(key)} bytes instead of {KEY_BYTES}", code="OC901")
-    return key
+        # No text is longer, and the file may be anything.
+        with path.open("rb") as file:
+            text = file.read(_LONGEST).decode("ascii", errors="replace")
+    except OSError as error:
+        raise StoreError(f"the key {path} cannot be read: {error.strerror}", fix, "OC901") from None
+    text = "".join(text.split())
+    if _SHORT.fullmatch(text):
+        return hmac.digest(bytes.fromhex(text.replace("-", "")), _STRETCH, hashlib.sha256)
+    if not _LONG.fullmatch(text):
+        raise StoreError(f"{path} is no image key: {FORMS}", fix, "OC901")
+    return bytes.fromhex(text)

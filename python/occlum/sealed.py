@@ -6,6 +6,7 @@ docs/sealed-format.md; `occlum fs` is the command line of this module.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import stat as stat_
@@ -14,9 +15,12 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple, ParamSpec, Self, TypeVar
 
 from occlum import _native
+from occlum._host.files import check_can_be_written
 from occlum.errors import StoreError
 
 BLOCK = 4096
+# The format's own places and a little room.
+SMALLEST = 256 << 10
 _CHUNK = 1 << 20
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -55,6 +59,25 @@ def _store_error(where: str, error: _native.NativeError) -> StoreError:
     return StoreError(f"{where}{error}")
 
 
+def _wrong_form(file: Path, *, is_encrypted: bool) -> StoreError:
+    if is_encrypted:
+        return StoreError(f"{file} is encrypted", "give its key: --image-key FILE", "OC901")
+    return StoreError(f"{file} is protected against changes only, and has no key", "leave --image-key out", "OC901")
+
+
+def check_counter(file: Path, *, read_only: bool) -> None:
+    """StoreError if no counter can be kept in that file."""
+    try:
+        if read_only:
+            # Not made, but where it would be looked for has to be there.
+            file.parent.stat()
+        else:
+            check_can_be_written(file)
+    except OSError as error:
+        fix = "name a file that can be written with --insecure-counter"
+        raise StoreError(f"the counter {file} cannot be used: {error.strerror}", fix, "OC903") from None
+
+
 def _bytes(path: str | PurePosixPath) -> bytes:
     return os.fsencode(str(path))
 
@@ -75,6 +98,8 @@ class Store:
         read_only: bool = False,
         insecure_counter: Path | None = None,
     ) -> None:
+        if insecure_counter is not None:
+            check_counter(insecure_counter, read_only=read_only)
         self._lock = _locked(file, shared=read_only)
         self._read_only = read_only
         try:
@@ -83,22 +108,31 @@ class Store:
             )
         except _native.NativeError as error:
             self._lock.close()
+            if "needs a key" in str(error):
+                raise _wrong_form(file, is_encrypted=key is None) from error
             raise _store_error(f"{file}: ", error) from error
 
     @classmethod
     def create(cls, file: Path, size: int, key: bytes | None, *, insecure_counter: Path | None = None) -> Self:
         """Makes a file of `size` bytes, with its blocks reserved, and an empty store in it."""
+        if size < SMALLEST:
+            raise StoreError(
+                f"a store of {size} bytes would be too small", f"give it at least {SMALLEST >> 10}K", "OC101"
+            )
         try:
             with file.open("xb") as new:
                 os.posix_fallocate(new.fileno(), 0, size // BLOCK * BLOCK)
             return cls(file, key, format=True, insecure_counter=insecure_counter)
         except FileExistsError as error:
-            raise StoreError(f"{file} exists already") from error
+            raise StoreError(f"{file} exists already", "name a new file") from error
         except (OSError, StoreError, OverflowError) as error:
-            file.unlink(missing_ok=True)
-            raise StoreError(
-                f"cannot make {file}: {error.cause if isinstance(error, StoreError) else error}"
-            ) from error
+            with contextlib.suppress(OSError):
+                file.unlink(missing_ok=True)
+            if isinstance(error, StoreError):
+                raise
+            fix = "name a file that can be written, and a size that fits on that disk"
+            said = getattr(error, "strerror", None) or "too large for any file"
+            raise StoreError(f"{file} cannot be made: {said}", fix) from error
 
     def __enter__(self) -> Self:
         return self

@@ -79,16 +79,33 @@ def test_hello_and_what_the_configuration_allows(hello: Path) -> None:
     assert "debug enclave" in done.stderr
     assert occlum(hello, "run", "-q", "/lib64/ld-linux-x86-64.so.2").returncode == 126
     assert occlum(hello, "run", "-q", "/bin/nothing").returncode == 127
+    # What the host may not set is told of.
+    done = occlum(hello, "run", "-q", "-e", "EXAMPLE=you", "-e", "OTHER=1", "-e", "OCCLUM", "/bin/hello")
+    assert done.stdout == "Hello you from an enclave, 0 arguments\n"
+    ignored = "occlum: -e OTHER, OCCLUM has no effect: env.untrusted of the instance's configuration does not name it\n"
+    assert done.stderr == ignored
     # An enclave that stays: the same programs, the same rules; and only one enclave at a time.
     assert occlum(hello, "start", "-q").returncode == 0
     try:
         assert occlum(hello, "exec", "/bin/hello").stdout == "Hello world from an enclave, 0 arguments\n"
         assert occlum(hello, "exec", "/lib64/ld-linux-x86-64.so.2").returncode == 126
+        assert occlum(hello, "exec", "-e", "EXAMPLE=you", "/bin/hello").stderr == ""
+        assert occlum(hello, "exec", "-e", "OTHER=1", "-e", "OCCLUM", "/bin/hello").stderr == ignored
         assert "OC703" in occlum(hello, "run", "-q", "/bin/hello").stderr
         assert "MRENCLAVE" in occlum(hello, "status").stdout
         assert "--memory" in occlum(hello, "start", "-m", "1G").stderr
     finally:
         assert occlum(hello, "stop").returncode == 0
+
+
+def test_a_key_for_what_is_not_encrypted_is_refused(hello: Path, tmp_path: Path) -> None:
+    key = str(tmp_path / "key")
+    assert occlum(tmp_path, "gen-image-key", key).returncode == 0
+    for words in (["run", "-q", "--image-key", key, "/bin/hello"], ["start", "-q", "--image-key", key]):
+        done = occlum(hello, *words)
+        assert (done.returncode, done.stdout) == (125, "")
+        assert "nothing of this instance is encrypted by an image key; leave the key out" in done.stderr
+        assert done.stderr.endswith("[OC705]\n")
 
 
 def test_a_changed_image_is_refused_and_the_file_named(hello: Path) -> None:
@@ -108,6 +125,10 @@ def test_a_changed_image_is_refused_and_the_file_named(hello: Path) -> None:
     image.write_bytes(bytes(data))
     done = occlum(hello, "run", "-q", "/bin/hello")
     assert (done.returncode, "not the one that was built" in done.stderr) == (125, True)
+    assert done.stderr.endswith(" [OC312]\n")
+    done = occlum(hello, "start", "-q")
+    assert (done.returncode, done.stderr.count("OC312")) == (125, 2)
+    assert done.stderr.endswith("; see `occlum explain OC312` [OC312]\n")
 
 
 def test_a_release_enclave_offers_no_trace(hello: Path) -> None:
@@ -411,10 +432,23 @@ def test_debian_packages_become_an_image_once(tmp_path: Path) -> None:
         assert (pair in versions, pair in locked) == (True, True), pair
     # The second time nothing is fetched, and nothing changes.
     began = time.monotonic()
-    second = occlum(place, "build", "--json", env={"PATH": f"{OCCLUM.parent}"})
+    second = occlum(place, "build", "--locked", "--json", env={"PATH": f"{OCCLUM.parent}"})
     assert second.returncode == 0, second.stderr
     assert json.loads(second.stdout)["mrenclave"] == json.loads(first.stdout)["mrenclave"]
     assert time.monotonic() - began < 30
+    # Elsewhere, what the lock file says is built again; what the mirror does not have is named.
+    assert occlum(tmp_path, "new", "copy").returncode == 0
+    copy = tmp_path / "copy"
+    for name in ("Occlum.toml", "Occlum.lock"):
+        shutil.copy(place / name, copy / name)
+    third = occlum(copy, "build", "--locked", "--json", timeout=800)
+    assert third.returncode == 0, third.stderr
+    assert json.loads(third.stdout)["mrenclave"] == json.loads(first.stdout)["mrenclave"]
+    lock = (copy / "Occlum.lock").read_text()
+    (copy / "Occlum.lock").write_text(lock.replace(json.dumps(lua[1]), '"0.1-2"'))
+    other = occlum(copy, "build", timeout=800)
+    assert (other.returncode, "OC725" in other.stderr) == (125, True), other.stderr
+    assert f"lua5.4 {lua[1]} instead of 0.1-2" in other.stderr
 
 
 @pytest.fixture(scope="module")

@@ -118,4 +118,17 @@ def test_execstack_is_warned_of() -> None:
 def test_no_such_program_is_127(words: list[str]) -> None:
     done = subprocess.run([OCCLUM, "check", *words], capture_output=True, text=True, check=False, env=dict(os.environ))
     assert done.returncode == 127
-    assert "not found" in done.stderr
+    where = "" if "/" in words[0] else " in PATH"
+    assert done.stderr == f"occlum: {words[0]}: not found{where} [OC400]\n"
+
+
+def test_what_cannot_be_executed_is_126(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.write_text("#!/bin/sh\n")
+    env = os.environ | {"PATH": str(tmp_path)}
+    for word in (str(plain), "plain", str(tmp_path)):
+        done = subprocess.run([OCCLUM, "check", word], capture_output=True, text=True, check=False, env=env)
+        assert done.returncode == 126
+        assert done.stderr == f"occlum: {word}: permission denied, or not a regular executable file [OC401]\n"
+    done = subprocess.run([OCCLUM, "check", ""], capture_output=True, text=True, check=False)
+    assert (done.returncode, "[OC400]" in done.stderr) == (127, True)

@@ -25,6 +25,13 @@ def test_everything_comes_back(case: str, memory: str) -> None:
     assert "panicked" not in result.errors
 
 
+@pytest.mark.parametrize("memory", ["64M", "100M"])
+def test_what_is_too_long_to_tell_fails(memory: str) -> None:
+    program = cc(SOURCE, "-static", "-pthread", "-w")
+    result = enclave([program, "long_lists"], timeout=120, options=["-m", memory])
+    assert (result.returncode, result.text) == (0, "done\n"), result.errors[-2000:]
+
+
 def test_the_largest_process_ends() -> None:
     """Linux's rule: size, moved by oom_score_adj; whoever asks for the page goes on."""
     program = cc(SOURCE, "-static", "-pthread", "-w")

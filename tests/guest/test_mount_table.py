@@ -45,6 +45,7 @@ class Instance:
         (tree / "bin" / "busybox").chmod(0o755)
         (tree / "bin" / "sh").symlink_to("busybox")
         shutil.copy(cc(Path(__file__).parent / "src" / "whiteout.c", "-static"), tree / "bin" / "whiteout")
+        shutil.copy(cc(Path(__file__).parent / "src" / "copied_up.c", "-static"), tree / "bin" / "copied_up")
         (tree / "etc" / "passwd").write_text("root:x:0:0::/:/bin/sh\n")
         (tree / "etc" / "deep" / "er" / "file").write_text("from the image\n")
         (tree / "gone" / "x").write_text("x\n")
@@ -145,6 +146,13 @@ def test_whiteouts_are_the_overlay_s_own(instance: Instance, capfd: pytest.Captu
     """renameat2(2): RENAME_WHITEOUT is refused on overlayfs, before anything happened."""
     assert instance.says("whiteout /etc/passwd /etc/moved; ls /etc | sort", capfd).split() == (
         ["Invalid", "argument", "deep", "passwd"]
+    )
+
+
+def test_a_file_stays_the_same_when_it_is_copied_up(instance: Instance, capfd: pytest.CaptureFixture[str]) -> None:
+    """Locks, leases and shared mappings of a file of the image are those of its copy in the layer."""
+    assert instance.says("copied_up /etc/passwd", capfd).splitlines() == (
+        ["the lock holds", "the unlocked is free", "the mapping shows what was written"]
     )
 
 

@@ -97,6 +97,43 @@ c.sendall(f"{peer[0]} {c.getpeername()[0]} {c.getsockname()[1]}".encode())
         assert client.recv(100) == b"192.0.0.8 192.0.0.8 7000"
 
 
+def test_urgent_data_crosses() -> None:
+    """MSG_OOB of a connection that leaves the enclave is the host's socket's, with SIGURG and SIOCATMARK."""
+    port = free_port()
+    program = """
+import array, fcntl, os, select, signal, socket
+urgent = []
+signal.signal(signal.SIGURG, lambda *_: urgent.append(1))
+s = socket.create_server(("", 7000))
+c, _ = s.accept()
+fcntl.fcntl(c, fcntl.F_SETOWN, os.getpid())
+def at_mark():
+    mark = array.array("i", [0])
+    fcntl.ioctl(c, 0x8905, mark)
+    return mark[0]
+c.sendall(b"ready")
+poll = select.poll()
+poll.register(c, select.POLLPRI)
+assert poll.poll(20000) == [(c.fileno(), select.POLLPRI)]
+assert c.recv(10) == b"abc" and at_mark() == 1 and len(urgent) == 1
+assert c.recv(10, socket.MSG_OOB) == b"X" and poll.poll(0) == []
+assert c.recv(3, socket.MSG_WAITALL) == b"def" and at_mark() == 0
+c.send(b"gY", socket.MSG_OOB)
+c.sendall(b"h")
+print(len(urgent), flush=True)
+c.recv(1)
+"""
+    with running(python(program), ["-p", f"{port}:7000"]) as process, connect(port) as client:
+        assert client.recv(5) == b"ready"
+        client.send(b"abcX", socket.MSG_OOB)
+        client.sendall(b"def")
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"1\n"
+        assert client.recv(10) == b"g"
+        assert client.recv(1, socket.MSG_OOB) == b"Y"
+        assert client.recv(10) == b"h"
+
+
 def test_published_port_ipv6() -> None:
     port = free_port()
     with running(python(ECHO, "7000", "6"), ["-p", f"[::1]:{port}:7000"]), connect(port, "::1") as client:

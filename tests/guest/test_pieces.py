@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from framework import OCCLUM, cc, enclave
 SOURCE = Path(__file__).parent / "src" / "pieces.c"
 # Of a host's stacks, heap and files, which come and go while programs run.
 OWN = 64
+# What a host that refuses memory gives all the same.
+ROOM = 32 << 20
 
 
 def test_the_host_needs_no_more_mappings_than_are_counted() -> None:
@@ -38,6 +41,35 @@ def test_a_hog_takes_no_mapping_that_its_neighbour_needs() -> None:
     result = enclave([program, "hogs"], timeout=120, options=["-m", "1G"])
     assert (result.returncode, result.text) == (0, "done\n"), result.errors[-2000:]
     assert "panicked" not in result.errors
+
+
+def test_who_has_used_up_its_share_goes_on_with_what_it_has() -> None:
+    program = cc(SOURCE, "-static", "-w")
+    result = enclave([program, "holes"], options=["-m", "1G"])
+    assert (result.returncode, result.text) == (0, "done\n"), result.errors[-2000:]
+
+
+def test_what_ended_programs_leave_is_given_back() -> None:
+    """Before a program is refused, or ends, for want of what nobody uses."""
+    program = cc(SOURCE, "-static", "-w")
+    result = enclave([program, "after_others"], timeout=120, options=["-m", "1G"])
+    assert (result.returncode, result.text) == (0, "done\n"), result.errors[-2000:]
+
+
+def test_what_is_only_kept_gives_way_where_the_host_refuses() -> None:
+    program = cc(SOURCE, "-static", "-w")
+    command = [str(OCCLUM), "try", "-m", "1G", str(program), "refused_memory"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("left")
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        held = int(status.partition("VmData:")[2].split()[0]) << 10
+        resource.prlimit(process.pid, resource.RLIMIT_DATA, (held + ROOM, resource.RLIM_INFINITY))
+        process.stdin.write("x")
+        process.stdin.flush()
+        assert process.stdout.read() == "done\n"
+    assert process.returncode == 0
 
 
 def test_single_pages_given_back_make_no_mappings() -> None:

@@ -64,6 +64,47 @@ def test_guest_programs_see_no_difference(topic: str, mounted: list[str], elsewh
     assert "not so" not in result.text
 
 
+def test_ciphers_leave_the_vector_registers_alone(mounted: list[str], elsewhere: Path) -> None:
+    """They are the only code of the LibOS that is built for AVX."""
+    program = Path(shutil.copy(cc(SOURCES / "vectors.c", "-static", "-O1", "-mavx2"), elsewhere))
+    result = enclave([program], options=mounted, timeout=60)
+    assert (result.returncode, result.text) == (0, "done\n")
+
+
+def test_a_long_file_is_read_and_written_past_the_cache(mounted: list[str], elsewhere: Path) -> None:
+    """32 MiB where 16 MiB of pages may be kept: in order, out of order, and once more by another enclave."""
+    script = """
+import hashlib, os
+block = lambda i: hashlib.sha256(b"%d" % i).digest() * 2048
+expected = lambda i: block(i + 1 if i % 7 == 0 else i)
+with open("/tmp/long", "wb") as f:
+    os.truncate("/tmp/long", 512 << 16)
+    for i in range(512): f.write(block(i))
+    for i in range(0, 512, 7): f.seek(i << 16); f.write(block(i + 1))
+with open("/tmp/long", "rb") as f:
+    for turn in range(2):
+        f.seek(0)
+        assert all(f.read(1 << 16) == expected(i) for i in range(512))
+    for i in range(511, -1, -3): f.seek(i << 16); assert f.read(1 << 16) == expected(i)
+print("same")
+"""
+    writes, reads = script.index("with open"), script.rindex("with open")
+    for text in (script, script[:writes] + script[reads:]):
+        result = enclave(["python3", "-c", text], options=[*mounted, "-m", "128M"], timeout=120)
+        assert (result.returncode, result.text) == (0, "same\n"), result.text
+
+
+@pytest.mark.parametrize("memory", ["64M", "512M"])
+def test_processes_that_use_it_at_once(memory: str, mounted: list[str], elsewhere: Path) -> None:
+    """Where memory is short, writers write back all the time."""
+    program = Path(shutil.copy(cc(SOURCES / "together.c", "-static", "-O1"), elsewhere))
+    folder = elsewhere / "native"
+    folder.mkdir()
+    expected = native([program], cwd=folder)
+    result = enclave([program], options=[*mounted, "-m", memory], cwd="/tmp", timeout=120)
+    assert (result.returncode, result.text) == (0, expected.text)
+
+
 def test_what_is_written_stays_and_is_not_seen_outside(mounted: list[str], store: Path, key: Path) -> None:
     secret = "a secret that is not in the store"
     script = (

@@ -13,13 +13,14 @@ from framework import cc, enclave, same
 from framework.waiting import wait_until
 
 SOURCES = Path(__file__).parent / "src"
-CASE = "a_neighbour_of_who_waits"
+WAITING = "a_neighbour_of_who_waits"
+BROKEN = "pages_that_cannot_be_read"
 WENT_ON = "done, slow, the neighbour went on"
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A mounted file system with the file `slow`, whose reads and syncs take a third of a second each."""
+    """A mounted file system: reads of its file `slow` and syncs take a third of a second each, `broken` is half readable."""
     if not Path("/dev/fuse").exists():
         pytest.skip("this machine has no /dev/fuse")
     place = tmp_path / "disk"
@@ -41,7 +42,7 @@ def program() -> Path:
 def test_a_shared_directory(disk: Path, program: Path) -> None:
     """On one vCPU, reads, faults and syncs wait beside it, and give the same as natively."""
     env = {"SLOW_FILE": str(disk / "slow"), "SLOW_DIRECTORY": str(disk)}
-    result = same([program, CASE], env=env, options=["--cpus", "1", "-v", str(disk)])
+    result = same([program, WAITING], env=env, options=["--cpus", "1", "-v", str(disk)])
     assert result.returncode == 0
     assert result.text.count(WENT_ON) == 3, result.text
 
@@ -49,7 +50,23 @@ def test_a_shared_directory(disk: Path, program: Path) -> None:
 def test_files_below(disk: Path, program: Path) -> None:
     """The same of a file that is seen read-only; what is written stays in memory, so its sync is at once."""
     env = {"SLOW_FILE": str(disk / "slow"), "SLOW_DIRECTORY": "/tmp"}
-    result = enclave([program, CASE], env=env, options=["--cpus", "1"])
+    result = enclave([program, WAITING], env=env, options=["--cpus", "1"])
     assert result.returncode == 0
     assert result.text.count(WENT_ON) == 2, result.text
     assert "two threads: all bytes" in result.text
+
+
+def test_what_is_spliced(disk: Path, program: Path) -> None:
+    """A pipe keeps its room for a splice that waits for its file. (Natively nobody else writes meanwhile.)"""
+    env = {"SLOW_FILE": str(disk / "slow")}
+    result = enclave([program, "splices_lose_nothing"], env=env, options=["-v", str(disk)])
+    assert "position as spliced, all of the file, all that was written" in result.text
+
+
+@pytest.mark.parametrize("options", [["-v", "DISK"], [], ["--no-alias"]], ids=["shared", "below", "without aliases"])
+def test_what_cannot_be_read(disk: Path, program: Path, options: list[str]) -> None:
+    """Whoever touches a page of it gets SIGBUS."""
+    options = [str(disk) if option == "DISK" else option for option in options]
+    result = same([program, BROKEN], env={"SLOW_DISK": str(disk)}, options=options)
+    assert result.returncode == 0
+    assert result.text.count("signal 7, code 2, there") == 9, result.text

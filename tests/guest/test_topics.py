@@ -17,7 +17,7 @@ TOPICS = (
     # One source each.
     "process exec pipes signals faults frames threads memory jit races jumps times polling files ptys handles ipc watches"
     " insns many net rights hostile vdso"
-    " schedule futexes interrupts moving attributes peers mounts edges names sharing"
+    " schedule futexes interrupts moving attributes peers mounts edges names sharing sigio returns"
 ).split()
 CASES = [
     (topic, case)

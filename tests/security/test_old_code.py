@@ -25,3 +25,10 @@ def test_no_page_stays_that_an_older_file_had() -> None:
 def test_code_that_nobody_maps_leaves_room_for_others() -> None:
     """The shared part of the code cache is used again, while a process computes on without a system call."""
     same([cc(SOURCES / "codestorm.c", "-static", "-w"), "110000", "20"], timeout=300)
+
+
+def test_code_that_is_kept_leaves_room_for_others() -> None:
+    """Two processes keep all the shared code that they can have mapped: they go on with their own, and others run."""
+    program = cc(SOURCES / "codehoard.c", "-static", "-w")
+    result = same([program, "60000", "/bin/true"], timeout=300, options=["--memory", "3G"])
+    assert result.text == "hoarders: yy\nnewcomer: 0\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import click
 import pytest
 
 from framework import OCCLUM
-from occlum import cli
+from occlum import cli, keys
 from occlum._host import launch
 from occlum.cli import environment_of, try_
 
@@ -32,7 +33,9 @@ def test_help_lists_every_command() -> None:
 
 
 def test_version() -> None:
-    assert occlum("version").stdout.startswith("occlum ")
+    said = occlum("version").stdout
+    assert said.startswith("occlum ")
+    assert occlum("--version").stdout == occlum("-V").stdout == said
 
 
 def test_every_listed_command_loads() -> None:
@@ -84,7 +87,15 @@ def test_environment_passes_through_and_is_set(monkeypatch: pytest.MonkeyPatch) 
         (["try"], "Missing argument"),
         (["try", "--nonsense", "ls"], "No such option"),
         (["try", "-m", "1Q", "ls"], "is not a size"),
-        (["try", "-m", "1M", "ls"], "at least 64M"),
+        (["try", "-m", "1M", "ls"], "1M of memory; give at least 64M and at most 1T [OC101]"),
+        (["try", "-m", "99999G", "ls"], "99999G of memory; give at least 64M and at most 1T [OC101]"),
+        (["try", "-m", "9" * 400, "ls"], "is not a size"),
+        (["try", "--timeout", "9" * 400, "ls"], "is not a duration"),
+        (["try", "--stats-file", "/no/such/dir/file", "ls"], "--stats-file /no/such/dir/file: No such file"),
+        (["try", "--core", "/no/such/dir/file", "ls"], "--core /no/such/dir/file: No such file"),
+        (["try", "--core", "/etc/passwd/core", "ls"], "--core /etc/passwd/core: Not a directory"),
+        (["try", "--keep", "/etc/passwd", "ls"], "--keep /etc/passwd is no directory; name a new directory [OC101]"),
+        (["run", "--image-key", "/no/such/key", "ls"], "the key /no/such/key cannot be read: No such file"),
         (["try", "--timeout", "soon", "ls"], "is not a duration"),
         (["try", "-v", "/no/such/path", "ls"], "does not exist"),
         (["try", "-e", "=x", "ls"], "has no name"),
@@ -98,13 +109,40 @@ def test_bad_usage_is_status_125_and_one_line_with_the_cause(arguments: list[str
     assert done.returncode == 125
     assert cause in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+    assert len(re.findall(r"\[OC\d{3}\]", done.stderr)) == 1
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"zz\n", b"ab" * 31, b"ab" * 33, bytes(range(200, 232)), b"12-34-", bytes(64)]
+)
+def test_what_is_no_key_is_told_what_a_key_is(tmp_path: Path, content: bytes) -> None:
+    key, store = tmp_path / "key", tmp_path / "store"
+    key.write_bytes(content)
+    store.touch()
+    option = ("--image-key", str(key))
+    for words in (("fs", "ls", *option, str(store)), ("try", "--sealed", f"{store}:/data", *option, "ls")):
+        done = occlum(*words)
+        assert done.returncode == 125
+        assert f"{key} is no image key: {keys.FORMS}; " in done.stderr
+        assert done.stderr.endswith(" [OC901]\n")
+        assert done.stderr.count("OC") == 1
+
+
+def test_keys_of_both_forms_are_read(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    for text in ("Ab" * 32, "ab" * 32 + "\n", "ab" * 30 + "\n" + "ab" * 2 + "\n"):
+        key.write_text(text)
+        assert keys.read_key(key) == b"\xab" * 32
+    key.write_text("-".join(["ab"] * 16) + "\n")
+    assert len(keys.read_key(key)) == 32
 
 
 def test_flags_say_which_streams_are_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
     terminals = {0, 2}
     monkeypatch.setattr(os, "isatty", lambda descriptor: descriptor in terminals)
-    job = launch.Launch(argv=["ls"], stats=True)
+    job = launch.Launch(argv=["ls"], cwd="/", stats=True)
     assert job.flags() == 2 | 8 | 32
+    assert launch.Launch(argv=["ls"], stats=True).flags() == 2 | 8 | 32 | 512
 
 
 def test_discarded_changes_are_named_on_a_terminal_only(

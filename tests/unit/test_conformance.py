@@ -131,3 +131,18 @@ def test_sources_come_from_debian_s_own_archive(tmp_path: Path) -> None:
         "deb-src [signed-by=/k.gpg] http://mirror.example/debian/ a main",
         "deb-src [signed-by=/k.gpg] http://mirror.example/debian/ b main",
     ]
+
+
+@pytest.mark.parametrize(("fsck", "result"), [("exit 0", OK), ("echo torn; exit 1", FAIL)])
+def test_a_store_must_be_whole_after_a_stressor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fsck: str, result: str
+) -> None:
+    tool = tmp_path / "occlum"
+    tool.write_text(f'#!/bin/sh\nif [ "$2" = fsck ]; then {fsck}; fi\n')
+    tool.chmod(0o755)
+    monkeypatch.setattr(suites, "OCCLUM", tool)
+    suite = suites.SealedStressSuite(name="given", members=("chmod",), seconds=1)
+    (case,) = suite.list_cases("chmod")
+    outcome = suite.run_cases("chmod", [case], inside=True)[case]
+    assert (case, outcome.result) == ("chmod on a sealed store", result)
+    assert ("torn" in outcome.text) == (result == FAIL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import struct
 import subprocess
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from framework import OCCLUM
+from framework import OCCLUM, ROOT
+from occlum._host import doctor
 from occlum._host.doctor import STATES, Finding, Machine, examine, trial
 
 SIZES = {resource.RLIMIT_AS: -1, resource.RLIMIT_DATA: -1, resource.RLIMIT_NOFILE: 20000, resource.RLIMIT_NPROC: 9999}
@@ -31,7 +33,8 @@ class Described(Machine):
             "/proc/self/status": "Name:\tx\nSeccomp:\t0",
         }
         self.hwcap2 = 2
-        self.leaves = {(7, 0): (0, FEATURES, 0, 0), (0xD, 1): (1 << 2, 0, 0, 0)}
+        first = 1 << 1 | 1 << 9 | 1 << 19 | 1 << 25 | 1 << 28
+        self.leaves = {(1, 0): (0, 0, first, 0), (7, 0): (0, FEATURES, 0, 0), (0xD, 1): (1 << 2, 0, 0, 0)}
         self.limits = dict(SIZES)
         self.release, self.devices = "6.1.0-9-amd64", dict[str, bool]()
 
@@ -74,8 +77,27 @@ def test_kernels_and_features_that_are_missing() -> None:
     assert found(machine, "kernel").state == "bad"
     assert "nofsgsbase" in found(machine, "FSGSBASE").fix
     assert (found(machine, "CPU features").state, found(machine, "CPU features").found) == ("bad", "lacks SHA-NI")
+    machine.leaves[1, 0] = (0, 0, 1 << 9 | 1 << 19 | 1 << 28, 0)
+    assert found(machine, "CPU features").found == "lacks AES-NI, PCLMULQDQ, SHA-NI"
     machine.leaves[7, 0] = (0, 0, 0, 0)
     assert found(machine, "FSGSBASE").found == "not in the CPU"
+
+
+def test_the_checks_know_all_that_the_image_is_built_with() -> None:
+    import build_enclave
+
+    known = {feature.rust for feature in doctor.FEATURES}
+    assert set(build_enclave.CPU_FEATURES) - {"crt-static"} <= known
+    ciphers = (ROOT / "tools" / "rustc_enclave.py").read_text()
+    assert set(re.findall(r"target-feature=\+(\w+)", ciphers)) <= known
+    page = (ROOT / "docs" / "support.md").read_text()
+    assert all(feature.name in page for feature in doctor.FEATURES)
+
+
+def test_one_form_of_the_answer_is_asked_for() -> None:
+    done = subprocess.run([OCCLUM, "doctor", "--json", "--report"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (125, "")
+    assert "give one of them" in done.stderr
 
 
 def test_sgx_hardware_is_described() -> None:

@@ -6,13 +6,16 @@ import io
 import json
 import random
 import stat
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from framework.sealed_reader import SealedReader, SealedTree
-from occlum.cli import occlum
+from occlum.cli import main
 from occlum.errors import StoreError
 from occlum.keys import generate_key, read_key
 from occlum.sealed import Store
@@ -87,8 +90,15 @@ def test_a_store_without_key_is_pinned_by_its_root(tmp_path: Path) -> None:
     assert root in one
 
 
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+def tool(words: Sequence[str]) -> None:
+    """The whole command line, with what it makes of errors."""
+    sys.exit(main(words))
+
+
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(occlum, ["fs", *map(str, arguments)])
+    return CliRunner().invoke(tool, ["fs", *map(str, arguments)])
 
 
 def test_the_command_line_copies_lists_and_shows(tmp_path: Path, key_file: Path) -> None:
@@ -181,3 +191,41 @@ def test_a_second_writer_is_kept_out(tmp_path: Path, key_file: Path) -> None:
     key, file = read_key(key_file), tmp_path / "store"
     with Store.create(file, MEGABYTE, key), pytest.raises(StoreError, match="in use"):
         Store(file, key)
+
+
+def test_what_is_missing_is_said(tmp_path: Path, key_file: Path) -> None:
+    store, plain = tmp_path / "store", tmp_path / "plain"
+    small = run("mkfs", "--size", "1", store).output
+    assert small == "occlum: a store of 1 bytes would be too small; give it at least 256K [OC101]\n"
+    assert run("mkfs", "--size", "256K", "--image-key", key_file, store).exit_code == 0
+    assert run("mkfs", "--size", "256K", plain).exit_code == 0
+    assert run("ls", store).output == f"occlum: {store} is encrypted; give its key: --image-key FILE [OC901]\n"
+    assert "leave --image-key out" in run("ls", "--image-key", key_file, plain).output
+    assert "exists already; name a new file" in run("mkfs", "--size", "256K", store).output
+    assert "/no/such/store cannot be made: No such file" in run("mkfs", "--size", "256K", "/no/such/store").output
+    counter = ("--image-key", key_file, "--insecure-counter", "/no/such/counter")
+    for words in (("ls", *counter, store), ("limit", *counter, store, "none")):
+        said = run(*words)
+        assert said.exit_code == 125
+        assert said.output.startswith("occlum: the counter /no/such/counter cannot be used: No such file")
+        assert said.output.endswith("[OC903]\n")
+
+
+def test_a_limit_below_what_is_in_use_is_told_of(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    assert run("mkfs", "--size", "1M", store).exit_code == 0
+    assert run("limit", store, "512K").output == ""
+    told = run("limit", store, "1K")
+    assert (told.exit_code, "in use already" in told.output) == (0, True)
+    assert run("limit", store, "none").output == ""
+
+
+@pytest.mark.parametrize("size", ["8388608T", "999999999999999T"])
+def test_sizes_beyond_all_files_are_refused(tmp_path: Path, size: str) -> None:
+    store = tmp_path / "store"
+    assert run("mkfs", "--size", "1M", store).exit_code == 0
+    for words in (("mkfs", "--size", size, tmp_path / "new"), ("grow", "--size", size, store), ("limit", store, size)):
+        said = run(*words)
+        assert (said.exit_code, "more than any file can have" in said.output) == (125, True)
+    assert store.stat().st_size == MEGABYTE
+    assert not (tmp_path / "new").exists()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -30,6 +32,61 @@ def test_no_such_program_is_127() -> None:
     result = enclave(["no-such-program"])
     assert result.returncode == 127
     assert "no-such-program" in result.errors
+
+
+def test_a_name_with_a_slash_is_not_looked_for_in_path(tmp_path: Path) -> None:
+    assert "no-such-program: not found in PATH inside the enclave" in enclave(["no-such-program"]).errors
+    script = tmp_path / "script"
+    script.write_text("#!/no/such/interpreter\n")
+    script.chmod(0o755)
+    result = enclave([script])
+    assert result.returncode == 127
+    assert result.errors == f"occlum: {script}: not found inside the enclave, or its interpreter is not [OC400]\n"
+    result = enclave([""])
+    assert (result.returncode, result.errors) == (127, "occlum: the program has no name [OC400]\n")
+
+
+def test_a_working_directory_that_is_not_there_is_126(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for cwd in (tmp_path / "missing", file, file / "below"):
+        result = enclave([*SH, "pwd"], options=["-w", str(cwd)])
+        assert (result.returncode, result.text) == (126, "")
+        assert result.errors == f"occlum: the working directory {cwd} is no directory inside the enclave [OC401]\n"
+    (tmp_path / "link").symlink_to(".")
+    assert enclave([*SH, "pwd"], options=["-w", str(tmp_path / "link")]).text == f"{tmp_path}\n"
+
+
+def test_a_store_that_cannot_be_mounted_is_an_error_with_a_code(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.write_bytes(bytes(1 << 20))
+    result = enclave(["true"], options=["--sealed", f"{store}:/data"])
+    assert result.returncode == 125
+    assert result.errors.startswith(f"occlum: sealed store {store} for /data: ")
+    assert result.errors.endswith(" [OC312]\n")
+
+
+def test_a_port_that_is_taken_is_told_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        for command in (["try", "-q"], ["start", "-q", "-n", "never-started"]):
+            words = [str(OCCLUM), *command, "-p", f"127.0.0.1:{port}:80", *(["true"] if "try" in command else [])]
+            done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment())
+            assert done.returncode == 125
+            cause = f"port {port} of this machine cannot be published: Address already in use"
+            assert done.stderr == f"occlum: {cause}; name another one, or stop what uses it [OC310]\n"
+
+
+def test_statistics_go_to_a_file(tmp_path: Path) -> None:
+    out = tmp_path / "stats"
+    assert enclave([*SH, "exit 3"], options=["--stats-file", str(out)]).returncode == 3
+    assert json.loads(out.read_text())
+    # A disk that is full: the program's status counts.
+    result = enclave([*SH, "exit 3"], options=["--stats-file", "/dev/full"])
+    assert (result.returncode, result.errors) == (
+        3,
+        "occlum: --stats-file /dev/full: No space left on device [OC106]\n",
+    )
 
 
 def test_what_cannot_be_executed_is_126(tmp_path: Path) -> None:

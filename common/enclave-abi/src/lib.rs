@@ -37,9 +37,16 @@ pub struct OcallFrame {
     pub ret: i64,
 }
 
+/// Instead of a directory: the path is one of the host's own.
+pub const ANYWHERE: u64 = u64::MAX;
+
 macro_rules! ocalls {
     ($($(#[$doc:meta])* $name:ident = $nr:literal,)*) => {
         /// The OCALL table. `args` are listed in order; "in"/"out" name what the data area carries.
+        ///
+        /// A path is resolved beneath a directory, a descriptor from `Open`: components are names, no link is followed on the
+        /// way or at the end, so nothing outside is reached; no path at all is what the descriptor itself names. With
+        /// `ANYWHERE` instead of a directory it is a path that the user named at the start, where links are followed.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u64)]
         pub enum Ocall { $($(#[$doc])* $name = $nr,)* }
@@ -63,8 +70,8 @@ ocalls! {
     /// Ends the enclave. args: status kind (0 exited, 1 signaled, 2 occlum failed), value. Does not return on this vCPU;
     /// other vCPUs are kicked out by the host.
     Exit = 0,
-    /// Idle vCPU waits. args: deadline (CLOCK_MONOTONIC ns, u64::MAX none). out: `HostEvents`. A `Wake` of this vCPU since
-    /// its last `Wait` makes it return at once.
+    /// Idle vCPU waits. args: for how many ns at most (u64::MAX: no end). out: `HostEvents`. A `Wake` of this vCPU since its
+    /// last `Wait` makes it return at once.
     Wait = 1,
     /// Wakes vCPU args[0] from `Wait` (or kicks it with an AEX if args[1] != 0 and it runs guest code).
     Wake = 2,
@@ -75,18 +82,20 @@ ocalls! {
     /// Changes ELRANGE pages. args: address, length, rights (1 R, 2 W, 4 X), flags (1 populate now, 2 drop content: next
     /// use reads zero, 4 the pages appear filled with the u32 args[4]). The address range must be inside ELRANGE.
     MemProtect = 5,
-    /// in: path. args: open flags (Linux), mode. Returns a host descriptor.
+    /// in: path. args: open flags (Linux), mode, directory (`ANYWHERE`). Returns a host descriptor.
     Open = 6,
     /// args: fd.
     Close = 7,
-    /// args: fd, offset, length, 1 for only what takes no waiting (-EAGAIN if that is nothing). out: bytes. Returns bytes read
-    /// (0 at end).
+    /// args: fd, offset, length, 1 for only what takes no waiting (-EAGAIN if that is nothing), how much behind it will be read
+    /// next. out: bytes. Returns bytes read (0 at end).
     Pread = 8,
-    /// args: fd, offset. in: bytes. Returns bytes written.
+    /// args: fd, offset, 1 to have the host begin to make it durable. in: bytes. Returns bytes written. With the 1 they may still
+    /// be on their way: a later read sees them, and what became of them is for `Fsync` (or the next such write) to say. A write
+    /// that failed is kept, and made again each time that is asked.
     Pwrite = 9,
-    /// args: fd, or u64::MAX to use the path in `in`; args[1]: 1 = follow a final symbolic link. out: `HostStat`.
+    /// in: path, or nothing. args: fd or directory (`ANYWHERE`). out: `HostStat`.
     Stat = 10,
-    /// in: path. out: link text. Returns its length.
+    /// in: path. args: directory (`ANYWHERE`). out: link text. Returns its length.
     Readlink = 11,
     /// args: fd of a directory, position cookie (0 first). out: packed entries: u64 ino, u64 next cookie, u8 d_type,
     /// u16 name length, name. Returns bytes used; 0 at end.
@@ -101,12 +110,13 @@ ocalls! {
     Poll = 15,
     /// args: fd, request (allow-listed terminal ioctls: TCGETS TCSETS* TIOCGWINSZ TIOCSWINSZ FIONREAD), in/out: argument.
     Ioctl = 16,
-    /// Path operations on bind mounts. args[0] op: 1 mkdir(mode) 2 rmdir 3 unlink 4 rename 5 symlink 6 link
-    /// 7 chmod(mode) 8 truncate(len) 9 utimens(atime ns, mtime ns) 10 chown. in: path, or path NUL path2.
+    /// Operations on names in shared directories. args: operation (1 mkdir(mode) 2 rmdir 3 unlink 4 rename 5 symlink 6 link
+    /// 7 chmod(mode) 8 mknod(mode) 9 utimens(atime ns, mtime ns) 10 chown(uid, gid)), its two arguments, directory, directory
+    /// of path2. in: path, or path NUL path2; of a symlink, path NUL text. Never `ANYWHERE`.
     PathOp = 17,
     /// args: fd, length.
     Ftruncate = 18,
-    /// args: fd.
+    /// args: fd, 1 to wait only for writes that are on their way.
     Fsync = 19,
     /// Tells the host what to print at exit. args[0]: 1 changed path (in), 2 statistic (in: name=value).
     Report = 20,
@@ -114,7 +124,7 @@ ocalls! {
     Tick = 21,
     /// args: fd, whence, offset: lseek on a host stream.
     Seek = 22,
-    /// in: path. out: statfs: u64 type, bsize, blocks, bfree, bavail, files, ffree, namelen.
+    /// args: fd. out: statfs: u64 type, bsize, blocks, bfree, bavail, files, ffree, namelen.
     Statfs = 23,
     /// args: address, length, arena offset, rights: shows pages of the shared arena (a memfd of the simulated backend) at
     /// an ELRANGE address; arena offset u64::MAX puts fresh private pages there. A declared capability of `sim`.
@@ -142,9 +152,9 @@ ocalls! {
     /// args: listener, token of the new socket's events. out: `NetAddr` of the peer, `NetAddr` of this end. Returns a
     /// descriptor.
     NetAccept = 42,
-    /// args: fd, flags (`NET_TO`: in starts with the `NetAddr` to send to; `NET_MORE`). in: bytes. Returns bytes taken.
+    /// args: fd, flags (`NET_TO`: in starts with the `NetAddr` to send to; `NET_MORE`; `NET_SEND_URGENT`). in: bytes. Returns bytes taken.
     NetSend = 43,
-    /// args: fd, flags (`NET_PEEK`; `NET_FROM`: out starts with the `NetAddr` of the sender and the message's full length as
+    /// args: fd, flags (`NET_PEEK`; `NET_URGENT`; `NET_FROM`: out starts with the `NetAddr` of the sender and the message's full length as
     /// u32). out: bytes. Returns bytes of out.
     NetRecv = 44,
     /// args: fd, 0 read, 1 write, 2 both.
@@ -158,7 +168,7 @@ ocalls! {
     /// out: the host's network interfaces: `NetInterface` head, then so many `NetAddr`s (scope: prefix length), each.
     /// Returns bytes used.
     NetInterfaces = 49,
-    /// args: fd. Returns the events (`POLL*`) that are there now.
+    /// args: fd. Returns the events (`POLL*`) that are there now, and `NET_AT_MARK`.
     NetReady = 50,
     /// args: offset. out: that part of the next order (`Order`; offset 0 goes on to the next one). Returns the whole
     /// order's length; 0 when there is none.
@@ -179,6 +189,12 @@ pub const POLL_EDGES: u32 = 1 << 31;
 pub const NET_TO: u64 = 1;
 /// `NetSend`: more follows at once (MSG_MORE).
 pub const NET_MORE: u64 = 2;
+/// `NetSend`: the last byte is urgent (MSG_OOB).
+pub const NET_SEND_URGENT: u64 = 4;
+/// `NetRecv`: the urgent byte.
+pub const NET_URGENT: u64 = 4;
+/// `NetReady`: the next byte is at the mark of urgent data.
+pub const NET_AT_MARK: u32 = 1 << 16;
 /// `NetRecv`: leave the bytes there.
 pub const NET_PEEK: u64 = 1;
 /// `NetRecv`: the output starts with the sender and the full length.
@@ -320,7 +336,7 @@ pub struct LaunchParams {
     /// What is to be told of the programs (`TraceOptions`); empty: nothing. Only a debug enclave heeds it.
     pub trace: Vec<u8>,
     /// bit 1 stats, bit 2 report changed files, bits 3-5: host fd 0,1,2 is a terminal,
-    /// 6-7: network, bit 8 resident.
+    /// 6-7: network, bit 8 resident, bit 9 any working directory.
     pub flags: u32,
 }
 /// Name in `LaunchParams::sources` of the text that names this instance's counters.
@@ -333,6 +349,8 @@ pub const FLAG_STATS: u32 = 2;
 pub const FLAG_REPORT_CHANGES: u32 = 4;
 /// `LaunchParams::flags`: no first program; the enclave lives until `Order::End` and runs what orders ask for.
 pub const FLAG_RESIDENT: u32 = 256;
+/// `LaunchParams::flags`: the working directory is where the user happened to be; without it inside, `/`.
+pub const FLAG_ANY_CWD: u32 = 512;
 /// `LaunchParams::flags`: descriptor n is a terminal: `FLAG_TTY0 << n`.
 pub const FLAG_TTY0: u32 = 8;
 /// `LaunchParams::flags`: the enclave has no network but its own.

@@ -19,9 +19,18 @@ pub trait BlockDevice {
     fn blocks(&self) -> u64;
     /// Reads blocks from `block` on.
     fn read(&mut self, block: u64, buf: &mut [u8]) -> Result<(), DeviceError>;
-    /// Writes blocks from `block` on.
+    /// The same for a reader that will most likely want the `next` blocks behind them, too.
+    fn read_on(&mut self, block: u64, buf: &mut [u8], next: u32) -> Result<(), DeviceError> {
+        let _ = next;
+        self.read(block, buf)
+    }
+    /// Writes blocks from `block` on. The device may take its time: reads see them, and `settle` says whether it could.
     fn write(&mut self, block: u64, data: &[u8]) -> Result<(), DeviceError>;
-    /// Returns when everything written is durable.
+    /// Returns when everything written has been taken. After an error the device still has it, and it may be tried again.
+    fn settle(&mut self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+    /// Returns when everything written is durable. Only behind a `settle` that could.
     fn flush(&mut self) -> Result<(), DeviceError>;
 }
 
@@ -32,8 +41,14 @@ impl<T: BlockDevice + ?Sized> BlockDevice for alloc::boxed::Box<T> {
     fn read(&mut self, block: u64, buf: &mut [u8]) -> Result<(), DeviceError> {
         (**self).read(block, buf)
     }
+    fn read_on(&mut self, block: u64, buf: &mut [u8], next: u32) -> Result<(), DeviceError> {
+        (**self).read_on(block, buf, next)
+    }
     fn write(&mut self, block: u64, data: &[u8]) -> Result<(), DeviceError> {
         (**self).write(block, data)
+    }
+    fn settle(&mut self) -> Result<(), DeviceError> {
+        (**self).settle()
     }
     fn flush(&mut self) -> Result<(), DeviceError> {
         (**self).flush()

@@ -111,37 +111,31 @@ impl<D: BlockDevice> Disk<D> {
 
     /// Reads logical blocks from `first` on; what was never written is zero.
     pub fn read(&mut self, first: u32, buf: &mut [u8]) -> Result<(), Error> {
-        let count = buf.len() / BLOCK;
+        let mut blocks = Vec::new();
+        blocks.try_reserve_exact(buf.len() / BLOCK).map_err(|_| Error::Memory)?;
+        blocks.extend(buf.chunks_exact_mut(BLOCK));
+        self.read_blocks(first, &mut blocks, 0)
+    }
+
+    /// The same, each into a buffer of its own. The `next` blocks behind them are likely to be wanted, too.
+    pub fn read_blocks(&mut self, first: u32, blocks: &mut [&mut [u8]], next: u32) -> Result<(), Error> {
         let mut entries = Vec::new();
-        entries.try_reserve_exact(count).map_err(|_| Error::Memory)?;
-        for i in 0..count {
+        entries.try_reserve_exact(blocks.len()).map_err(|_| Error::Memory)?;
+        for i in 0..blocks.len() {
             let block = first.checked_add(i as u32).ok_or(Error::Range)?;
             entries.push((block, self.entry(block)?));
         }
-        let mut rest = buf;
+        let mut rest = blocks;
         for run in entries.chunk_by(|a, b| !a.1.is_hole() && a.1.block.checked_add(1) == Some(b.1.block)) {
-            let Some((part, after)) = rest.split_at_mut_checked(run.len() * BLOCK) else {
-                return Err(Error::Range);
-            };
+            let Some((part, after)) = rest.split_at_mut_checked(run.len()) else { return Err(Error::Range) };
             rest = after;
-            self.read_run(run, part)?;
-        }
-        Ok(())
-    }
-
-    /// Reads blocks that are neighbours on the device too.
-    fn read_run(&mut self, run: &[(u32, Entry)], buf: &mut [u8]) -> Result<(), Error> {
-        let Some((_, first)) = run.first() else { return Ok(()) };
-        if first.is_hole() {
-            buf.fill(0);
-            return Ok(());
-        }
-        self.io.read_raw(u64::from(first.block), buf)?;
-        for ((block, entry), bytes) in run.iter().zip(buf.chunks_exact_mut(BLOCK)) {
-            if !self.io.guard.open(&data(*block), &[], bytes, &entry.seal) {
-                buf.fill(0);
-                return Err(Error::Damaged(Part::Data(*block)));
+            let Some((_, head)) = run.first() else { continue };
+            if head.is_hole() {
+                part.iter_mut().for_each(|block| block.fill(0));
+                continue;
             }
+            let wanted = run.iter().zip(part).map(|((b, e), to)| (data(*b), &e.seal, &mut **to));
+            self.io.load_run(head.block, wanted, if rest.is_empty() { next } else { 0 })?;
         }
         Ok(())
     }

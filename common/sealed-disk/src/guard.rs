@@ -1,7 +1,9 @@
 //! Layer 1: seals and opens single blocks. A seal is 28 bytes: nonce and tag of AES-256-GCM, or a digest in the
 //! integrity-only form. What a block is and where it belongs goes into the seal, so no block passes for another.
-use aes_gcm::aead::{AeadInPlace, KeyInit};
-use aes_gcm::{Aes256Gcm, Nonce, Tag};
+//!
+//! Content goes from one buffer to another of the same length on its way through a seal.
+use crate::bytes;
+use crate::cipher::Cipher;
 use sha2::{Digest as _, Sha256};
 
 /// Bytes of a seal.
@@ -61,15 +63,15 @@ fn associated(place: &Place, extra: &[u8]) -> ([u8; 16 + EXTRA_MAX], usize) {
 
 /// Seals blocks. A trait, so that tests can put their own in its place.
 pub trait Guard {
-    /// Seals `data` in place.
-    fn seal(&mut self, place: &Place, extra: &[u8], data: &mut [u8]) -> Seal;
-    /// Opens `data` in place; false (and `data` without meaning) if it is not what was sealed.
-    fn open(&self, place: &Place, extra: &[u8], data: &mut [u8], seal: &Seal) -> bool;
+    /// Seals `from` into `to`.
+    fn seal(&mut self, place: &Place, extra: &[u8], from: &[u8], to: &mut [u8]) -> Seal;
+    /// Opens `from` into `to`; false (and `to` without meaning) if it is not what was sealed.
+    fn open(&self, place: &Place, extra: &[u8], from: &[u8], to: &mut [u8], seal: &Seal) -> bool;
 }
 
 /// Encrypts. Nonces count up from a random start, which every opening of a store draws anew.
 pub(crate) struct Gcm {
-    cipher: Aes256Gcm,
+    cipher: Cipher,
     nonce: u128,
 }
 
@@ -77,27 +79,24 @@ impl Gcm {
     pub(crate) fn new(key: &[u8; 32], start: [u8; NONCE]) -> Self {
         let mut wide = [0; 16];
         wide[..NONCE].copy_from_slice(&start);
-        Self { cipher: Aes256Gcm::new(key.into()), nonce: u128::from_le_bytes(wide) }
+        Self { cipher: Cipher::new(key), nonce: u128::from_le_bytes(wide) }
     }
 }
 
 impl Guard for Gcm {
-    fn seal(&mut self, place: &Place, extra: &[u8], data: &mut [u8]) -> Seal {
+    fn seal(&mut self, place: &Place, extra: &[u8], from: &[u8], to: &mut [u8]) -> Seal {
         self.nonce = self.nonce.wrapping_add(1);
-        let mut seal = [0; SEAL];
-        seal[..NONCE].copy_from_slice(&self.nonce.to_le_bytes()[..NONCE]);
+        let nonce: [u8; NONCE] = bytes::array(&self.nonce.to_le_bytes(), 0);
         let (aad, n) = associated(place, extra);
-        let nonce = Nonce::clone_from_slice(&seal[..NONCE]);
-        // It fails for messages of 64 GiB only; a zero tag would then just not open.
-        if let Ok(tag) = self.cipher.encrypt_in_place_detached(&nonce, &aad[..n], data) {
-            seal[NONCE..].copy_from_slice(&tag);
-        }
+        let tag = self.cipher.seal(&nonce, &aad[..n], from, to);
+        let mut seal = [0; SEAL];
+        seal[..NONCE].copy_from_slice(&nonce);
+        seal[NONCE..].copy_from_slice(&tag);
         seal
     }
-    fn open(&self, place: &Place, extra: &[u8], data: &mut [u8], seal: &Seal) -> bool {
+    fn open(&self, place: &Place, extra: &[u8], from: &[u8], to: &mut [u8], seal: &Seal) -> bool {
         let (aad, n) = associated(place, extra);
-        let (nonce, tag) = (Nonce::from_slice(&seal[..NONCE]), Tag::from_slice(&seal[NONCE..]));
-        self.cipher.decrypt_in_place_detached(nonce, &aad[..n], data, tag).is_ok()
+        self.cipher.open(&bytes::array(seal, 0), &aad[..n], from, to, &bytes::array(seal, NONCE))
     }
 }
 
@@ -105,11 +104,13 @@ impl Guard for Gcm {
 pub(crate) struct Digest;
 
 impl Guard for Digest {
-    fn seal(&mut self, place: &Place, extra: &[u8], data: &mut [u8]) -> Seal {
-        digest(place, extra, data)
+    fn seal(&mut self, place: &Place, extra: &[u8], from: &[u8], to: &mut [u8]) -> Seal {
+        to.copy_from_slice(from);
+        digest(place, extra, from)
     }
-    fn open(&self, place: &Place, extra: &[u8], data: &mut [u8], seal: &Seal) -> bool {
-        digest(place, extra, data) == *seal
+    fn open(&self, place: &Place, extra: &[u8], from: &[u8], to: &mut [u8], seal: &Seal) -> bool {
+        to.copy_from_slice(from);
+        digest(place, extra, to) == *seal
     }
 }
 

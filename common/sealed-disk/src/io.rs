@@ -49,7 +49,11 @@ pub(crate) struct Io<D> {
     pub(crate) device: D,
     pub(crate) guard: Box<dyn Guard + Send>,
     stage_at: u64,
+    /// What is gathered, in the first `staged` bytes.
     stage: Vec<u8>,
+    staged: usize,
+    /// Blocks as they came from the device.
+    raw: Vec<u8>,
     /// A flush failed, or the trusted store refused: nothing more is written.
     pub(crate) failed: bool,
     pub(crate) written: u64,
@@ -59,18 +63,30 @@ pub(crate) struct Io<D> {
 
 impl<D: BlockDevice> Io<D> {
     pub(crate) fn new(device: D, guard: Box<dyn Guard + Send>) -> Self {
-        Self { device, guard, stage_at: 0, stage: Vec::new(), failed: false, written: 0, read: 0, flushes: 0 }
+        Self {
+            device,
+            guard,
+            stage_at: 0,
+            stage: Vec::new(),
+            staged: 0,
+            raw: Vec::new(),
+            failed: false,
+            written: 0,
+            read: 0,
+            flushes: 0,
+        }
     }
 
-    /// Reads blocks as they are on the device, or will be once what was gathered is there.
-    pub(crate) fn read_raw(&mut self, block: u64, buf: &mut [u8]) -> Result<(), Error> {
+    /// Reads blocks as they are on the device, or will be once what was gathered is there. The `next` behind them are likely
+    /// to be wanted, too.
+    pub(crate) fn read_raw(&mut self, block: u64, buf: &mut [u8], next: u32) -> Result<(), Error> {
         let end = block.saturating_add((buf.len() / BLOCK) as u64);
         if end > self.device.blocks() {
             return Err(Error::Truncated { expected: end, found: self.device.blocks() });
         }
         self.read = self.read.saturating_add((buf.len() / BLOCK) as u64);
-        self.device.read(block, buf)?;
-        let stage_end = self.stage_at.saturating_add((self.stage.len() / BLOCK) as u64);
+        self.device.read_on(block, buf, next)?;
+        let stage_end = self.stage_at.saturating_add((self.staged / BLOCK) as u64);
         let staged = block.max(self.stage_at)..end.min(stage_end);
         if !staged.is_empty() {
             let bytes = |n: u64| n as usize * BLOCK;
@@ -83,42 +99,85 @@ impl<D: BlockDevice> Io<D> {
         Ok(())
     }
 
+    /// Reads and opens blocks that are neighbours on the device, from `first` on, each into a buffer of its own. Of the
+    /// blocks that do not open the first is the error.
+    pub(crate) fn load_run<'a>(
+        &mut self,
+        first: u32,
+        blocks: impl ExactSizeIterator<Item = (Place, &'a Seal, &'a mut [u8])>,
+        next: u32,
+    ) -> Result<(), Error> {
+        let mut raw = core::mem::take(&mut self.raw);
+        let len = blocks.len() * BLOCK;
+        if raw.len() < len {
+            raw.try_reserve_exact(len - raw.len()).map_err(|_| Error::Memory)?;
+            raw.resize(len, 0);
+        }
+        let (sealed, _) = raw.split_at_mut(len);
+        let done = self.read_raw(u64::from(first), sealed, next).and_then(|()| {
+            for ((place, seal, to), from) in blocks.zip(sealed.chunks_exact(BLOCK)) {
+                if !self.guard.open(&place, &[], from, to, seal) {
+                    to.fill(0);
+                    return Err(Error::Damaged(part(&place)));
+                }
+            }
+            Ok(())
+        });
+        self.raw = raw;
+        done
+    }
+
     /// Reads and opens one block.
     pub(crate) fn load(&mut self, place: &Place, entry: &Entry, buf: &mut [u8]) -> Result<(), Error> {
-        self.read_raw(u64::from(entry.block), buf)?;
-        if self.guard.open(place, &[], buf, &entry.seal) { Ok(()) } else { Err(Error::Damaged(part(place))) }
+        self.load_run(entry.block, core::iter::once((*place, &entry.seal, buf)), 0)
     }
 
     /// Seals and writes one block (later, with its neighbours).
     pub(crate) fn store(&mut self, place: &Place, block: u32, data: &[u8]) -> Result<Entry, Error> {
-        let start = self.put(u64::from(block), data)?;
-        let Some(staged) = self.stage.get_mut(start..) else { return Err(Error::Memory) };
-        let seal = self.guard.seal(place, &[], staged);
+        self.make_room(u64::from(block))?;
+        let Some(to) = self.stage.get_mut(self.staged..self.staged + BLOCK) else {
+            return Err(Error::Memory);
+        };
+        let seal = self.guard.seal(place, &[], data, to);
+        self.staged += BLOCK;
         Ok(Entry { block, seal })
     }
 
-    /// Writes one block as it is (later, with its neighbours); returns where it stands in the stage.
-    pub(crate) fn put(&mut self, block: u64, data: &[u8]) -> Result<usize, Error> {
+    /// Writes one block as it is (later, with its neighbours).
+    pub(crate) fn put(&mut self, block: u64, data: &[u8; BLOCK]) -> Result<(), Error> {
+        self.make_room(block)?;
+        let Some(to) = self.stage.get_mut(self.staged..self.staged + BLOCK) else {
+            return Err(Error::Memory);
+        };
+        to.copy_from_slice(data);
+        self.staged += BLOCK;
+        Ok(())
+    }
+
+    /// Makes room for one block in the stage, behind its neighbour.
+    fn make_room(&mut self, block: u64) -> Result<(), Error> {
         if self.failed {
             return Err(Error::Failed);
         }
-        let next = self.stage_at.saturating_add((self.stage.len() / BLOCK) as u64);
-        if self.stage.is_empty() || next != block || self.stage.len() >= STAGE_MAX {
+        let next = self.stage_at.saturating_add((self.staged / BLOCK) as u64);
+        if self.staged == 0 || next != block || self.staged >= STAGE_MAX {
             self.push()?;
             self.stage_at = block;
         }
-        let start = self.stage.len();
-        self.stage.try_reserve(data.len()).map_err(|_| Error::Memory)?;
-        self.stage.extend_from_slice(data);
-        Ok(start)
+        let end = self.staged + BLOCK;
+        if self.stage.len() < end {
+            self.stage.try_reserve(BLOCK).map_err(|_| Error::Memory)?;
+            self.stage.resize(end, 0);
+        }
+        Ok(())
     }
 
     /// Hands what was gathered to the device. After an error it is still gathered.
     pub(crate) fn push(&mut self) -> Result<(), Error> {
-        if !self.stage.is_empty() {
-            self.device.write(self.stage_at, &self.stage)?;
-            self.written = self.written.saturating_add((self.stage.len() / BLOCK) as u64);
-            self.stage.clear();
+        if let Some(gathered) = self.stage.get(..self.staged).filter(|g| !g.is_empty()) {
+            self.device.write(self.stage_at, gathered)?;
+            self.written = self.written.saturating_add((self.staged / BLOCK) as u64);
+            self.staged = 0;
         }
         Ok(())
     }
@@ -126,6 +185,7 @@ impl<D: BlockDevice> Io<D> {
     /// Makes everything written durable. After a failure nobody knows what is, so nothing is written any more.
     pub(crate) fn flush(&mut self) -> Result<(), Error> {
         self.push()?;
+        self.device.settle()?;
         self.flushes = self.flushes.saturating_add(1);
         self.device.flush().map_err(|error| {
             self.failed = true;

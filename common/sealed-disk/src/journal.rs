@@ -65,8 +65,9 @@ impl Chain {
         for (i, part) in changes.chunks(PER_BLOCK).enumerate() {
             let last = if i + 1 == blocks { LAST } else { 0 };
             let flags = last | if durable { DURABLE } else { 0 };
-            let mut block = [0; BLOCK];
-            let (head, plain) = block.split_at_mut(SEAL);
+            let (mut block, mut plain) = ([0; BLOCK], [0; BLOCK - SEAL]);
+            let (head, sealed) = block.split_at_mut(SEAL);
+            let plain = &mut plain[..];
             bytes::put(plain, 0, &flags.to_le_bytes());
             bytes::put(plain, 4, &(part.len() as u32).to_le_bytes());
             bytes::put(plain, 8, &self.commits.to_le_bytes());
@@ -74,7 +75,7 @@ impl Chain {
                 bytes::put(plain, HEAD + n * CHANGE, &index.to_le_bytes());
                 entry.write(plain, HEAD + n * CHANGE + 4);
             }
-            let seal = io.guard.seal(&place(chain.used), &chain.seal, plain);
+            let seal = io.guard.seal(&place(chain.used), &chain.seal, plain, sealed);
             head.copy_from_slice(&seal);
             io.put(START + chain.used, &block)?;
             chain.used += 1;
@@ -106,13 +107,14 @@ impl Chain {
         io: &mut Io<D>,
         changes: &mut Vec<(u32, Entry)>,
     ) -> Result<Option<u32>, Error> {
-        let mut block = [0; BLOCK];
-        io.read_raw(START + self.used, &mut block)?;
+        let (mut block, mut plain) = ([0; BLOCK], [0; BLOCK - SEAL]);
+        io.read_raw(START + self.used, &mut block, 0)?;
         let seal: Seal = bytes::array(&block, 0);
-        let Some(plain) = block.get_mut(SEAL..) else { return Ok(None) };
-        if !io.guard.open(&place(self.used), &self.seal, plain, &seal) {
+        let Some(sealed) = block.get(SEAL..) else { return Ok(None) };
+        if !io.guard.open(&place(self.used), &self.seal, sealed, &mut plain, &seal) {
             return Ok(None);
         }
+        let plain = &plain[..];
         let count = (bytes::get32(plain, 4) as usize).min(PER_BLOCK);
         changes.try_reserve(count).map_err(|_| Error::Memory)?;
         changes.extend((0..count).map(|n| {

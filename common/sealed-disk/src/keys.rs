@@ -1,8 +1,8 @@
 //! Keys: a store has one random data key, kept in its header wrapped by the root key that the user or the
 //! enclave brings. Rotation of the root key wraps the data key anew and touches no data.
-use aes_gcm::aead::{AeadInPlace, KeyInit};
-use aes_gcm::{Aes256Gcm, Nonce, Tag};
-use hmac::{Hmac, Mac};
+use crate::bytes;
+use crate::cipher::Cipher;
+use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 /// How a store is opened.
@@ -24,11 +24,11 @@ pub trait Random {
 pub(crate) const WRAPPED: usize = 60;
 const PURPOSE: &[u8] = b"occlum sealed disk v1: key wrap";
 
-fn wrapping_key(root: &[u8; 32], id: &[u8; 16]) -> Option<Aes256Gcm> {
-    let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(root).ok()?;
+fn wrapping_key(root: &[u8; 32], id: &[u8; 16]) -> Option<Cipher> {
+    let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(root).ok()?;
     mac.update(PURPOSE);
     mac.update(id);
-    Some(Aes256Gcm::new(&mac.finalize().into_bytes()))
+    Some(Cipher::new(&mac.finalize().into_bytes().into()))
 }
 
 /// Wraps the data key; `header` (the store's public header) is authenticated with it.
@@ -41,10 +41,8 @@ pub(crate) fn wrap(
 ) -> [u8; WRAPPED] {
     let mut out = [0; WRAPPED];
     out[..12].copy_from_slice(&nonce);
-    out[12..44].copy_from_slice(key);
-    if let Some(cipher) = wrapping_key(root, id)
-        && let Ok(tag) = cipher.encrypt_in_place_detached(Nonce::from_slice(&nonce), header, &mut out[12..44])
-    {
+    if let Some(cipher) = wrapping_key(root, id) {
+        let tag = cipher.seal(&nonce, header, key, &mut out[12..44]);
         out[44..].copy_from_slice(&tag);
     }
     out
@@ -58,8 +56,7 @@ pub(crate) fn unwrap(
     wrapped: &[u8; WRAPPED],
 ) -> Option<[u8; 32]> {
     let mut key = [0; 32];
-    key.copy_from_slice(&wrapped[12..44]);
-    let (nonce, tag) = (Nonce::from_slice(&wrapped[..12]), Tag::from_slice(&wrapped[44..]));
-    wrapping_key(root, id)?.decrypt_in_place_detached(nonce, header, &mut key, tag).ok()?;
-    Some(key)
+    let cipher = wrapping_key(root, id)?;
+    let (nonce, tag) = (bytes::array(wrapped, 0), bytes::array(wrapped, 44));
+    cipher.open(&nonce, header, &wrapped[12..44], &mut key, &tag).then_some(key)
 }

@@ -22,6 +22,7 @@
 extern crate alloc;
 
 mod bytes;
+mod cipher;
 mod device;
 mod disk;
 mod error;

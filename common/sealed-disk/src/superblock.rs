@@ -76,7 +76,8 @@ pub(crate) fn encode(header: &Header, body: &Body, slot: u64, guard: &mut dyn Gu
     let mut block = [0; BLOCK];
     bytes::put(&mut block, 0, &header.public);
     bytes::put(&mut block, WRAPPED_AT, &header.wrapped);
-    let plain = &mut block[BODY_AT..];
+    let mut plain = [0; BLOCK - BODY_AT];
+    let plain = &mut plain[..];
     bytes::put(plain, 0, &body.generation.to_le_bytes());
     bytes::put(plain, 8, &body.total.to_le_bytes());
     bytes::put(plain, 16, &body.journal_blocks.to_le_bytes());
@@ -84,7 +85,7 @@ pub(crate) fn encode(header: &Header, body: &Body, slot: u64, guard: &mut dyn Gu
     bytes::put(plain, 28, &body.space_height.to_le_bytes());
     body.map.write(plain, 32);
     body.space.write(plain, 64);
-    let seal = guard.seal(&place(slot), &header.public, plain);
+    let seal = guard.seal(&place(slot), &header.public, plain, &mut block[BODY_AT..]);
     bytes::put(&mut block, SEAL_AT, &seal);
     (block, seal)
 }
@@ -98,8 +99,8 @@ pub(crate) fn decode(block: &[u8; BLOCK], slot: u64, key: Key<'_>) -> Result<(He
     if version != VERSION {
         return Err(Error::Version(version));
     }
-    let mut header =
-        Header { public: bytes::array(block, 0), wrapped: bytes::array(block, WRAPPED_AT), data_key: None };
+    let mut header = Header::new(&bytes::array(block, 16), None);
+    (header.public, header.wrapped) = (bytes::array(block, 0), bytes::array(block, WRAPPED_AT));
     match (form, key) {
         (FORM_DIGEST, Key::None) => {}
         (FORM_GCM, Key::Root(root)) => {
@@ -110,9 +111,8 @@ pub(crate) fn decode(block: &[u8; BLOCK], slot: u64, key: Key<'_>) -> Result<(He
         _ => return Err(Error::NotAStore),
     }
     let mut plain = [0; BLOCK - BODY_AT];
-    plain.copy_from_slice(&block[BODY_AT..]);
     let seal: [u8; SEAL] = bytes::array(block, SEAL_AT);
-    if !header.guard([0; 12]).open(&place(slot), &header.public, &mut plain, &seal) {
+    if !header.guard([0; 12]).open(&place(slot), &header.public, &block[BODY_AT..], &mut plain, &seal) {
         return Err(Error::Damaged(Part::Superblock));
     }
     let body = Body {

@@ -65,6 +65,8 @@ pub struct Recorder {
     pub failing: Arc<AtomicU64>,
     /// Not zero: the write of this number, counted from now, fails; those after it do not.
     pub trip: Arc<AtomicU64>,
+    /// If there is one: writes that were taken and are still to be made, with the next one or when they are waited for.
+    pub late: Option<Vec<(u64, Vec<u8>)>>,
 }
 
 impl Recorder {
@@ -77,7 +79,22 @@ impl Recorder {
             error: DeviceError::NoSpace,
             failing: Arc::default(),
             trip: Arc::default(),
+            late: None,
         }
+    }
+    /// The same, whose writes take their time.
+    pub fn late(self) -> Self {
+        Self { late: Some(Vec::new()), ..self }
+    }
+    fn fails(&self) -> bool {
+        let trip = self.trip.load(Ordering::Relaxed);
+        self.trip.store(trip.saturating_sub(1), Ordering::Relaxed);
+        self.failing.load(Ordering::Relaxed) != 0 || trip == 1
+    }
+    fn make(&mut self, block: u64, data: &[u8]) -> Result<(), DeviceError> {
+        self.now.write(block, data)?;
+        self.step(Step::Write(block, data.to_vec()));
+        Ok(())
     }
     fn step(&mut self, step: Step) {
         self.steps.push(step);
@@ -90,19 +107,35 @@ impl BlockDevice for Recorder {
         self.now.blocks()
     }
     fn read(&mut self, block: u64, buf: &mut [u8]) -> Result<(), DeviceError> {
-        self.now.read(block, buf)
+        if self.late.as_ref().is_none_or(Vec::is_empty) {
+            return self.now.read(block, buf);
+        }
+        let mut device = self.now.clone();
+        for (block, data) in self.late.iter().flatten() {
+            device.write(*block, data)?;
+        }
+        device.read(block, buf)
     }
     fn write(&mut self, block: u64, data: &[u8]) -> Result<(), DeviceError> {
-        let trip = self.trip.load(Ordering::Relaxed);
-        self.trip.store(trip.saturating_sub(1), Ordering::Relaxed);
-        if self.failing.load(Ordering::Relaxed) != 0 || trip == 1 {
-            return Err(self.error);
+        self.settle()?;
+        if let Some(late) = &mut self.late {
+            late.push((block, data.to_vec()));
+            return Ok(());
         }
-        self.now.write(block, data)?;
-        self.step(Step::Write(block, data.to_vec()));
+        if self.fails() { Err(self.error) } else { self.make(block, data) }
+    }
+    fn settle(&mut self) -> Result<(), DeviceError> {
+        while let Some((block, data)) = self.late.as_ref().and_then(|late| late.first()).cloned() {
+            if self.fails() {
+                return Err(self.error);
+            }
+            self.make(block, &data)?;
+            self.late.iter_mut().for_each(|late| drop(late.remove(0)));
+        }
         Ok(())
     }
     fn flush(&mut self) -> Result<(), DeviceError> {
+        assert!(self.late.as_ref().is_none_or(Vec::is_empty), "a flush before all writes are made");
         self.step(Step::Flush);
         Ok(())
     }

@@ -69,6 +69,7 @@ fn mutate(disk: &mut Disk<Recorder>, model: &mut Model, rng: &mut Rng) {
 /// Runs a random workload; the device with all its steps, and the commits.
 fn workload(rng: &mut Rng, commits: usize) -> (Recorder, Vec<Commit>) {
     let device = Recorder::new(BLOCKS_MIN + rng.below((BLOCKS - BLOCKS_MIN) as u64) as usize);
+    let device = if rng.one_in(2) { device.late() } else { device };
     let (count, trip) = (device.count.clone(), device.trip.clone());
     let now = || count.load(Ordering::Relaxed) as usize;
     let options = options(rng);
@@ -165,6 +166,7 @@ fn crashes_lose_nothing_committed() {
 /// free, if it had become durable.
 fn workload_without_room(rng: &mut Rng, trip: u64) -> (Recorder, Vec<Commit>) {
     let device = Recorder::new(128 + rng.below(64) as usize);
+    let device = if rng.one_in(2) { device.late() } else { device };
     let (count, fails) = (device.count.clone(), device.trip.clone());
     let now = || count.load(Ordering::Relaxed) as usize;
     let mut disk = Disk::format(device, KEY, rng, None, Options::default()).expect("format");
@@ -354,8 +356,9 @@ fn every_block_in_use_matters() {
 #[test]
 fn a_full_host_loses_nothing() {
     let mut rng = Rng(seed());
-    for _ in 0..20 {
+    for round in 0..20 {
         let device = Recorder::new(BLOCKS);
+        let device = if round % 2 == 0 { device } else { device.late() };
         let failing = device.failing.clone();
         let small = options(&mut rng);
         let mut disk = Disk::format(device, KEY, &mut rng, None, small).expect("format");

@@ -52,7 +52,9 @@ impl BTree {
     /// Forgets what can be read again.
     pub(crate) fn drop_clean(&mut self) {
         self.slots.retain(|_, s| s.dirty);
-        self.clock = self.slots.keys().copied().collect();
+        // All of them stand in it, so no memory is needed, which may be short.
+        self.clock.clear();
+        self.clock.extend(self.slots.keys());
     }
     /// Nodes in memory.
     pub(crate) fn cached(&self) -> usize {

@@ -4,7 +4,7 @@
 //! written are zero (the disk says so), which is what preallocation needs.
 use crate::fs::Fs;
 use crate::item::{Key, Kind, Reader};
-use crate::pages::{self, PageId};
+use crate::pages::{self, Page, PageId};
 use crate::{Error, Result};
 use alloc::vec::Vec;
 use occlum_sealed_disk::{BLOCK, BlockDevice};
@@ -13,7 +13,7 @@ const PAGE: u64 = BLOCK as u64;
 /// Longest file: block numbers are 32 bits.
 const SIZE_MAX: u64 = PAGE * u32::MAX as u64;
 /// Most blocks that are written back as one.
-const RUN_MAX: usize = 256;
+pub(crate) const RUN_MAX: u32 = 128;
 /// Read-ahead: from this many blocks, doubled with each sequential read.
 const AHEAD_MIN: u32 = 8;
 const AHEAD_MAX: u32 = 128;
@@ -47,7 +47,7 @@ impl Extent {
 }
 
 fn whole_blocks(off: u64, len: u64) -> bool {
-    off % PAGE == 0 && len % PAGE == 0 && len > 0
+    off.is_multiple_of(PAGE) && len.is_multiple_of(PAGE) && len > 0
 }
 
 impl<D: BlockDevice> Fs<D> {
@@ -129,24 +129,47 @@ impl<D: BlockDevice> Fs<D> {
         let mut done = 0;
         while done < len {
             let pos = off + done as u64;
-            let (at, within) = ((pos / PAGE) as u32, (pos % PAGE) as usize);
+            let within = (pos % PAGE) as usize;
             let n = (BLOCK - within).min(len - done);
             let out = buf.get_mut(done..done + n).ok_or(Error::Invalid)?;
-            if !self.pages.has((ino, at)) {
-                self.fill(
-                    ino,
-                    at,
-                    (attr.size.div_ceil(PAGE) - u64::from(at)) as u32,
-                    (len - done).div_ceil(BLOCK),
-                )?;
-            }
-            match self.pages.get((ino, at)).and_then(|p| p.get(within..within + n)) {
+            let page = self.page(ino, (pos / PAGE) as u32, attr.size, (len - done).div_ceil(BLOCK))?;
+            match page.as_ref().and_then(|p| p.get(within..within + n)) {
                 Some(bytes) => out.copy_from_slice(bytes),
                 None => out.fill(0),
             }
             done += n;
         }
         Ok(len)
+    }
+
+    /// The pages that hold `len` bytes from `off` on, and how many of the bytes there are: fewer at the end. No page is one
+    /// of zeros.
+    pub fn pages(&mut self, ino: u64, off: u64, len: usize) -> Result<(Vec<Option<Page>>, usize)> {
+        let attr = self.attr(ino)?;
+        if attr.is_dir() {
+            return Err(Error::IsDirectory);
+        }
+        let len = len.min(usize::try_from(attr.size.saturating_sub(off)).unwrap_or(usize::MAX));
+        let mut pages = Vec::new();
+        let (first, end) = (off / PAGE, if len == 0 { 0 } else { (off + len as u64).div_ceil(PAGE) });
+        for at in first..end {
+            match self.page(ino, at as u32, attr.size, (end - at) as usize) {
+                Ok(page) => pages.push(page),
+                // What is before the damage can be read.
+                Err(_) if !pages.is_empty() => return Ok((pages, (at * PAGE - off) as usize)),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok((pages, len))
+    }
+
+    /// A page below the end of a file; `None` is one of zeros. `wanted` pages are needed from here on.
+    fn page(&mut self, ino: u64, at: u32, size: u64, wanted: usize) -> Result<Option<Page>> {
+        if let Some(page) = self.pages.get((ino, at)) {
+            return Ok(Some(page.clone()));
+        }
+        self.fill(ino, at, (size.div_ceil(PAGE) - u64::from(at)) as u32, wanted)?;
+        Ok(self.pages.get((ino, at)).cloned())
     }
 
     /// Reads blocks from `at` on into the cache: at least one, more if the reader is sequential.
@@ -159,35 +182,39 @@ impl<D: BlockDevice> Fs<D> {
         let len = (1..len).find(|i| self.pages.has((ino, at + i))).unwrap_or(len);
         self.inode(ino)?.ahead = (at + len, window);
         let Some(block) = block else { return Ok(()) };
-        let mut buf = Vec::new();
-        buf.try_reserve_exact(len as usize * BLOCK)
-            .map_err(|_| Error::Disk(occlum_sealed_disk::Error::Memory))?;
-        buf.resize(len as usize * BLOCK, 0);
-        match self.disk.read(block, &mut buf) {
+        if window > 1 {
+            self.pages.pass(ino, u64::from(at) + u64::from(to_end), at, len);
+        }
+        let mut fresh = (0..len).map(|_| self.pages.buffer()).collect::<Result<Vec<_>>>()?;
+        let mut blocks: Vec<&mut [u8]> = fresh.iter_mut().map(|b| &mut b[..]).collect();
+        // What a sequential reader wants next mostly lies behind it on the device, too.
+        let next = if window > 1 { (2 * window).min(to_end.saturating_sub(len)) } else { 0 };
+        let read = match self.disk.read_blocks(block, &mut blocks, next) {
             // Damage in what nobody asked for yet is not this reader's.
             Err(_) if len > 1 => {
-                buf.truncate(BLOCK);
-                self.disk.read(block, &mut buf)?;
+                blocks.truncate(1);
+                self.disk.read_blocks(block, &mut blocks, 0)?;
+                1
             }
-            other => other?,
-        }
+            other => other.map(|()| blocks.len())?,
+        };
+        fresh.truncate(read);
         // The page that is wanted goes in last: no insertion evicts the one before it.
-        for (i, bytes) in buf.chunks_exact(BLOCK).enumerate().rev() {
-            self.pages.insert((ino, at + i as u32), bytes.into());
+        for (i, bytes) in fresh.into_iter().enumerate().rev() {
+            self.pages.insert((ino, at + i as u32), bytes);
         }
         Ok(())
     }
 
-    /// The page, in the cache and to be changed; `whole` if all of it will be overwritten.
-    fn page_mut(&mut self, ino: u64, at: u32, whole: bool) -> Result<&mut [u8]> {
-        let id: PageId = (ino, at);
-        if !self.pages.has(id) && !whole {
-            self.fill(ino, at, 1, 1)?;
+    /// The page, in the cache and to be changed.
+    fn page_mut(&mut self, id: PageId) -> Result<&mut [u8]> {
+        if !self.pages.has(id) {
+            self.fill(id.0, id.1, 1, 1)?;
         }
         if !self.pages.has(id) {
             self.pages.insert(id, pages::zeros()?);
         }
-        self.pages.get_mut(id).ok_or(Error::Invalid)
+        self.pages.get_mut(id)
     }
 
     /// Writes; short if the store gets full on the way.
@@ -219,7 +246,9 @@ impl<D: BlockDevice> Fs<D> {
     /// read is then this file's trouble, not that of an operation half done.
     fn page_in(&mut self, ino: u64, off: u64) -> Result<()> {
         let at = (off / PAGE) as u32;
-        if off % PAGE == 0 || off >= self.attr(ino)?.size.next_multiple_of(PAGE) || self.pages.has((ino, at))
+        if off.is_multiple_of(PAGE)
+            || off >= self.attr(ino)?.size.next_multiple_of(PAGE)
+            || self.pages.has((ino, at))
         {
             return Ok(());
         }
@@ -231,11 +260,15 @@ impl<D: BlockDevice> Fs<D> {
             let pos = off + done as u64;
             let within = (pos % PAGE) as usize;
             let n = (BLOCK - within).min(data.len() - done);
-            let page = self.page_mut(ino, (pos / PAGE) as u32, n == BLOCK)?;
-            if let (Some(to), Some(from)) = (page.get_mut(within..within + n), data.get(done..done + n)) {
+            let (id, from) = ((ino, (pos / PAGE) as u32), data.get(done..done + n).unwrap_or_default());
+            done += n;
+            if n == BLOCK && !self.pages.has(id) {
+                let page = self.pages.copy(from)?;
+                self.pages.insert(id, page);
+                self.pages.get_mut(id)?;
+            } else if let Some(to) = self.page_mut(id)?.get_mut(within..within + n) {
                 to.copy_from_slice(from);
             }
-            done += n;
         }
         self.update(ino, |a| {
             a.size = a.size.max(off + data.len() as u64);
@@ -245,7 +278,6 @@ impl<D: BlockDevice> Fs<D> {
 
     /// Writes the dirty pages; they are part of the disk's transaction then.
     pub(crate) fn write_back(&mut self) -> Result<()> {
-        let mut buf = Vec::new();
         let mut from = (0, 0);
         while let Some(((ino, at), count)) = self.pages.dirty_run(from, RUN_MAX) {
             let (block, len) = match self.lookup_block(ino, at, count)? {
@@ -256,12 +288,15 @@ impl<D: BlockDevice> Fs<D> {
                     (block, len)
                 }
             };
-            buf.clear();
             for i in 0..len {
-                buf.extend_from_slice(self.pages.get((ino, at + i)).ok_or(Error::Corrupt("a dirty page"))?);
+                let page = self.pages.peek((ino, at + i)).ok_or(Error::Corrupt("a dirty page"))?;
+                self.disk.write(block + i, page)?;
             }
-            self.disk.write(block, &buf)?;
             self.pages.clean((ino, at), len);
+            if len == RUN_MAX {
+                let size = self.attr(ino).map_or(0, |a| a.size.div_ceil(PAGE));
+                self.pages.pass(ino, size, at, len);
+            }
             from = (ino, at + len);
         }
         Ok(())
@@ -305,7 +340,7 @@ impl<D: BlockDevice> Fs<D> {
             return Ok(());
         }
         let n = (to - from) as usize;
-        if let Some(bytes) = self.page_mut(ino, at, false)?.get_mut(within..within + n) {
+        if let Some(bytes) = self.page_mut((ino, at))?.get_mut(within..within + n) {
             bytes.fill(0);
         }
         Ok(())

@@ -3,6 +3,7 @@
 //! Operations change things in memory (pages, records of inodes, nodes); `commit` writes all of it and makes it
 //! durable in one transaction of the disk. Commits happen only between operations.
 use crate::btree::BTree;
+use crate::content::RUN_MAX;
 use crate::item::{Attr, Key, Kind, Mode, ROOT, Reader};
 use crate::pages::Pages;
 use crate::space::{SUPER, Space};
@@ -184,6 +185,19 @@ impl<D: BlockDevice> Fs<D> {
             self.commit()?;
         }
         Ok(())
+    }
+
+    /// Is so much dirty that a writer of this file will soon have to write it back? Of a file that is too long to be kept,
+    /// little is enough: it is written early, and its pages' memory serves again.
+    pub fn is_heavy(&mut self, ino: u64) -> bool {
+        let most = self.options.dirty_pages;
+        let is_long =
+            |fs: &mut Self| fs.attr(ino).is_ok_and(|a| fs.pages.is_long(a.size.div_ceil(BLOCK as u64)));
+        self.pages.dirty() > most / 2 || self.pages.dirty_of(ino) >= RUN_MAX && is_long(self)
+    }
+    /// Writes back content, which becomes durable with the next commit.
+    pub fn lighten(&mut self) -> Result<()> {
+        if self.broken { Err(Error::Broken) } else { self.write_back() }
     }
 
     /// Is there room for so many more blocks of content?

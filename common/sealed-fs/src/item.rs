@@ -140,10 +140,6 @@ impl Attr {
     pub fn is_dir(&self) -> bool {
         self.mode & Mode::TYPE == Mode::DIRECTORY
     }
-    /// Is it a regular file?
-    pub fn is_file(&self) -> bool {
-        self.mode & Mode::TYPE == Mode::REGULAR
-    }
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(72);
         for n in [self.mode, self.uid, self.gid, self.nlink] {

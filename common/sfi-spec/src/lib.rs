@@ -43,7 +43,8 @@ pub mod domain {
     pub const SIZE: u64 = 1 << 32;
     /// Base of slot 0.
     pub const FIRST_BASE: u64 = (1 << 40) + STRIDE;
-    /// Distance between two slot bases: 4 GiB slot + 32 GiB tables + 4 GiB gap, which holds shadow words or nothing.
+    /// Distance between two slot bases: 16 GiB return table, 4 GiB slot, 4 GiB gap, which holds shadow words or hints,
+    /// 16 GiB call table.
     pub const STRIDE: u64 = 40 << 30;
     /// Number of slots.
     pub const COUNT: u64 = 1500;
@@ -60,12 +61,14 @@ pub mod domain {
     }
 }
 
-/// How translated code checks where a `ret` leads; one choice for all code of an enclave.
+/// How translated code checks where a `ret` leads; `Shadow` is a choice for all code of an enclave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Returns {
     /// The return table alone: to any return site.
     #[default]
     Table,
+    /// The same, and what calls left first (`hint`). For code that is not taken away while hints may lead there.
+    Hints,
     /// The shadow word first: to where the call came from.
     Shadow,
 }
@@ -101,10 +104,25 @@ pub mod shadow {
     }
 }
 
-/// The lookup table of a slot: 8 bytes for each code offset, growing downwards from the slot's base. The low word is the
-/// entry of the return site there, the high word that of the call or jump target: `movl %gs:0|4(,%r11,8)` with r11 = !off.
+/// Hints for returns (`Returns::Hints`), where the shadow words would be: 8 bytes for each stack word. A call leaves which
+/// return address it pushed, in the low half, and where that is translated, in the high half. A return goes there if the low
+/// half fits. The high half is always a proven entry or the miss stub of returns.
+pub mod hint {
+    /// Low half of the hint for return address `site`: negative, so that a low half of zero fits none.
+    pub const fn site(site: u32) -> u32 {
+        !site
+    }
+    /// A hint that fits no return address.
+    pub const fn none(miss_ret: u32) -> u64 {
+        (miss_ret as u64) << 32
+    }
+}
+
+/// The lookup tables of a slot, 4 bytes for each 32-bit number a program may jump to. That of the return sites grows
+/// downwards from the slot's base: `movl %gs:(,%r11,4)` with r11 = !off. That of call and jump targets grows upwards from
+/// `CALL_TABLE` above it: `movl %gs:4(,%r11,4)` with r11 = off + `CALL_BIAS`.
 pub mod table {
-    /// Which word.
+    /// Which table.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     pub enum Kind {
         /// Return sites.
@@ -112,24 +130,40 @@ pub mod table {
         /// Call and jump targets.
         Call,
     }
-    /// Bytes per code offset.
-    pub const STRIDE: u64 = 8;
-    /// Displacement of the word of a kind.
-    pub const fn disp(kind: Kind) -> u8 {
-        match kind {
-            Kind::Ret => 0,
-            Kind::Call => 4,
-        }
-    }
+    /// Bytes of an entry.
+    pub const ENTRY: u64 = 4;
+    /// What the index of the call table is above the offset: as much as one `lea` adds.
+    pub const CALL_BIAS: i32 = i32::MAX;
+    /// Displacement that makes up for the bias being odd.
+    pub const CALL_DISP: u8 = 4;
+    /// From the slot's base to the call table's entry for offset 0.
+    pub const CALL_TABLE: u64 = ENTRY * CALL_BIAS as u64 + CALL_DISP as u64;
+    /// Bytes of one table.
+    pub const SIZE: u64 = ENTRY << 32;
     /// Address of the entry for code offset `off` of the slot at `slot_base`.
     pub const fn entry_addr(slot_base: u64, kind: Kind, off: u32) -> u64 {
-        slot_base - STRIDE * (off as u64 + 1) + disp(kind) as u64
+        match kind {
+            Kind::Ret => slot_base - ENTRY * (off as u64 + 1),
+            Kind::Call => slot_base + CALL_TABLE + ENTRY * off as u64,
+        }
+    }
+    /// Which entry of the tables of the slot at `slot_base` lies at `addr`.
+    pub const fn entry_at(slot_base: u64, addr: u64) -> Option<(Kind, u32)> {
+        let below = slot_base.wrapping_sub(addr).wrapping_sub(1);
+        let above = addr.wrapping_sub(slot_base).wrapping_sub(CALL_TABLE);
+        if below < SIZE {
+            Some((Kind::Ret, (below / ENTRY) as u32))
+        } else if above < SIZE {
+            Some((Kind::Call, (above / ENTRY) as u32))
+        } else {
+            None
+        }
     }
     /// Return sites below this offset have entries within 2 GiB below the slot: `prefetcht0 %gs:disp32` reaches them.
-    pub const PREFETCH_MAX: u32 = 1 << 28;
+    pub const PREFETCH_MAX: u32 = 1 << 29;
     /// The displacement from GS base to the entry of return site `off`, if 32 bits hold it.
     pub const fn ret_entry_disp(off: u32) -> Option<i32> {
-        if off < PREFETCH_MAX { Some(-(STRIDE as i32) * (off as i32 + 1)) } else { None }
+        if off < PREFETCH_MAX { Some(-(ENTRY as i32) * (off as i32 + 1)) } else { None }
     }
 }
 
@@ -164,7 +198,7 @@ pub mod ctx {
     pub const REASON: u32 = 0x0f0;
     /// 1 if XSAVE holds the x87, MXCSR and upper-vector state of this task (u32).
     pub const XSTATE_SAVED: u32 = 0x0f4;
-    /// `shadow::DISTANCE`, u64: what the shadow patterns add to rsp.
+    /// `shadow::DISTANCE`, u64: what the patterns of shadow words and hints add to rsp.
     pub const SHADOW: u32 = 0x0f8;
     /// General registers by hardware number (rax rcx rdx rbx rsp rbp rsi rdi r8..r15), u64 each; rsp is a real address.
     pub const GPR: u32 = 0x100;

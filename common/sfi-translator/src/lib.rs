@@ -188,7 +188,10 @@ pub fn translate(
     env: &dyn Env,
 ) -> Result<Fragment, Error> {
     let end = u64::from(src.start) + src.bytes.len() as u64;
-    if u64::from(src.start) >= sfi_spec::domain::EXEC_MAX || end > sfi_spec::domain::SIZE || base % 16 != 0 {
+    if u64::from(src.start) >= sfi_spec::domain::EXEC_MAX
+        || end > sfi_spec::domain::SIZE
+        || !base.is_multiple_of(16)
+    {
         return Err(Error::BadAddress);
     }
     let extent = extent::find(cfg, src, env)?;

@@ -173,21 +173,22 @@ impl Emitter<'_> {
         true
     }
 
-    /// `jmp *target` and `call *target` through the call table.
-    pub(crate) fn indirect(&mut self, item: &Item, is_call: bool) {
+    /// `jmp *target`, and `call *target` if it is call `n`, through the call table.
+    pub(crate) fn indirect(&mut self, item: &Item, call: Option<usize>) {
         if !self.load_target(item) {
             return self.emulate_late(item.off);
         }
         self.asm.store(R11, ctx::TARGET);
-        if is_call {
-            self.push_return(item.next());
-            if self.has_shadow() {
+        let mut hint = None;
+        if let Some(n) = call {
+            hint = self.push_return(n);
+            if self.call_takes_r11(n) {
                 self.asm.load(R11, ctx::TARGET);
             }
         }
-        self.asm.not_r11();
-        self.asm.table_load(table::Kind::Call);
+        self.asm.table_lookup(table::Kind::Call);
         self.asm.jmp_r11();
+        self.returns_here(hint);
     }
 
     /// `ret` and `ret n` through the return table; a miss finds the target just below rsp.
@@ -197,11 +198,16 @@ impl Emitter<'_> {
         if drop > MAX_RET_DROP || (1..8).contains(&drop) || drop != 0 && shadow {
             return self.emulate_late(off);
         }
-        if shadow {
+        let hinted = drop == 0 && self.has_hints();
+        if shadow || hinted {
             self.asm.spill(RCX);
         }
         self.free(R11);
         self.asm.bytes(&[0x44, 0x8b, 0x1c, 0x24]); // mov (%rsp), %r11d
+        self.dirty = 0;
+        if hinted {
+            return self.asm.hinted_return();
+        }
         if drop != 0 {
             self.asm.bytes(&[0x4c, 0x89, 0x9c, 0x24]); // mov %r11, drop(%rsp)
             self.asm.bytes(&u32::from(drop).to_le_bytes());
@@ -209,8 +215,7 @@ impl Emitter<'_> {
         if shadow {
             self.asm.shadow_compare();
         }
-        self.asm.not_r11();
-        self.asm.table_load(table::Kind::Ret);
+        self.asm.table_lookup(table::Kind::Ret);
         if shadow {
             // Behind the last access that can fault.
             self.asm.shadow_consume();
@@ -218,7 +223,6 @@ impl Emitter<'_> {
         }
         self.asm.lea_rsp(8 + i32::from(drop));
         self.asm.jmp_r11();
-        self.dirty = 0;
     }
 
     /// A `ret` that is a jump (`flow::is_jump`): through the call table.
@@ -226,8 +230,7 @@ impl Emitter<'_> {
         self.free(R11);
         self.asm.bytes(&[0x44, 0x8b, 0x1c, 0x24]); // mov (%rsp), %r11d
         self.asm.store(R11, ctx::TARGET);
-        self.asm.not_r11();
-        self.asm.table_load(table::Kind::Call);
+        self.asm.table_lookup(table::Kind::Call);
         self.asm.lea_rsp(8);
         self.asm.jmp_r11();
         self.dirty = 0;

@@ -154,9 +154,9 @@ fn undo_of_syscall_leaves_no_translated_address() {
     assert_eq!(rcx[..3], [(START, None), (START, Some(START + 2)), (START, Some(START + 2))]);
 }
 
-/// Displacement of the table word that the last lookup of a fragment reads: 0 return sites, 4 call targets.
+/// Displacement of the last lookup of a fragment: 0 return sites, 4 call targets.
 fn last_lookup(f: &Fragment) -> u8 {
-    let at = f.code.windows(5).rposition(|w| w == [0x65, 0x46, 0x8b, 0x1c, 0xdd]).expect("a lookup");
+    let at = f.code.windows(5).rposition(|w| w == [0x65, 0x46, 0x8b, 0x1c, 0x9d]).expect("a lookup");
     f.code[at + 5]
 }
 

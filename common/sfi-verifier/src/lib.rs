@@ -24,8 +24,8 @@
 //!   pattern; r11 is not read where its register may hold one (below); `lea` of rsp has 32 bits (R9, R12).
 //! - V8 fs names the trusted context: only moves of the listed slots, and only where a pattern has them (the reload and the
 //!   spill of r11 may stand alone in a unit that has it in the register). fs, gs, segments, PKRU: never written (V1).
-//! - V9 gs without 67 is the table lookup, whose index is the complement of a 32-bit number, or a prefetch; an indirect
-//!   jump is `jmp *%r11` right behind the lookup (R19).
+//! - V9 gs without 67 is the table lookup, whose index is the complement of a 32-bit number or 2^31 - 1 more than one, or a
+//!   prefetch; an indirect jump is `jmp *%r11` right behind the lookup (R19).
 //! - V10 A pattern is whole and cannot be entered inside.
 //! - V11 A direct branch leads to a proven entry: an instruction of this unit outside patterns with rsp confined, or what
 //!   `Proven` knows of code published before (R20).
@@ -36,6 +36,9 @@
 //! - V15 With `Returns::Shadow`: a lookup among the return sites comes only behind a comparison of the very number it looks
 //!   up with the shadow word at rsp, and consumes that word. Shadow words are written otherwise only behind `push $site`,
 //!   as the complement of the site. With `Returns::Table`, nothing touches them.
+//! - V16 With `Returns::Hints`, as with `Table`, but for hints. One is written behind `push $imm` only: first the half that says
+//!   where it leads, to an entry of the same unit, then the other. It is followed only behind a comparison of that with the
+//!   word at rsp.
 //!
 //! r11 is at home, in its spill slot, when a unit is entered, and its register may hold a real address. So a unit that
 //! begins with the reload of r11 has the program's r11 in the register, is entered from outside only at such reloads and at
@@ -59,7 +62,7 @@ use check::require;
 use decode::WINDOW;
 use occlum_sfi_spec::{Returns, Stubs, ctx, elrange};
 use operand::Effect;
-use pattern::{Matcher, Token};
+use pattern::{Matcher, Token, role};
 
 /// Most that rsp may move between two confinements.
 const BUDGET: u32 = 32 << 10;
@@ -146,14 +149,24 @@ pub fn verify(
     maps.clear();
     let in_register = unit.code.starts_with(&FETCH);
     let matcher = Matcher::new(in_register, returns);
-    let mut pass =
-        Pass { stubs, returns, unit, proven, in_register, matcher, moved: 0, falls: true, blamed: None };
+    let mut pass = Pass {
+        stubs,
+        returns,
+        unit,
+        proven,
+        in_register,
+        matcher,
+        moved: 0,
+        falls: true,
+        blamed: None,
+        hinted: None,
+    };
     let mut result = in_cache(unit).and_then(|()| pass.run(maps));
-    if result.is_ok() {
-        if let Some(n) = stray_target(maps, need) {
-            pass.blamed = Some(unit.base.wrapping_add(n as u32));
-            result = pass.run(maps);
-        }
+    if result.is_ok()
+        && let Some(n) = stray_target(maps, need)
+    {
+        pass.blamed = Some(unit.base.wrapping_add(n as u32));
+        result = pass.run(maps);
     }
     if result.is_err() {
         maps.clear();
@@ -206,11 +219,14 @@ struct Pass<'a> {
     falls: bool,
     /// A target known to be wrong: the pass ends with the first branch that leads there.
     blamed: Option<u32>,
+    /// Where in the unit a hint leads that has not come yet.
+    hinted: Option<usize>,
 }
 
 impl Pass<'_> {
     fn run(&mut self, maps: &mut Maps<'_>) -> Result<(), Violation> {
         (self.matcher, self.moved, self.falls) = (Matcher::new(self.in_register, self.returns), 0, true);
+        self.hinted = None;
         let code = self.unit.code;
         let (mut at, mut address, mut len) = (0, self.unit.base, 0);
         while at < code.len() {
@@ -223,7 +239,9 @@ impl Pass<'_> {
             })?;
             at += usize::from(len);
         }
-        require(!self.falls, Check::FallsOff).map_err(|check| Violation { at: address, len, check })
+        require(self.hinted.is_none(), Check::HintEntry)
+            .and_then(|()| require(!self.falls, Check::FallsOff))
+            .map_err(|check| Violation { at: address, len, check })
     }
 
     /// The instruction at offset `at`; its length comes back in `len`.
@@ -254,7 +272,23 @@ impl Pass<'_> {
             }
         }
         self.matcher.step(&token, bytes)?;
+        self.hint(at, &token, bytes, maps)?;
         self.apply(&token, inside, maps)
+    }
+
+    /// V16: a hint leads to an entry of the unit that follows, before the next hint.
+    fn hint(&mut self, at: usize, token: &Token, bytes: &[u8; WINDOW], maps: &Maps<'_>) -> Result<(), Check> {
+        if let Some(to) = self.hinted.filter(|to| *to <= at) {
+            require(to == at && is_set(maps.entries, at), Check::HintEntry)?;
+            self.hinted = None;
+        }
+        if token.roles & role::bit(role::HINT_ENTRY) == 0 {
+            return Ok(());
+        }
+        let to = pattern::hint_entry(bytes).wrapping_sub(self.unit.base) as usize;
+        require(to > at && self.hinted.is_none(), Check::HintEntry)?;
+        self.hinted = Some(to);
+        Ok(())
     }
 
     /// `inside`: a pattern had begun before.

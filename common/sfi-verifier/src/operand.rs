@@ -24,6 +24,9 @@ const MAX_RETURN: i32 = MAX_REACH + 8;
 /// `prefetcht0 %gs:disp32`: neither faults nor loads, wherever it points.
 const PREFETCH: [u8; 5] = [0x65, 0x0f, 0x18, 0x0c, 0x25];
 
+/// Opcode of `jrcxz`, which is a branch unless a pattern has it with what it jumps over.
+const JRCXZ: u8 = 0xe3;
+
 /// What an instruction does to the state that the verifier follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
@@ -66,9 +69,9 @@ pub(crate) fn token(bytes: &[u8; WINDOW], address: u32, stubs: &Stubs) -> Result
     if bytes.starts_with(&PREFETCH) {
         return Ok(Token::plain(PREFETCH.len() as u8 + 4));
     }
-    if bytes.starts_with(&pattern::TRAP) {
-        let mut token = Token::special(pattern::TRAP.len() as u8, Check::TrapAlone);
-        token.roles = role::bit(role::SHADOW_TRAP);
+    if bytes[0] == JRCXZ
+        && let Some(token) = pattern::fixed_token(bytes)
+    {
         return Ok(token);
     }
     let judged = decode::decode(bytes).and_then(|i| judge(&i, address, stubs));

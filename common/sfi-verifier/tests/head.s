@@ -32,7 +32,11 @@
 .endm
 # lookup 0: return site; lookup 4: call target
 .macro lookup disp
-    {disp32} movl %gs:\disp(,%r11,8), %r11d
+    {disp32} movl %gs:\disp(,%r11,4), %r11d
+.endm
+# The index of a call target; that of a return site is `not %r11`.
+.macro bias
+    lea 0x7fffffff(%r11), %r11
 .endm
 .macro next to=0x1234
     lea 11(%rip), %rcx
@@ -54,6 +58,25 @@
 .macro consume
     distance rcx
     movl $0, 4(%rsp,%rcx)
+.endm
+# Hints of returns: that of a call, and the comparison of a return, which jumps over the reload of rcx and the lookup.
+.macro hint site, to
+    movl $\to, 4(%rsp,%r11)
+    movl $~\site, (%rsp,%r11)
+.endm
+.macro fits over=29
+    distance rcx
+    movslq (%rsp,%rcx), %rcx
+    lea 1(%rcx,%r11), %rcx
+    .byte 0xe3, \over
+    reload rcx, 1
+.endm
+.macro hinted
+    distance rcx
+    mov 4(%rsp,%rcx), %r11d
+    reload rcx, 1
+    lea 8(%rsp), %rsp
+    jmp *%r11
 .endm
 .macro shadowed site
     pushq $\site

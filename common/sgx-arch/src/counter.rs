@@ -4,7 +4,7 @@
 //! would answer the same bytes. Nobody in between is trusted: requests and answers carry HMAC-SHA256 under a key that
 //! only the enclave's identity derives; an answer's covers the request's nonce, so that it answers this request only.
 //! Invariants: a counter changes only by one, and only if it stands where the request says; numbers are little-endian.
-use hmac::{Hmac, Mac};
+use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 /// Bytes of what a counter keeps beside its value: id, generation, commits and seal of a store.

@@ -6,7 +6,7 @@
 //! Invariants: a request that the SDM refuses is refused with its error code; nothing else changes the key but what the
 //! dependencies list.
 #[cfg(feature = "cpu")]
-use cmac::{Cmac, Mac};
+use cmac::{Cmac, KeyInit, Mac};
 
 /// Bytes of a KEYREQUEST.
 pub const KEYREQUEST: usize = 512;
@@ -159,7 +159,7 @@ pub fn derive(request: &KeyRequest, enclave: &Identity, device: &Device) -> Resu
     }
     let product = if wants(policy::NOISVPRODID) { 0 } else { enclave.isv_prod_id };
     let mask = [request.attribute_mask[0] | ALWAYS, request.attribute_mask[1]];
-    let mut mac = <Cmac<aes::Aes128> as Mac>::new(&device.key.into());
+    let mut mac = <Cmac<aes::Aes128> as KeyInit>::new(&device.key.into());
     let mut part = |bytes: &[u8], wanted: bool| {
         for byte in bytes {
             mac.update(&[if wanted { *byte } else { 0 }]);

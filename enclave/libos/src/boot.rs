@@ -1,13 +1,14 @@
 //! Start and end of the enclave: the hooks for the runtime, the first process, the final report.
 use crate::errno::{Errno, Result};
 use crate::process::caps::Caps;
-use crate::process::{self, Cred, Task, WaitStatus};
+use crate::process::{self, Cred, Groups, Task, WaitStatus};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use occlum_enclave_abi::{
-    CONFIG_NO_ALIAS, FLAG_REPORT_CHANGES, FLAG_RESIDENT, FLAG_STATS, LaunchParams, Ocall, TraceOptions,
+    CONFIG_NO_ALIAS, FLAG_ANY_CWD, FLAG_REPORT_CHANGES, FLAG_RESIDENT, FLAG_STATS, LaunchParams, Ocall,
+    TraceOptions,
 };
 use occlum_rt::bkl::BklCell;
 use occlum_rt::{BootInfo, Hooks};
@@ -17,10 +18,21 @@ pub static HOOKS: Hooks = Hooks { init, vcpu_main: crate::sched::vcpu_main };
 
 static FLAGS: BklCell<u32> = BklCell::new(0);
 static HOSTNAME: BklCell<Vec<u8>> = BklCell::new(Vec::new());
+static DOMAIN: BklCell<Vec<u8>> = BklCell::new(Vec::new());
 
 /// Host name for uname.
 pub fn hostname() -> Vec<u8> {
     HOSTNAME.with(Clone::clone)
+}
+
+/// Domain name for uname.
+pub fn domainname() -> Vec<u8> {
+    DOMAIN.with(|d| if d.is_empty() { b"(none)".to_vec() } else { d.clone() })
+}
+
+/// Gives the enclave another one.
+pub fn set_domainname(name: Vec<u8>) {
+    DOMAIN.replace(name);
 }
 
 /// Gives the enclave another name.
@@ -30,7 +42,7 @@ pub fn set_hostname(name: Vec<u8>) {
 
 fn init(boot: BootInfo) {
     let Some(mut params) = LaunchParams::decode(&boot.launch) else {
-        fail(125, "the launch parameters are malformed");
+        fail(125, "the launch parameters are malformed", "OC312");
     };
     crate::cfi::init(boot.config.cfi);
     if boot.config.flags & CONFIG_NO_ALIAS != 0 {
@@ -48,50 +60,90 @@ fn init(boot: BootInfo) {
     crate::fs::init(&params);
     if params.flags & FLAG_RESIDENT != 0 {
         if process::new_resident_init(crate::fs::boot_context()).is_err() {
-            fail(125, "there is no room for process 1");
+            fail(125, "there is no room for process 1", "OC311");
         }
         return;
     }
     match start(&params) {
         Ok(task) => crate::sched::make_runnable(&task),
-        Err((code, message)) => fail(code, &message),
+        Err(r) => fail(r.status, &r.message, r.code),
     }
 }
 
-/// Ends the enclave before any program ran.
-pub(crate) fn fail(code: u64, message: &str) -> ! {
-    let text = format!("occlum: {message}\n");
+/// Ends the enclave before any program ran; `code` is the one of `occlum explain`.
+pub(crate) fn fail(status: u64, message: &str, code: &str) -> ! {
+    let text = format!("occlum: {message} [{code}]\n");
     occlum_rt::ocall::call(Ocall::Log, &[0], text.as_bytes(), &mut []);
-    occlum_rt::ocall::call(Ocall::Exit, &[0, code], &[], &mut []);
+    occlum_rt::ocall::call(Ocall::Exit, &[0, status], &[], &mut []);
     occlum_rt::halt()
 }
 
-fn start(params: &LaunchParams) -> core::result::Result<Arc<Task>, (u64, String)> {
-    let name = String::from_utf8_lossy(&params.program).into_owned();
+/// Why the first program does not run: what `fail` says.
+struct Refusal {
+    status: u64,
+    message: String,
+    code: &'static str,
+}
+
+fn start(params: &LaunchParams) -> core::result::Result<Arc<Task>, Refusal> {
     let cred = cred_of(params.uid, params.gid);
-    let more = crate::policy::more_memory;
-    let oom = |_| (125, format!("not enough enclave memory for the first process: {} [OC311]", more()));
-    let task =
-        process::new_init(crate::fs::first_files(), crate::fs::first_fs(&params.cwd), cred).map_err(oom)?;
-    let LaunchParams { program, argv, envp, cwd, .. } = params;
-    let result = exec_searching(&task, &Request { program, argv, envp, cwd });
-    result.map_err(|e| {
-        let (status, why, code) = match e {
-            Errno::ENOENT => (127, "not found (looked in PATH inside the enclave)".into(), "OC400"),
-            Errno::EPERM => (126, "not below one of the entry points of this enclave".into(), "OC406"),
-            Errno::EACCES => (126, "permission denied, or not a regular executable file".into(), "OC401"),
-            Errno::ENOEXEC => (126, "not an x86-64 ELF program and has no '#!' line".into(), "OC401"),
-            Errno::ENOMEM => (125, format!("out of enclave memory while loading: {}", more()), "OC311"),
-            e => (126, format!("cannot execute: {e:?}"), "OC401"),
-        };
-        (status, format!("{name}: {why} [{code}]"))
+    let fs = crate::fs::first_fs(&params.cwd, params.flags & FLAG_ANY_CWD != 0)
+        .map_err(|e| no_directory(&params.cwd, e))?;
+    let task = process::new_init(crate::fs::first_files(), fs, cred).map_err(|_| Refusal {
+        status: 125,
+        message: format!("not enough enclave memory for the first process: {}", crate::policy::more_memory()),
+        code: "OC311",
     })?;
+    let LaunchParams { program, argv, envp, cwd, .. } = params;
+    exec_searching(&task, &Request { program, argv, envp, cwd }).map_err(|e| no_program(program, e))?;
     Ok(task)
+}
+
+fn no_directory(cwd: &[u8], error: Errno) -> Refusal {
+    let why = match error {
+        Errno::ENOENT | Errno::ENOTDIR => "is no directory inside the enclave".into(),
+        Errno::EACCES => "may not be entered".into(),
+        e => format!("cannot be entered: {e:?}"),
+    };
+    let message = format!("the working directory {} {why}", String::from_utf8_lossy(cwd));
+    Refusal { status: 126, message, code: "OC401" }
+}
+
+fn no_program(name: &[u8], error: Errno) -> Refusal {
+    let more = crate::policy::more_memory;
+    let (status, why, code) = match error {
+        Errno::ENOENT if name.is_empty() => (127, "the program has no name".into(), "OC400"),
+        Errno::ENOENT if name.contains(&b'/') => {
+            (127, "not found inside the enclave, or its interpreter is not".into(), "OC400")
+        }
+        Errno::ENOENT => {
+            (127, "not found in PATH inside the enclave, or its interpreter is not".into(), "OC400")
+        }
+        Errno::EPERM => (126, "not below one of the entry points of this enclave".into(), "OC406"),
+        Errno::EACCES => (126, "permission denied, or not a regular executable file".into(), "OC401"),
+        Errno::ENOEXEC => (126, "not an x86-64 ELF program and has no '#!' line".into(), "OC401"),
+        Errno::ENOMEM => (125, format!("out of enclave memory while loading: {}", more()), "OC311"),
+        e => (126, format!("cannot execute: {e:?}"), "OC401"),
+    };
+    let subject =
+        if name.is_empty() { String::new() } else { format!("{}: ", String::from_utf8_lossy(name)) };
+    Refusal { status, message: format!("{subject}{why}"), code }
 }
 
 /// The rights of a user without further groups.
 pub fn cred_of(uid: u32, gid: u32) -> Cred {
-    Cred { uid, euid: uid, suid: uid, gid, egid: gid, sgid: gid, groups: Vec::new(), caps: Caps::of(uid) }
+    Cred {
+        uid,
+        euid: uid,
+        suid: uid,
+        fsuid: uid,
+        gid,
+        egid: gid,
+        sgid: gid,
+        fsgid: gid,
+        groups: Groups::default(),
+        caps: Caps::of(uid),
+    }
 }
 
 /// A program as the host asks for it.

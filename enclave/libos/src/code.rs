@@ -10,7 +10,7 @@ mod cache;
 mod pieces;
 mod stale;
 
-pub use cache::{epoch, report};
+pub use cache::{end_account, epoch, new_account, report};
 pub use stale::{Step, end_step, settle, undo};
 
 use crate::cfi;
@@ -26,6 +26,7 @@ use occlum_linux_abi::mmap as mf;
 use occlum_rt::bkl::BklCell;
 use occlum_rt::code as rtcode;
 use occlum_rt::slot::Slot;
+use occlum_sfi_spec::Returns;
 use occlum_sfi_spec::table::Kind;
 use occlum_sfi_translator as tr;
 
@@ -33,9 +34,10 @@ use occlum_sfi_translator as tr;
 const SOURCE_MAX: u64 = 1024;
 /// Most instructions of one fragment.
 const FRAGMENT_MAX: usize = 400;
-/// A region with more return sites than this has calls prefetch their entries: they no longer fit the L1 cache. Measured:
-/// 12 % faster code for cc1 (100,000 sites), 1-3 % slower for interpreters (5,000-15,000).
-const PREFETCH_FROM: usize = 24_000;
+/// Calls of mappings from this length on prefetch the entries of their return sites, which no longer fit the caches.
+/// Measured: 10 % more transactions of PostgreSQL (5 MiB), 12 % faster code for cc1 (22 MiB); 1-3 % slower for
+/// interpreters (up to 3 MiB).
+const PREFETCH_FROM: u64 = 4 << 20;
 
 /// Translations of one executable mapping.
 pub struct Region {
@@ -53,7 +55,6 @@ pub struct Region {
 struct Index {
     start: u32,
     pages: Vec<Vec<(u32, u32)>>,
-    return_sites: usize,
     /// Where calls that were translated return to, by page: also those without an entry.
     returns: BTreeMap<u32, Vec<u16>>,
     /// Executable offsets that translated instructions made.
@@ -65,12 +66,16 @@ struct Index {
 }
 
 impl Index {
+    /// Bytes that it takes when it is new.
+    fn cost(start: u64, end: u64) -> u64 {
+        (end - start) / 4096 * size_of::<Vec<(u32, u32)>>() as u64
+    }
+
     fn new(start: u64, end: u64) -> Index {
         let pages = (end - (start & !4095)).div_ceil(4096) as usize;
         Index {
             start: start as u32 & !4095,
             pages: vec![Vec::new(); pages],
-            return_sites: 0,
             returns: BTreeMap::new(),
             taken: BTreeSet::new(),
             spreads: BTreeSet::new(),
@@ -200,11 +205,31 @@ pub fn drop_unmapped() {
     cache::reclaim();
 }
 
-/// The region of an executable vma, made if it has none yet.
-fn region_of(mm: &Mm, start: u64, vma: &Vma) -> Arc<Region> {
-    if let Some(r) = &vma.region {
-        return r.clone();
+/// There is no room for code that a process needs: what nobody maps goes, and all private code of the process that has most
+/// of it, which makes it again as it runs.
+pub fn make_room() {
+    if !cache::may_look() {
+        return;
     }
+    drop_unmapped();
+    let largest = crate::process::Process::all()
+        .iter()
+        .filter_map(|p| p.mm())
+        .max_by_key(|mm| cache::private_bytes(mm.slot().index()));
+    if let Some(mm) = largest {
+        mm.drop_private_code();
+        crate::stats::add("private_code_given_way", 1);
+    }
+    cache::bring_in_all();
+    cache::reclaim();
+}
+
+/// The region of an executable vma, made if it has none yet.
+fn region_of(mm: &Mm, start: u64, vma: &Vma) -> core::result::Result<Arc<Region>, CodeError> {
+    if let Some(r) = &vma.region {
+        return Ok(r.clone());
+    }
+    crate::mm::admit(Index::cost(start, vma.end)).map_err(|_| CodeError::Fault(FaultError::HeapFull))?;
     let region = match shared_key(start, vma) {
         Some(key) => known_region(start, vma).unwrap_or_else(|| {
             let r = Region::new(start, vma, None);
@@ -217,7 +242,7 @@ fn region_of(mm: &Mm, start: u64, vma: &Vma) -> Arc<Region> {
         None => Region::new(start, vma, Some(mm.slot())),
     };
     mm.set_region(start, region.clone());
-    region
+    Ok(region)
 }
 
 /// The executable vma of `off`.
@@ -232,9 +257,18 @@ fn executable(mm: &Mm, off: u32) -> core::result::Result<(u64, Vma), CodeError> 
 /// The entry of `off`, translated now if it was not.
 fn entry(mm: &Mm, off: u32) -> core::result::Result<(u32, Arc<Region>), CodeError> {
     let (start, vma) = executable(mm, off)?;
-    let region = region_of(mm, start, &vma);
+    let region = region_of(mm, start, &vma)?;
     if region.entry(off).is_none() {
-        translate(mm, start, &vma, &region, off)?;
+        match translate(mm, start, &vma, &region, off) {
+            // Who has brought in more than is left for others goes on with code of its own, which goes when it is too much.
+            Err(CodeError::Full) if region.is_shared() => {
+                crate::stats::add("regions_not_shared", 1);
+                drop(region);
+                mm.own_code(start..vma.end);
+                return entry(mm, off);
+            }
+            r => r?,
+        }
     }
     match region.entry(off) {
         Some(at) => Ok((at, region)),
@@ -259,12 +293,12 @@ fn source(
     {
         let left = f.0.inode().size().saturating_sub(foff + (off - start));
         if left == 0 {
-            return Err(CodeError::Fault(FaultError::PastEof));
+            return Err(CodeError::Fault(FaultError::NoContent));
         }
         // A read that fails or ends early must not become translated zeros, which other processes would share.
         let n = match f.0.inode().read_at(foff + (off - start), &mut bytes) {
             Err(Errno::ENOMEM) => return Err(CodeError::Fault(FaultError::HeapFull)),
-            Err(_) | Ok(0) => return Err(CodeError::Fault(FaultError::PastEof)),
+            Err(_) | Ok(0) => return Err(CodeError::Fault(FaultError::NoContent)),
             Ok(n) => n,
         };
         if (n as u64) < left {
@@ -308,10 +342,13 @@ fn translate(
     let bytes = source(mm, (start, vma), off, Some(region))?;
     let src = tr::Source { start: off, bytes: &bytes };
     let making = Making {
+        account: mm.code_account(),
         max_instructions: FRAGMENT_MAX,
-        prefetch_returns: region.return_sites() > PREFETCH_FROM,
+        prefetch_returns: vma.end - start >= PREFETCH_FROM,
+        returns: returns(region, vma.end - start),
         native_tsc: crate::vdso::is_code(vma),
     };
+    let hinted = making.returns == Returns::Hints;
     let (base, frag) = publish(region.owner(), src, &Known(region), making)?;
     let origin = region.origin(off..off.saturating_add(frag.source_len));
     let tabled = cfi::jump_tables(start, vma, &frag.taken);
@@ -323,24 +360,47 @@ fn translate(
     let entries = frag.entries.clone();
     cache::place(base, frag, origin);
     link_known(region, base.base, &entries);
-    // Entries at once: each saves a miss. The first return into a new table chunk would fault, so it is committed.
-    for e in entries.iter().filter(|e| u64::from(e.off) < vma.end) {
-        match e.kind {
-            tr::EntryKind::ReturnSite => set_entry(mm, Kind::Ret, e.off, e.at),
-            // A branch may go there anyway, unless the level asks each time.
-            tr::EntryKind::Start if !cfi::is_strict() => {
-                rtcode::table_set(mm.slot(), Kind::Call, e.off, e.at);
-            }
-            tr::EntryKind::Start | tr::EntryKind::Internal => {}
-        }
-    }
+    fill_tables(mm, vma, &entries, hinted);
     Ok(())
+}
+
+/// How returns of a region of so many bytes are checked. Hints have to go before the code that they lead to: that of private
+/// regions goes bit by bit.
+fn returns(region: &Region, len: u64) -> Returns {
+    match rtcode::returns() {
+        Returns::Table if region.is_shared() && len >= PREFETCH_FROM => Returns::Hints,
+        returns => returns,
+    }
+}
+
+/// A new fragment's entries go into the tables at once: each saves a miss. Where returns have hints, only few look their
+/// sites up.
+fn fill_tables(mm: &Mm, vma: &Vma, entries: &[tr::Entry], hinted: bool) {
+    let sites = || {
+        let own =
+            entries.iter().filter(|e| e.kind == tr::EntryKind::ReturnSite && u64::from(e.off) < vma.end);
+        own.filter(|_| !hinted)
+    };
+    // The first return into a new page of the table would fault, so it is committed.
+    if let (Some(first), Some(last)) = (sites().map(|e| e.off).min(), sites().map(|e| e.off).max()) {
+        // Without memory each lookup misses, no more.
+        let _ = mm.commit_table(Kind::Ret, first..last.saturating_add(1));
+    }
+    sites().for_each(|e| set_entry(mm, Kind::Ret, e.off, e.at));
+    // A branch may go to a start anyway, unless the level asks each time.
+    let starts = entries.iter().filter(|e| e.kind == tr::EntryKind::Start && u64::from(e.off) < vma.end);
+    for e in starts.filter(|_| !cfi::is_strict()) {
+        rtcode::table_set(mm.slot(), Kind::Call, e.off, e.at);
+    }
 }
 
 /// How a fragment is made.
 struct Making {
+    /// Who pays for shared code.
+    account: u64,
     max_instructions: usize,
     prefetch_returns: bool,
+    returns: Returns,
     /// The vDSO's own `rdtsc` is executed; that of programs can be forbidden (`PR_SET_TSC`).
     native_tsc: bool,
 }
@@ -354,7 +414,9 @@ fn publish(
 ) -> core::result::Result<(cache::Room, tr::Fragment), CodeError> {
     let begin = crate::time::monotonic_ns();
     let made = make(owner, src, env, making);
-    crate::stats::add("translation_ns", crate::time::monotonic_ns() - begin);
+    let took = crate::time::monotonic_ns() - begin;
+    crate::stats::add("translation_ns", took);
+    crate::process::with_current(|t| t.count_system(took));
     made
 }
 
@@ -372,13 +434,13 @@ fn make(
         stubs: rtcode::stubs(),
         max_instructions: making.max_instructions,
         prefetch_returns: making.prefetch_returns,
-        returns: rtcode::returns(),
+        returns: making.returns,
         native_tsc: making.native_tsc,
     };
     let (mut room, mut frag);
     let mut need = cache::FRAGMENT_BYTES_MIN;
     loop {
-        room = cache::room(owner, need).ok_or(CodeError::Full)?;
+        room = cache::room(owner, making.account, need).ok_or(CodeError::Full)?;
         frag = tr::translate(&cfg, src, room.base, room.first_exit(), env).map_err(|e| match e {
             tr::Error::Truncated => CodeError::Cut,
             tr::Error::BadAddress => CodeError::Fault(FaultError::NotMapped),
@@ -395,7 +457,7 @@ fn make(
     if frag.code.len() > cache::FRAGMENT_BYTES_MAX || frag.exits.len() > cache::EXITS_MAX {
         return Err(CodeError::Full);
     }
-    rtcode::publish(room.base, &frag.code).map_err(|why| match why {
+    rtcode::publish(room.base, &frag.code, making.returns).map_err(|why| match why {
         rtcode::Refused::Violation(v) => CodeError::Refused(v.check.reason()),
         rtcode::Refused::NoMemory => CodeError::Full,
     })?;
@@ -433,15 +495,23 @@ pub fn step(task: &Task, mm: &Mm) -> core::result::Result<u32, CodeError> {
         cache::Owner::Slot(mm.slot().index()),
         src,
         &Nothing,
-        Making { max_instructions: 1, prefetch_returns: false, native_tsc: false },
+        Making {
+            account: mm.code_account(),
+            max_instructions: 1,
+            prefetch_returns: false,
+            returns: rtcode::returns(),
+            native_tsc: false,
+        },
     )
     .map_err(|e| match (e, end) {
         (CodeError::Cut, Some(why)) => CodeError::Part(off.wrapping_add(bytes.len() as u32), why),
         (e, _) => e,
     })?;
     for to in &frag.returns {
-        if let Ok((start, vma)) = executable(mm, *to) {
-            region_of(mm, start, &vma).entries.with_mut(|e| e.insert_return(*to));
+        if let Ok((start, vma)) = executable(mm, *to)
+            && let Ok(region) = region_of(mm, start, &vma)
+        {
+            region.entries.with_mut(|e| e.insert_return(*to));
         }
     }
     let source = off..off.saturating_add(frag.source_len);
@@ -508,7 +578,7 @@ pub fn miss(t: &Task, mm: &Arc<Mm>, kind: Kind, target: u32) -> core::result::Re
 /// What is known of an offset.
 pub fn place(mm: &Arc<Mm>, off: u32) -> core::result::Result<Place, CodeError> {
     let (start, vma) = executable(mm, off)?;
-    let region = region_of(mm, start, &vma);
+    let region = region_of(mm, start, &vma)?;
     Ok(Place { mm: mm.clone(), off, start, vma, region })
 }
 
@@ -591,7 +661,9 @@ pub fn is_taken(mm: &Mm, off: u32) -> bool {
 
 /// Sets a table entry. If the host has no memory for it, each lookup misses, no more.
 fn set_entry(mm: &Mm, kind: Kind, off: u32, at: u32) {
-    if !rtcode::table_set(mm.slot(), kind, off, at) && mm.commit_table(off).is_ok() {
+    if !rtcode::table_set(mm.slot(), kind, off, at)
+        && mm.commit_table(kind, off..off.saturating_add(1)).is_ok()
+    {
         rtcode::table_set(mm.slot(), kind, off, at);
     }
 }
@@ -638,10 +710,6 @@ impl Region {
         self.entries.with(|e| e.get(off))
     }
 
-    fn return_sites(&self) -> usize {
-        self.entries.with(|e| e.return_sites)
-    }
-
     fn owner(&self) -> cache::Owner {
         self.slot.map_or(cache::Owner::Region(self.id), |s| cache::Owner::Slot(s.index()))
     }
@@ -654,7 +722,6 @@ impl Region {
         self.entries.with_mut(|e| {
             for n in &frag.entries {
                 e.insert(n.off, n.at);
-                e.return_sites += usize::from(n.kind == tr::EntryKind::ReturnSite);
             }
             for off in &frag.returns {
                 e.insert_return(*off);

@@ -356,7 +356,7 @@ fn is_fx(insn: &Instruction) -> bool {
 fn save_state(t: &Task, insn: &Instruction) -> Outcome {
     let at = address(t, insn);
     let fx = is_fx(insn);
-    if at % if fx { 16 } else { 64 } != 0 {
+    if !at.is_multiple_of(if fx { 16 } else { 64 }) {
         return Outcome::Signal(signo::SIGSEGV, Info::kernel());
     }
     let mut x = t.rt.xsave();
@@ -392,7 +392,7 @@ fn write_or_segv(at: u64, b: &[u8]) -> Outcome {
 fn restore_state(t: &Task, insn: &Instruction) -> Outcome {
     let at = address(t, insn);
     let fx = is_fx(insn);
-    if at % if fx { 16 } else { 64 } != 0 {
+    if !at.is_multiple_of(if fx { 16 } else { 64 }) {
         return Outcome::Signal(signo::SIGSEGV, Info::kernel());
     }
     let mut x = t.rt.xsave();

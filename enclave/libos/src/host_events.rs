@@ -2,7 +2,9 @@
 //!
 //! Neighbours: `sched` hands in what `Wait` reported; `net::host` and `fs::host` have sources. Everything is untrusted: a
 //! token that nobody has is ignored, an event that never comes makes who waits for it wait.
+use crate::fs::consts::{POLLERR, POLLHUP, POLLIN, POLLOUT, POLLPRI};
 use crate::sched::{self, WaitQueue};
+use crate::signal::owner::Band;
 use crate::time::monotonic_ns;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -90,11 +92,25 @@ pub fn take(out: &[u8]) {
         let bits = u32::from_le_bytes([e[4], e[5], e[6], e[7]]);
         let found = REGISTRY.with(|r| r.sources.get(&token).and_then(Weak::upgrade));
         if let Some(s) = found {
-            s.bits.with_mut(|b| *b |= bits);
+            let before = s.bits.replace(s.bits.get() | bits);
             s.count.with_mut(|n| *n += 1);
             s.changed.wake_all();
+            tell_owners(&s.changed, bits, before);
         }
     }
+}
+/// Each word of input is news; of the rest, what was not known (room to write, since the last send that found none).
+fn tell_owners(queue: &WaitQueue, bits: u32, before: u32) {
+    let rows = [
+        (POLLPRI, Band::Urgent),
+        (POLLIN, Band::In),
+        (POLLOUT, Band::Out),
+        (POLLERR, Band::Error),
+        (POLLHUP, Band::HangUp),
+    ];
+    rows.iter()
+        .filter(|(bit, _)| (bits & !before | bits & POLLIN) & bit != 0)
+        .for_each(|(_, b)| queue.tell(*b));
 }
 /// The caller moves bytes of streams.
 pub fn busy() {

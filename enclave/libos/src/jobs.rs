@@ -6,7 +6,7 @@
 //! `Failed`, and after `Started` one `Ended`. The host is not trusted: it can name descriptors and pids of its own only.
 use crate::boot::{self, Request};
 use crate::errno::{Errno, Result};
-use crate::process::{self, Cred, Process, Task, WaitStatus};
+use crate::process::{self, Cred, Groups, Process, Task, WaitStatus};
 use crate::signal::{self, Info};
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -106,7 +106,7 @@ fn errno_of(e: Errno) -> u64 {
 /// Creates the job's first process; its task does the rest.
 fn start(order: JobStart) {
     let number = order.job;
-    let cred = Cred { groups: order.groups.clone(), ..boot::cred_of(order.uid, order.gid) };
+    let cred = Cred { groups: Groups::new(order.groups.clone()), ..boot::cred_of(order.uid, order.gid) };
     let created = Process::by_pid(1)
         .ok_or(Errno::ESRCH)
         .and_then(|init| process::new_job(&init, crate::fs::boot_context(), cred));

@@ -369,12 +369,13 @@ fn exec_file(
     }
     let p = task.process.clone();
     let request = prepare(file, path, argv, envp)?;
-    let built = build(&request, p.rlimit(3), &p.cred())?;
+    let built = build(&request, p.rlimit(3), &task.cred())?;
     let files = own_files(&p)?;
     // Point of no return.
     if p.tasks.with(Vec::len) > 1 {
         crate::process::kill_other_threads(task);
     }
+    p.usage();
     let old = p.mm.replace(Some(built.mm.clone()));
     let t = &task.rt;
     t.set_slot(built.mm.slot());
@@ -395,9 +396,10 @@ fn exec_file(
     p.actions.with_mut(crate::signal::SigActions::reset_for_exec);
     p.traits.with_mut(|t| t.dumpable = true);
     p.flow.take();
-    p.timers.with_mut(crate::timers::Timers::reset_for_exec);
+    crate::timers::reset_for_exec(&p);
     p.exe.replace(crate::fs::path_of(&request.program.file));
-    p.cred.with_mut(crate::process::Cred::follow_exec);
+    task.settle_cred();
+    task.change_cred(crate::process::Cred::follow_exec);
     p.execed.set(true);
     if let Some(files) = files {
         files.close_on_exec();

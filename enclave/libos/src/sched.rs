@@ -4,16 +4,20 @@
 //! `process` owns the tasks. Invariants: a task is in the run queue at most once and only in state `Runnable`; kernel code
 //! is never preempted, it yields (S6, S7); a task waits only while each vCPU that may run it is busy with one that goes
 //! first, and that vCPU ticks or will look into the queue on its way to the guest.
+mod breath;
 pub mod class;
+pub mod later;
 mod load;
 mod queue;
 
+pub use breath::Breath;
 pub use load::ONE as LOAD_ONE;
 
 use crate::errno::{Errno, Result};
 use crate::process::{Task, TaskState, current, try_current};
+use crate::signal::owner::Band;
 use crate::time::monotonic_ns;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use load::Load;
@@ -39,8 +43,9 @@ enum Alarm {
     /// `timers` looks at the clock.
     Look,
 }
-/// Alarms that are no task's have numbers from here on.
+/// Alarms that are no task's have numbers from here on; `timers` has the one before.
 const ALARMS: u64 = 1 << 32;
+const LOOK: u64 = ALARMS - 1;
 
 struct Sched {
     queue: RunQueue,
@@ -220,10 +225,14 @@ pub fn schedule() {
             if Arc::ptr_eq(&prev, &next) {
                 return;
             }
+            prev.count_switch();
             let (p, n): (&Task, &Task) = (&prev, &next);
             occlum_rt::task::switch(&p.rt, &n.rt);
         }
-        None => occlum_rt::task::switch(&prev.rt, occlum_rt::task::Task::idle(vcpu)),
+        None => {
+            prev.count_switch();
+            occlum_rt::task::switch(&prev.rt, occlum_rt::task::Task::idle(vcpu));
+        }
     }
 }
 
@@ -311,8 +320,10 @@ fn wait_at_host(vcpu: u32) {
     });
     stop_tick(vcpu);
     crate::trace::flush();
+    // A time of the host's clock would do only as long as ours is as fast.
+    let left = if deadline == u64::MAX { deadline } else { deadline.saturating_sub(monotonic_ns()) };
     let mut out = [0u8; HostEvents::FULL];
-    occlum_rt::ocall::call_unlocked(Ocall::Wait, &[deadline], &[], &mut out);
+    occlum_rt::ocall::call_unlocked(Ocall::Wait, &[left], &[], &mut out);
     SCHED.with_mut(|s| s.idle &= !(1 << vcpu));
     host_events(&out);
 }
@@ -347,6 +358,15 @@ pub fn poll_host() {
 pub fn arm_timer(at_ns: u64) {
     SCHED.with_mut(|s| s.timers.insert((at_ns, ALARMS), Alarm::Look));
 }
+/// The look that `timers` asked for at `before` is at `at_ns` instead (`u64::MAX`: never).
+pub fn move_look(before: u64, at_ns: u64) {
+    SCHED.with_mut(|s| {
+        s.timers.remove(&(before, LOOK));
+        if at_ns != u64::MAX {
+            s.timers.insert((at_ns, LOOK), Alarm::Look);
+        }
+    });
+}
 /// Wakes `queue` at `at_ns`, once. `id` tells such alarms of one time apart.
 pub fn set_alarm(at_ns: u64, id: u64, queue: &Arc<WaitQueue>) {
     SCHED.with_mut(|s| s.timers.insert((at_ns, ALARMS + 1 + id), Alarm::Queue(Arc::downgrade(queue))));
@@ -375,6 +395,7 @@ pub fn fire_timers() {
         }
     }
     crate::timers::fire(now);
+    crate::mm::look_for_idle(now);
 }
 
 /// Work at the way back to the guest: does another task go first, or wait so long that an idle vCPU should take it?
@@ -487,21 +508,33 @@ pub trait Watcher: Send + Sync {
     fn is_exclusive(&self) -> bool;
 }
 
+/// Hears of what happens at the queues it listens to, whether or not somebody has to be woken for it.
+pub trait Listener: Send + Sync {
+    /// It happened. As for `Watcher`, it neither waits nor uses the queue.
+    fn hear(&self, what: Band);
+}
+
 /// Tasks that wait for something. Waking is only a hint: waiters check their condition again.
 #[derive(Default)]
 pub struct WaitQueue {
-    waiters: BklCell<Vec<Arc<Task>>>,
-    watchers: BklCell<Vec<Weak<dyn Watcher>>>,
+    waiters: BklCell<VecDeque<Arc<Task>>>,
+    /// By what they chose as their key, which is their order.
+    watchers: BklCell<BTreeMap<u64, Weak<dyn Watcher>>>,
+    listeners: BklCell<Vec<Weak<dyn Listener>>>,
 }
 
 impl WaitQueue {
     /// An empty queue.
     pub const fn new() -> Self {
-        Self { waiters: BklCell::new(Vec::new()), watchers: BklCell::new(Vec::new()) }
+        Self {
+            waiters: BklCell::new(VecDeque::new()),
+            watchers: BklCell::new(BTreeMap::new()),
+            listeners: BklCell::new(Vec::new()),
+        }
     }
     /// Is nobody waiting?
     pub fn is_empty(&self) -> bool {
-        self.waiters.with(Vec::is_empty)
+        self.waiters.with(VecDeque::is_empty)
     }
     /// Wakes all waiters.
     pub fn wake_all(&self) {
@@ -517,13 +550,26 @@ impl WaitQueue {
             make_runnable(&t);
         }
     }
-    /// Tells `watcher` of every `wake` from now on.
-    pub fn watch(&self, watcher: Weak<dyn Watcher>) {
-        self.watchers.with_mut(|w| w.push(watcher));
+    /// Tells `watcher` of every `wake` from now on. Its key is its own, and says who hears first.
+    pub fn watch(&self, key: u64, watcher: Weak<dyn Watcher>) {
+        self.watchers.with_mut(|w| w.insert(key, watcher));
     }
     /// Ends that.
-    pub fn unwatch(&self, watcher: &Weak<dyn Watcher>) {
-        self.watchers.with_mut(|w| w.retain(|x| !Weak::ptr_eq(x, watcher)));
+    pub fn unwatch(&self, key: u64) {
+        self.watchers.with_mut(|w| w.remove(&key));
+    }
+    /// Tells `listener`, as long as it is there, of every `tell` from now on.
+    pub fn listen(&self, listener: Weak<dyn Listener>) {
+        self.listeners.with_mut(|l| {
+            l.retain(|x| x.strong_count() > 0);
+            l.push(listener);
+        });
+    }
+    /// Something happened that owners of open files are told of (`fs::sigio`).
+    pub fn tell(&self, what: Band) {
+        if !self.listeners.with(Vec::is_empty) {
+            self.listeners.with(Clone::clone).iter().filter_map(Weak::upgrade).for_each(|l| l.hear(what));
+        }
     }
     /// Wakes the longest waiter.
     pub fn wake_one(&self) {
@@ -533,7 +579,7 @@ impl WaitQueue {
     pub fn wake_n(&self, n: usize) -> usize {
         let mut woken = 0;
         while woken < n {
-            let t = self.waiters.with_mut(|w| if w.is_empty() { None } else { Some(w.remove(0)) });
+            let t = self.waiters.with_mut(VecDeque::pop_front);
             let Some(t) = t else { break };
             if t.state.get() == TaskState::Blocked {
                 woken += 1;
@@ -543,7 +589,7 @@ impl WaitQueue {
         woken
     }
     fn enqueue(&self, t: &Arc<Task>) {
-        self.waiters.with_mut(|w| w.push(t.clone()));
+        self.waiters.with_mut(|w| w.push_back(t.clone()));
     }
     fn remove(&self, t: &Arc<Task>) {
         self.waiters.with_mut(|w| w.retain(|x| !Arc::ptr_eq(x, t)));
@@ -564,9 +610,9 @@ impl WaitQueue {
     }
 }
 
-fn tell(watchers: &[Weak<dyn Watcher>], events: u32) {
+fn tell(watchers: &BTreeMap<u64, Weak<dyn Watcher>>, events: u32) {
     let mut taken = false;
-    for w in watchers.iter().filter_map(Weak::upgrade) {
+    for w in watchers.values().filter_map(Weak::upgrade) {
         if !w.is_exclusive() {
             w.woken(events);
         } else if !taken {

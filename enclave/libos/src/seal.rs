@@ -5,7 +5,7 @@
 //! with MRSIGNER, later versions that the same author signs go on with them, and earlier ones cannot.
 use crate::fs::sealed::Slot;
 use alloc::string::String;
-use hmac::{Hmac, Mac};
+use hmac::{Hmac, KeyInit, Mac};
 use occlum_sgx_arch::counter;
 use occlum_sgx_arch::keys::{KeyRequest, SEAL_KEY};
 use sha2::Sha256;
@@ -15,7 +15,7 @@ const PURPOSE: &[u8] = b"occlum sealed layer v1";
 /// The root key of the layer at a place of the tree, under a key policy, as software of this security version has it.
 pub fn layer_key(target: &[u8], policy: u16, svn: u16) -> Result<[u8; 32], String> {
     let seal = seal_key(policy, svn)?;
-    let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(&seal).map_err(|e| alloc::format!("{e}"))?;
+    let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&seal).map_err(|e| alloc::format!("{e}"))?;
     mac.update(PURPOSE);
     mac.update(target);
     Ok(mac.finalize().into_bytes().into())

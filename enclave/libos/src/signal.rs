@@ -1,16 +1,22 @@
 //! Signals: dispositions, masks, queues, delivery, handler frames, sigreturn; robust futexes at exit.
 //!
 //! Neighbours: `process`, `sched` (waking), `syscall::task_loop` (the only place that delivers). Frame layout: Linux
-//! x86-64 `rt_sigframe`. Invariants: a handler frame is built only from an original state (after `code::undo`), and
+//! x86-64 `rt_sigframe`. Parts: `pending` (what waits to be taken, and the limit of it), `owner` (SIGIO). Invariants: a handler frame is built only from an original state (after `code::undo`), and
 //! sigreturn takes nothing unchecked (R14, R24).
+pub mod owner;
+mod pending;
+
+pub use pending::{Pending, Place, RLIMIT_SIGPENDING};
+
 use crate::errno::{Errno, Result};
 use crate::process::{self, Process, Restart, Task, TaskState, WaitStatus, current};
-use crate::sched::WaitQueue;
+use crate::sched::{Breath, WaitQueue};
 use crate::uaccess;
-use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use occlum_linux_abi::sig::{SI_KERNEL, SI_USER};
 use occlum_linux_abi::signo::*;
+use occlum_rt::bkl::BklCell;
 
 /// AT_MINSIGSTKSZ: frame, fpstate with AVX, alignment.
 pub const MIN_SIGSTKSZ: u64 = 2048;
@@ -48,7 +54,10 @@ impl Info {
     /// From kill(2) and the like: SI_USER.
     pub fn user() -> Self {
         let p = process::current_process();
-        Self { code: 0, payload: [u64::from(p.pid as u32) | u64::from(p.cred().uid) << 32, 0, 0, 0] }
+        Self {
+            code: SI_USER,
+            payload: [u64::from(p.pid as u32) | u64::from(process::cred().uid) << 32, 0, 0, 0],
+        }
     }
     /// tgkill: SI_TKILL.
     pub fn tkill() -> Self {
@@ -56,7 +65,7 @@ impl Info {
     }
     /// From the kernel: SI_KERNEL.
     pub fn kernel() -> Self {
-        Self { code: 0x80, payload: [0; 4] }
+        Self { code: SI_KERNEL, payload: [0; 4] }
     }
     /// A fault at an address.
     pub fn fault(code: i32, addr: u64) -> Self {
@@ -88,64 +97,6 @@ pub fn child_code(status: WaitStatus) -> (i32, i32) {
         s if s & 0x7f == 0 => (1, s >> 8 & 0xff),
         s if s & 0x80 != 0 => (3, s & 0x7f),
         s => (2, s & 0x7f),
-    }
-}
-
-/// Most queued signals of a process or a thread.
-const QUEUE_MAX: usize = 4096;
-
-/// Pending signals: a bit each below 32 (first info kept), a queue each from 32.
-#[derive(Clone, Default)]
-pub struct Pending {
-    set: u64,
-    queue: VecDeque<(i32, Info)>,
-}
-impl Pending {
-    fn add(&mut self, sig: i32, info: Info) -> bool {
-        let known = self.set & bit(sig) != 0;
-        !(known && sig < 32) && self.push(sig, info)
-    }
-    /// Queues another one, whether or not one is pending.
-    fn push(&mut self, sig: i32, info: Info) -> bool {
-        if self.is_full(sig) || self.queue.try_reserve(1).is_err() {
-            return false;
-        }
-        self.set |= bit(sig);
-        self.queue.push_back((sig, info));
-        true
-    }
-    /// No room for another one of this number? Those below 32 always have room: there is at most one of each.
-    pub fn is_full(&self, sig: i32) -> bool {
-        sig >= 32 && self.queue.len() >= QUEUE_MAX
-    }
-    fn remove(&mut self, mask: u64) {
-        self.set &= !mask;
-        self.queue.retain(|(s, _)| mask & bit(*s) == 0);
-    }
-    /// Lowest-numbered pending signal in `mask`; faults first.
-    fn take(&mut self, mask: u64) -> Option<(i32, Info)> {
-        let ready = self.set & mask;
-        if ready == 0 {
-            return None;
-        }
-        const SYNC: u64 = bit(SIGSEGV as i32)
-            | bit(SIGBUS as i32)
-            | bit(SIGILL as i32)
-            | bit(SIGTRAP as i32)
-            | bit(SIGFPE as i32)
-            | bit(SIGSYS as i32);
-        let pick = if ready & SYNC != 0 { ready & SYNC } else { ready };
-        let sig = pick.trailing_zeros() as i32 + 1;
-        let at = self.queue.iter().position(|(s, _)| *s == sig)?;
-        let found = self.queue.remove(at);
-        if !self.queue.iter().any(|(s, _)| *s == sig) {
-            self.set &= !bit(sig);
-        }
-        found
-    }
-    /// The set.
-    pub fn set(&self) -> u64 {
-        self.set
     }
 }
 
@@ -223,19 +174,41 @@ pub fn has_deliverable(t: &Task) -> bool {
     p.actions.with(|a| (1..=64).any(|s| set & bit(s) != 0 && !a.is_ignored(s)))
 }
 
-/// Sends to a process; the kernel's own and the user's way alike.
+/// Sends to a process; the kernel's own and the user's way alike. Without room, the receiver is told no more than the number.
 pub fn send_process(p: &Arc<Process>, sig: i32, info: Info) {
-    if p.exit_status.get().is_some() || !prepare_send(p, sig) {
-        return;
+    // Who is to hear of that uses `post_process`.
+    let _ = post_process(p, sig, info);
+}
+
+/// The same; EAGAIN if a real-time signal would have to go without what the receiver is to be told.
+pub fn post_process(p: &Arc<Process>, sig: i32, info: Info) -> Result<()> {
+    if p.exit_status.get().is_none() && prepare_send(p, sig) {
+        add(&p.pending, p, sig, info)?;
+        wake_taker(p, sig);
     }
-    p.pending.with_mut(|q| q.add(sig, info));
-    wake_taker(p, sig);
+    Ok(())
+}
+
+/// Adds to the signals that are pending at a process or one of its threads.
+fn add(to: &BklCell<Pending>, p: &Process, sig: i32, info: Info) -> Result<()> {
+    if sig < 32 && to.with(Pending::set) & bit(sig) != 0 {
+        return Ok(());
+    }
+    // What the kernel says with a classic signal is always said, and counts all the same.
+    let limit = (sig >= 32 || info.code < SI_USER).then(|| p.rlimit(RLIMIT_SIGPENDING));
+    let place = Place::take(p.with_cred(|c| c.uid), limit);
+    if place.is_none() && sig >= 32 && !matches!(info.code, SI_USER | SI_KERNEL) {
+        return Err(Errno::EAGAIN);
+    }
+    to.with_mut(|q| q.add(sig, info, place));
+    Ok(())
 }
 
 /// Queues a POSIX timer's signal, even if the same signal is pending. False: it is ignored.
 pub fn queue_to_process(p: &Arc<Process>, sig: i32, info: Info) -> bool {
-    let taken =
-        p.exit_status.get().is_none() && prepare_send(p, sig) && p.pending.with_mut(|q| q.push(sig, info));
+    let taken = p.exit_status.get().is_none()
+        && prepare_send(p, sig)
+        && p.pending.with_mut(|q| q.push(sig, info, None));
     if taken {
         wake_taker(p, sig);
     }
@@ -244,7 +217,7 @@ pub fn queue_to_process(p: &Arc<Process>, sig: i32, info: Info) -> bool {
 
 /// The same for one thread.
 pub fn queue_to_task(t: &Arc<Task>, sig: i32, info: Info) -> bool {
-    let taken = prepare_send(&t.process, sig) && t.pending.with_mut(|q| q.push(sig, info));
+    let taken = prepare_send(&t.process, sig) && t.pending.with_mut(|q| q.push(sig, info, None));
     if taken {
         process::wake_for_signal(t);
     }
@@ -258,14 +231,40 @@ pub fn pending_now() -> u64 {
 }
 /// Takes a signal of `set` that is pending for the caller.
 pub fn take_pending(set: u64) -> Option<(i32, Info)> {
-    let me = current();
-    let set = set & !UNBLOCKABLE;
+    dequeue(&current(), set & !UNBLOCKABLE)
+}
+/// Takes a signal of `set` that is pending for `t`; timers hear of it.
+fn dequeue(t: &Task, set: u64) -> Option<(i32, Info)> {
     loop {
-        let (sig, info) =
-            me.pending.with_mut(|q| q.take(set)).or_else(|| me.process.pending.with_mut(|q| q.take(set)))?;
-        if let Some(info) = crate::timers::on_delivery(&me.process, info) {
+        let mut next = t.pending.with_mut(|q| q.take(set));
+        if next.is_none() {
+            next = t.process.pending.with_mut(|q| q.take(set));
+            if next.is_some_and(|(sig, _)| sig == SIGALRM as i32) {
+                crate::timers::on_alarm(&t.process);
+            }
+        }
+        let (sig, info) = next?;
+        if let Some(info) = crate::timers::on_delivery(&t.process, info) {
             return Some((sig, info));
         }
+    }
+}
+/// Takes those signals out of the queues of a process and its threads of which `f` says so.
+pub fn forget(p: &Process, f: impl Fn(&Info) -> bool) {
+    p.pending.with_mut(|q| q.remove_if(&f));
+    p.tasks.with(|t| t.iter().for_each(|t| t.pending.with_mut(|q| q.remove_if(&f))));
+}
+/// sigaction(2): the new disposition of `sig`. What is ignored is dropped at once; what was so goes on.
+pub fn set_action(p: &Arc<Process>, sig: i32, action: Action) {
+    let is_ignored = |p: &Process| p.actions.with(|a| a.is_ignored(sig));
+    let was_ignored = is_ignored(p);
+    p.actions.with_mut(|a| a.set(sig, action));
+    if is_ignored(p) {
+        p.pending.with_mut(|q| q.remove(bit(sig)));
+        p.tasks.with(|t| t.iter().for_each(|t| t.pending.with_mut(|q| q.remove(bit(sig)))));
+        crate::timers::on_discard(p, sig);
+    } else if was_ignored {
+        crate::timers::on_wanted(p, sig);
     }
 }
 
@@ -285,15 +284,21 @@ fn wake_taker(p: &Arc<Process>, sig: i32) {
 
 /// Sends to one thread.
 pub fn send_task(t: &Arc<Task>, sig: i32, info: Info) {
-    if !prepare_send(&t.process, sig) {
-        return;
+    // Who is to hear of a lack of room uses `post_task`.
+    let _ = post_task(t, sig, info);
+}
+
+/// The same; EAGAIN as `post_process`.
+pub fn post_task(t: &Arc<Task>, sig: i32, info: Info) -> Result<()> {
+    if prepare_send(&t.process, sig) {
+        add(&t.pending, &t.process, sig, info)?;
+        process::wake_for_signal(t);
     }
-    t.pending.with_mut(|q| q.add(sig, info));
-    process::wake_for_signal(t);
+    Ok(())
 }
 
 /// Effects of sending itself: stops and continues cancel each other, kill and continue wake. False: nobody cares.
-fn prepare_send(p: &Arc<Process>, sig: i32) -> bool {
+pub fn prepare_send(p: &Arc<Process>, sig: i32) -> bool {
     if sig == SIGCONT as i32 || sig == SIGKILL as i32 {
         p.pending.with_mut(|q| q.remove(STOPS));
         for t in p.tasks.with(Clone::clone) {
@@ -335,10 +340,9 @@ pub fn force(t: &Arc<Task>, sig: i32, info: Info) {
         t.process.actions.with_mut(|x| x.set(sig, Action::default()));
         t.mask.set(t.mask.get() & !bit(sig));
     }
-    t.pending.with_mut(|q| {
-        q.remove(bit(sig));
-        q.add(sig, info)
-    });
+    t.pending.with_mut(|q| q.remove(bit(sig)));
+    // A classic signal of the kernel's: it always has room.
+    let _ = add(&t.pending, &t.process, sig, info);
 }
 
 /// SIGPIPE and the like for the current thread.
@@ -346,10 +350,6 @@ pub fn send_to_current(sig: i32) {
     send_task(&current(), sig, Info::user());
 }
 
-/// EAGAIN if `p` has too many signals queued to take one with a value.
-pub fn check_room(p: &Process, sig: i32) -> Result<()> {
-    if p.pending.with(|q| q.is_full(sig)) { Err(Errno::EAGAIN) } else { Ok(()) }
-}
 /// EPERM unless the caller may send `sig` to `p`.
 pub fn check_may_send(p: &Process, sig: i32) -> Result<()> {
     if may_send(p, sig) { Ok(()) } else { Err(Errno::EPERM) }
@@ -357,7 +357,7 @@ pub fn check_may_send(p: &Process, sig: i32) -> Result<()> {
 /// May the caller send to `p`? Root, or equal uids, or SIGCONT in the session.
 fn may_send(p: &Process, sig: i32) -> bool {
     let me = process::current_process();
-    let (a, b) = (me.cred(), p.cred());
+    let (a, b) = (process::cred(), p.cred());
     a.capable(process::caps::KILL)
         || a.euid == b.uid
         || a.euid == b.suid
@@ -387,9 +387,23 @@ pub fn kill(pid: i32, sig: i32) -> Result<()> {
     if sig != 0 {
         for p in allowed {
             send_guarded(p, sig, Info::user());
+            if pid <= 0 {
+                also_to_copy(p, sig, Info::user());
+            }
         }
     }
     Ok(())
+}
+
+/// A process that is about to fork gets a signal as one of several: so does the child.
+fn also_to_copy(p: &Process, sig: i32, info: Info) {
+    p.forking.with_mut(|f| f.iter_mut().for_each(|missed| missed.add(sig, info, None)));
+}
+
+/// Is the task about to end by a signal?
+pub fn is_fatal_pending(t: &Task) -> bool {
+    let kill = bit(SIGKILL as i32);
+    t.ending().is_some() || (t.pending.with(Pending::set) | t.process.pending.with(Pending::set)) & kill != 0
 }
 
 /// tgkill/tkill.
@@ -402,10 +416,7 @@ pub fn queue_to_thread(tgid: Option<i32>, tid: i32, sig: i32, info: Info) -> Res
     if !may_send(&t.process, sig) {
         return Err(Errno::EPERM);
     }
-    if sig != 0 {
-        send_task(&t, sig, info);
-    }
-    Ok(())
+    if sig != 0 { post_task(&t, sig, info) } else { Ok(()) }
 }
 
 /// Init gets only signals it has handlers for, from inside.
@@ -418,6 +429,7 @@ pub fn send_group(pgid: i32, sig: i32) {
     for p in Process::all() {
         if p.pgid.get() == pgid {
             send_process(&p, sig, Info::kernel());
+            also_to_copy(&p, sig, Info::kernel());
         }
     }
 }
@@ -439,7 +451,7 @@ pub fn from_host(sig: i32) {
 
 /// Delivers what is pending to the current task, whose state is original. Returns when the guest may go on.
 pub fn deliver(t: &Arc<Task>, interrupted_call: Option<u64>) {
-    let mut call = interrupted_call;
+    let (mut call, mut breath) = (interrupted_call, None);
     loop {
         let p = &t.process;
         if t.ending().is_some() {
@@ -450,9 +462,7 @@ pub fn deliver(t: &Arc<Task>, interrupted_call: Option<u64>) {
             continue;
         }
         let free = !t.mask.get() | UNBLOCKABLE;
-        let next = t.pending.with_mut(|q| q.take(free)).or_else(|| p.pending.with_mut(|q| q.take(free)));
-        let Some((sig, info)) = next else { break };
-        let Some(info) = crate::timers::on_delivery(p, info) else { continue };
+        let Some((sig, info)) = dequeue(t, free) else { break };
         let action = p.actions.with(|a| a.get(sig));
         crate::trace::signal(t, sig, info, action.handler);
         match action.handler {
@@ -472,6 +482,8 @@ pub fn deliver(t: &Arc<Task>, interrupted_call: Option<u64>) {
                 }
             }
         }
+        // Handlers that are not masked pile up as long as signals come and the stack has room.
+        breath.get_or_insert_with(Breath::begin).take();
     }
     restart_or_fail(t, call, None);
     if let Some(m) = t.saved_mask.replace(None) {

@@ -13,6 +13,11 @@ pub fn system_call() {
     SYSTEM_CALLS.with_mut(|n| *n += 1);
 }
 
+/// How many there were.
+pub fn system_calls() -> u64 {
+    SYSTEM_CALLS.get()
+}
+
 /// Adds `n` to a counter.
 pub fn add(name: &'static str, n: u64) {
     COUNTERS.with_mut(|c| *c.entry(name).or_insert(0) += n);
@@ -20,8 +25,9 @@ pub fn add(name: &'static str, n: u64) {
 
 /// Every counter as a `name=value` line.
 pub fn lines() -> Vec<u8> {
+    let (heap, live) = (occlum_rt::mem::heap_used(), occlum_rt::mem::heap_live());
     let mut out =
-        format!("heap_bytes={}\nsystem_calls={}\n", occlum_rt::mem::heap_used(), SYSTEM_CALLS.with(|n| *n));
+        format!("heap_bytes={heap}\nheap_live={live}\nsystem_calls={}\n", SYSTEM_CALLS.with(|n| *n));
     out +=
         &format!("peak_memory={}\npeak_threads={}\n", occlum_rt::mem::peak(), crate::process::peak_tasks());
     COUNTERS.with(|c| c.iter().for_each(|(name, value)| out += &format!("{name}={value}\n")));
@@ -32,6 +38,7 @@ pub fn lines() -> Vec<u8> {
 pub fn report() {
     crate::code::report();
     add("heap_bytes", occlum_rt::mem::heap_used());
+    add("heap_live", occlum_rt::mem::heap_live());
     add("system_calls", SYSTEM_CALLS.with(|n| *n));
     add("uptime_ns", crate::time::uptime_ns());
     add("peak_memory", occlum_rt::mem::peak());

@@ -1,39 +1,37 @@
 //! Timers of processes: setitimer's three, POSIX timers, and the CPU-time limit.
 //!
-//! Neighbours: `sched` (asks at the times that `arm` named, and tells when a process with CPU timers gets a vCPU),
-//! `signal` (delivery; it asks `on_delivery` for a timer's overruns), `syscall::{time, timers}`.
-//! Invariants: `NEXT_DUE` is not later than the earliest expiry of any wall-clock timer and any CPU check; a POSIX timer
-//! has at most one signal queued, and is not due again before that is taken; a signal that its timer outlived (deleted
-//! or set anew) is dropped. CPU timers are checked at wall times: while a process runs, the next check is no later than
-//! its timers could expire if it had all vCPUs; while it does not run there is none.
-use crate::errno::{Errno, Result};
+//! Parts: `posix` (POSIX timers), `due` (when all of them are looked at). Neighbours: `sched` (asks at those times, and
+//! tells when a process with CPU timers gets a vCPU), `signal` (delivery; it asks `on_delivery` for a timer's overruns, and
+//! says when SIGALRM is taken), `syscall::{time, timers}`.
+//! Invariants: ITIMER_REAL is not due again before its SIGALRM is taken. CPU timers are checked at wall times: while a
+//! process runs, the next check is no later than its timers could expire if it had all vCPUs; while it does not run there
+//! is none. A process without threads has no timers.
+mod due;
+mod posix;
+
+pub use posix::{Notify, create, delete, get, on_delivery, on_discard, on_wanted, overrun, set};
+
 use crate::process::{Process, Task, TaskState};
 use crate::signal::{self, Info};
 use crate::time::{monotonic_ns, realtime_ns};
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
+use due::{Alarm, What};
 use occlum_linux_abi::signo::{SIGALRM, SIGKILL, SIGPROF, SIGVTALRM, SIGXCPU};
 use occlum_rt::bkl::BklCell;
+use posix::Posix;
 
 const NS: u64 = 1_000_000_000;
 /// Shortest time between two looks at CPU timers.
 const CPU_CHECK_MIN: u64 = 1_000_000;
-/// Most POSIX timers of a process (and no more than RLIMIT_SIGPENDING).
-const TIMERS_MAX: usize = 1 << 12;
-/// si_code of a POSIX timer's signal.
-const SI_TIMER: i32 = -2;
+/// So long one look goes on; what else is due waits for the next one.
+const ROUND_NS: u64 = 500_000;
 const RLIMIT_CPU: usize = 0;
-const RLIMIT_SIGPENDING: usize = 11;
 
-/// Earliest time (CLOCK_MONOTONIC ns) at which `fire` may have something to do.
-static NEXT_DUE: BklCell<u64> = BklCell::new(u64::MAX);
 /// Has any process ever had a CPU timer or limit?
 static CPU_IN_USE: BklCell<bool> = BklCell::new(false);
-static NEXT_SEQ: BklCell<u64> = BklCell::new(1);
 
 /// What a timer measures.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Clock {
     /// Wall clock.
     Real,
@@ -87,49 +85,27 @@ impl Expiry {
     }
 }
 
-/// How a POSIX timer tells about its expiry.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Notify {
-    /// Not at all (SIGEV_NONE).
-    None,
-    /// A signal to the process.
-    Process(i32),
-    /// A signal to the thread: (tid, signal).
-    Thread(i32, i32),
-}
-
-/// A POSIX timer.
-struct Timer {
-    clock: Clock,
-    notify: Notify,
-    /// si_value.
-    value: u64,
-    expiry: Expiry,
-    /// Sequence number of the queued signal, 0 if none is.
-    queued: u64,
-    /// Overruns that the last delivered signal reported.
-    overrun: u32,
-}
-
 /// The timers of a process.
 #[derive(Default)]
 pub struct Timers {
+    /// ITIMER_REAL. Armed without an alarm: its SIGALRM has not been taken yet.
     real: Expiry,
-    /// ITIMER_VIRTUAL and ITIMER_PROF. User and system time are not told apart: both measure CPU time.
+    real_alarm: Alarm,
+    /// ITIMER_VIRTUAL and ITIMER_PROF.
     cpu: [Expiry; 2],
-    posix: BTreeMap<i32, Timer>,
-    next_id: i32,
+    posix: Posix,
     /// When the CPU timers are looked at, 0: when the process next gets a vCPU.
     cpu_check: u64,
+    check_alarm: Alarm,
 }
 impl Timers {
-    /// exec deletes POSIX timers; the others stay.
-    pub fn reset_for_exec(&mut self) {
-        self.posix.clear();
-    }
     /// POSIX timers.
     pub fn count(&self) -> usize {
-        self.posix.len()
+        self.posix.count()
+    }
+    fn set_check(&mut self, pid: i32, at: u64) {
+        self.cpu_check = at;
+        self.check_alarm.set(at, pid, What::Cpu);
     }
     fn itimer(&mut self, which: Itimer) -> &mut Expiry {
         match which {
@@ -151,19 +127,29 @@ pub enum Itimer {
     Prof,
 }
 impl Itimer {
+    /// What it measures: the wall clock, user time, or all CPU time.
     fn now(self, p: &Process) -> u64 {
-        if self == Itimer::Real { monotonic_ns() } else { p.cpu_now() }
+        match self {
+            Itimer::Real => monotonic_ns(),
+            Itimer::Virtual => p.user_now(),
+            Itimer::Prof => p.cpu_now(),
+        }
     }
 }
+/// Those that measure CPU time, and their signals.
+const CPU_ITIMERS: [(Itimer, u32); 2] = [(Itimer::Virtual, SIGVTALRM), (Itimer::Prof, SIGPROF)];
 
 /// Sets an interval timer: ns from now (0 off) and period; returns the old (left, period).
 pub fn set_itimer(p: &Arc<Process>, which: Itimer, value: u64, every: u64) -> (u64, u64) {
     let old = get_itimer(p, which);
     let at = if value == 0 { 0 } else { which.now(p).saturating_add(value) };
-    p.timers.with_mut(|t| *t.itimer(which) = Expiry { at, every });
-    if which == Itimer::Real {
-        arm(at);
-    } else {
+    p.timers.with_mut(|t| {
+        *t.itimer(which) = Expiry { at, every };
+        if which == Itimer::Real {
+            t.real_alarm.set(at, p.pid, What::Real);
+        }
+    });
+    if which != Itimer::Real {
         cpu_timers_changed(p);
     }
     old
@@ -172,190 +158,64 @@ pub fn set_itimer(p: &Arc<Process>, which: Itimer, value: u64, every: u64) -> (u
 /// (left, period) of an interval timer.
 pub fn get_itimer(p: &Arc<Process>, which: Itimer) -> (u64, u64) {
     let now = which.now(p);
-    let e = p.timers.with_mut(|t| *t.itimer(which));
+    let (e, waits) =
+        p.timers.with_mut(|t| (*t.itimer(which), which == Itimer::Real && !t.real_alarm.is_set()));
     // One that is due but has not fired yet still counts as armed.
-    (if e.at == 0 { 0 } else { e.left(now).max(1000) }, e.every)
-}
-
-/// Makes sure that `fire` looks at `at` (0: never).
-fn arm(at: u64) {
-    if at != 0 && at < NEXT_DUE.get() {
-        NEXT_DUE.set(at);
-        crate::sched::arm_timer(at);
-    }
+    (if e.at == 0 || waits { 0 } else { e.left(now).max(1000) }, e.every)
 }
 
 /// Fires what is due; called with the scheduler's timers.
 pub fn fire(now: u64) {
-    if now < NEXT_DUE.get() {
+    if !due::is_time(now) {
         return;
     }
-    NEXT_DUE.set(u64::MAX);
-    for p in Process::all().iter().filter(|p| p.exit_status.get().is_none()) {
-        fire_process(p, now);
-    }
-}
-
-fn fire_process(p: &Arc<Process>, now: u64) {
-    if p.timers.with_mut(|t| t.real.advance(now)) != 0 {
-        signal::send_process(p, SIGALRM as i32, Info::kernel());
-    }
-    arm(p.timers.with(|t| t.real.at));
-    fire_posix(p, false);
-    let check = p.timers.with(|t| t.cpu_check);
-    if check != 0 && check <= now {
-        check_cpu(p, now);
-    } else {
-        arm(check);
-    }
-}
-
-/// Fires the POSIX timers of a process that measure CPU time, or those that do not, and arms the latter.
-fn fire_posix(p: &Arc<Process>, cpu: bool) {
-    let ids: Vec<i32> = p.timers.with(|t| {
-        let here = t.posix.iter().filter(|(_, x)| x.clock.is_cpu() == cpu);
-        here.map(|(id, _)| *id).collect()
-    });
-    for id in ids {
-        expire(p, id);
-    }
-}
-
-/// Sends the timer's signal if it is due and arms its next expiry.
-fn expire(p: &Arc<Process>, id: i32) {
-    let Some((clock, notify)) = p.timers.with(|t| t.posix.get(&id).map(|x| (x.clock, x.notify))) else {
-        return;
-    };
-    let now = clock.now();
-    let due = p.timers.with(|t| t.posix.get(&id).is_some_and(|x| x.is_due(now)));
-    if due && notify != Notify::None {
-        let seq = NEXT_SEQ.with_mut(|s| {
-            *s += 1;
-            *s
-        });
-        let sent = post(p, id, notify, seq);
-        p.timers.with_mut(|t| {
-            if let Some(x) = t.posix.get_mut(&id) {
-                if sent {
-                    x.queued = seq;
-                } else {
-                    x.expiry.advance(now);
-                }
+    let until = monotonic_ns().saturating_add(ROUND_NS);
+    while let Some((pid, what)) = due::take(now) {
+        if let Some(p) = Process::by_pid(pid) {
+            match what {
+                What::Real => fire_real(&p),
+                What::Cpu => check_cpu(&p, now),
+                What::Posix(id) => posix::look(&p, id),
             }
-        });
-    }
-    if !clock.is_cpu() {
-        let at = p.timers.with(|t| t.posix.get(&id).map_or(0, Timer::next));
-        arm(if at == 0 { 0 } else { monotonic_ns().saturating_add(at.saturating_sub(now)) });
-    }
-}
-
-impl Timer {
-    fn is_due(&self, now: u64) -> bool {
-        self.expiry.at != 0 && self.expiry.at <= now && self.queued == 0
-    }
-    /// Time of the next expiry that somebody has to look at.
-    fn next(&self) -> u64 {
-        if self.queued != 0 || self.notify == Notify::None { 0 } else { self.expiry.at }
-    }
-}
-
-/// Queues a timer's signal. False: it is ignored, or nobody is left to take it.
-fn post(p: &Arc<Process>, id: i32, notify: Notify, seq: u64) -> bool {
-    let value = p.timers.with(|t| t.posix.get(&id).map_or(0, |x| x.value));
-    let info = Info { code: SI_TIMER, payload: [u64::from(id as u32), value, 0, seq] };
-    match notify {
-        Notify::None => false,
-        Notify::Process(sig) => signal::queue_to_process(p, sig, info),
-        Notify::Thread(tid, sig) => Task::by_tid(tid)
-            .filter(|t| Arc::ptr_eq(&t.process, p))
-            .is_some_and(|t| signal::queue_to_task(&t, sig, info)),
-    }
-}
-
-/// A signal is being taken: a timer's gets its overruns, and the timer runs on. `None`: its timer is gone or was set anew.
-pub fn on_delivery(p: &Arc<Process>, mut info: Info) -> Option<Info> {
-    let (id, seq) = (info.payload[0] as u32 as i32, info.payload[3]);
-    if info.code != SI_TIMER || seq == 0 {
-        return Some(info);
-    }
-    let clock = p.timers.with(|t| t.posix.get(&id).filter(|x| x.queued == seq).map(|x| x.clock))?;
-    let now = clock.now();
-    let overrun = p.timers.with_mut(|t| {
-        let x = t.posix.get_mut(&id)?;
-        x.queued = 0;
-        let missed = x.expiry.advance(now).saturating_sub(1);
-        x.overrun = u32::try_from(missed).unwrap_or(u32::MAX).min(i32::MAX as u32);
-        Some(x.overrun)
-    })?;
-    info.payload[0] = u64::from(id as u32) | u64::from(overrun) << 32;
-    info.payload[3] = 0;
-    rearm(p, id, clock);
-    Some(info)
-}
-
-/// After a POSIX timer changed: it is due, or will be looked at when it is.
-fn rearm(p: &Arc<Process>, id: i32, clock: Clock) {
-    if clock.is_cpu() {
-        cpu_timers_changed(p);
-    } else {
-        expire(p, id);
-    }
-}
-
-/// timer_create. `notify` `None` with a default: SIGALRM with the id as value.
-pub fn create(p: &Arc<Process>, clock: Clock, how: Option<(Notify, u64)>) -> Result<i32> {
-    crate::mm::admit(256)?;
-    let most = p.rlimit(RLIMIT_SIGPENDING).min(TIMERS_MAX as u64);
-    p.timers.with_mut(|t| {
-        if t.posix.len() as u64 >= most {
-            return Err(Errno::EAGAIN);
         }
-        while t.posix.contains_key(&t.next_id) {
-            t.next_id = t.next_id.wrapping_add(1) & i32::MAX;
+        if monotonic_ns() > until {
+            break;
         }
-        let id = t.next_id;
-        t.next_id = id.wrapping_add(1) & i32::MAX;
-        let (notify, value) = how.unwrap_or((Notify::Process(SIGALRM as i32), u64::from(id as u32)));
-        let timer = Timer { clock, notify, value, expiry: Expiry::default(), queued: 0, overrun: 0 };
-        t.posix.insert(id, timer);
-        Ok(id)
-    })
+    }
+    due::look_again();
 }
 
-/// timer_settime: first expiry (0 disarms), period; returns the old (left, period).
-pub fn set(p: &Arc<Process>, id: i32, value: u64, every: u64, absolute: bool) -> Result<(u64, u64)> {
-    let old = get(p, id)?;
-    let clock = p.timers.with(|t| t.posix.get(&id).map(|x| x.clock)).ok_or(Errno::EINVAL)?;
-    let at = match value {
-        0 => 0,
-        v if absolute => v,
-        v => clock.now().saturating_add(v),
-    };
+/// A periodic one goes on when its signal is taken: at any shorter period it would keep everybody busy.
+fn fire_real(p: &Arc<Process>) {
     p.timers.with_mut(|t| {
-        if let Some(x) = t.posix.get_mut(&id) {
-            (x.expiry, x.queued, x.overrun) = (Expiry { at, every }, 0, 0);
+        t.real_alarm.clear();
+        if t.real.every == 0 {
+            t.real.at = 0;
         }
     });
-    rearm(p, id, clock);
-    Ok(old)
+    signal::send_process(p, SIGALRM as i32, Info::kernel());
 }
 
-/// timer_gettime: (left, period).
-pub fn get(p: &Arc<Process>, id: i32) -> Result<(u64, u64)> {
-    let clock = p.timers.with(|t| t.posix.get(&id).map(|x| x.clock)).ok_or(Errno::EINVAL)?;
-    let now = clock.now();
-    p.timers.with(|t| t.posix.get(&id).map(|x| (x.expiry.left(now), x.expiry.every))).ok_or(Errno::EINVAL)
+/// A SIGALRM sent to the process is being taken.
+pub fn on_alarm(p: &Process) {
+    let now = monotonic_ns();
+    p.timers.with_mut(|t| {
+        if t.real.at != 0 && !t.real_alarm.is_set() {
+            t.real.advance(now);
+            t.real_alarm.set(t.real.at, p.pid, What::Real);
+        }
+    });
 }
 
-/// timer_getoverrun.
-pub fn overrun(p: &Process, id: i32) -> Result<u32> {
-    p.timers.with(|t| t.posix.get(&id).map(|x| x.overrun)).ok_or(Errno::EINVAL)
+/// exec deletes POSIX timers, with what they have queued; the others stay.
+pub fn reset_for_exec(p: &Process) {
+    p.timers.with_mut(|t| t.posix.clear());
+    posix::forget_signals(p);
 }
 
-/// timer_delete.
-pub fn delete(p: &Process, id: i32) -> Result<()> {
-    p.timers.with_mut(|t| t.posix.remove(&id)).map(drop).ok_or(Errno::EINVAL)
+/// The last thread of the process has ended.
+pub fn end(p: &Process) {
+    drop(p.timers.take());
 }
 
 /// CPU timers or the CPU limit of a process changed.
@@ -382,8 +242,10 @@ pub fn on_cpu_clock(p: &Arc<Process>) {
 /// Sends what CPU timers and the CPU limit owe, and sets the time of the next look.
 fn check_cpu(p: &Arc<Process>, now: u64) {
     let cpu = p.cpu_now();
-    for (i, sig) in [SIGVTALRM, SIGPROF].into_iter().enumerate() {
-        if p.timers.with_mut(|t| t.cpu[i].advance(cpu)) != 0 {
+    for (which, sig) in CPU_ITIMERS {
+        let armed = p.timers.with_mut(|t| t.itimer(which).at != 0);
+        let now = if armed { which.now(p) } else { 0 };
+        if p.timers.with_mut(|t| t.itimer(which).advance(now)) != 0 {
             signal::send_process(p, sig as i32, Info::kernel());
         }
     }
@@ -395,8 +257,8 @@ fn check_cpu(p: &Arc<Process>, now: u64) {
         // Again after each further second, as Linux does.
         p.rlimits.with_mut(|r| r[RLIMIT_CPU].0 = soft.saturating_add(1));
     }
-    fire_posix(p, true);
-    p.timers.with_mut(|t| t.cpu_check = 0);
+    posix::fire_cpu(p);
+    p.timers.with_mut(|t| t.set_check(p.pid, 0));
     let running = |t: &Arc<Task>| t.state.get() == TaskState::Running;
     if p.tasks.with(|t| t.iter().any(running)) {
         schedule_check(p, now);
@@ -406,8 +268,7 @@ fn check_cpu(p: &Arc<Process>, now: u64) {
 fn schedule_check(p: &Arc<Process>, now: u64) {
     let Some(left) = cpu_left(p) else { return };
     let at = now.saturating_add((left / u64::from(occlum_rt::vcpu::count())).max(CPU_CHECK_MIN));
-    p.timers.with_mut(|t| t.cpu_check = at);
-    arm(at);
+    p.timers.with_mut(|t| t.set_check(p.pid, at));
 }
 
 /// CPU time to the nearest expiry of a CPU timer or limit; `None` without any.
@@ -416,11 +277,10 @@ fn cpu_left(p: &Arc<Process>) -> Option<u64> {
     let (soft, hard) = p.rlimits.get()[RLIMIT_CPU];
     let limit =
         Some(soft.min(hard)).filter(|l| *l != u64::MAX).map(|l| l.saturating_mul(NS).saturating_sub(cpu));
-    let fixed = p.timers.with(|t| t.cpu.iter().filter(|e| e.at != 0).map(|e| e.at.saturating_sub(cpu)).min());
-    let posix: Vec<(Clock, u64)> = p.timers.with(|t| {
-        let armed = t.posix.values().filter(|x| x.clock.is_cpu() && x.next() != 0);
-        armed.map(|x| (x.clock, x.next())).collect()
-    });
+    let armed = CPU_ITIMERS.map(|(which, _)| (which, p.timers.with_mut(|t| t.itimer(which).at)));
+    let armed = armed.into_iter().filter(|(_, at)| *at != 0);
+    let fixed = armed.map(|(which, at)| at.saturating_sub(which.now(p))).min();
+    let posix = p.timers.with(|t| t.posix.first_of_cpu());
     let posix = posix.iter().map(|(clock, at)| at.saturating_sub(clock.now())).min();
     [limit, fixed, posix].into_iter().flatten().min()
 }

@@ -75,7 +75,7 @@ pub fn read_cstr(off: u64, max: usize) -> Result<Vec<u8>> {
 /// was.
 pub fn exchange(off: u64, old: u32, new: u32) -> Result<u32> {
     check(off, 4)?;
-    if off % 4 != 0 {
+    if !off.is_multiple_of(4) {
         return Err(Errno::EINVAL);
     }
     let mm = current_mm();

@@ -10,9 +10,9 @@ mod image {
     extern crate alloc;
     use alloc::format;
     use alloc::vec::Vec;
-    use occlum_enclave_abi::{HostStat, OCALL_DATA_MAX, Ocall};
+    use occlum_enclave_abi::{ANYWHERE, HostStat, OCALL_DATA_MAX, Ocall};
     use occlum_rt::bkl::{self, BklCell};
-    use occlum_rt::code::Committed;
+    use occlum_rt::code::{Around, Committed};
     use occlum_rt::slot::{R, Slot, W};
     use occlum_rt::task::{self, Exit, Task};
     use occlum_rt::{BootInfo, Hooks, code, ocall, time};
@@ -166,7 +166,7 @@ mod image {
             SLOT.read(off, &mut back).is_ok() && back.iter().all(|b| *b == byte)
         };
         // The lies begin (`host/pal/src/hostile.rs`).
-        ocall::call(Ocall::Stat, &[u64::MAX, 0], b"/lies-begin", &mut [0; HostStat::SIZE]);
+        ocall::call(Ocall::Stat, &[ANYWHERE], b"/lies-begin", &mut [0; HostStat::SIZE]);
         for round in 0..200 {
             let [writable, read_only, none, zero]: [u64; PAGES as usize] =
                 core::array::from_fn(|n| AT + n as u64 * PAGE);
@@ -320,12 +320,30 @@ mod image {
 
     fn tables(t: &Task) {
         assert!(!code::table_set(SLOT, Kind::Ret, 0x12345, place(&[0x90])));
-        assert_eq!(code::table_commit(SLOT, 0xffff), Committed::Not);
-        assert_eq!(code::table_commit(SLOT, 1 << 31), Committed::Not);
-        assert_eq!(code::table_commit(SLOT, 0x12345), Committed::InPlace);
-        // mov $0x12345,%r11d; not %r11; movl %gs:(,%r11,8),%r11d; jmp *%r11
+        let missing = |offs: core::ops::Range<u32>, few: bool| {
+            let around = if few { Around::Block } else { Around::Gap(2) };
+            code::table_missing(SLOT, Kind::Ret, offs, around)
+        };
+        assert!(missing(0xffff..0x10000, false).is_empty());
+        assert!(missing(1 << 31..(1 << 31) + 1, true).is_empty());
+        let (page, block) = (0x12345 / 1024, 0x12345 / 4096 * 4);
+        assert_eq!(missing(0x12345..0x12346, true), [block..block + 4]);
+        assert_eq!(missing(0x12345..0x12346, false), [page..page + 1]);
+        assert_eq!(code::table_commit(SLOT, Kind::Ret, page..page + 1), Committed::InPlace);
+        assert!(
+            missing(0x12345..0x12346, false).is_empty() && code::table_is_there(SLOT, Kind::Ret, 0x12345)
+        );
+        assert!(!code::table_is_there(SLOT, Kind::Call, 0x12345));
+        // What lies between near neighbours comes in with them; what is there is none of it.
+        let beyond = |n: u64| ((page + n) * 1024) as u32..((page + n) * 1024 + 1) as u32;
+        assert_eq!(missing(beyond(3), false), [page + 1..page + 4]);
+        assert_eq!(missing(beyond(4), false), [page + 4..page + 5]);
+        assert_eq!(missing(0x12345..0x12fff, true), [page + 1..block + 4]);
+        let wide = code::table_missing(SLOT, Kind::Ret, beyond(9), Around::Gap(8));
+        assert_eq!(wide, [page + 1..page + 10]);
+        // mov $0x12345,%r11d; not %r11; movl %gs:(,%r11,4),%r11d; jmp *%r11
         let lookup = [
-            0x41, 0xbb, 0x45, 0x23, 0x01, 0, 0x49, 0xf7, 0xd3, 0x65, 0x46, 0x8b, 0x1c, 0xdd, 0, 0, 0, 0,
+            0x41, 0xbb, 0x45, 0x23, 0x01, 0, 0x49, 0xf7, 0xd3, 0x65, 0x46, 0x8b, 0x1c, 0x9d, 0, 0, 0, 0,
             0x41, 0xff, 0xe3,
         ];
         let at = place(&lookup);
@@ -339,7 +357,7 @@ mod image {
         code::table_clear(SLOT, 0x12000, 0x13000);
         t.set_resume(at);
         assert!(matches!(task::enter_guest(), Exit::MissRet(_)));
-        // An uncommitted chunk faults at the lookup.
+        // An uncommitted page faults at the lookup.
         let mut far = lookup;
         far[2..6].copy_from_slice(&0x40_0000u32.to_le_bytes());
         t.set_resume(place(&far));
@@ -399,10 +417,10 @@ mod image {
     /// What the host did not give is zero, not what was there.
     fn outputs() {
         let mut out = [7; 64];
-        assert!(ocall::call(Ocall::Readlink, &[], b"/no/such/link", &mut out) < 0);
+        assert!(ocall::call(Ocall::Readlink, &[ANYWHERE], b"/no/such/link", &mut out) < 0);
         assert!(out == [0; 64]);
         out = [7; 64];
-        let n = ocall::call(Ocall::Readlink, &[], b"/proc/self", &mut out) as usize;
+        let n = ocall::call(Ocall::Readlink, &[ANYWHERE], b"/proc/self", &mut out) as usize;
         assert!(
             (1..10).contains(&n)
                 && out[..n].iter().all(u8::is_ascii_digit)

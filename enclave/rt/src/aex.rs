@@ -10,7 +10,7 @@ use crate::vcpu::{Fault, Vcpu};
 use core::fmt::Write;
 use core::sync::atomic::Ordering;
 use occlum_enclave_abi::Ocall;
-use occlum_sfi_spec::{ctx, domain, elrange, reason};
+use occlum_sfi_spec::{ctx, domain, elrange, reason, table};
 use occlum_sgx_arch::{layout, ssa};
 
 const PAGE_FAULT: u8 = 14;
@@ -46,21 +46,26 @@ impl Frame {
 pub(crate) extern "C" fn stage1(vcpu: *mut Vcpu, frame: *mut u8) {
     let f = Frame(frame);
     let fault = f.fault();
+    let in_range = |start: u64, end: u64| (start..end).contains(&fault.rip);
+    let in_guest = in_range(elrange::CODE_BASE, elrange::CODE_END);
+    let in_copy = fault.valid && in_range(label::user_start(), label::user_end()) && is_user_fault(&fault);
     // SAFETY: 1. vcpu is this vCPU's block; 2. its kernel code is interrupted and reads `fault` volatile
     // only.
     let v = unsafe {
-        (&raw mut (*vcpu).fault).write_volatile(fault);
+        // Only for who will look at it: a kick while the LibOS reads what the guest did would leave half of each.
+        if in_guest || fault.valid && !in_copy {
+            (&raw mut (*vcpu).fault).write_volatile(fault);
+        }
         &*vcpu
     };
-    let in_range = |start: u64, end: u64| (start..end).contains(&fault.rip);
-    if in_range(elrange::CODE_BASE, elrange::CODE_END) {
+    if in_guest {
         leave_guest(v, f);
     } else if !fault.valid {
         if in_range(label::enter_start(), label::enter_end()) {
             f.set_u64(ssa::RIP, label::pending());
         }
         v.current_ctx().set_pending();
-    } else if in_range(label::user_start(), label::user_end()) && is_user_fault(&fault) {
+    } else if in_copy {
         v.user_fault_write.store(u32::from(fault.code & PF_WRITE != 0), Ordering::Relaxed);
         f.set_u64(ssa::GPR + 2 * 8, fault.addr);
         f.set_u64(ssa::RIP, label::user_end());
@@ -84,10 +89,11 @@ fn is_shadow(addr: u64) -> bool {
     addr.checked_sub(domain::SIZE).is_some_and(|below| slot_offset(below).is_some())
 }
 
-/// Is an address in the tables below some slot?
+/// Is an address in the tables around some slot?
 fn is_table(addr: u64) -> bool {
-    // Eight bytes for each offset.
-    (1..=8).any(|n| slot_offset(addr.saturating_add(n * domain::SIZE)).is_some())
+    let Some(rel) = addr.checked_sub(domain::FIRST_BASE - table::SIZE) else { return false };
+    let index = rel / domain::STRIDE;
+    index < domain::COUNT && table::entry_at(domain::base(index), addr).is_some()
 }
 
 /// Slot base and offset of an address inside some slot's 4 GiB.

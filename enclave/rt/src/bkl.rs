@@ -1,36 +1,79 @@
 //! The big kernel lock and the cells it protects.
 //!
 //! Invariant (I2): `OWNER` is 0 or the vCPU block of the one holder. Kernel code is never preempted, so a
-//! holder makes progress unless the host deschedules it; waiters spin a little, then nap at the host.
+//! holder makes progress unless the host deschedules it; waiters spin a little, then nap at the host. Who has waited long
+//! is `FIRST`, for whom the others leave the lock: it is short, so that one vCPU could take it again and again before
+//! another one looks.
 use crate::arch::pause;
 use core::cell::{Ref, RefCell, RefMut};
 use core::sync::atomic::{AtomicU64, Ordering};
 use occlum_sfi_spec::ctx;
 
 static OWNER: AtomicU64 = AtomicU64::new(0);
+/// The vCPU block of a waiter who goes first, or 0.
+static FIRST: AtomicU64 = AtomicU64::new(0);
 
 /// Looks at the lock this often before the CPU is given up.
 const SPINS: u32 = 2000;
+/// For so long: the host has descheduled the holder, and may run it here only if this thread sleeps.
+const NAP_NS: u64 = 20_000;
+/// Naps after which a waiter goes first. Then it mostly spins: the others wait for it.
+const LONG: u32 = 8;
+const SPINS_FIRST: u32 = 10 * SPINS;
+
+/// How one waits for a lock.
+#[derive(Default)]
+pub(crate) struct Patience {
+    spins: u32,
+    naps: u32,
+}
+
+impl Patience {
+    /// Lets some time pass: more when it was asked for often.
+    pub(crate) fn wait(&mut self) {
+        self.spin(SPINS);
+    }
+    /// The same, with so many looks before the CPU is given up.
+    fn spin(&mut self, most: u32) {
+        pause();
+        self.spins += 1;
+        if self.spins >= most {
+            (self.spins, self.naps) = (0, self.naps + 1);
+            crate::ocall::nap(NAP_NS);
+        }
+    }
+}
 
 fn me() -> u64 {
     crate::arch::fs_u64::<{ ctx::VCPU }>()
+}
+
+/// Is the lock free, and no other vCPU to have it first?
+fn may_take(me: u64) -> bool {
+    let first = FIRST.load(Ordering::Relaxed);
+    (first == 0 || first == me) && OWNER.load(Ordering::Relaxed) == 0
 }
 
 /// Takes the lock.
 pub fn lock() {
     let me = me();
     debug_assert!(OWNER.load(Ordering::Relaxed) != me, "BKL taken twice");
-    let mut spins = 0;
-    while OWNER.compare_exchange_weak(0, me, Ordering::Acquire, Ordering::Relaxed).is_err() {
-        while OWNER.load(Ordering::Relaxed) != 0 {
-            pause();
-            spins += 1;
-            if spins >= SPINS {
-                spins = 0;
-                crate::ocall::nap(0);
-            }
+    let mut patience = Patience::default();
+    while !may_take(me) || OWNER.compare_exchange_weak(0, me, Ordering::Acquire, Ordering::Relaxed).is_err() {
+        patience.spin(if FIRST.load(Ordering::Relaxed) == me { SPINS_FIRST } else { SPINS });
+        if patience.naps >= LONG {
+            // Only one waits first; the next one after it.
+            let _ = FIRST.compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
+    if patience.naps >= LONG {
+        let _ = FIRST.compare_exchange(me, 0, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+/// Is there a vCPU that has waited for long?
+pub fn is_wanted() -> bool {
+    FIRST.load(Ordering::Relaxed) != 0
 }
 
 /// Gives the lock up.

@@ -6,27 +6,31 @@ use crate::asm::label;
 use crate::bkl::BklCell;
 use crate::proven::{self, Buffers, Published};
 use crate::slot::Slot;
-use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::arch::asm;
+use core::ops::Range;
 use core::ptr::with_exposed_provenance_mut;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use occlum_enclave_abi::Ocall;
-use occlum_sfi_spec::table::{Kind, STRIDE, entry_addr};
+use occlum_sfi_spec::table::{self, ENTRY, Kind, entry_addr};
 use occlum_sfi_spec::{Returns, Stubs, domain, elrange};
 use occlum_sfi_verifier::{Proven, Unit, Violation, check_patch, check_table_entry, verify};
 
-/// Offsets covered by one table chunk: a page of code, 32 KiB of table.
-pub const CHUNK_OFFS: u64 = 4096;
-/// Bytes of a chunk.
-pub const CHUNK_BYTES: u64 = CHUNK_OFFS * STRIDE;
-/// Chunks per word group of the bitmap (4 MiB of code).
-const GROUP: usize = 1024;
+/// The tables of a slot.
+const KINDS: [Kind; 2] = [Kind::Ret, Kind::Call];
+/// Bytes of a page.
+const PAGE: u64 = 4096;
+/// Offsets whose entries one page of a table holds.
+const PAGE_OFFS: u64 = PAGE / ENTRY;
+/// Pages that come in together where the host is to keep few mappings.
+const BLOCK: u64 = 4;
 
-/// Committed chunks of one table.
-type Bitmap = Vec<Option<Box<[u64; GROUP / 64]>>>;
+/// Committed pages of one table: 64 by the number of the first / 64.
+type Bitmap = BTreeMap<u64, u64>;
 
-static TABLES: BklCell<Vec<Bitmap>> = BklCell::new(Vec::new());
+/// By slot and kind.
+static TABLES: BklCell<Vec<[Bitmap; KINDS.len()]>> = BklCell::new(Vec::new());
 /// The first line stays empty: a patch looks at the two bytes before its displacement.
 const FIRST: u32 = elrange::CODE_BASE as u32 + 16;
 static NEXT: AtomicU32 = AtomicU32::new(FIRST);
@@ -111,7 +115,7 @@ pub enum Refused {
 /// # Panics
 /// If it is not aligned, or a unit lies there.
 fn claim(addr: u32, bytes: &[u8]) {
-    let free = addr as usize % proven::LINE == 0 && !proven::is_taken(addr, bytes.len());
+    let free = (addr as usize).is_multiple_of(proven::LINE) && !proven::is_taken(addr, bytes.len());
     assert!(free, "code would be published over other code");
     proven::take(addr, bytes.len());
 }
@@ -130,14 +134,16 @@ pub fn retire(addr: u32, len: usize) {
     unsafe { core::ptr::write_bytes(p, 0xcc, len) };
 }
 
-/// Puts a unit into the cache if the verifier accepts it. BKL held; nothing jumps there yet.
+/// Puts a unit into the cache if the verifier accepts it. BKL held; nothing jumps there yet. With `Returns::Hints` it may leave
+/// hints of its entries: before it is retired, they have to go (`shadow::release`).
 ///
 /// # Panics
-/// If `addr` is not 16-aligned, or a unit that was not retired lies there.
-pub fn publish(addr: u32, bytes: &[u8]) -> Result<(), Refused> {
+/// If `addr` is not 16-aligned, a unit that was not retired lies there, or the enclave's code is for other returns.
+pub fn publish(addr: u32, bytes: &[u8], returns: Returns) -> Result<(), Refused> {
+    assert!((returns == Returns::Shadow) == (self::returns() == Returns::Shadow), "code for other returns");
     let mut buffers = Buffers::new(bytes.len()).ok_or(Refused::NoMemory)?;
     let unit = Unit { base: addr, code: bytes };
-    verify(&stubs(), returns(), unit, &Published, &mut buffers.maps()).map_err(Refused::Violation)?;
+    verify(&stubs(), returns, unit, &Published, &mut buffers.maps()).map_err(Refused::Violation)?;
     if !buffers.reserve(addr) {
         return Err(Refused::NoMemory);
     }
@@ -207,102 +213,151 @@ pub fn patch_rel32(site: u32, target: u32) -> bool {
     true
 }
 
-fn is_committed(slot: Slot, chunk: u64) -> bool {
+fn is_committed(slot: Slot, kind: Kind, page: u64) -> bool {
     TABLES.with(|all| {
-        let (group, bit) = (chunk as usize / GROUP, chunk as usize % GROUP);
-        let words = all.get(slot.index() as usize).and_then(|t| t.get(group)?.as_ref());
-        words.is_some_and(|w| w[bit / 64] >> (bit % 64) & 1 == 1)
+        let word = all.get(slot.index() as usize).and_then(|t| t[kind as usize].get(&(page / 64)));
+        word.is_some_and(|w| w >> (page % 64) & 1 == 1)
     })
 }
 
-fn mark_committed(slot: Slot, chunk: u64, is_there: bool) {
+fn mark_committed(slot: Slot, kind: Kind, pages: Range<u64>, is_there: bool) {
     TABLES.with_mut(|all| {
         let index = slot.index() as usize;
         if all.len() <= index {
-            all.resize_with(index + 1, Vec::new);
+            all.resize_with(index + 1, Default::default);
         }
-        let (group, bit) = (chunk as usize / GROUP, chunk as usize % GROUP);
-        let map = &mut all[index];
-        if map.len() <= group {
-            map.resize_with(group + 1, || None);
+        let table = &mut all[index][kind as usize];
+        for page in pages {
+            let word = table.entry(page / 64).or_default();
+            *word = *word & !(1 << (page % 64)) | u64::from(is_there) << (page % 64);
+            if *word == 0 {
+                table.remove(&(page / 64));
+            }
         }
-        let word = &mut map[group].get_or_insert_with(|| Box::new([0; GROUP / 64]))[bit / 64];
-        *word = *word & !(1 << (bit % 64)) | u64::from(is_there) << (bit % 64);
     });
 }
 
-/// The entries of an offset without code: the miss stubs.
-fn missing() -> u64 {
-    label::stub_miss_call() << 32 | label::stub_miss_ret()
+/// The entry of an offset without code: the miss stub.
+fn missing(kind: Kind) -> u32 {
+    let stubs = stubs();
+    match kind {
+        Kind::Ret => stubs.miss_ret,
+        Kind::Call => stubs.miss_call,
+    }
 }
 
-/// Lowest address of a chunk (tables grow downwards).
-fn chunk_addr(slot: Slot, chunk: u64) -> u64 {
-    entry_addr(slot.base(), Kind::Ret, (chunk * CHUNK_OFFS + CHUNK_OFFS - 1) as u32)
+/// Lowest address of the entries of `count` offsets from `off` on.
+fn lowest_addr(slot: Slot, kind: Kind, off: u64, count: u64) -> u64 {
+    let first = match kind {
+        Kind::Ret => off + count - 1,
+        Kind::Call => off,
+    };
+    entry_addr(slot.base(), kind, first as u32)
+}
+
+/// The offsets whose entries a run of pages holds: the first, and how many.
+fn offs_of(pages: &Range<u64>) -> (u64, u64) {
+    (pages.start * PAGE_OFFS, (pages.end - pages.start) * PAGE_OFFS)
+}
+
+/// Lowest address of a run of pages, and their bytes.
+fn place_of(slot: Slot, kind: Kind, pages: &Range<u64>) -> (u64, u64) {
+    let (off, count) = offs_of(pages);
+    (lowest_addr(slot, kind, off, count), count * ENTRY)
+}
+
+/// The runs of pages in the range that are there, or are not.
+fn runs(slot: Slot, kind: Kind, pages: Range<u64>, are_there: bool) -> Vec<Range<u64>> {
+    let mut found: Vec<Range<u64>> = Vec::new();
+    for page in pages.filter(|page| is_committed(slot, kind, *page) == are_there) {
+        match found.last_mut() {
+            Some(run) if run.end == page => run.end += 1,
+            _ => found.push(page..page + 1),
+        }
+    }
+    found
 }
 
 fn store_entry(slot: Slot, kind: Kind, off: u32, v: u32) {
     let p = with_exposed_provenance_mut::<u32>(entry_addr(slot.base(), kind, off) as usize);
-    // SAFETY: 1. callers checked that the chunk is committed; 2. entries are 4-aligned; guests read them at
+    // SAFETY: 1. callers checked that the page is committed; 2. entries are 4-aligned; guests read them at
     // any time, so the store is one atomic word.
     unsafe { AtomicU32::from_ptr(p) }.store(v, Ordering::Release);
 }
 
-/// Sets the entry of `off`. False: its chunk is not committed yet.
+/// Sets the entry of `off`. False: its page is not committed yet.
 ///
 /// # Panics
 /// If the target is not a proven entry.
 pub fn table_set(slot: Slot, kind: Kind, off: u32, target: u32) -> bool {
     assert!(check_table_entry(target, &Published).is_ok(), "table entry that is not proven");
-    if !is_committed(slot, u64::from(off) / CHUNK_OFFS) {
+    if !table_is_there(slot, kind, off) {
         return false;
     }
     store_entry(slot, kind, off, target);
     true
 }
 
-/// Is the chunk around `off` committed?
-pub fn table_is_there(slot: Slot, off: u32) -> bool {
-    is_committed(slot, u64::from(off) / CHUNK_OFFS)
+/// Is the page with the entry of `off` committed?
+pub fn table_is_there(slot: Slot, kind: Kind, off: u32) -> bool {
+    is_committed(slot, kind, u64::from(off) / PAGE_OFFS)
 }
 
-/// How a chunk came to be there.
+/// How pages of a table came to be there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Committed {
     /// The host has no memory, or no code can be there.
     Not,
-    /// Where it is.
+    /// Where they are.
     InPlace,
-    /// Made elsewhere, with its content: for the host a mapping of its own.
+    /// Made elsewhere, with their content: for the host a mapping of its own.
     MovedIn,
 }
 
-/// Commits the chunk around `off`, filled with the miss stubs. Nothing where no code can be: an rsp that is not confined
-/// reaches the chunks of the lowest offsets (R2), so they are never committed.
-pub fn table_commit(slot: Slot, off: u32) -> Committed {
-    if !(domain::MAP_MIN..domain::EXEC_MAX).contains(&u64::from(off)) {
-        return Committed::Not;
-    }
-    let chunk = u64::from(off) / CHUNK_OFFS;
-    if is_committed(slot, chunk) {
-        return Committed::InPlace;
-    }
-    let addr = chunk_addr(slot, chunk);
+/// How far pages come in around those that are asked for: each run of pages is a mapping of the host's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Around {
+    /// As many missing pages between two that are there come in as well.
+    Gap(u64),
+    /// The host is to keep few mappings for the slot.
+    Block,
+}
+
+/// The runs of pages to commit for the entries of these offsets.
+pub fn table_missing(slot: Slot, kind: Kind, offs: Range<u32>, around: Around) -> Vec<Range<u64>> {
+    let pages = u64::from(offs.start) / PAGE_OFFS..u64::from(offs.end).div_ceil(PAGE_OFFS);
+    let pages = match around {
+        Around::Gap(near) if !crate::vcpu::slot_runs_elsewhere(slot) => {
+            let there = |page: &u64| is_committed(slot, kind, *page);
+            let before = (pages.start.saturating_sub(near + 1)..pages.start).rev().find(there);
+            let behind = (pages.end..=pages.end + near).find(there);
+            before.map_or(pages.start, |page| page + 1)..behind.unwrap_or(pages.end)
+        }
+        _ => pages.start / BLOCK * BLOCK..pages.end.next_multiple_of(BLOCK),
+    };
+    // Where code can be. An rsp that is not confined reaches the entries of the lowest offsets (R2).
+    let (first, end) = (domain::MAP_MIN / PAGE_OFFS, domain::EXEC_MAX / PAGE_OFFS);
+    runs(slot, kind, pages.start.max(first)..pages.end.min(end), false)
+}
+
+/// Commits a run of pages that `table_missing` gave, filled with the miss stubs.
+pub fn table_commit(slot: Slot, kind: Kind, pages: Range<u64>) -> Committed {
+    let (addr, len) = place_of(slot, kind, &pages);
     let moves_in = crate::vcpu::slot_runs_elsewhere(slot);
     let done = if moves_in {
-        commit_filled(addr, missing())
+        commit_filled(addr, len, missing(kind))
     } else {
         // No guest thread of this slot runs, and none can start: the BKL is ours. Nobody sees the zeros.
-        let done = crate::mem::commit(addr, CHUNK_BYTES, true).is_ok();
+        let done = crate::mem::commit(addr, len, true).is_ok();
         if done {
-            fill(slot, chunk * CHUNK_OFFS, CHUNK_OFFS);
+            fill(slot, kind, offs_of(&pages));
         } else {
-            fill_if_there(addr);
+            fill_if_there(addr, len, missing(kind));
         }
         done
     };
     if done {
-        mark_committed(slot, chunk, true);
+        mark_committed(slot, kind, pages, true);
     }
     match (done, moves_in) {
         (false, _) => Committed::Not,
@@ -312,92 +367,97 @@ pub fn table_commit(slot: Slot, off: u32) -> Committed {
 }
 
 /// Commits pages that appear with their content, as EACCEPTCOPY does.
-fn commit_filled(addr: u64, pattern: u64) -> bool {
+fn commit_filled(addr: u64, len: u64, entry: u32) -> bool {
     const FILLED: u64 = 4;
-    let args = [addr, CHUNK_BYTES, 3, FILLED, pattern];
+    let pattern = u64::from(entry) << 32 | u64::from(entry);
+    let args = [addr, len, 3, FILLED, pattern];
     crate::ocall::call(Ocall::MemProtect, &args, &[], &mut []) == 0
 }
 
-/// The miss stubs into every entry of a chunk that the host says it did not commit: what it says may not be so,
+/// The miss stubs into every entry of pages that the host says it did not commit: what it says may not be so,
 /// and an entry of zero leads to address 0 (R19).
-fn fill_if_there(addr: u64) {
-    let page = [missing(); 512];
-    for at in (addr..addr + CHUNK_BYTES).step_by(4096) {
+fn fill_if_there(addr: u64, len: u64, entry: u32) {
+    let page = [entry; PAGE_OFFS as usize];
+    for at in (addr..addr + len).step_by(PAGE as usize) {
         // SAFETY: 1. the target is a page of a table, which no Rust object overlaps, written by the routine
         // that stage 1 fixes up if nothing is there; 2. the source is `page`.
-        unsafe { crate::asm::occlum_rt_user_copy(at, page.as_ptr() as u64, 4096) };
+        unsafe { crate::asm::occlum_rt_user_copy(at, page.as_ptr() as u64, PAGE) };
     }
 }
 
-/// The miss stubs into the entries of `count` offsets from `off` on, all inside one committed chunk.
-fn fill(slot: Slot, off: u64, count: u64) {
-    let lowest = entry_addr(slot.base(), Kind::Ret, (off + count - 1) as u32);
-    let missing = missing();
+/// The miss stub into the entries of `count` offsets from `off` on, all inside committed pages.
+fn fill(slot: Slot, kind: Kind, (off, count): (u64, u64)) {
+    let lowest = lowest_addr(slot, kind, off, count);
+    let missing = missing(kind);
     for i in 0..count {
-        let p = with_exposed_provenance_mut::<u64>((lowest + i * STRIDE) as usize);
-        // SAFETY: 1. callers checked that the chunk is committed; 2. entries are 8-aligned pairs; guests read
-        // them at any time, so the store is one atomic word.
-        unsafe { AtomicU64::from_ptr(p) }.store(missing, Ordering::Release);
+        let p = with_exposed_provenance_mut::<u32>((lowest + i * ENTRY) as usize);
+        // SAFETY: 1. callers checked that the pages are committed; 2. entries are 4-aligned; guests read them at any
+        // time, so the store is one atomic word.
+        unsafe { AtomicU32::from_ptr(p) }.store(missing, Ordering::Release);
     }
 }
 
 /// Committed entries of [off_start, off_end) back to the miss stubs.
 pub fn table_clear(slot: Slot, off_start: u32, off_end: u32) {
-    let (mut at, end) = (u64::from(off_start), u64::from(off_end));
-    while at < end {
-        let chunk = at / CHUNK_OFFS;
-        let next = end.min((chunk + 1) * CHUNK_OFFS);
-        if is_committed(slot, chunk) {
-            fill(slot, at, next - at);
+    let (start, end) = (u64::from(off_start), u64::from(off_end));
+    for kind in KINDS {
+        for run in committed(slot, kind, start / PAGE_OFFS..end.div_ceil(PAGE_OFFS)) {
+            let (from, to) = (start.max(run.start * PAGE_OFFS), end.min(run.end * PAGE_OFFS));
+            fill(slot, kind, (from, to - from));
         }
-        at = next;
     }
 }
 
-/// Gives the chunks of a slot without a program back; how many. Whatever the host does, no entry leads anywhere but to the
-/// miss stubs; what it does not take stays committed.
+/// Gives the pages of a slot's tables back; how many. Whatever the host does, no entry leads anywhere but to the miss
+/// stubs; what it does not take stays committed. A program that runs in the slot misses its entries.
 pub fn table_release(slot: Slot) -> u64 {
+    KINDS.into_iter().map(|kind| release(slot, kind)).sum()
+}
+
+fn release(slot: Slot, kind: Kind) -> u64 {
     const DROP: u64 = 2;
     let mut gone = 0;
-    for chunk in committed(slot) {
-        fill(slot, chunk * CHUNK_OFFS, CHUNK_OFFS);
-        let addr = chunk_addr(slot, chunk);
-        if crate::ocall::call(Ocall::MemProtect, &[addr, CHUNK_BYTES, 0, DROP], &[], &mut []) == 0 {
-            mark_committed(slot, chunk, false);
-            gone += 1;
+    for run in committed(slot, kind, 0..u64::MAX) {
+        let (addr, len) = place_of(slot, kind, &run);
+        fill(slot, kind, offs_of(&run));
+        if crate::ocall::call(Ocall::MemProtect, &[addr, len, 0, DROP], &[], &mut []) == 0 {
+            gone += run.end - run.start;
+            mark_committed(slot, kind, run, false);
         } else {
             // The content may have gone all the same.
-            fill_if_there(addr);
+            fill_if_there(addr, len, missing(kind));
         }
     }
     gone
 }
 
-/// All committed chunks of a table.
-fn committed(slot: Slot) -> Vec<u64> {
-    TABLES.with(|all| {
-        let Some(t) = all.get(slot.index() as usize) else { return Vec::new() };
-        let groups = t.iter().enumerate().filter_map(|(n, g)| Some((n, g.as_ref()?)));
-        let chunks = groups.flat_map(|(n, words)| {
-            let set = (0..GROUP).filter(|b| words[b / 64] >> (b % 64) & 1 == 1);
-            set.map(move |b| (n * GROUP + b) as u64)
-        });
-        chunks.collect()
-    })
+/// The runs of committed pages in a range.
+fn committed(slot: Slot, kind: Kind, pages: Range<u64>) -> Vec<Range<u64>> {
+    let words: Vec<u64> = TABLES.with(|all| {
+        let Some(t) = all.get(slot.index() as usize).map(|t| &t[kind as usize]) else { return Vec::new() };
+        t.range(pages.start / 64..pages.end.div_ceil(64)).map(|(n, _)| *n).collect()
+    });
+    let inside = |n: u64| (n * 64).max(pages.start)..(n * 64 + 64).min(pages.end);
+    let mut found: Vec<Range<u64>> = Vec::new();
+    for run in words.into_iter().flat_map(|n| runs(slot, kind, inside(n), true)) {
+        match found.last_mut() {
+            Some(last) if last.end == run.start => last.end = run.end,
+            _ => found.push(run),
+        }
+    }
+    found
 }
 
 /// Is the instruction at a translated address the lookup in a table (R19)?
 pub fn is_lookup(rip: u64) -> bool {
-    const LOOKUP: [u8; 5] = [0x65, 0x46, 0x8b, 0x1c, 0xdd];
+    const LOOKUP: [u8; 5] = [0x65, 0x46, 0x8b, 0x1c, 0x9d];
     let mut bytes = [0; LOOKUP.len()];
     let Some(at) = u32::try_from(rip).ok().filter(|at| is_given_out(*at, bytes.len())) else { return false };
     read(at, &mut bytes);
     bytes == LOOKUP
 }
 
-/// Which entry of the slot's table an address belongs to.
+/// Which entry of the slot's tables an address belongs to.
 pub fn is_table_addr(slot: Slot, addr: u64) -> Option<(Kind, u32)> {
-    let below = slot.base().checked_sub(addr)?.checked_sub(1)? / STRIDE;
-    let kind = if addr & 4 == 0 { Kind::Ret } else { Kind::Call };
-    (below < domain::SIZE).then_some((kind, below as u32))
+    table::entry_at(slot.base(), addr)
 }

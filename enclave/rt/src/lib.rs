@@ -30,6 +30,7 @@ pub mod bkl;
 pub mod code;
 mod ctx;
 pub mod egetkey;
+pub mod lock;
 pub mod mem;
 #[cfg(feature = "image")]
 mod memfn;

@@ -3,7 +3,6 @@
 //! Invariants: heap and charges together never exceed the configured budget; charges leave `RESERVE` of it for
 //! the heap, so that the small allocations that cannot fail politely have room; the heap shrinks only in `trim`;
 //! allocation failure is an error of the caller (I6 of the LibOS: an errno).
-use crate::arch::pause;
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -92,12 +91,15 @@ pub fn charge_room() -> u64 {
 }
 /// Charges guest pages to the budget. False (and no charge) if that exceeds it. BKL held.
 pub fn charge(bytes: u64) -> bool {
-    let fits = bytes <= charge_room();
-    if fits {
-        CHARGED.store(charged() + bytes, Ordering::Relaxed);
-        PEAK.fetch_max(charged(), Ordering::Relaxed);
-    }
-    fits
+    // The heap grows without the BKL, too.
+    LOCKED.with(|_| {
+        let fits = bytes <= charge_room();
+        if fits {
+            CHARGED.store(charged() + bytes, Ordering::Relaxed);
+            PEAK.fetch_max(charged(), Ordering::Relaxed);
+        }
+        fits
+    })
 }
 /// Takes a charge back. BKL held.
 pub fn uncharge(bytes: u64) {
@@ -195,8 +197,10 @@ static LOCKED: Locked =
 
 impl Locked {
     fn with<R>(&self, f: impl FnOnce(&mut Dlmalloc<Grow>) -> R) -> R {
+        // Who has it may wait for the host to give more memory.
+        let mut patience = crate::bkl::Patience::default();
         while self.busy.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
-            pause();
+            patience.wait();
         }
         // SAFETY: `busy` is ours; kernel code is never preempted (I4) and `f` does not allocate.
         let r = f(unsafe { &mut *self.heap.get() });

@@ -63,9 +63,9 @@ pub(crate) fn give_up(nr: Ocall, ret: i64) -> ! {
     crate::vcpu::halt()
 }
 
-/// The host may use any vector register: the guest's live state goes to its context first, and the host sees
-/// none of it.
-fn save_vectors() {
+/// The guest's live vector state goes to its context until the guest goes on. The host may use any vector register, and sees
+/// none of it; code of the LibOS that is built for AVX needs it, too, before it runs.
+pub fn save_vectors() {
     let c = Ctx::current();
     if c.u32(ctx::XSTATE_SAVED) == 0 {
         // SAFETY: the area belongs to the current context (I5).

@@ -79,7 +79,7 @@ impl Slot {
     ) -> Result<(), i32> {
         let end = off.checked_add(len).ok_or(EINVAL)?;
         let inside = off >= domain::MAP_MIN && end <= domain::MAP_MAX;
-        if !inside || off % PAGE != 0 || len % PAGE != 0 || prot & !(R | W) != 0 {
+        if !inside || !off.is_multiple_of(PAGE) || !len.is_multiple_of(PAGE) || prot & !(R | W) != 0 {
             return Err(EINVAL);
         }
         if len == 0 {
@@ -154,7 +154,7 @@ impl Slot {
 
     /// Atomic compare-and-exchange of an aligned word; returns the previous value. Unaligned ones fault as reads.
     pub fn cmpxchg_u32(self, off: u64, old: u32, new: u32) -> Result<u32, Fault> {
-        if off % 4 != 0 {
+        if !off.is_multiple_of(4) {
             return Err(Fault { off: off as u32, write: false });
         }
         let at = self.range(off, 4, true)?;

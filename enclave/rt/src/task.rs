@@ -217,10 +217,6 @@ impl Task {
     pub fn target(&self) -> u32 {
         self.c().u64(ctx::TARGET) as u32
     }
-    /// Exit index or original pc, as the exit says.
-    pub fn exit_index(&self) -> u32 {
-        self.c().u32(ctx::EXIT)
-    }
     /// Sets where the guest continues.
     ///
     /// # Panics

@@ -280,6 +280,8 @@ mod _native {
     #[pymodule_export]
     const FLAG_RESIDENT: u32 = super::abi::FLAG_RESIDENT;
     #[pymodule_export]
+    const FLAG_ANY_CWD: u32 = super::abi::FLAG_ANY_CWD;
+    #[pymodule_export]
     const JOB_NO_TERMINAL: u32 = super::abi::JOB_NO_TERMINAL;
     #[pymodule_export]
     const QUERY_PROCESSES: u32 = super::abi::QUERY_PROCESSES;

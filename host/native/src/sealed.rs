@@ -4,7 +4,7 @@
 //! Neighbours: `common/sealed-fs` does the work, `python/occlum/sealed.py` is the user. Paths are bytes from the root;
 //! symbolic links are not followed.
 use crate::{NativeError, StaleError};
-use hmac::{Hmac, Mac};
+use hmac::{Hmac, KeyInit, Mac};
 use occlum_sealed_disk::{
     BlockDevice, DeviceError, Disk, Distrust, Error as DiskError, Freshness, Key, Mark, Options, Random,
 };
@@ -63,7 +63,7 @@ struct Seeded {
 impl Random for Seeded {
     fn fill(&mut self, bytes: &mut [u8]) {
         for part in bytes.chunks_mut(32) {
-            let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(&self.seed).expect("keys of any length");
+            let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&self.seed).expect("keys of any length");
             mac.update(&self.drawn.to_le_bytes());
             part.copy_from_slice(&mac.finalize().into_bytes()[..part.len()]);
             self.drawn += 1;
@@ -127,7 +127,7 @@ fn disk_error(error: DiskError) -> PyErr {
     }
 }
 fn host_error(error: std::io::Error) -> PyErr {
-    NativeError::new_err(error.to_string())
+    NativeError::new_err(occlum_pal::said(&error))
 }
 fn root_key(key: Option<&[u8]>) -> PyResult<Option<[u8; 32]>> {
     let wrong = || NativeError::new_err("a key has 32 bytes");

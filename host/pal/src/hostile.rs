@@ -154,7 +154,7 @@ static ABANDONED: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
 
 /// The name of a file that a program asks for when it has begun, so that the lies of most runs meet its calls and not
 /// those that load it.
-const SIGNAL: &[u8] = b"/lies-begin";
+const SIGNAL: &[u8] = b"lies-begin";
 /// What is sent to this address (198.51.100.1, of documentation) comes back to this machine.
 const OUTSIDE: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 198, 51, 100, 1];
 const HERE: [u8; 4] = [127, 0, 0, 1];

@@ -18,6 +18,9 @@ use occlum_sgx_arch::sigstruct::EinitError;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Fewest and most bytes of memory that an enclave can have.
+const MEMORY: core::ops::RangeInclusive<u64> = 64 << 20..=1 << 40;
+
 /// One run: what to start and how to watch it.
 #[derive(Clone, Default)]
 pub struct RunOptions {
@@ -104,7 +107,7 @@ pub enum PalError {
     )]
     Identity,
     /// An address range of ELRANGE is in use.
-    #[error("the enclave's address range {start:#x}-{end:#x} is not free in this process ({error})")]
+    #[error("the enclave's address range {start:#x}-{end:#x} is not free in this process ({})", said(error))]
     AddressInUse {
         /// First address.
         start: u64,
@@ -121,7 +124,8 @@ pub enum PalError {
     Cpu(&'static str),
     /// A port of this machine cannot be had.
     #[error(
-        "port {port} of this machine cannot be published ({error}); name another one, or stop what uses it"
+        "port {port} of this machine cannot be published: {}; name another one, or stop what uses it",
+        said(error)
     )]
     Publish {
         /// The port.
@@ -130,7 +134,7 @@ pub enum PalError {
         error: std::io::Error,
     },
     /// A system call failed.
-    #[error("{what}: {error}")]
+    #[error("{what}: {}", said(error))]
     System {
         /// What was tried.
         what: &'static str,
@@ -159,6 +163,15 @@ impl PalError {
     }
 }
 
+/// The system's own words, without the number that Rust adds.
+pub fn said(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error ") {
+        Some((words, _)) => words.into(),
+        None => text,
+    }
+}
+
 /// CPUID's eax, ebx, ecx, edx; zeros for a leaf that the CPU does not have (it would answer with another's).
 pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
     use core::arch::x86_64::__cpuid_count;
@@ -175,8 +188,10 @@ fn read(config: &[u8]) -> Result<Config, PalError> {
     if !(1..=occlum_sgx_arch::layout::MAX_VCPUS).contains(&c.vcpus) {
         return Err(PalError::Options("the number of CPUs must be 1 to 64"));
     }
-    if c.memory_bytes < 32 << 20 || c.memory_bytes > 1 << 40 {
-        return Err(PalError::Options("enclave memory must be at least 32M and at most 1T"));
+    if !MEMORY.contains(&c.memory_bytes) {
+        return Err(PalError::Options(
+            "an enclave cannot have so much or so little memory; give at least 64M and at most 1T",
+        ));
     }
     Ok(c)
 }

@@ -17,12 +17,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from occlum._host import image, launch, registry, units
 from occlum.errors import OcclumError
 
-__all__ = ["CHECKS", "Finding", "Machine", "examine", "trial"]
+__all__ = ["CHECKS", "FEATURES", "Feature", "Finding", "Machine", "examine", "trial"]
 
 # In order of badness. `note`: worth knowing, neither good nor bad.
 STATES = ("ok", "note", "warning", "bad")
@@ -35,6 +35,33 @@ ADDRESS_SPACE = 48 << 40
 _AT_HWCAP2 = 26
 _HWCAP2_FSGSBASE = 1 << 1
 _UNLIMITED = resource.RLIM_INFINITY
+
+
+class Feature(NamedTuple):
+    """Where CPUID says whether the CPU has something. `rust`: the compiler's name for it."""
+
+    name: str
+    rust: str
+    leaf: int
+    subleaf: int
+    register: int
+    bit: int
+
+
+_EAX, _EBX, _ECX = 0, 1, 2
+# What the enclave image and its ciphers are built with (tools/build_enclave.py; a test compares), what translated code
+# uses, and what saves the state of programs. FSGSBASE stands alone: the kernel has a say in it.
+FEATURES = (
+    Feature("SSSE3", "ssse3", 1, 0, _ECX, 9),
+    Feature("SSE4.1", "sse4.1", 1, 0, _ECX, 19),
+    Feature("AES-NI", "aes", 1, 0, _ECX, 25),
+    Feature("PCLMULQDQ", "pclmulqdq", 1, 0, _ECX, 1),
+    Feature("AVX", "avx", 1, 0, _ECX, 28),
+    Feature("AVX2", "avx2", 7, 0, _EBX, 5),
+    Feature("BMI2", "bmi2", 7, 0, _EBX, 8),
+    Feature("SHA-NI", "sha", 7, 0, _EBX, 29),
+    Feature("XGETBV1", "", 0xD, 1, _EAX, 2),
+)
 
 
 @dataclass(frozen=True)
@@ -149,10 +176,8 @@ def _processor(machine: Machine) -> Iterator[Finding]:
     name = words.replace(b"\0", b" ").decode(errors="replace").strip()
     yield Finding("system", "processor", "ok", name or "unknown")
     _, ebx, _, _ = machine.cpuid(7)
-    features = {"AVX2": _bit(ebx, 5), "BMI2": _bit(ebx, 8), "SHA-NI": _bit(ebx, 29)}
-    features["XGETBV1"] = _bit(machine.cpuid(0xD, 1)[0], 2)
-    missing = [feature for feature, there in features.items() if not there]
-    found = f"lacks {', '.join(missing)}" if missing else ", ".join(features)
+    missing = [f.name for f in FEATURES if not _bit(machine.cpuid(f.leaf, f.subleaf)[f.register], f.bit)]
+    found = f"lacks {', '.join(missing)}" if missing else ", ".join(f.name for f in FEATURES)
     fix = "use a newer CPU (Intel since 2019, AMD since 2017), or let the hypervisor pass its features through"
     yield Finding("system", "CPU features", "bad" if missing else "ok", found, fix if missing else "")
     yield _fsgsbase(machine, ebx)

@@ -26,6 +26,7 @@ DEFAULT_CPUS = 2
 DEFAULT_MAX_TASKS = 4096
 DEFAULT_PID_MAX = 32768
 SMALLEST_MEMORY = 64 << 20
+LARGEST_MEMORY = 1 << 40
 CFI_LEVELS = page.CFI_LEVELS
 
 
@@ -41,9 +42,9 @@ class EnclaveOptions:
     no_alias: bool = False
 
     def __post_init__(self) -> None:
-        if self.memory_bytes < SMALLEST_MEMORY:
-            smallest = format_size(SMALLEST_MEMORY)
-            raise OptionError(f"{self.memory_bytes} bytes of memory are too few", f"give at least {smallest}")
+        if not SMALLEST_MEMORY <= self.memory_bytes <= LARGEST_MEMORY:
+            fix = f"give at least {format_size(SMALLEST_MEMORY)} and at most {format_size(LARGEST_MEMORY)}"
+            raise OptionError(f"an enclave cannot have {format_size(self.memory_bytes)} of memory", fix)
         # Whole pages: the enclave accounts in pages.
         whole = -(-self.memory_bytes // PAGE_SIZE) * PAGE_SIZE
         object.__setattr__(self, "memory_bytes", whole)
@@ -229,7 +230,8 @@ class Launch:
 
     argv: Sequence[str]
     env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
-    cwd: str = field(default_factory=os.getcwd)
+    # None: this process's, or / where that is not inside.
+    cwd: str | None = None
     binds: Sequence[Bind] = ()
     sealed: Sequence[SealedMount] = ()
     # Options of `occlum.trace`, in their wire form.
@@ -260,6 +262,7 @@ class Launch:
             (self.stats, _native.FLAG_STATS),
             (self.report_changes, _native.FLAG_REPORT_CHANGES),
             (self.resident, _native.FLAG_RESIDENT),
+            (self.cwd is None, _native.FLAG_ANY_CWD),
         ):
             flags |= bit if wanted else 0
         for descriptor in range(0 if self.resident else 3):
@@ -275,7 +278,7 @@ class Launch:
             program=os.fsencode(self.argv[0]),
             argv=[os.fsencode(argument) for argument in self.argv],
             envp=[os.fsencode(f"{key}={value}") for key, value in self.env.items()],
-            cwd=os.fsencode(self.cwd),
+            cwd=os.fsencode(os.getcwd() if self.cwd is None else self.cwd),
             binds=[*(bind.to_native() for bind in self.binds), *(store.to_native() for store in self.sealed)],
             hostname=os.fsencode(os.uname().nodename),
             uid=os.getuid(),

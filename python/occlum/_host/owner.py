@@ -19,7 +19,7 @@ from occlum._host.image import read_image
 from occlum._host.launch import NOTHING_GIVEN, Bind, EnclaveOptions, Given, Launch, Measured
 from occlum._host.server import Owner
 from occlum.config import page
-from occlum.errors import EnclaveError, OcclumError
+from occlum.errors import EnclaveError, OcclumError, refused
 
 
 def _say(ready: int, answer: dict[str, Any]) -> None:
@@ -31,6 +31,12 @@ def _say(ready: int, answer: dict[str, Any]) -> None:
 
 def _told(error: OcclumError) -> dict[str, Any]:
     return {"error": error.cause, "fix": error.fix, "code": error.code}
+
+
+def _as_ours(error: OcclumError | _native.NativeError | OSError) -> OcclumError:
+    if isinstance(error, OcclumError):
+        return error
+    return EnclaveError(refused(error)) if isinstance(error, OSError) else EnclaveError.from_native(error)
 
 
 def _more_descriptors() -> None:
@@ -72,8 +78,9 @@ def _await_boot(enclave: _native.Resident, entry: registry.Entry) -> None:
         select.select([enclave], [], [])
     if event[0] == 0:
         said = enclave.join().message.strip() or entry.log_tail().rpartition("\n")[2].removeprefix("occlum: ")
-        cause = f"the enclave did not start: {said or 'it ended without a word'}"
-        raise EnclaveError(cause, "`occlum explain OC312`", "OC312")
+        error = EnclaveError.from_native(said or "it ended without a word")
+        code = "OC312" if error.code == EnclaveError.code else error.code
+        raise EnclaveError(f"the enclave did not start: {error.cause}", f"see `occlum explain {code}`", code)
 
 
 def run(settings: dict[str, Any]) -> int:
@@ -89,6 +96,8 @@ def run(settings: dict[str, Any]) -> int:
         binds = [Bind(**bind) for bind in settings["binds"]]
         facts: dict[str, Any] = {"pid": os.getpid(), "started": time.time()}
         facts |= {"memory": config.memory_bytes, "cpus": config.vcpus, "shared_memory": page.sharing(config)}
+        if not config.flags & page.HOST_VIEW:
+            facts["variables"] = list(config.env_untrusted)
         claim = registry.Claim(settings["name"], facts)
     except OcclumError as error:
         _say(ready, _told(error))
@@ -114,7 +123,7 @@ def run(settings: dict[str, Any]) -> int:
         _await_boot(enclave, claim.entry)
         listener = claim.listen()
     except (OcclumError, _native.NativeError, OSError) as error:
-        _say(ready, _told(error if isinstance(error, OcclumError) else EnclaveError.from_native(error)))
+        _say(ready, _told(_as_ours(error)))
         claim.release()
         return 1
     owner = Owner(enclave, listener, lease)

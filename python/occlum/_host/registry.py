@@ -164,7 +164,7 @@ class Claim:
             fcntl.fcntl(self._lock, fcntl.F_OFD_SETLK, _whole_file(fcntl.F_WRLCK))
         except OSError:
             os.close(self._lock)
-            fix = f"stop it with `occlum stop {self.entry.name}`, or use another name"
+            fix = f"stop it with `occlum stop --name {self.entry.name}`, or use another name"
             raise EnclaveError(f"an enclave named {self.entry.name} is running", fix, "OC303") from None
         try:
             return os.fstat(self._lock).st_ino == (self.entry.path / LOCK).stat().st_ino

@@ -67,14 +67,14 @@ def read_image(path: str) -> Image:
         raise NotLoadable("is no ELF file and has no #! line")
     try:
         return _parse(path, data)
-    except struct.error:
+    except (struct.error, OverflowError):
         raise NotLoadable("is a damaged ELF file") from None
 
 
 def _parse(path: str, data: bytes) -> Image:
+    head = _HEAD.unpack_from(data)
     if data[4] != 2 or data[5] != 1:
         raise NotLoadable("is a 32-bit program; only 64-bit ones run")
-    head = _HEAD.unpack_from(data)
     if head[2] != _X86_64:
         raise NotLoadable("is for another machine than x86-64")
     if head[1] not in (2, 3):
@@ -170,7 +170,8 @@ def interpreter_of_script(path: str) -> list[str] | None:
         return None
     if line[:2] != b"#!":
         return None
-    words = line[2:].split(b"\n")[0].strip().split(None, 1)
+    # A C string to the kernel.
+    words = line[2:].split(b"\n")[0].split(b"\0")[0].strip().split(None, 1)
     return [word.decode(errors="surrogateescape").strip() for word in words]
 
 
@@ -194,9 +195,8 @@ def load(program: str, environment: Mapping[str, str]) -> Loaded:
             raise NotLoadable("is a script whose interpreters are scripts, too deep for the kernel")
         target = words[0]
         # `env` looks its program up itself.
-        if Path(target).name == "env" and len(words) > 1:
-            name = words[1].removeprefix("-S").split()[0]
-            target = find_program(name, environment) or name
+        if Path(target).name == "env" and len(words) > 1 and (rest := words[1].removeprefix("-S").split()):
+            target = find_program(rest[0], environment) or rest[0]
         chain.append(target)
     image = read_image(chain[-1])
     images, missing, known = [image], [], set()

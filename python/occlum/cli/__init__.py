@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import click
 
-from occlum.errors import OcclumError
+from occlum.errors import OcclumError, refused
 
 EXIT_TIMED_OUT = 124
 EXIT_OCCLUM_FAILED = 125
@@ -109,11 +109,28 @@ class LazyGroup(click.Group):
                 formatter.write_dl([(name, COMMANDS[name][1]) for name in names])
 
 
+def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001
+    if value:
+        import occlum as package
+
+        click.echo(f"occlum {package.__version__}")
+        ctx.exit()
+
+
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
     invoke_without_command=True,
     epilog=EXAMPLES,
+)
+@click.option(
+    "-V",
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version, as `occlum version` does.",
 )
 @click.pass_context
 def occlum(ctx: click.Context) -> None:
@@ -147,15 +164,22 @@ def environment_of(settings: Sequence[str]) -> dict[str, str]:
     return env
 
 
-def main() -> int:
-    """Runs the command; its exit status."""
+def without_effect(settings: Sequence[str], allowed: Collection[str]) -> None:
+    """Names the variables of `-e` options that an instance's configuration does not let the host set."""
+    names = dict.fromkeys(setting.partition("=")[0] for setting in settings)
+    if ignored := [name for name in names if name not in allowed]:
+        fail(f"-e {', '.join(ignored)} has no effect: env.untrusted of the instance's configuration does not name it")
+
+
+def main(words: Sequence[str] | None = None, command: click.Command = occlum, name: str = "occlum") -> int:
+    """Runs the command of these words, or of the process's own; its exit status."""
     try:
-        status = occlum.main(prog_name="occlum", standalone_mode=False)
+        status = command.main(words, prog_name=name, standalone_mode=False)
     except click.ClickException as error:
         if isinstance(error, click.exceptions.NoArgsIsHelpError):
             click.echo(error.format_message(), err=True)
         else:
-            place = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "occlum"
+            place = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else name
             fail(f"{error.format_message()} (see `{place} --help`)", getattr(error, "code", "OC100"))
         status = EXIT_OCCLUM_FAILED
     except OcclumError as error:
@@ -166,5 +190,8 @@ def main() -> int:
     except BrokenPipeError:
         # The reader of our output is gone; keep the interpreter's own flush at exit from failing too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        status = EXIT_OCCLUM_FAILED
+    except OSError as error:
+        fail(refused(error), "OC106")
         status = EXIT_OCCLUM_FAILED
     return status if isinstance(status, int) else 0

@@ -40,6 +40,7 @@ def reporting(quiet: bool) -> Iterator[Report]:
 
 @click.command("build", short_help="Build the enclave of an instance.")
 @click.option("-f", "--force", is_flag=True, help="Build everything anew, and discard what the enclave has written.")
+@click.option("--locked", is_flag=True, help="Fail if the build is not what Occlum.lock says, and leave all as it is.")
 @click.option("--sign-key", type=click.Path(exists=True, path_type=Path), metavar="FILE", help="Sign with this key.")
 @click.option("--sign-command", metavar="COMMAND", help="Sign with what this command prints.")
 @click.option("--sign-cert", type=click.Path(exists=True, path_type=Path), metavar="FILE", help="Its public key.")
@@ -50,6 +51,7 @@ def reporting(quiet: bool) -> Iterator[Report]:
 @json_option
 def command(
     force: bool,
+    locked: bool,
     sign_key: Path | None,
     sign_command: str | None,
     sign_cert: Path | None,
@@ -62,6 +64,10 @@ def command(
     The same configuration and files give the same MRENCLAVE, on any machine and in any directory. Nothing is written
     anew that has not changed. What is in run/, the enclave's own, stays, except with --force.
 
+    Debian packages have the versions that Occlum.lock names, which the first build writes; --force takes what the
+    mirror has now. With --locked nothing may differ: what was built elsewhere is built again, or the message says what
+    is not the same.
+
     Without a key of yours the development key signs, which everybody has. An image that --image-key encrypts runs only
     with that key (`occlum run --image-key`).
     """
@@ -72,7 +78,7 @@ def command(
     signer = signing.signer(sign_key, sign_command, sign_cert)
     key = None if image_key is None else read_key(image_key)
     with reporting(quiet) as report:
-        result = instance.build(directory, force=force, report=report, signer=signer, image_key=key)
+        result = instance.build(directory, force=force, locked=locked, report=report, signer=signer, image_key=key)
     if as_json:
         click.echo(json.dumps(result._asdict()))
         return

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import click
 
 from occlum._host import launch
-from occlum.cli import EXIT_NO_PROGRAM, environment_of, fail
+from occlum.cli import EXIT_CANNOT_EXECUTE, EXIT_NO_PROGRAM, environment_of, fail
 from occlum.cli.options import DURATION, json_option, measured_options, program_arguments
 
 EXIT_PROBLEM = 1
@@ -49,7 +51,7 @@ def command(
     what the enclave has. What is found in code may never run; with --run only what happened counts.
 
     The exit status is 0 if nothing was found that keeps the program from working, 1 if something was (a "problem"), 125
-    if occlum failed, 127 if there is no such program.
+    if occlum failed, 126 if PROGRAM cannot be executed, 127 if there is no such program.
 
     \b
     Examples:
@@ -64,8 +66,7 @@ def command(
     environment = environment_of(settings)
     path = find_program(program, environment)
     if path is None:
-        fail(f"{program}: not found in PATH", "OC404")
-        return EXIT_NO_PROGRAM
+        return _no_program(program, environment)
     enclave = launch.EnclaveOptions(memory, cpus, max_tasks, pid_max, cfi, no_alias)
     loaded, found = static.check(path, environment, enclave.memory_bytes)
     if observe and loaded is not None:
@@ -83,6 +84,16 @@ def command(
     else:
         _print(path, found, everything)
     return EXIT_PROBLEM if findings.worst(found) == "problem" else 0
+
+
+def _no_program(program: str, environment: Mapping[str, str]) -> int:
+    """Says why there is nothing to look at; the exit status."""
+    folders = [""] if "/" in program else environment.get("PATH", os.defpath).split(os.pathsep)
+    if program and any(Path(folder, program).exists() for folder in folders):
+        fail(f"{program}: permission denied, or not a regular executable file", "OC401")
+        return EXIT_CANNOT_EXECUTE
+    fail(f"{program or 'the program without a name'}: not found{'' if '/' in program else ' in PATH'}", "OC400")
+    return EXIT_NO_PROGRAM
 
 
 def _print(program: str, found: Sequence[object], everything: bool) -> None:

@@ -48,7 +48,7 @@ def check(file: Path | None, as_json: bool) -> None:
         for kind, lines in (("wrong", wrong), ("weak", weak), ("note", notes)):
             for line in lines:
                 click.echo(f"{kind}: {line}")
-        click.echo(f"{path.name}: {len(wrong) or 'no'} problems")
+        click.echo(f"{path.name}: {len(wrong) or 'no'} problem{'' if len(wrong) == 1 else 's'}")
     sys.exit(EXIT_WRONG if wrong else 0)
 
 
@@ -58,29 +58,29 @@ def explain(key: str | None) -> None:
     """Describe every key of the configuration, or those that begin with KEY, with their defaults."""
     from occlum.config import models
 
-    found = [line for line in _describe(models.Config, "") if key is None or line.startswith(key)]
+    found = [line for line in _describe(models.Config) if key is None or line.startswith(key)]
     if not found:
         raise click.UsageError(f"no key begins with {key}; `occlum config explain` lists all")
     for line in found:
         click.echo(line)
 
 
-def _describe(model: Any, prefix: str) -> list[str]:
+def _describe(model: Any, prefix: str = "", above: tuple[Any, ...] = ()) -> list[str]:
     from occlum.config import files, models
 
     lines = []
     for name, info in model.model_fields.items():
         nested = next(iter(files.models_in(info.annotation)), None)
-        if nested is not None and nested is not model and f"{name}." not in prefix:
+        if nested is not None and nested not in above:
             if nested.__doc__:
                 lines.append(f"{prefix}{name}: {nested.__doc__.strip()}")
-            lines += _describe(nested, f"{prefix}{name}.")
+            lines += _describe(nested, f"{prefix}{name}.", (*above, model))
             continue
         default = info.get_default(call_default_factory=True)
         if name.endswith("_size") and isinstance(default, int):
             default = models.format_size(default)
         shown = "" if info.is_required() or default in (None, ()) else f"  [default: {default}]"
-        lines.append(f"{prefix}{name}: {info.description or 'see the original'}{shown}")
+        lines.append(f"{prefix}{name}: {info.description}{shown}")
     return lines
 
 
@@ -102,4 +102,4 @@ def migrate(file: Path, output: Path | None) -> None:
         with output.open("x") as new:
             new.write(text)
     except FileExistsError:
-        raise click.UsageError(f"{output} exists already") from None
+        raise click.UsageError(f"{output} exists already; name another file") from None

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from occlum.cli import EXIT_OCCLUM_FAILED, fail
+from occlum import cli
+from occlum.cli import fail
 
 if TYPE_CHECKING:
     from occlum.image.tree import Node
@@ -36,7 +37,10 @@ def _apply(root: Path, dry_run: bool, path: str, include_dirs: Sequence[str]) ->
         try:
             _make(root / place.lstrip("/"), node)
         except (OSError, BuildError) as error:
-            fail(f"{place}: {getattr(error, 'strerror', None) or error}")
+            fail(
+                f"{place}: {error.strerror}" if isinstance(error, OSError) else str(error),
+                "" if isinstance(error, BuildError) else "OC721",
+            )
             sys.exit({"dir": MKDIR_FAILED, "link": LINK_FAILED}.get(node.kind, COPY_FAILED))
 
 
@@ -87,8 +91,4 @@ def command(path: str, root: Path, dry_run: bool, include_dirs: Sequence[str]) -
 
 def main() -> None:
     """The command `copy_bom`."""
-    try:
-        command.main(prog_name="copy_bom", standalone_mode=False)
-    except click.ClickException as error:
-        fail(error.format_message())
-        sys.exit(EXIT_OCCLUM_FAILED)
+    sys.exit(cli.main(command=command, name="copy_bom"))

@@ -78,6 +78,8 @@ def command(as_json: bool, report: bool, no_trial: bool) -> int:
       occlum doctor --report     for a bug report: names neither you nor this host
       occlum doctor --json --no-trial
     """
+    if as_json and report:
+        raise click.UsageError("--json and --report are two forms of one answer: give one of them")
     findings = list(examine())
     if not no_trial:
         findings.append(trial())

@@ -19,7 +19,7 @@ import click
 
 from occlum._host import registry
 from occlum._host.client import FOREGROUND, PROCESS, Job, Program, StartFailed
-from occlum.cli import EXIT_CANNOT_EXECUTE, EXIT_NO_PROGRAM, environment_of, fail
+from occlum.cli import EXIT_CANNOT_EXECUTE, EXIT_NO_PROGRAM, environment_of, fail, without_effect
 from occlum.cli.options import name_option, program_arguments
 
 # Those of the terminal's keys and size are for the program's foreground group, others for the program.
@@ -181,6 +181,8 @@ def command(
         umask=_umask(),
         detached=detach,
     )
+    if settings and (allowed := entry.facts().get("variables")) is not None:
+        without_effect(settings, allowed)
     try:
         with _signals() as signals:
             job = Job(entry, wanted)

@@ -8,18 +8,19 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import click
 
-from occlum.cli import EXIT_OCCLUM_FAILED, fail
+from occlum.cli import fail
 from occlum.cli.options import INSECURE_COUNTER
 from occlum.cli.progress import waiting
-from occlum.errors import StoreError
+from occlum.errors import OcclumError, StoreError, refused
 from occlum.keys import generate_key, read_key
 from occlum.sealed import BLOCK, Store
 
 EXIT_DAMAGED = 1
+_LARGEST = (1 << 63) - 1
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,28 +31,13 @@ def parse_size(ctx: click.Context, param: click.Parameter, value: str) -> int:  
     digits = value[:-1] if unit > 1 else value
     if not digits.isdecimal() or len(digits) > 18:
         raise click.BadParameter(f"{value!r} is not a size; try 512M or 2G")
-    return int(digits) * unit
+    size = int(digits) * unit
+    if size > _LARGEST:
+        raise click.BadParameter(f"{value} is more than any file can have; try 512M or 2G")
+    return size
 
 
-class FsGroup(click.Group):
-    """Turns a failure of a store into one line and a status."""
-
-    def invoke(self, ctx: click.Context) -> object:
-        """Runs the subcommand."""
-        try:
-            return super().invoke(ctx)
-        except StoreError as error:
-            _end(str(error))
-        except OSError as error:
-            _end(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-
-
-def _end(message: str) -> NoReturn:
-    fail(message)
-    sys.exit(EXIT_OCCLUM_FAILED)
-
-
-@click.group("fs", cls=FsGroup)
+@click.group("fs")
 def command() -> None:
     """Look into sealed stores and change them.
 
@@ -138,10 +124,13 @@ def cp(store: Path, key: Path | None, insecure_counter: str | None, source: str,
     if source.startswith(":") == target.startswith(":"):
         raise click.UsageError("one of the two paths must begin with a colon: it is the one inside the store")
     with waiting("copying"), _open(store, key, insecure_counter, read_only=source.startswith(":")) as opened:
-        if source.startswith(":"):
-            opened.copy_out(source[1:], Path(target))
-        else:
-            opened.copy_in(Path(source), target[1:])
+        try:
+            if source.startswith(":"):
+                opened.copy_out(source[1:], Path(target))
+            else:
+                opened.copy_in(Path(source), target[1:])
+        except OSError as error:
+            raise OcclumError(refused(error), code="OC404") from None
 
 
 @command.command()
@@ -157,7 +146,9 @@ def fsck(store: Path, key: Path | None, insecure_counter: str | None, as_json: b
     else:
         for finding in check.findings:
             click.echo(f"{finding.path or '(metadata)'}: {finding.what}")
-        click.echo(f"{check.inodes} inodes, {check.blocks} blocks: {len(check.findings) or 'no'} problems")
+        count = len(check.findings)
+        problems = f"{count or 'no'} problem{'' if count == 1 else 's'}"
+        click.echo(f"{check.inodes} inodes, {check.blocks} blocks: {problems}")
     sys.exit(EXIT_DAMAGED if check.findings else 0)
 
 
@@ -204,9 +195,12 @@ def limit(store: Path, key: Path | None, insecure_counter: str | None, size: str
 
     Writers beyond it get ENOSPC; what is in use already stays.
     """
-    blocks = None if size == "none" else parse_size(click.get_current_context(), limit.params[-1], size) // BLOCK
+    wanted = None if size == "none" else parse_size(click.get_current_context(), limit.params[-1], size)
     with _open(store, key, insecure_counter, read_only=False) as opened:
-        opened.set_limit(blocks)
+        opened.set_limit(None if wanted is None else wanted // BLOCK)
+        is_full = wanted is not None and opened.figures().free == 0
+    if is_full:
+        fail(f"{store} has as much as that in use already: until some of it is removed, nothing can be written")
 
 
 @command.command()

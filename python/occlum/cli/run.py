@@ -13,7 +13,7 @@ import click
 
 from occlum._host import launch
 from occlum._host.image import read_image
-from occlum.cli import EXIT_OCCLUM_FAILED, environment_of, fail
+from occlum.cli import environment_of, fail, without_effect
 from occlum.cli.options import DURATION, given_options, network_options
 from occlum.cli.seeing import Seeing, seeing_options
 from occlum.cli.try_ import BANNER, TryCommand, exit_status, report_stats
@@ -92,6 +92,8 @@ def command(
         sources=what.host_sources(given.image_key),
         given=given,
     )
+    if settings:
+        without_effect(settings, what.variables())
     if not quiet:
         fail(BANNER)
         for line in filter(None, (what.banner(), what.is_stale() and "the configuration has changed since the build")):
@@ -103,9 +105,4 @@ def command(
         outcome = launch.run(what, job, trace_fd=descriptor, timeout_s=timeout)
     if stats:
         report_stats(outcome.stats)
-    return exit_status(outcome, timeout) if outcome.kind != "failed" else _failed(outcome.message)
-
-
-def _failed(message: str) -> int:
-    fail(message)
-    return EXIT_OCCLUM_FAILED
+    return exit_status(outcome, timeout)

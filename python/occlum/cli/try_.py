@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -75,13 +75,15 @@ def _keep_directory(path: str) -> str:
     # Takes a while to import.
     from pathlib import Path
 
-    directory = Path(path).absolute()
+    directory, fix = Path(path).absolute(), "name a new directory"
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if any(directory.iterdir()):
-            raise click.UsageError(f"--keep {path}: the directory is not empty; name a new one")
+            raise OptionError(f"--keep {path}: the directory is not empty", fix)
+    except FileExistsError:
+        raise OptionError(f"--keep {path} is no directory", fix) from None
     except OSError as error:
-        raise click.UsageError(f"--keep {path}: {error.strerror}") from None
+        raise OptionError(f"--keep {path}: {error.strerror}", fix) from None
     return str(directory)
 
 
@@ -93,13 +95,9 @@ def _with_key(mounts: Sequence[launch.SealedMount], file: str | None) -> Sequenc
     from dataclasses import replace
     from pathlib import Path
 
-    from occlum.errors import StoreError
     from occlum.keys import read_key
 
-    try:
-        key = read_key(Path(file))
-    except StoreError as error:
-        raise click.UsageError(f"--image-key: {error}") from None
+    key = read_key(Path(file))
     return [replace(mount, key=key) for mount in mounts]
 
 
@@ -110,7 +108,11 @@ def _with_counter(mounts: Sequence[launch.SealedMount], file: str | None) -> Seq
     if len(mounts) != 1:
         raise click.UsageError("--insecure-counter is for one sealed store: give exactly one --sealed")
     from dataclasses import replace
+    from pathlib import Path
 
+    from occlum.sealed import check_counter
+
+    check_counter(Path(file), read_only=mounts[0].read_only)
     return [replace(mounts[0], insecure_counter=os.path.abspath(file))]
 
 
@@ -121,15 +123,24 @@ def report_stats(stats: Sequence[tuple[str, str]]) -> None:
         click.echo(f"occlum: {name:<{width}}  {value}", err=True)
 
 
-def _write_stats(path: str, stats: Sequence[tuple[str, str]]) -> None:
+def _open_stats(path: str | None) -> TextIO | None:
+    """The file for the statistics: before the run, or a program would have run in vain."""
+    try:
+        return None if path is None else open(path, "w", encoding="utf-8")
+    except OSError as error:
+        raise OptionError(f"--stats-file {path}: {error.strerror}", "name a file that can be written") from None
+
+
+def _write_stats(out: TextIO, stats: Sequence[tuple[str, str]]) -> None:
     # Only here.
     import json
 
     try:
-        with open(path, "w", encoding="utf-8") as file:
+        with out as file:
             json.dump({name: int(value) for name, value in stats}, file, indent=2)
     except OSError as error:
-        raise OptionError(f"--stats-file {path}: {error.strerror}", "name a file that can be written") from None
+        # The program has run: its status counts.
+        fail(f"--stats-file {out.name}: {error.strerror}", "OC106")
 
 
 def exit_status(outcome: _native.Outcome, timeout_s: float | None) -> int:
@@ -162,7 +173,9 @@ def exit_status(outcome: _native.Outcome, timeout_s: float | None) -> int:
     metavar="K[=V]",
     help="Set a variable; your environment passes through as it is.",
 )
-@click.option("-w", "--cwd", metavar="DIR", help="Working directory inside.  [default: yours]")
+@click.option(
+    "-w", "--cwd", metavar="DIR", help="Working directory inside.  [default: yours, or / where that is not inside]"
+)
 @measured_options
 @click.option(
     "-v",
@@ -239,7 +252,7 @@ def command(
     job = launch.Launch(
         argv=[program, *arguments],
         env=environment_of(settings),
-        cwd=os.path.normpath(os.path.join(os.getcwd(), cwd or ".")),
+        cwd=None if cwd is None else os.path.normpath(os.path.join(os.getcwd(), cwd)),
         binds=binds,
         sealed=_with_counter(_with_key(sealed, image_key), insecure_counter),
         trace=seeing.options(),
@@ -249,6 +262,7 @@ def command(
         network=network,
         publish=published,
     )
+    stats_out = _open_stats(stats_file)
     if not quiet:
         fail(BANNER)
     with seeing.session() as descriptor:
@@ -259,6 +273,6 @@ def command(
         fail(f"{len(outcome.changed)} changed paths are saved under {keep}")
     if stats:
         report_stats(outcome.stats)
-    if stats_file is not None:
-        _write_stats(stats_file, outcome.stats)
+    if stats_out is not None:
+        _write_stats(stats_out, outcome.stats)
     return exit_status(outcome, timeout)

@@ -60,6 +60,8 @@ def parse(path: Path) -> dict[str, Any]:
         data = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path.name} is no text (UTF-8)", "look whether it is the right file") from None
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"{path.name} cannot be read: {error}", "look at that place of the file") from None
     if not isinstance(data, dict):

@@ -84,6 +84,16 @@ def _key_policy(value: Any) -> Any:
     return bits
 
 
+def _no_mac(value: Any) -> Any:
+    if value != "":
+        raise ValueError(f'{value!r} would have no effect: the build pins the image; write MAC = ""')
+    return value
+
+
+# Nothing is read into other types: "yes" is a mistake, not a truth.
+Flag = Annotated[bool, Field(strict=True)]
+Whole = Annotated[int, Field(strict=True)]
+EmptyMac = Annotated[str, BeforeValidator(_no_mac)]
 Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0, lt=1 << 63)]
 AbsolutePath = Annotated[str, BeforeValidator(lambda value: _absolute(value) if isinstance(value, str) else value)]
 VariableName = Annotated[str, BeforeValidator(lambda value: _name(value) if isinstance(value, str) else value)]
@@ -106,10 +116,12 @@ class ResourceLimits(Model):
     kernel_space_stack_size: Size = Field(1 * MB, description="accepted; kernel stacks are fixed")
     user_space_size: Size = Field(300 * MB, description="memory of all programs together")
     user_space_max_size: Size | None = Field(None, description="replaces user_space_size if larger")
-    max_num_of_threads: int = Field(32, ge=2, le=8000, description="most processes and threads at once")
-    init_num_of_threads: int | None = Field(None, ge=1, description="accepted; threads need no room before they start")
-    num_of_cpus: int = Field(2, ge=1, le=64, description="host threads that run in the enclave (not the original's)")
-    pid_max: int = Field(32768, ge=64, le=1 << 22, description="process ids start again here (not the original's)")
+    max_num_of_threads: Whole = Field(32, ge=2, le=8000, description="most processes and threads at once")
+    init_num_of_threads: Whole | None = Field(
+        None, ge=1, description="accepted; threads need no room before they start"
+    )
+    num_of_cpus: Whole = Field(2, ge=1, le=64, description="host threads that run in the enclave (not the original's)")
+    pid_max: Whole = Field(32768, ge=64, le=1 << 22, description="process ids start again here (not the original's)")
 
     @property
     def memory(self) -> int:
@@ -145,8 +157,8 @@ class Env(Model):
 class KssId(Model):
     """128 bits in two halves."""
 
-    high: Word64 = 0
-    low: Word64 = 0
+    high: Word64 = Field(0, description="the upper 64 bits, as a number or as 0x...")
+    low: Word64 = Field(0, description="the lower 64 bits")
 
     def to_bytes(self) -> bytes:
         """As they stand in SIGSTRUCT, little-endian."""
@@ -156,11 +168,11 @@ class KssId(Model):
 class Metadata(Model):
     """What the enclave says it is."""
 
-    product_id: int = Field(0, ge=0, lt=1 << 16, description="ISVPRODID")
-    version_number: int = Field(0, ge=0, lt=1 << 16, description="ISVSVN")
-    debuggable: bool = Field(True, description="a debug enclave: the host may trace, dump and debug it")
-    disable_log: bool | None = Field(None, description="no log of the LibOS; by default so if not debuggable")
-    enable_kss: bool = Field(False, description="key separation and sharing: the two ids below and --config-id count")
+    product_id: Whole = Field(0, ge=0, lt=1 << 16, description="ISVPRODID")
+    version_number: Whole = Field(0, ge=0, lt=1 << 16, description="ISVSVN")
+    debuggable: Flag = Field(True, description="a debug enclave: the host may trace, dump and debug it")
+    disable_log: Flag | None = Field(None, description="no log of the LibOS; by default so if not debuggable")
+    enable_kss: Flag = Field(False, description="key separation and sharing: the two ids below and --config-id count")
     family_id: KssId = KssId()
     ext_prod_id: KssId = KssId()
 
@@ -174,33 +186,35 @@ class Metadata(Model):
 class Feature(Model):
     """Switches of the original."""
 
-    amx: int = Field(0, ge=0, le=2, description="accepted; AMX is never offered")
-    pkru: int = Field(0, ge=0, le=2, description="accepted; isolation does not rest on protection keys")
-    io_uring: int = Field(0, ge=0, le=16, description="accepted; the host's io_uring is not used")
-    enable_edmm: bool = Field(False, description="accepted; memory is populated as it is needed")
-    enable_posix_shm: bool = Field(False, description="accepted; POSIX shared memory is always there")
+    amx: Whole = Field(0, ge=0, le=2, description="accepted; AMX is never offered")
+    pkru: Whole = Field(0, ge=0, le=2, description="accepted; isolation does not rest on protection keys")
+    io_uring: Whole = Field(0, ge=0, le=16, description="accepted; the host's io_uring is not used")
+    enable_edmm: Flag = Field(False, description="accepted; memory is populated as it is needed")
+    enable_posix_shm: Flag = Field(False, description="accepted; POSIX shared memory is always there")
 
 
 class Security(Model):
     """Isolation of programs (not the original's)."""
 
     cfi: Literal["default", "strict", "shadow-stack"] = Field("default", description="control-flow integrity")
-    no_alias: bool = Field(False, description="shared memory as on hardware: no page is in two places at once")
+    no_alias: Flag = Field(False, description="shared memory as on hardware: no page is in two places at once")
 
 
 class User(Model):
     """User of the programs (not the original's)."""
 
-    uid: int = Field(0, ge=0, lt=1 << 32)
-    gid: int = Field(0, ge=0, lt=1 << 32)
+    uid: Whole = Field(0, ge=0, lt=1 << 32, description="user id that programs start with")
+    gid: Whole = Field(0, ge=0, lt=1 << 32, description="group id that programs start with")
 
 
 class MountOptions(Model):
     """Options of a mount."""
 
-    MAC: str | None = Field(None, description="marks the image's layer; the build pins its root")
-    layers: tuple[Mount, ...] | None = Field(None, description="of a unionfs, the lowest first")
-    temporary: bool = Field(False, description="in memory: nothing is left when the enclave ends")
+    MAC: EmptyMac | None = Field(None, description='"" marks the image\'s layer; the build pins its root')
+    layers: tuple[Mount, ...] | None = Field(
+        None, description="the file systems of a unionfs, the lowest first, each with the keys of a mount"
+    )
+    temporary: Flag = Field(False, description="in memory: nothing is left when the enclave ends")
     cache_size: Size | None = Field(None, description="accepted; caches grow as there is memory")
     disk_size: Size | None = Field(None, description="size of a writable layer")
     autokey_policy: KeyPolicy | None = Field(
@@ -210,8 +224,8 @@ class MountOptions(Model):
     key: Literal["image"] | None = Field(
         None, description="a writable layer opens by the image key, not by one of the CPU's (not the original's)"
     )
-    index: int | None = Field(None, ge=0, le=1, description="accepted; of the original's mount at run time")
-    read_only: bool = Field(False, description="nothing in it can be changed (not the original's)")
+    index: Whole | None = Field(None, ge=0, le=1, description="accepted; of the original's mount at run time")
+    read_only: Flag = Field(False, description="nothing in it can be changed (not the original's)")
 
 
 class Image(Model):
@@ -222,7 +236,11 @@ class Image(Model):
     debian: tuple[str, ...] = Field((), description="Debian packages, with what they depend on (mmdebstrap)")
     debian_suite: str = Field("bookworm", pattern=r"^[a-z0-9][a-z0-9-]*$", description="release of Debian")
     debian_mirror: str | None = Field(None, description="where packages come from; mmdebstrap's default")
-    debian_variant: Literal["extract", "custom", "essential", "apt", "minbase"] = Field("minbase")
+    debian_variant: Literal["extract", "custom", "essential", "apt", "minbase"] = Field(
+        "minbase",
+        description="what is installed besides: mmdebstrap's variant (extract and custom: nothing; minbase: the least"
+        " that a Debian system is)",
+    )
     include: tuple[str, ...] = Field((), description="programs of this machine, with what they need at run time")
     bom: tuple[str, ...] = Field((), description="BOM files, relative to the instance")
 
@@ -230,9 +248,14 @@ class Image(Model):
 class Mount(Model):
     """A file system."""
 
-    target: AbsolutePath
-    type: Literal["sefs", "unionfs", "hostfs", "ramfs", "tmpfs", "procfs", "devfs", "sysfs", "ext2"]
-    source: str | None = None
+    target: AbsolutePath = Field(description="where programs see it")
+    type: Literal["sefs", "unionfs", "hostfs", "ramfs", "tmpfs", "procfs", "devfs", "sysfs", "ext2"] = Field(
+        description="sefs or ext2 (with MAC the image, otherwise a sealed store in run/), unionfs (layers), hostfs (a"
+        " directory of the host), ramfs or tmpfs (in memory), procfs, devfs, sysfs"
+    )
+    source: str | None = Field(
+        None, description="of hostfs: the directory, absolute or below the instance; without effect for others"
+    )
     options: MountOptions = Field(default_factory=lambda: MountOptions())
 
     @field_validator("source")

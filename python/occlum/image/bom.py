@@ -108,7 +108,9 @@ def parse(path: str) -> Bom:
         raise BomError(f"{path}: {error.strerror}", status=-1) from None
     except ValidationError as error:
         raise BomError(_first(path, error), "see docs/images.md for what a BOM can say") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except UnicodeDecodeError:
+        raise BomError(f"{path} is no text (UTF-8)", "look whether it is the right file") from None
+    except (yaml.YAMLError, RecursionError) as error:
         raise BomError(f"{path} is no YAML file: {' '.join(str(error).split())}") from None
 
 

@@ -85,6 +85,12 @@ class Built:
         """Its signature."""
         return self.signature
 
+    def variables(self) -> tuple[str, ...]:
+        """Names of the variables whose values the host may set."""
+        from occlum.config import page
+
+        return tuple(page.Config.decode(self.config).env_untrusted)
+
     def host_sources(self, image_key: bytes | None = None) -> dict[str, str]:
         """Where on this machine the mount table's sources are, the name of its counters, and the image key.
 
@@ -94,10 +100,13 @@ class Built:
             raise InstanceError(
                 "what this instance holds is encrypted by an image key", "give the key: --image-key FILE", "OC705"
             )
+        if image_key is not None and not self.needs_image_key:
+            fix = "leave the key out, or build with `occlum build --image-key FILE`"
+            raise InstanceError("nothing of this instance is encrypted by an image key", fix, "OC705")
         os.makedirs(os.path.join(self.instance, "run"), exist_ok=True)
         paths = {name: os.path.normpath(os.path.join(self.instance, path)) for name, path in self.sources.items()}
         paths[COUNTER] = self._counter()
-        if self.needs_image_key and image_key is not None:
+        if image_key is not None:
             paths[IMAGE_KEY] = image_key.hex()
         return paths
 

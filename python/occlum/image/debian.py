@@ -1,8 +1,8 @@
 """Debian packages: as a tree, made by mmdebstrap, and as what files of this machine belong to.
 
-Neighbours: `layers`. Package versions are whatever the mirror has at the first build, and stay until a build is forced;
-`Occlum.lock` lists them. With the same versions the tree is the same: mmdebstrap is given a fixed time, and what
-differs from run to run is left out.
+Neighbours: `layers`, `lockfile`. Package versions are whatever the mirror has at the first build, and stay until a
+build is forced: `Occlum.lock` lists them, here and elsewhere. With the same versions the tree is the same: mmdebstrap
+is given a fixed time, and what differs from run to run is left out.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from occlum.image import layers
@@ -28,16 +30,48 @@ _VOLATILE = (
 )
 
 
-def load(packages: tuple[str, ...], suite: str, mirror: str | None, cache: Path, variant: str, anew: bool) -> Tree:
+@dataclass(frozen=True)
+class Request:
+    """What is to be installed: the configuration's keys, and the versions that are wanted, by package."""
+
+    packages: tuple[str, ...]
+    suite: str
+    mirror: str | None
+    variant: str
+    versions: Mapping[str, str]
+
+
+def load(request: Request, cache: Path, anew: bool) -> Tree:
     """The tree with these packages and what they depend on: those of the last time, unless it is to be made `anew`."""
-    for package in packages:
+    for package in request.packages:
         if not _PACKAGE.fullmatch(package):
             raise BuildError(f"{package!r} is no name of a Debian package")
-    asked = json.dumps([sorted(packages), suite, mirror, variant])
+    asked = json.dumps([sorted(request.packages), request.suite, request.mirror, request.variant])
     kept = cache / f"debian-{hashlib.sha256(asked.encode()).hexdigest()}"
-    if anew or (place := _kept(kept)) is None:
-        place = _install(packages, suite, mirror, cache, variant)
+    place = None if anew else _kept(kept)
+    tree = None if place is None else _tree(place)
+    if tree is None or _others(tree, request.versions):
+        place = _install(request, cache)
+        tree = _tree(place)
+        if others := _others(tree, request.versions):
+            raise BuildError(
+                f"the mirror has other versions than Occlum.lock: {', '.join(others[:3])}",
+                "`occlum build --force` takes what the mirror has now; debian_mirror can name a snapshot of that time "
+                "(snapshot.debian.org)",
+                "OC725",
+            )
         write_atomically(kept, place.name)
+    return tree
+
+
+def _others(tree: Tree, versions: Mapping[str, str]) -> list[str]:
+    """Packages of the tree that have not the version that is wanted."""
+    found = installed(tree) if versions else []
+    return [f"{name} {have} instead of {versions[name]}" for name, have in found if versions.get(name, have) != have]
+
+
+def _tree(place: Path) -> Tree:
+    """A layer without what differs from run to run."""
     tree = Tree()
     layers.apply(tree, place)
     for path in _VOLATILE:
@@ -57,14 +91,15 @@ def _kept(kept: Path) -> Path | None:
         return None
 
 
-def _install(packages: tuple[str, ...], suite: str, mirror: str | None, cache: Path, variant: str) -> Path:
+def _install(request: Request, cache: Path) -> Path:
     """Has mmdebstrap make the layer."""
     if (tool := shutil.which("mmdebstrap")) is None:
         raise BuildError("mmdebstrap is not installed", "install it: `apt-get install mmdebstrap`", "OC722")
     cache.mkdir(parents=True, exist_ok=True)
     archive = cache / f".new-debian-{os.getpid()}.tar"
-    command = [tool, "--quiet", "--format=tar", f"--variant={variant}", f"--include={','.join(packages)}"]
-    command += [suite, str(archive), *([mirror] if mirror else ())]
+    command = [tool, "--quiet", "--format=tar", f"--variant={request.variant}"]
+    command += [f"--include={','.join(request.packages)}", *_pins(request.versions)]
+    command += [request.suite, str(archive), *([request.mirror] if request.mirror else ())]
     environment = os.environ | {"SOURCE_DATE_EPOCH": str(FIXED_TIME), "LC_ALL": "C"}
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -74,6 +109,17 @@ def _install(packages: tuple[str, ...], suite: str, mirror: str | None, cache: P
         return layers.unpack(archive, cache)[0]
     finally:
         archive.unlink(missing_ok=True)
+
+
+def _pins(versions: Mapping[str, str]) -> list[str]:
+    """Options that have apt choose these versions, if the mirror has them: apt_preferences(5)."""
+    if not versions:
+        return []
+    pins = "".join(
+        f"Package: {name}\nPin: version {version}\nPin-Priority: 1001\n\n" for name, version in versions.items()
+    )
+    place = '"$1"/etc/apt/preferences.d/occlum-lock'
+    return [f"--setup-hook=printf %s {shlex.quote(pins)} > {place}", f"--customize-hook=rm {place}"]
 
 
 def installed(tree: Tree) -> list[tuple[str, str]]:

@@ -28,7 +28,7 @@ from occlum import _native
 from occlum._host.image import read_image
 from occlum.config import files, page
 from occlum.config.compile import IMAGE, Compiled, compile_config, is_of_signer
-from occlum.image import built, sources, store
+from occlum.image import built, lockfile, sources, store
 from occlum.image.tree import BuildError, Tree, write_atomically
 from occlum.sgx import sigstruct
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from occlum.image.signing import Signer
 
 MANIFEST, SBOM = "build/manifest.json", "build/sbom.json"
-LOCK = "Occlum.lock"
 _DIRECTORIES = ("bin", "dev", "etc", "home", "host", "lib", "lib64", "proc", "root", "run", "sys", "tmp", "usr", "var")
 _FILES = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
@@ -107,16 +106,18 @@ def build(
     directory: Path,
     *,
     force: bool = False,
+    locked: bool = False,
     report: Report = quiet,
     signer: Signer | None = None,
     image_key: bytes | None = None,
 ) -> Result:
-    """Builds an instance. `signer`: makes its SIGSTRUCT, by default with the development key; `image_key`: encrypts the
-    image. ConfigurationError, BuildError, InstanceError, SigningError.
+    """Builds an instance. `force`: all of it anew; `locked`: only if it is what the lock file says. `signer`: makes its
+    SIGSTRUCT, by default with the development key; `image_key`: encrypts the image. ConfigurationError, BuildError,
+    InstanceError, SigningError.
     """
     with built.build_lock(str(directory)):
         try:
-            return _Build(directory, force, report, signer, image_key).run()
+            return _Build(directory, force, locked, report, signer, image_key).run()
         except OSError as error:
             raise BuildError(f"{error.filename or directory}: {error.strerror}", "then build again") from None
 
@@ -125,10 +126,17 @@ class _Build:
     """One build of one instance."""
 
     def __init__(
-        self, directory: Path, force: bool, report: Report, signer: Signer | None, image_key: bytes | None
+        self,
+        directory: Path,
+        force: bool,
+        locked: bool,
+        report: Report,
+        signer: Signer | None,
+        image_key: bytes | None,
     ) -> None:
         self.directory = directory
         self.force = force
+        self.locked = locked
         self.report = report
         self.signer = signer
         self.image_key = image_key
@@ -144,9 +152,11 @@ class _Build:
         if self.force:
             shutil.rmtree(self.directory / "run", ignore_errors=True)
         (self.directory / "run").mkdir(exist_ok=True)
-        gathered = sources.gather(self.directory, config.image, self.report, anew=self.force)
+        lock = lockfile.read(self.directory) if self.locked or not self.force else None
+        gathered = sources.gather(self.directory, config.image, self.report, lock, anew=self.force)
         config = gathered.apply(config)
-        for target in ("/sys", *(mount.target for mount in config.mount)):
+        # Programs start in a directory that is there, as container tools see to it.
+        for target in ("/sys", config.workdir, *(mount.target for mount in config.mount)):
             gathered.tree.add_mount_point(target)
         written, changed = self._image(gathered.tree)
         compiled = compile_config(config, written.root, self.image_key is not None)
@@ -171,7 +181,16 @@ class _Build:
             "needs_image_key": any(row.is_image_keyed() for row in compiled.config.mounts),
         }
         before = self._before()
-        self._finish(description, image, gathered, written.manifest)
+        fresh = {
+            "format": lockfile.FORMAT,
+            "image_root": description["image_root"],
+            "mrenclave": mrenclave,
+            "runtime": description["runtime"],
+            "inputs": json.loads(json.dumps(gathered.inputs)),
+        }
+        if self.locked:
+            lockfile.require_same(lock, fresh)
+        self._finish(description, fresh, image, gathered, written.manifest)
         size = sum(node.size for node in gathered.tree.nodes.values())
         foreign = before not in (None, mrenclave) and self._has_own_layers(compiled)
         mrsigner = sigstruct.verify(signature).mrsigner.hex()
@@ -234,18 +253,16 @@ class _Build:
         return None
 
     def _finish(
-        self, description: dict[str, Any], image: str, gathered: sources.Gathered, manifest: sources.Manifest
+        self,
+        description: dict[str, Any],
+        lock: lockfile.Lock,
+        image: str,
+        gathered: sources.Gathered,
+        manifest: sources.Manifest,
     ) -> None:
         sbom = sources.sbom(gathered, self.directory.name, manifest)
         write_atomically(self.directory / SBOM, json.dumps(sbom, indent=1))
-        lock = {
-            "format": 1,
-            "image_root": description["image_root"],
-            "mrenclave": description["mrenclave"],
-            "runtime": description["runtime"],
-            "inputs": gathered.inputs,
-        }
-        write_atomically(self.directory / LOCK, json.dumps(lock, indent=1) + "\n")
+        lockfile.write(self.directory, lock)
         write_atomically(self.directory / built.DESCRIPTION, json.dumps(description, indent=1))
         for old in self.place.glob("image-*"):
             if old.name != image:

@@ -5,14 +5,16 @@ Neighbours: `built` (what is needed to run), `occlum.cli.package`.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import tarfile
 from pathlib import Path
 
+from occlum._host.files import is_full
 from occlum.config import files, page
-from occlum.image import built
-from occlum.image.instance import LOCK, SBOM
+from occlum.image import built, lockfile
+from occlum.image.instance import SBOM
 from occlum.image.tree import FIXED_TIME, BuildError
 
 
@@ -29,7 +31,7 @@ def pack(directory: Path, target: Path, *, debug: bool) -> None:
         image = what.sources["image"]
         names = [files.find(directory).name, built.DESCRIPTION, image]
         # What an encrypted image hides is not told beside it.
-        names += [] if any(row.is_image_keyed() for row in config.mounts) else [SBOM, LOCK]
+        names += [] if any(row.is_image_keyed() for row in config.mounts) else [SBOM, lockfile.NAME]
         fresh = target.with_name(f".new-{target.name}")
         try:
             # No name and no time in the gzip header.
@@ -37,8 +39,10 @@ def pack(directory: Path, target: Path, *, debug: bool) -> None:
                 _write(directory, names, packed)
             os.replace(fresh, target)
         except OSError as error:
-            fresh.unlink(missing_ok=True)
-            raise BuildError(f"{target}: {error.strerror}", "make room on that disk") from None
+            with contextlib.suppress(OSError):
+                fresh.unlink(missing_ok=True)
+            fix = "make room on that disk" if is_full(error) else "name a file that can be written"
+            raise BuildError(f"{target}: {error.strerror}", fix) from None
 
 
 def _write(directory: Path, names: list[str], packed: gzip.GzipFile) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from occlum.config import models
-from occlum.image import bom, debian, include, oci
+from occlum.image import bom, debian, include, lockfile, oci
 from occlum.image.tree import BuildError, Node, Tree, from_directory
 
 _DIST_INFO = re.compile(r".*/([^/]+)-([^/-]+)\.(?:dist|egg)-info")
@@ -95,8 +95,14 @@ class Gathered:
         raise BuildError(f"the image's user or group {name} is not in its {path}", "set user in the configuration")
 
 
-def gather(directory: Path, settings: models.Image, report: Callable[[str, int], Any], anew: bool = False) -> Gathered:
-    """Reads all sources of an image; `anew`: also those that were fetched before."""
+def gather(
+    directory: Path,
+    settings: models.Image,
+    report: Callable[[str, int], Any],
+    lock: lockfile.Lock | None = None,
+    anew: bool = False,
+) -> Gathered:
+    """Reads all sources of an image, Debian packages as `lock` has them; `anew`: also what was fetched before."""
     cache = directory / ".occlum" / "cache"
     gathered = Gathered(Tree())
     if settings.oci is not None:
@@ -107,10 +113,11 @@ def gather(directory: Path, settings: models.Image, report: Callable[[str, int],
         graft(gathered.tree, image.tree)
     if settings.debian:
         report("installing Debian packages", 0)
-        tree = debian.load(
-            settings.debian, settings.debian_suite, settings.debian_mirror, cache, settings.debian_variant, anew
-        )
-        gathered.inputs.append({"kind": "debian", "suite": settings.debian_suite, "packages": debian.installed(tree)})
+        suite = settings.debian_suite
+        wanted = lockfile.versions(lock, suite)
+        request = debian.Request(settings.debian, suite, settings.debian_mirror, settings.debian_variant, wanted)
+        tree = debian.load(request, cache, anew)
+        gathered.inputs.append({"kind": "debian", "suite": suite, "packages": debian.installed(tree)})
         graft(gathered.tree, tree)
     if settings.include:
         report("collecting programs", 0)

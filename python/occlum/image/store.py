@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from occlum import _native
+from occlum._host.files import is_full
 from occlum._host.image import read_image
 from occlum.image.tree import FIXED_TIME, BuildError, Node, Tree
 
@@ -96,7 +97,8 @@ def _write(tree: Tree, path: Path, blocks: int, progress: Progress, encryption: 
         with path.open("rb") as file:
             os.fsync(file.fileno())
     except OSError as error:
-        raise BuildError(f"{path}: {error.strerror}", "make room on that disk") from None
+        fix = "make room on that disk" if is_full(error) else f"see what {path.parent} is: `ls -ld {path.parent}`"
+        raise BuildError(f"{path}: {error.strerror}", fix) from None
     except _native.NativeError as error:
         if "no space left" in str(error) or "full" in str(error):
             free = os.statvfs(path.parent)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from occlum._host.files import check_can_be_written
+from occlum.errors import OptionError
 from occlum.trace import options
 from occlum.trace.records import Fields, Kind, Maps, Record, Registers
 
@@ -63,9 +65,18 @@ class Core:
 
     def __init__(self, target: str) -> None:
         self.target = Path(target)
+        self._check_target()
         self.maps: dict[int, Maps] = {}
         self.open: dict[int, _Core] = {}
         self.written: list[Path] = []
+
+    def _check_target(self) -> None:
+        """Can there be a core? Nothing is made before there is one."""
+        try:
+            check_can_be_written(self.target)
+        except OSError as error:
+            fix = "name a file that can be written, or a directory"
+            raise OptionError(f"--core {self.target}: {error.strerror}", fix) from None
 
     def wants(self, joined: options.TraceOptions) -> None:
         """Cores."""

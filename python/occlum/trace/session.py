@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from occlum.errors import refused
 from occlum.trace.options import TraceOptions
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def _join(thread: threading.Thread, handled: list[int]) -> None:
         before = handled[0]
         thread.join(_PATIENCE_S)
     if thread.is_alive():
-        print("occlum: the trace is not complete: it could not be written", file=sys.stderr)
+        _say("the trace is not complete: it could not be written", "OC106")
 
 
 def _read(descriptor: int, readers: list[Reader], handled: list[int]) -> None:
@@ -91,7 +92,7 @@ def _read(descriptor: int, readers: list[Reader], handled: list[int]) -> None:
             try:
                 records, rest = split(rest + piece)
             except RecordError as error:
-                print(f"occlum: the enclave's records make no sense: {error}", file=sys.stderr)
+                _say(f"the enclave's records make no sense: {error}", "OC307")
                 readers.clear()
                 continue
             for record in records:
@@ -108,6 +109,13 @@ def _guarded(readers: list[Reader], reader: Reader, act: Callable[[], None]) -> 
     except BrokenPipeError:
         # Who read the trace has gone away.
         readers.remove(reader)
-    except (OSError, ValueError, LookupError, struct.error) as error:
+    except OSError as error:
         readers.remove(reader)
-        print(f"occlum: {type(reader).__name__.lower()}: {type(error).__name__}: {error}", file=sys.stderr)
+        _say(f"--{type(reader).__name__.lower()}: {refused(error)}", "OC106")
+    except (ValueError, LookupError, struct.error) as error:
+        readers.remove(reader)
+        _say(f"--{type(reader).__name__.lower()}: what the enclave says makes no sense: {error}", "OC307")
+
+
+def _say(text: str, code: str) -> None:
+    print(f"occlum: {text} [{code}]", file=sys.stderr)

@@ -307,3 +307,34 @@ CASE(descriptor_ranges) {
     report("unshared", child);
     CHECK(fcntl(fds[0], F_GETFD) == 0);
 }
+
+/* How long what is written will live: kept with the file, for the owner to say. */
+CASE(hints_of_writers) {
+    char name[] = "/tmp/occlum-hints-XXXXXX";
+    int fd = mkstemp(name), other = open(name, O_RDONLY);
+    uint64_t hint = 9;
+    CHECK(fcntl(fd, F_GET_RW_HINT, &hint) == 0 && hint == RWH_WRITE_LIFE_NOT_SET);
+    hint = RWH_WRITE_LIFE_SHORT;
+    CHECK(fcntl(fd, F_SET_RW_HINT, &hint) == 0);
+    hint = 9;
+    CHECK(fcntl(other, F_GET_RW_HINT, &hint) == 0 && hint == RWH_WRITE_LIFE_SHORT);
+    hint = 6;
+    CHECK_ERRNO(fcntl(fd, F_SET_RW_HINT, &hint), EINVAL);
+    CHECK_ERRNO(fcntl(fd, F_SET_RW_HINT, (void *)8), EFAULT);
+    CHECK_ERRNO(fcntl(fd, F_GET_RW_HINT, (void *)8), EFAULT);
+    hint = RWH_WRITE_LIFE_NOT_SET;
+    CHECK(fcntl(other, F_SET_RW_HINT, &hint) == 0);
+    hint = 9;
+    CHECK(fcntl(fd, F_GET_RW_HINT, &hint) == 0 && hint == 0);
+    if (geteuid() == 0) {
+        pid_t child = fork_clean();
+        if (child == 0) {
+            CHECK(setuid(1234) == 0);
+            CHECK_ERRNO(fcntl(fd, F_SET_RW_HINT, &hint), EPERM);
+            fflush(stdout);
+            _exit(guest_failures);
+        }
+        report("another user", child);
+    }
+    unlink(name);
+}

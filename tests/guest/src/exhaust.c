@@ -6,9 +6,12 @@
  * is over the LibOS has given back what it took (/proc/occlum).
  */
 #include "guest.h"
+#include <dirent.h>
+#include <poll.h>
 #include <pthread.h>
 #include <spawn.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -120,13 +123,14 @@ static void step_spawn(void) {
     started(error ? -1 : child);
 }
 static void step_long_arguments(void) {
-    static char text[120000], *argv[12];
+    /* As much as may be, of arguments and of environment: 2 MiB of both. */
+    static char text[125000], *argv[11];
     memset(text, 'x', sizeof text - 1);
     argv[0] = (char *)self, argv[1] = "-exit";
-    for (int i = 2; i < 11; i++)
+    for (int i = 2; i < 10; i++)
         argv[i] = text;
     pid_t child;
-    int error = posix_spawn(&child, self, NULL, NULL, argv, nothing);
+    int error = posix_spawn(&child, self, NULL, NULL, argv, argv + 2);
     errno = error;
     started(error ? -1 : child);
 }
@@ -191,11 +195,20 @@ static void step_file(void) {
         munmap(p, 4 * PAGE);
     close(fd);
 }
+/* The LibOS keeps more of each file to wait for than its bytes. Made while there is memory. */
+static struct pollfd nobody[1 << 18];
+static void step_poll(void) {
+    expect(poll(nobody, sizeof nobody / sizeof *nobody, 0) == 0);
+}
 static void (*const steps[])(void) = {step_fork, step_vfork_exec, step_spawn, step_long_arguments, step_many_arguments, step_thread,
-    step_pipe, step_socket, step_descriptors, step_file};
+    step_pipe, step_socket, step_descriptors, step_file, step_poll};
 
 /* All steps while less and less is left. Runs in a child: the hog's memory goes with it. */
 static void squeeze(void) {
+    struct rlimit most = {1 << 20, 1 << 20};
+    CHECK(setrlimit(RLIMIT_NOFILE, &most) == 0);
+    for (unsigned i = 0; i < sizeof nobody / sizeof *nobody; i++)
+        nobody[i].fd = -1;
     static const long left_kb[] = {6000, 3000, 2500, 2200, 2048, 1900, 1500, 1000, 600, 300, 150, 80, 40, 16, 0};
     for (unsigned i = 0; i < sizeof left_kb / sizeof *left_kb; i++) {
         hog(left_kb[i]);
@@ -203,16 +216,25 @@ static void squeeze(void) {
             steps[n]();
     }
 }
+/* What a group leaves when its leader was what ran out: orphans are ours, this is the first process. */
+static void end_orphans(pid_t group) {
+    kill(-group, SIGKILL);
+    while (waitpid(-group, NULL, 0) > 0)
+        ;
+}
 static void squeeze_in_a_child(void) {
     pid_t child = fork_clean();
     CHECK(child >= 0);
     if (child == 0) {
+        setpgid(0, 0);
         squeeze();
         fflush(stdout);
         _exit(guest_failures > 100 ? 100 : guest_failures);
     }
+    setpgid(child, child);
     int status;
     CHECK(waitpid(child, &status, 0) == child);
+    end_orphans(child);
     if (!WIFSIGNALED(status) && WEXITSTATUS(status) != 0)
         printf("the hog: exit %d\n", WEXITSTATUS(status));
     /* The hog itself may be what runs out, after all its steps were well. */
@@ -305,6 +327,90 @@ static void (*const fillers[])(void) = {fill_file, fill_pipes, fill_sockets, fil
     fill_directories, fill_mappings, fill_children};
 enum { FILLERS = sizeof fillers / sizeof *fillers };
 
+/* Texts and lists that get longer than what is left, or fail. */
+static void read_all(const char *path) {
+    int fd = open(path, O_RDONLY);
+    expect(fd >= 0);
+    while (fd >= 0 && read(fd, block, sizeof block) > 0)
+        ;
+    close(fd);
+}
+static void list_all(const char *path) {
+    DIR *d = opendir(path);
+    errno = 0;
+    while (d && readdir(d))
+        ;
+    expect(errno == 0);
+    if (d)
+        closedir(d);
+}
+static void many_descriptors(void) {
+    struct rlimit most = {1 << 20, 1 << 20};
+    CHECK(setrlimit(RLIMIT_NOFILE, &most) == 0);
+    int spare = dup(0);
+    while (dup(0) >= 0)
+        ;
+    close(spare);
+    hog(100);
+    list_all("/proc/self/fd"), list_all("/proc/self/fdinfo");
+    CHECK(syscall(SYS_close_range, 3, ~0u, 0) == 0);
+}
+static void many_mappings(void) {
+    for (int i = 0; i < 60000; i++)
+        if (mmap(NULL, PAGE, PROT_READ | i % 2 * PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED)
+            break;
+    for (int left = 20000; left >= 0; left -= 5000) {
+        hog(left);
+        read_all("/proc/self/smaps"), read_all("/proc/self/maps"), read_all("/proc/self/smaps_rollup"), read_all("/proc/self/status");
+    }
+}
+/* All of them ready, and asked for at once. */
+static void many_events(void) {
+    struct rlimit most = {1 << 20, 1 << 20};
+    CHECK(setrlimit(RLIMIT_NOFILE, &most) == 0);
+    int ready = eventfd(1, 0), set = epoll_create1(0), n = 0;
+    struct epoll_event event = {EPOLLIN, {0}};
+    for (int fd; n < 50000 && (fd = dup(ready)) >= 0 && epoll_ctl(set, EPOLL_CTL_ADD, fd, &event) == 0;)
+        n++;
+    CHECK(n > 1000);
+    size_t size = n * sizeof event;
+    struct epoll_event *all = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    hog(100);
+    int got = epoll_wait(set, all, n, 0);
+    expect(got > 0);
+}
+static void many_names(void) {
+    char path[300];
+    for (int i = 0; i < 20000; i++) {
+        snprintf(path, sizeof path, "/tmp/%0200d", i);
+        if (mkdir(path, 0700) < 0)
+            break;
+    }
+    hog(100);
+    list_all("/tmp");
+    int fd = open("/tmp", O_RDONLY | O_DIRECTORY);
+    size_t size = 16 << 20;
+    char *all = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    expect(all != MAP_FAILED && syscall(SYS_getdents64, fd, all, size) > 0);
+    close(fd);
+}
+CASE(long_lists) {
+    static void (*const all[])(void) = {many_descriptors, many_mappings, many_names, many_events};
+    for (unsigned i = 0; i < sizeof all / sizeof *all; i++) {
+        pid_t child = fork_clean();
+        if (child == 0) {
+            all[i]();
+            fflush(stdout);
+            _exit(guest_failures != 0);
+        }
+        int status;
+        CHECK(waitpid(child, &status, 0) == child);
+        /* What it touches may have no room either. */
+        CHECK(status == 0 || WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    }
+    puts("done");
+}
+
 static void remove_the_directories(void) {
     char path[300];
     for (int i = 0; i < 30000; i++) {
@@ -332,14 +438,12 @@ static void fill_in_a_child(int first) {
     setpgid(child, child);
     int status;
     CHECK(waitpid(child, &status, 0) == child);
-    kill(-child, SIGKILL);
+    end_orphans(child);
     if (WIFSIGNALED(status) ? WTERMSIG(status) != SIGKILL : WEXITSTATUS(status) != 0) {
         printf("filling, first %d: status %#x\n", first, status);
         guest_failures++;
     }
     remove_the_directories(); /* what the file system keeps outlives the process */
-    while (waitpid(-child, NULL, 0) > 0)
-        ; /* orphans are ours: this is the first process */
 }
 static void fill_each_first(void) {
     for (int first = 0; first < FILLERS; first++) {

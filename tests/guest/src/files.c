@@ -112,6 +112,29 @@ CASE(directories) {
     leave();
 }
 
+/* Looking at files does not change the order in which their directory lists them. */
+CASE(listings_keep_their_order) {
+    enum { MOST = 2000 };
+    char *names[MOST];
+    int n = 0, same = 0, again = 0;
+    DIR *d = opendir("/etc");
+    CHECK(d != NULL);
+    for (struct dirent *e; n < MOST && (e = readdir(d));)
+        names[n++] = strdup(e->d_name);
+    for (int i = n - 1; i >= 0; i -= 2) {
+        struct stat st;
+        char path[300];
+        snprintf(path, sizeof path, "/etc/%s", names[i]);
+        CHECK(lstat(path, &st) == 0);
+    }
+    rewinddir(d);
+    for (struct dirent *e; again < MOST && (e = readdir(d)); again++)
+        same += again < n && strcmp(names[again], e->d_name) == 0;
+    closedir(d);
+    CHECK(n > 10 && again == n && same == n);
+    puts("the same order");
+}
+
 CASE(links) {
     enter();
     put("a", "content");

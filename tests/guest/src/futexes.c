@@ -191,7 +191,7 @@ CASE(requeued_to_a_lock) {
     pthread_t t[3];
     for (int i = 0; i < 3; i++)
         pthread_create(&t[i], NULL, waits_requeued, NULL);
-    sleep_ms(60);
+    until_threads_sleep(3);
     CHECK_ERRNO(futex(&condition, FUTEX_CMP_REQUEUE_PI, 1, (void *)9, &pi_word, 7), EAGAIN);
     CHECK_ERRNO(futex(&condition, FUTEX_CMP_REQUEUE_PI, 2, (void *)9, &pi_word, 0), EINVAL);
     CHECK_ERRNO(futex(&condition, FUTEX_CMP_REQUEUE_PI, 1, (void *)9, &other_word, 0), EINVAL);
@@ -332,4 +332,66 @@ CASE(operations_on_words) {
     CHECK_ERRNO(futex(&a, FUTEX_WAKE_OP, 1, (void *)1, &b, FUTEX_OP(7, 5, FUTEX_OP_CMP_GE, 8)), ENOSYS);
     CHECK_ERRNO(futex(&a, FUTEX_WAKE_BITSET, 1, NULL, NULL, 0), EINVAL);
     CHECK_ERRNO(futex(&a, FUTEX_REQUEUE, -1, (void *)1, &b, 0), EINVAL);
+}
+
+#ifndef SYS_futex_wake /* headers of before 6.7 */
+#define SYS_futex_wake 454
+#define SYS_futex_wait 455
+#define SYS_futex_requeue 456
+#endif
+static volatile int asleep, awake;
+static void *waits_by_call(void *which) {
+    int *word = which;
+    asleep++;
+    CHECK(syscall(SYS_futex_wait, word, 0, 6, 2 | 128, NULL, 0) == 0);
+    __atomic_add_fetch(&awake, 1, __ATOMIC_SEQ_CST);
+    return NULL;
+}
+/* futex_wait, futex_wake and futex_requeue: like futex(2), but strict. */
+CASE(calls_of_their_own) {
+    static int a, b, c;
+    if (syscall(SYS_futex_wake, &a, 1, 1, 2) < 0 && errno == ENOSYS)
+        return; /* Linux before 6.7 */
+    struct timespec soon = in_ms(CLOCK_MONOTONIC, 20);
+    CHECK_ERRNO(syscall(SYS_futex_wait, &a, 0, 1, 2, &soon, CLOCK_MONOTONIC), ETIMEDOUT);
+    soon = in_ms(CLOCK_REALTIME, 20);
+    CHECK_ERRNO(syscall(SYS_futex_wait, &a, 0, 1, 2, &soon, CLOCK_REALTIME), ETIMEDOUT);
+    CHECK_ERRNO(syscall(SYS_futex_wait, &a, 0, 1, 2, &soon, 7), EINVAL);
+    CHECK_ERRNO(syscall(SYS_futex_wait, &a, 5, 1, 2, NULL, 0), EAGAIN);
+    CHECK_ERRNO(syscall(SYS_futex_wait, &a, 0, 0, 2, NULL, 0), EINVAL);
+    CHECK_ERRNO(syscall(SYS_futex_wait, &a, 1ul << 32, 1, 2, NULL, 0), EINVAL);
+    CHECK_ERRNO(syscall(SYS_futex_wait, &a, 0, 1ul << 32, 2, NULL, 0), EINVAL);
+    CHECK_ERRNO(syscall(SYS_futex_wait, &a, 0, 1, 1, NULL, 0), EINVAL);
+    CHECK_ERRNO(syscall(SYS_futex_wait, &a, 0, 1, 2 | 0x40, NULL, 0), EINVAL);
+    CHECK_ERRNO(syscall(SYS_futex_wait, (char *)&a + 1, 0, 1, 2, NULL, 0), EINVAL);
+    CHECK_ERRNO(syscall(SYS_futex_wait, 8, 0, 1, 2, NULL, 0), EFAULT);
+    CHECK_ERRNO(syscall(SYS_futex_wake, &a, 0, 1, 2), EINVAL);
+    CHECK_ERRNO(syscall(SYS_futex_wake, &a, 1, 1, 0), EINVAL);
+    CHECK_ERRNO(syscall(SYS_futex_wake, &a, 1ul << 32, 1, 2), EINVAL);
+    CHECK_ERRNO(syscall(SYS_futex_wake, (char *)&a + 2, 1, 1, 2), EINVAL);
+    pthread_t t[3];
+    for (int i = 0; i < 3; i++)
+        CHECK(pthread_create(&t[i], NULL, waits_by_call, &b) == 0);
+    /* All sleep once three can be moved away. */
+    struct waitv w[2] = {{0, (uintptr_t)&b, 2 | 128, 0}, {0, (uintptr_t)&c, 2 | 128, 0}};
+    int moved = 0;
+    for (int i = 0; i < 2000 && moved < 3; i++) {
+        long n = syscall(SYS_futex_requeue, w, 0, 0, 3);
+        CHECK(n >= 0);
+        moved += n;
+        sleep_ms(5);
+    }
+    CHECK(moved == 3 && awake == 0);
+    CHECK(syscall(SYS_futex_wake, &b, 2, 1, 2 | 128) == 0 && syscall(SYS_futex_wake, &c, 8, 9, 2 | 128) == 0);
+    CHECK(syscall(SYS_futex_wake, &c, 2, 0, 2 | 128) == 0 && syscall(SYS_futex_wake, &c, 2, 1, 2 | 128) == 1);
+    CHECK(syscall(SYS_futex_wake, &c, 4, 9, 2 | 128) == 2);
+    for (int i = 0; i < 3; i++)
+        pthread_join(t[i], NULL);
+    CHECK(awake == 3);
+    CHECK_ERRNO(syscall(SYS_futex_requeue, w, 1, 0, 1), EINVAL);
+    CHECK_ERRNO(syscall(SYS_futex_requeue, NULL, 0, 0, 1), EINVAL);
+    CHECK_ERRNO(syscall(SYS_futex_requeue, w, 0, -1, 1), EINVAL);
+    CHECK_ERRNO(syscall(SYS_futex_requeue, 8, 0, 0, 1), EFAULT);
+    w[0].value = 7;
+    CHECK_ERRNO(syscall(SYS_futex_requeue, w, 0, 0, 1), EAGAIN);
 }

@@ -8,6 +8,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -102,6 +103,40 @@ __attribute__((unused)) static void sleep_ms(long ms) {
     struct timespec t = {ms / 1000, ms % 1000 * 1000000};
     while (nanosleep(&t, &t) < 0 && errno == EINTR)
         ;
+}
+
+/* Does the task of this stat file in /proc sleep? */
+__attribute__((unused)) static int task_sleeps(const char *stat) {
+    char text[512] = "";
+    int fd = open(stat, O_RDONLY);
+    ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+    close(fd);
+    char *name_end = n > 0 ? strrchr(text, ')') : NULL;
+    return name_end && name_end[2] == 'S';
+}
+/* Waits until the child waits in its call, however busy the machine is. */
+__attribute__((unused)) static void until_it_sleeps(pid_t child) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)child);
+    for (int in_a_row = 0, i = 0; in_a_row < 5 && i < 10000; i++) {
+        sleep_ms(2);
+        in_a_row = task_sleeps(path) ? in_a_row + 1 : 0;
+    }
+}
+/* Waits until the other threads, so many, wait in their calls. */
+__attribute__((unused)) static void until_threads_sleep(int count) {
+    for (int in_a_row = 0, i = 0; in_a_row < 5 && i < 10000; i++) {
+        sleep_ms(2);
+        DIR *tasks = opendir("/proc/self/task");
+        int asleep = 0;
+        for (struct dirent *task; (task = readdir(tasks));) {
+            char path[300];
+            snprintf(path, sizeof path, "/proc/self/task/%s/stat", task->d_name);
+            asleep += atoi(task->d_name) != getpid() && task_sleeps(path);
+        }
+        closedir(tasks);
+        in_a_row = asleep == count ? in_a_row + 1 : 0;
+    }
 }
 
 __attribute__((unused)) static int64_t now_ms(void) {

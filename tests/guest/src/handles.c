@@ -59,19 +59,26 @@ CASE(signals_wake_readers) {
     int fd = signalfd(-1, &set, 0), e = epoll_create1(0);
     struct epoll_event event = {.events = EPOLLIN | EPOLLET}, got;
     CHECK(epoll_ctl(e, EPOLL_CTL_ADD, fd, &event) == 0);
+    /* One at a time: two that wait at once would be one. */
+    int taken[2];
+    char c = 1;
+    CHECK(pipe(taken) == 0);
     pid_t child = fork_clean();
     if (child == 0) {
         for (int i = 0; i < 2; i++) {
             sleep_ms(20);
             kill(getppid(), SIGUSR1);
+            CHECK(read(taken[0], &c, 1) == 1);
         }
         sleep_ms(20);
         _exit(5);
     }
     struct signalfd_siginfo info;
     CHECK(read(fd, &info, sizeof info) == sizeof info && info.ssi_signo == SIGUSR1 && info.ssi_pid == child);
+    CHECK(write(taken[1], &c, 1) == 1);
     CHECK(epoll_wait(e, &got, 1, 5000) == 1);
     CHECK(read(fd, &info, sizeof info) == sizeof info && info.ssi_signo == SIGUSR1);
+    CHECK(write(taken[1], &c, 1) == 1);
     CHECK(read(fd, &info, sizeof info) == sizeof info && info.ssi_signo == SIGCHLD);
     printf("code %d status %d\n", info.ssi_code, info.ssi_status);
     CHECK(info.ssi_pid == child);

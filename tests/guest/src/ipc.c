@@ -102,6 +102,8 @@ CASE(semaphore_sets) {
     CHECK_ERRNO(semop(id, many, 501), E2BIG);
     CHECK_ERRNO(semop(id, (void *)8, 1), EFAULT);
     CHECK_ERRNO(semctl(id, 9, GETVAL), EINVAL);
+    /* Numbers are int: the high half of the register does not count. */
+    CHECK(syscall(SYS_semctl, (1l << 32) | id, 1l << 32, (7l << 32) | SETVAL, (1l << 32) | 5) == 0 && value(id, 0) == 5);
     CHECK_ERRNO(semctl(id, 0, SETVAL, 40000), ERANGE);
     CHECK(semctl(id, 0, SETVAL, 9) == 0 && value(id, 0) == 9);
     pid_t child = fork_clean();
@@ -215,7 +217,7 @@ CASE(typed_messages) {
         m.type = 7;
         _exit(msgsnd(id, &m, 1, 0) != 0);
     }
-    sleep_ms(20);
+    until_it_sleeps(child);
     CHECK(msgrcv(id, &big, 8192, 0, 0) == 8192);
     report("sender", child);
     CHECK(msgrcv(id, &in, 100, 7, 0) == 1);
@@ -224,7 +226,7 @@ CASE(typed_messages) {
         CHECK_ERRNO(msgrcv(id, &in, 100, 9, 0), EIDRM);
         _exit(guest_failures);
     }
-    sleep_ms(30);
+    until_it_sleeps(child);
     d.msg_qbytes = 1 << 20;
     CHECK_ERRNO(msgctl(id, IPC_SET, &d), EPERM);
     CHECK(msgctl(id, IPC_RMID, NULL) == 0);
@@ -320,4 +322,65 @@ CASE(queues_wait) {
     CHECK(mq_send(q, "once", 4, 0) == 0 && told == 0 && mq_receive(q, b, 8, NULL) == 4);
     CHECK(mq_notify(q, &e) == 0 && mq_notify(q, NULL) == 0 && mq_send(q, "gone", 4, 0) == 0 && told == 0);
     puts("done");
+}
+
+/* Waits for the next second of the clock that the times are of. */
+static time_t next_second(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME_COARSE, &t);
+    for (time_t begun = t.tv_sec; t.tv_sec == begun; clock_gettime(CLOCK_REALTIME_COARSE, &t))
+        sleep_ms(20);
+    return t.tv_sec;
+}
+static struct shmid_ds state(int id) {
+    struct shmid_ds d;
+    CHECK(shmctl(id, IPC_STAT, &d) == 0);
+    return d;
+}
+/* A segment keeps when it was attached and detached last, and by whom, however that came about. */
+CASE(times_of_segments) {
+    int id = shmget(IPC_PRIVATE, 3 * 4096, 0600);
+    struct shmid_ds d = state(id);
+    CHECK(d.shm_atime == 0 && d.shm_dtime == 0 && d.shm_lpid == 0 && d.shm_cpid == getpid() && d.shm_ctime > 0);
+    time_t now = next_second();
+    char *p = shmat(id, NULL, 0);
+    d = state(id);
+    CHECK(d.shm_atime >= now && d.shm_dtime == 0 && d.shm_lpid == getpid() && d.shm_nattch == 1);
+    /* A part that goes makes two of it. */
+    now = next_second();
+    CHECK(munmap(p + 4096, 4096) == 0);
+    d = state(id);
+    CHECK(d.shm_dtime >= now && d.shm_nattch == 2);
+    CHECK(shmdt(p) == 0);
+    CHECK(state(id).shm_nattch == 0);
+    p = shmat(id, NULL, 0);
+    now = next_second();
+    pid_t child = fork_clean();
+    if (child == 0) {
+        pause();
+        _exit(0);
+    }
+    d = state(id);
+    CHECK(d.shm_atime >= now && d.shm_lpid == getpid() && d.shm_nattch == 2);
+    now = next_second();
+    kill(child, SIGKILL);
+    report("child", child);
+    d = state(id);
+    CHECK(d.shm_dtime >= now && d.shm_lpid == child && d.shm_nattch == 1);
+    now = next_second();
+    child = fork_clean();
+    if (child == 0) {
+        execl("/bin/true", "true", NULL);
+        _exit(1);
+    }
+    report("exec", child);
+    d = state(id);
+    CHECK(d.shm_dtime >= now && d.shm_lpid == child && d.shm_nattch == 1);
+    now = next_second();
+    CHECK(munmap(p, 3 * 4096) == 0);
+    d = state(id);
+    CHECK(d.shm_dtime >= now && d.shm_lpid == getpid() && d.shm_nattch == 0);
+    now = next_second();
+    d.shm_perm.mode = 0640;
+    CHECK(shmctl(id, IPC_SET, &d) == 0 && state(id).shm_ctime >= now && shmctl(id, IPC_RMID, NULL) == 0);
 }

@@ -130,6 +130,13 @@ CASE(file_size_limit) {
     char block[600] = {0};
     CHECK(write(fd, block, 600) == 600 && write(fd, block, 600) == 400);
     CHECK_ERRNO(write(fd, block, 600), EFBIG);
+    CHECK_ERRNO(fallocate(fd, 0, 500, 501), EFBIG);
+    CHECK(fallocate(fd, 0, 0, 1000) == 0 && fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, 2000) == 0);
+    CHECK(lseek(fd, 0, SEEK_END) == 1000);
+    int memory = memfd_create("limited", 0);
+    CHECK_ERRNO(fallocate(memory, 0, 0, 1001), EFBIG);
+    CHECK_ERRNO(fallocate(memory, FALLOC_FL_KEEP_SIZE, 0, 1001), EFBIG);
+    CHECK(fallocate(memory, 0, 0, 1000) == 0);
     puts("done");
 }
 

@@ -1,5 +1,6 @@
 /* Memory: mmap, mprotect, mremap, brk; private, shared, files; large and sparse. */
 #include "guest.h"
+#include <sys/resource.h>
 
 #define PAGE 4096
 #define RW (PROT_READ | PROT_WRITE)
@@ -23,6 +24,29 @@ static int readable(const void *p) {
     close(pipe_fd[0]);
     close(pipe_fd[1]);
     return ok;
+}
+
+/* mremap of nothing maps shared pages once more. */
+CASE(mapped_again) {
+    char *p = mmap(NULL, 4 * 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    p[4096] = 'a';
+    char *again = mremap(p + 4096, 0, 2 * 4096, MREMAP_MAYMOVE);
+    CHECK(again != MAP_FAILED && again[0] == 'a');
+    again[1] = 'b';
+    p[2 * 4096] = 'c';
+    CHECK(p[4097] == 'b' && again[4096] == 'c');
+    CHECK_ERRNO(mremap(p, 0, 4096, 0), ENOMEM);
+    char *place = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(mremap(p + 4096, 0, 4096, MREMAP_MAYMOVE | MREMAP_FIXED, place) == place && place[1] == 'b');
+    CHECK(munmap(p, 4 * 4096) == 0 && place[0] == 'a' && again[4096] == 'c');
+    char *own = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK_ERRNO(mremap(own, 0, 4096, MREMAP_MAYMOVE), EINVAL);
+    CHECK_ERRNO(mremap(p, 0, 4096, MREMAP_MAYMOVE), EFAULT);
+    int fd = memfd_create("again", 0);
+    CHECK(ftruncate(fd, 3 * 4096) == 0 && pwrite(fd, "file", 4, 4096) == 4);
+    char *file = mmap(NULL, 3 * 4096, PROT_READ, MAP_SHARED, fd, 0);
+    again = mremap(file + 4096, 0, 4096, MREMAP_MAYMOVE);
+    CHECK(again != MAP_FAILED && memcmp(again, "file", 4) == 0);
 }
 
 CASE(anonymous) {
@@ -177,6 +201,14 @@ CASE(shared_file) {
     int ro = open("/bin/true", O_RDONLY);
     CHECK_ERRNO(mmap(NULL, PAGE, RW, MAP_SHARED, ro, 0), EACCES);
     CHECK_ERRNO(msync((void *)(p + 1), 1, MS_SYNC), EINVAL);
+    CHECK_ERRNO(msync(p, PAGE, MS_SYNC | MS_ASYNC), EINVAL);
+    CHECK_ERRNO(msync(p, 0, 64), EINVAL);
+    CHECK(msync(p, 0, 0) == 0 && msync(p, PAGE, MS_INVALIDATE) == 0 && msync(p, (size_t)-1, MS_SYNC) == 0);
+    char *parts = mmap(NULL, 3 * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(munmap(parts + PAGE, PAGE) == 0 && mlock(parts, PAGE) == 0);
+    CHECK_ERRNO(msync(parts, 3 * PAGE, MS_SYNC), ENOMEM);
+    CHECK_ERRNO(msync(parts, 3 * PAGE, MS_INVALIDATE), EBUSY);
+    CHECK(msync(parts + 2 * PAGE, PAGE, MS_INVALIDATE | MS_SYNC) == 0);
 }
 
 CASE(shared_anonymous) {
@@ -381,4 +413,139 @@ CASE(incore_and_limits) {
     CHECK(mincore(p, 4 * PAGE, vec) == 0 && (vec[0] & 1));
     CHECK_ERRNO(mincore(p + 1, PAGE, vec), EINVAL);
     puts("done");
+}
+
+/* What each advice does, and to what it may be given. */
+CASE(advice) {
+    char *p = mmap(NULL, 6 * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memset(p, 1, 6 * PAGE);
+    CHECK(munmap(p + 2 * PAGE, PAGE) == 0);
+    /* Where nothing is mapped it is ENOMEM, and the rest is done. */
+    CHECK_ERRNO(madvise(p, 4 * PAGE, MADV_DONTNEED), ENOMEM);
+    CHECK(p[0] == 0 && p[PAGE] == 0 && p[3 * PAGE] == 0 && p[4 * PAGE] == 1);
+    CHECK_ERRNO(madvise(p + 2 * PAGE, PAGE, MADV_FREE), ENOMEM);
+    CHECK_ERRNO(madvise(p, 4 * PAGE, MADV_COLD), ENOMEM);
+    CHECK_ERRNO(madvise(p, PAGE, 7), EINVAL);
+    CHECK_ERRNO(madvise(p, 0, 7), EINVAL);
+    CHECK_ERRNO(madvise(p + 1, 0, MADV_NORMAL), EINVAL);
+    CHECK_ERRNO(madvise(p, (size_t)-4097, MADV_NORMAL), EINVAL);
+    CHECK(madvise(p + 2 * PAGE, 0, MADV_DONTNEED) == 0);
+    CHECK(madvise(p, PAGE, MADV_COLD) == 0 && madvise(p, PAGE, MADV_PAGEOUT) == 0 && p[0] == 0);
+    /* A page given away with MADV_FREE that is written again is the program's. */
+    CHECK(madvise(p + 4 * PAGE, 2 * PAGE, MADV_FREE) == 0);
+    p[4 * PAGE] = 5;
+    CHECK(p[4 * PAGE] == 5 && (p[5 * PAGE] == 1 || p[5 * PAGE] == 0));
+    /* What is locked stays. */
+    CHECK(mlock(p, PAGE) == 0);
+    p[0] = 3;
+    static const int refused[] = {MADV_DONTNEED, MADV_FREE, MADV_REMOVE, MADV_COLD, MADV_PAGEOUT};
+    for (unsigned i = 0; i < sizeof refused / sizeof *refused; i++)
+        CHECK_ERRNO(madvise(p, PAGE, refused[i]), EINVAL);
+    CHECK(p[0] == 3 && madvise(p, PAGE, 24 /* MADV_DONTNEED_LOCKED */) == 0 && p[0] == 0 && munlock(p, PAGE) == 0);
+    /* Populated as far as it may be touched. */
+    CHECK(mprotect(p, PAGE, PROT_NONE) == 0);
+    CHECK_ERRNO(madvise(p, PAGE, MADV_POPULATE_READ), EINVAL);
+    CHECK_ERRNO(madvise(p + PAGE, 2 * PAGE, MADV_POPULATE_WRITE), ENOMEM);
+    CHECK(madvise(p + PAGE, PAGE, MADV_POPULATE_WRITE) == 0);
+    int fd = temporary(2 * PAGE);
+    char *f = mmap(NULL, 4 * PAGE, RW, MAP_PRIVATE, fd, 0);
+    CHECK(madvise(f, 2 * PAGE, MADV_POPULATE_READ) == 0);
+    CHECK_ERRNO(madvise(f, 4 * PAGE, MADV_POPULATE_READ), EFAULT);
+    CHECK_ERRNO(madvise(f, PAGE, MADV_FREE), EINVAL);
+    CHECK_ERRNO(madvise(f, PAGE, MADV_WIPEONFORK), EINVAL);
+}
+
+/* MADV_REMOVE: zero for everybody who maps it, and in the file. */
+CASE(removed_pages) {
+    int fd = memfd_create("removed", 0);
+    CHECK(ftruncate(fd, 4 * PAGE) == 0);
+    char *p = mmap(NULL, 4 * PAGE, RW, MAP_SHARED, fd, 0), *q = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, PAGE);
+    char *private = mmap(NULL, PAGE, RW, MAP_PRIVATE, fd, PAGE);
+    memset(p, 7, 4 * PAGE);
+    CHECK(*q == 7 && *private == 7);
+    private[0] = 9;
+    CHECK(madvise(p + PAGE, 2 * PAGE, MADV_REMOVE) == 0);
+    char b[2] = {1, 1};
+    CHECK(p[0] == 7 && p[PAGE] == 0 && p[2 * PAGE] == 0 && p[3 * PAGE] == 7 && *q == 0 && private[0] == 9);
+    CHECK(pread(fd, b, 2, 2 * PAGE - 1) == 2 && b[0] == 0 && b[1] == 0 && lseek(fd, 0, SEEK_END) == 4 * PAGE);
+    p[PAGE] = 8;
+    CHECK(*q == 8);
+    struct stat s;
+    CHECK(fstat(fd, &s) == 0 && s.st_size == 4 * PAGE);
+    CHECK_ERRNO(madvise(private, PAGE, MADV_REMOVE), EACCES);
+    char *a = mmap(NULL, 2 * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK_ERRNO(madvise(a, PAGE, MADV_REMOVE), EINVAL);
+    int sealed = memfd_create("sealed", MFD_ALLOW_SEALING);
+    CHECK(ftruncate(sealed, PAGE) == 0);
+    char *r = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, sealed, 0);
+    CHECK(madvise(r, PAGE, MADV_REMOVE) == 0);
+    /* Of shared memory without a name, too, where a child sees it. */
+    a = mmap(NULL, 2 * PAGE, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    memset(a, 5, 2 * PAGE);
+    pid_t child = fork_clean();
+    if (child == 0) {
+        CHECK(a[0] == 5 && madvise(a, PAGE, MADV_REMOVE) == 0 && a[0] == 0 && a[PAGE] == 5);
+        a[1] = 6;
+        _exit(guest_failures);
+    }
+    report("child", child);
+    CHECK(a[0] == 0 && a[1] == 6 && a[PAGE] == 5);
+}
+
+/* A mapping that an access below it makes larger, unless something else is near. */
+CASE(growing_down) {
+    enum { SPACE = 1200, TOP = 1100 };
+    char *p = mmap(NULL, SPACE * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(munmap(p, SPACE * PAGE) == 0);
+    CHECK(mmap(p, PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == p);
+    char *top = mmap(p + TOP * PAGE, 2 * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_GROWSDOWN, -1, 0);
+    CHECK(top == p + TOP * PAGE);
+    top[0] = 1, top[-1] = 2, top[-600 * PAGE] = 3;
+    CHECK(top[-1] == 2 && top[-600 * PAGE] == 3 && top[-300 * PAGE] == 0);
+    /* Calls of the kernel do the same. */
+    int fd = temporary(PAGE);
+    CHECK(pread(fd, top - 700 * PAGE, 1, 0) == 1);
+    CHECK(mprotect(top + PAGE, PAGE, PROT_READ | PROT_GROWSDOWN) == 0);
+    CHECK_ERRNO(pread(fd, top, 1, 0), EFAULT);
+    CHECK(mprotect(top + PAGE, PAGE, RW | PROT_GROWSDOWN) == 0);
+    pid_t child = fork_clean();
+    if (child == 0) {
+        top[-701 * PAGE] = 1;
+        _exit(top[-701 * PAGE] != 1);
+    }
+    report("child", child);
+    child = fork_clean();
+    if (child == 0) {
+        top[-(TOP - 200) * PAGE] = 1;
+        _exit(0);
+    }
+    report("near another one", child);
+    child = fork_clean();
+    if (child == 0) {
+        struct rlimit limit = {702 * PAGE, 702 * PAGE};
+        CHECK(setrlimit(RLIMIT_STACK, &limit) == 0);
+        top[-701 * PAGE] = 1;
+        _exit(0);
+    }
+    report("beyond the limit", child);
+    CHECK(mmap(NULL, PAGE, RW, MAP_SHARED | MAP_ANONYMOUS | MAP_GROWSDOWN, -1, 0) == MAP_FAILED && errno == EINVAL);
+    CHECK(mmap(NULL, PAGE, RW, MAP_PRIVATE | MAP_GROWSDOWN, fd, 0) == MAP_FAILED && errno == EINVAL);
+}
+
+/* Huge pages, where there are none. */
+CASE(huge_pages) {
+    enum { HUGE_2M = 21 << 26, HUGE_1K = 10 << 26, LEN = 4 << 20 };
+    int fd = memfd_create("file", 0), count = open("/proc/sys/vm/nr_hugepages", O_RDONLY);
+    char pages = '0';
+    CHECK(fd >= 0 && ftruncate(fd, LEN) == 0 && (count < 0 || read(count, &pages, 1) == 1));
+    if (pages == '0') {
+        CHECK_ERRNO((long)mmap(NULL, LEN, PROT_READ, ANON | MAP_HUGETLB, -1, 0), ENOMEM);
+        CHECK_ERRNO((long)mmap(NULL, LEN, PROT_READ, ANON | MAP_HUGETLB | HUGE_2M, -1, 0), ENOMEM);
+    }
+    CHECK_ERRNO((long)mmap(NULL, LEN, PROT_READ, ANON | MAP_HUGETLB | HUGE_1K, -1, 0), EINVAL);
+    CHECK_ERRNO((long)mmap(NULL, LEN, PROT_READ, MAP_SHARED | MAP_HUGETLB, fd, 0), EINVAL);
+    CHECK_ERRNO((long)mmap(NULL, LEN, PROT_READ, MAP_SHARED_VALIDATE | MAP_SYNC, fd, 0), EOPNOTSUPP);
+    CHECK_ERRNO((long)mmap(NULL, LEN, PROT_READ, MAP_SHARED_VALIDATE | MAP_ANONYMOUS, -1, 0), EINVAL);
+    CHECK(mmap(NULL, LEN, PROT_READ, MAP_SHARED_VALIDATE, fd, 0) != MAP_FAILED);
+    CHECK(mmap(NULL, LEN, PROT_READ, MAP_PRIVATE | MAP_SYNC, fd, 0) != MAP_FAILED);
 }

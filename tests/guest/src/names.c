@@ -133,6 +133,9 @@ CASE(asking) {
     leave();
 }
 
+#ifndef SYS_fchmodat2 /* headers of before 6.6 */
+#define SYS_fchmodat2 452
+#endif
 CASE(modes_and_owners) {
     enter();
     int file = make("f");
@@ -142,11 +145,22 @@ CASE(modes_and_owners) {
     CHECK_ERRNO(fchmod(999, 0), EBADF);
     CHECK_ERRNO(syscall(SYS_fchmodat, at, "none", 0), ENOENT);
     CHECK(symlink("f", "link") == 0);
-    CHECK(syscall(452 /* fchmodat2 */, at, "f", 0600, 0) == 0 || errno == ENOSYS);
-    long r = syscall(452 /* fchmodat2 */, at, "link", 0600, AT_SYMLINK_NOFOLLOW);
-    CHECK(r == -1 && (errno == EOPNOTSUPP || errno == ENOSYS));
-    r = syscall(452 /* fchmodat2 */, at, "f", 0600, 1 << 20);
-    CHECK(r == -1 && (errno == EINVAL || errno == ENOSYS));
+    /* Linux before 6.6 has not got it. */
+    if (syscall(SYS_fchmodat2, at, "f", 0600, 0) == 0 || errno != ENOSYS) {
+        int p = open("f", O_PATH), l = open("link", O_PATH | O_NOFOLLOW);
+        CHECK(syscall(SYS_fchmodat2, at, "link", 0640, 0) == 0 && fstat(file, &s) == 0 && (s.st_mode & 07777) == 0640);
+        CHECK(syscall(SYS_fchmodat2, p, "", 0604, AT_EMPTY_PATH) == 0 && fstat(file, &s) == 0 && (s.st_mode & 07777) == 0604);
+        CHECK(syscall(SYS_fchmodat2, at, "f", 0170000 | 0600, 0) == 0 && fstat(file, &s) == 0 && s.st_mode == (S_IFREG | 0600));
+        CHECK_ERRNO(syscall(SYS_fchmodat2, at, "link", 0600, AT_SYMLINK_NOFOLLOW), EOPNOTSUPP);
+        CHECK_ERRNO(syscall(SYS_fchmodat2, l, "", 0600, AT_EMPTY_PATH), EOPNOTSUPP);
+        CHECK_ERRNO(syscall(SYS_fchmodat2, p, "", 0600, 0), ENOENT);
+        CHECK_ERRNO(syscall(SYS_fchmodat2, p, "x", 0600, 0), ENOTDIR);
+        CHECK_ERRNO(syscall(SYS_fchmodat2, at, "f", 0600, AT_NO_AUTOMOUNT), EINVAL);
+        CHECK_ERRNO(syscall(SYS_fchmodat2, at, "f", 0600, 1 << 20), EINVAL);
+        CHECK_ERRNO(syscall(SYS_fchmodat2, 999, "f", 0600, 0), EBADF);
+        CHECK_ERRNO(syscall(SYS_fchmodat2, at, (void *)8, 0600, 0), EFAULT);
+        close(p), close(l);
+    }
     uid_t me = geteuid();
     gid_t mine = getegid();
     CHECK(chown("f", me, mine) == 0 && fchown(file, -1, -1) == 0 && lchown("link", me, -1) == 0);

@@ -2,8 +2,12 @@
 #include "guest.h"
 #include <arpa/inet.h>
 #include <ifaddrs.h>
+#include <linux/errqueue.h>
+#include <linux/inet_diag.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
+#include <linux/sock_diag.h>
+#include <linux/unix_diag.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -11,6 +15,7 @@
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/time.h>
 #include <sys/socket.h>
@@ -501,6 +506,9 @@ CASE(options) {
     char name[16];
     n = sizeof name;
     CHECK(getsockopt(p[0], IPPROTO_TCP, TCP_CONGESTION, name, &n) == 0 && n == 16);
+    CHECK(getsockopt(s, SOL_SOCKET, SO_BINDTODEVICE, name, &n) == 0 && n == 0);
+    CHECK(setsockopt(s, SOL_SOCKET, SO_BINDTODEVICE, "", 0) == 0 && setsockopt(s, SOL_SOCKET, SO_BINDTODEVICE, "", 1) == 0);
+    CHECK_ERRNO(setsockopt(s, SOL_SOCKET, SO_BINDTODEVICE, "nosuch", 7), ENODEV);
     puts("done");
 }
 
@@ -912,6 +920,216 @@ CASE(netlink) {
     puts("done");
 }
 
+/* The answer of a dump for one socket, known by its inode: 0 where it is not told, else the length of its message. */
+static int diag(void *request, int size, int type, int fd, void *message, int most) {
+    int s = socket(AF_NETLINK, SOCK_DGRAM, NETLINK_SOCK_DIAG), found = 0;
+    struct stat st;
+    CHECK(s >= 0 && fstat(fd, &st) == 0);
+    struct { struct nlmsghdr h; char body[100]; } q = {{sizeof q.h + size, type, NLM_F_REQUEST | NLM_F_DUMP, 5, 0}};
+    memcpy(q.body, request, size);
+    CHECK(send(s, &q, q.h.nlmsg_len, 0) == q.h.nlmsg_len);
+    static char b[1 << 16];
+    for (int done = 0; !done;) {
+        ssize_t got = recv(s, b, sizeof b, 0);
+        CHECK(got > 0);
+        if (got <= 0)
+            break;
+        for (struct nlmsghdr *h = (void *)b; NLMSG_OK(h, got); h = NLMSG_NEXT(h, got)) {
+            CHECK(h->nlmsg_seq == 5);
+            if (h->nlmsg_type == NLMSG_ERROR) {
+                found = ((struct nlmsgerr *)NLMSG_DATA(h))->error;
+                done = 1;
+                continue;
+            }
+            if (h->nlmsg_type == NLMSG_DONE) {
+                int error = *(int *)NLMSG_DATA(h);
+                found = error < 0 ? error : found;
+                done = 1;
+                continue;
+            }
+            unsigned inode = *((char *)NLMSG_DATA(h)) == AF_UNIX ? ((struct unix_diag_msg *)NLMSG_DATA(h))->udiag_ino
+                                                                 : ((struct inet_diag_msg *)NLMSG_DATA(h))->idiag_inode;
+            if (h->nlmsg_type == SOCK_DIAG_BY_FAMILY && inode == st.st_ino) {
+                found = h->nlmsg_len - sizeof *h;
+                memcpy(message, NLMSG_DATA(h), found < most ? found : most);
+            }
+        }
+    }
+    close(s);
+    return found;
+}
+static void *attribute(void *message, int len, int head, int type) {
+    for (struct rtattr *a = (void *)((char *)message + head); (len -= head) > 0 && RTA_OK(a, len); head = 0, a = RTA_NEXT(a, len))
+        if (a->rta_type == type)
+            return RTA_DATA(a);
+    return NULL;
+}
+static void show_inet(const char *what, int family, int protocol, int states, int fd) {
+    char b[1000];
+    struct inet_diag_req_v2 q = {.sdiag_family = family, .sdiag_protocol = protocol, .idiag_states = states};
+    int len = diag(&q, sizeof q, SOCK_DIAG_BY_FAMILY, fd, b, sizeof b);
+    if (len <= 0) {
+        printf("%s: not told: %s\n", what, len ? strerrorname_of(-len) : "nothing");
+        return;
+    }
+    struct inet_diag_msg *m = (void *)b;
+    char from[64], to[64];
+    inet_ntop(family, m->id.idiag_src, from, sizeof from), inet_ntop(family, m->id.idiag_dst, to, sizeof to);
+    struct sockaddr_storage a;
+    socklen_t n = sizeof a;
+    CHECK(getsockname(fd, (void *)&a, &n) == 0 && ((struct sockaddr_in *)&a)->sin_port == m->id.idiag_sport);
+    n = sizeof a;
+    int port = getpeername(fd, (void *)&a, &n) == 0 ? ((struct sockaddr_in *)&a)->sin_port : 0;
+    CHECK(port == m->id.idiag_dport && m->idiag_uid == getuid() && m->id.idiag_cookie[0] != INET_DIAG_NOCOOKIE);
+    char *only6 = attribute(b, len, sizeof *m, INET_DIAG_SKV6ONLY);
+    printf("%s: family %d state %d %s %s queues %u %u v6only %d\n", what, m->idiag_family, m->idiag_state, from, to, m->idiag_rqueue,
+           m->idiag_wqueue, only6 ? *only6 : -1);
+}
+static void show_unix(const char *what, int states, int fd, int peer) {
+    char b[1000];
+    struct unix_diag_req q = {.sdiag_family = AF_UNIX, .udiag_states = states, .udiag_show = UDIAG_SHOW_NAME | UDIAG_SHOW_PEER | UDIAG_SHOW_RQLEN};
+    int len = diag(&q, sizeof q, SOCK_DIAG_BY_FAMILY, fd, b, sizeof b);
+    if (len <= 0) {
+        printf("%s: not told\n", what);
+        return;
+    }
+    struct unix_diag_msg *m = (void *)b;
+    struct stat st = {0};
+    if (peer >= 0)
+        CHECK(fstat(peer, &st) == 0);
+    unsigned *other = attribute(b, len, sizeof *m, UNIX_DIAG_PEER);
+    struct unix_diag_rqlen *queues = attribute(b, len, sizeof *m, UNIX_DIAG_RQLEN);
+    char *name = attribute(b, len, sizeof *m, UNIX_DIAG_NAME), *shut = attribute(b, len, sizeof *m, UNIX_DIAG_SHUTDOWN);
+    CHECK((other ? *other : 0) == st.st_ino && queues && shut);
+    printf("%s: type %d state %d name %s queues %u shut %d\n", what, m->udiag_type, m->udiag_state, name ? *name ? name : name + 1 : "-",
+           queues ? queues->udiag_rqueue : 0, shut ? *shut : -1);
+}
+
+CASE(sock_diag) {
+    enum { ALL = 0xfff, LISTENERS = 1 << 10 };
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in6 a6 = {.sin6_family = AF_INET6};
+    socklen_t n = sizeof a;
+    int l = socket(AF_INET, SOCK_STREAM, 0), l6 = socket(AF_INET6, SOCK_STREAM, 0), c = socket(AF_INET, SOCK_STREAM, 0), one = 1;
+    show_inet("new", AF_INET, IPPROTO_TCP, ALL, l);
+    CHECK(bind(l, ADDR(a)) == 0 && listen(l, 7) == 0 && getsockname(l, (void *)&a, &n) == 0);
+    CHECK(bind(l6, ADDR(a6)) == 0 && listen(l6, 3) == 0);
+    show_inet("listener", AF_INET, IPPROTO_TCP, ALL, l);
+    show_inet("of both", AF_INET6, IPPROTO_TCP, LISTENERS, l6);
+    show_inet("of another family", AF_INET, IPPROTO_TCP, ALL, l6);
+    close(l6), l6 = socket(AF_INET6, SOCK_STREAM, 0);
+    CHECK(setsockopt(l6, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one) == 0 && bind(l6, ADDR(a6)) == 0 && listen(l6, 3) == 0);
+    show_inet("IPv6 only", AF_INET6, IPPROTO_TCP, ALL, l6);
+    CHECK(connect(c, ADDR(a)) == 0);
+    show_inet("with one that waits", AF_INET, IPPROTO_TCP, ALL, l);
+    int s = accept(l, NULL, NULL);
+    CHECK(write(c, "abc", 3) == 3 && recv(s, &n, 1, MSG_PEEK) == 1);
+    show_inet("server", AF_INET, IPPROTO_TCP, ALL, s);
+    show_inet("client", AF_INET, IPPROTO_TCP, 1 << 1, c);
+    show_inet("no listener", AF_INET, IPPROTO_TCP, LISTENERS, c);
+    int u = socket(AF_INET, SOCK_DGRAM, 0);
+    a.sin_port = 0;
+    CHECK(bind(u, ADDR(a)) == 0);
+    show_inet("datagrams", AF_INET, IPPROTO_UDP, ALL, u);
+    n = sizeof a;
+    CHECK(getsockname(u, (void *)&a, &n) == 0 && connect(u, ADDR(a)) == 0);
+    show_inet("connected", AF_INET, IPPROTO_UDP, ALL, u);
+    show_inet("not TCP", AF_INET, IPPROTO_TCP, ALL, u);
+    show_inet("no such protocol", AF_INET, 200, ALL, u);
+    show_inet("no such family", 200, IPPROTO_TCP, ALL, u);
+    /* Local ones. */
+    int p[2], x = socket(AF_UNIX, SOCK_STREAM, 0), y = socket(AF_UNIX, SOCK_STREAM, 0), d = socket(AF_UNIX, SOCK_DGRAM, 0);
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, p) == 0);
+    show_unix("pair", ALL, p[0], p[1]);
+    CHECK(write(p[1], "hello", 5) == 5 && shutdown(p[1], SHUT_WR) == 0);
+    show_unix("with bytes", ALL, p[0], p[1]);
+    show_unix("new", ALL, x, -1);
+    struct sockaddr_un name = {AF_UNIX, "\0sock_diag case"};
+    CHECK(bind(x, ADDR(name)) == 0 && listen(x, 5) == 0);
+    show_unix("listener", LISTENERS, x, -1);
+    CHECK(connect(y, ADDR(name)) == 0);
+    show_unix("with one that waits", ALL, x, -1);
+    show_unix("no listener", LISTENERS, y, -1);
+    show_unix("datagrams", ALL, d, -1);
+    /* What nobody knows. */
+    int e = socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG);
+    struct { struct nlmsghdr h; char body[60]; } q = {{sizeof q, 99, NLM_F_REQUEST | NLM_F_DUMP, 6, 0}};
+    struct { struct nlmsghdr h; struct nlmsgerr e; char rest[200]; } r;
+    CHECK(send(e, &q, sizeof q, 0) == sizeof q && recv(e, &r, sizeof r, 0) > 0);
+    printf("unknown: %d %s\n", r.h.nlmsg_type, strerrorname_of(-r.e.error));
+    q.h.nlmsg_type = SOCK_DIAG_BY_FAMILY, q.body[0] = AF_INET, q.h.nlmsg_len = sizeof q.h + 20;
+    CHECK(send(e, &q, q.h.nlmsg_len, 0) == q.h.nlmsg_len && recv(e, &r, sizeof r, 0) > 0);
+    printf("too short: %d %s\n", r.h.nlmsg_type, strerrorname_of(-r.e.error));
+}
+
+/* One dump at a time, and no more answers than SO_RCVBUF has room for. */
+CASE(netlink_limits) {
+    struct rlimit most = {2100, 2100};
+    CHECK(setrlimit(RLIMIT_NOFILE, &most) == 0);
+    for (int i = 0; i < 2000; i++)
+        CHECK(socket(AF_UNIX, SOCK_DGRAM, 0) >= 0);
+    int s = socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG), found = 0, busy = 0, done = 0;
+    struct { struct nlmsghdr h; struct unix_diag_req u; } q[2] = {};
+    for (int i = 0; i < 2; i++) {
+        q[i].h = (struct nlmsghdr){sizeof q[i], SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP, i, 0};
+        q[i].u = (struct unix_diag_req){.sdiag_family = AF_UNIX, .udiag_states = -1, .udiag_show = UDIAG_SHOW_RQLEN};
+    }
+    CHECK(send(s, q, sizeof q, 0) == sizeof q);
+    static char b[1 << 16];
+    while (!done) {
+        ssize_t got = recv(s, b, sizeof b, 0);
+        CHECK(got > 0);
+        if (got <= 0)
+            break;
+        for (struct nlmsghdr *h = (void *)b; NLMSG_OK(h, got); h = NLMSG_NEXT(h, got)) {
+            found += h->nlmsg_type == SOCK_DIAG_BY_FAMILY && h->nlmsg_seq == 0;
+            done |= h->nlmsg_type == NLMSG_DONE;
+            if (h->nlmsg_type == NLMSG_ERROR && h->nlmsg_seq == 1)
+                busy = -((struct nlmsgerr *)NLMSG_DATA(h))->error;
+        }
+    }
+    CHECK(found >= 2000);
+    printf("the second: %s\n", strerrorname_of(busy));
+    CHECK_ERRNO(recv(s, b, sizeof b, MSG_DONTWAIT), EAGAIN);
+    /* Done: another one may begin. */
+    CHECK(send(s, q, sizeof q[0], 0) == sizeof q[0] && recv(s, b, sizeof b, 0) > 0 && ((struct nlmsghdr *)b)->nlmsg_type == SOCK_DIAG_BY_FAMILY);
+    close(s);
+    /* Errors that nobody takes. */
+    s = socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG);
+    struct nlmsghdr *h = (void *)b;
+    *h = (struct nlmsghdr){sizeof b, 99, NLM_F_REQUEST, 3, 0};
+    for (int i = 0; i < 20; i++)
+        CHECK(send(s, b, sizeof b, 0) == sizeof b);
+    struct pollfd p = {s, POLLIN, 0};
+    CHECK(poll(&p, 1, 0) == 1);
+    printf("poll %x\n", p.revents);
+    CHECK_ERRNO(recv(s, b, sizeof b, 0), ENOBUFS);
+    int got = 0;
+    while (recv(s, b, sizeof b, MSG_DONTWAIT) > 0)
+        got++;
+    CHECK(errno == EAGAIN && got >= 1 && got <= 4);
+    *h = (struct nlmsghdr){1000, 99, NLM_F_REQUEST, 3, 0};
+    CHECK(send(s, b, 1000, 0) == 1000);
+    printf("then %zd", recv(s, b, sizeof b, MSG_DONTWAIT));
+    printf(" flags %x", h->nlmsg_flags);
+    int one = 1;
+    CHECK(setsockopt(s, 270, NETLINK_CAP_ACK, &one, sizeof one) == 0);
+    *h = (struct nlmsghdr){1000, 99, NLM_F_REQUEST, 3, 0};
+    CHECK(send(s, b, 1000, 0) == 1000);
+    printf(", capped %zd", recv(s, b, sizeof b, MSG_DONTWAIT));
+    printf(" flags %x\n", h->nlmsg_flags);
+    CHECK(setsockopt(s, 270, NETLINK_NO_ENOBUFS, &one, sizeof one) == 0);
+    int least = 1;
+    CHECK(setsockopt(s, SOL_SOCKET, SO_RCVBUF, &least, sizeof least) == 0);
+    for (int i = 0; i < 20; i++) {
+        *h = (struct nlmsghdr){1000, 99, NLM_F_REQUEST, 3, 0};
+        CHECK(send(s, b, 1000, 0) == 1000);
+    }
+    for (got = 0; recv(s, b, sizeof b, MSG_DONTWAIT) > 0; got++)
+        ;
+    CHECK(errno == EAGAIN && got >= 1 && got < 10);
+}
+
 CASE(proc_net) {
     int l = listener(1), u = socket(AF_INET6, SOCK_DGRAM, 0), found = 0;
     struct sockaddr_in6 any = at6("::1", 0);
@@ -964,4 +1182,236 @@ CASE(local_packets) {
     CHECK_ERRNO(send(t, "x", 1, 0), ECONNREFUSED);
     CHECK_ERRNO(setsockopt(t, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on), EOPNOTSUPP);
     puts("done");
+}
+
+/* A counter of /proc/net/snmp. */
+static long counter(const char *protocol, const char *name) {
+    char names[1024], values[1024];
+    long found = -1;
+    FILE *f = fopen("/proc/net/snmp", "r");
+    while (f && found < 0 && fgets(names, sizeof names, f) && fgets(values, sizeof values, f)) {
+        char *n, *v, *a = strtok_r(names, " \n", &n), *b = strtok_r(values, " \n", &v);
+        int mine = strncmp(a, protocol, strlen(protocol)) == 0 && a[strlen(protocol)] == ':';
+        while (mine && (a = strtok_r(NULL, " \n", &n)) && (b = strtok_r(NULL, " \n", &v))) {
+            if (strcmp(a, name) == 0) {
+                found = atol(b);
+            }
+        }
+    }
+    fclose(f);
+    return found;
+}
+
+/* Others may count meanwhile, so at least. */
+CASE(counters) {
+    static const char *const names[][2] = {{"Tcp", "ActiveOpens"}, {"Tcp", "PassiveOpens"}, {"Tcp", "AttemptFails"},
+        {"Udp", "InDatagrams"}, {"Udp", "NoPorts"}, {"Udp", "OutDatagrams"}};
+    long before[6];
+    for (int i = 0; i < 6; i++) {
+        before[i] = counter(names[i][0], names[i][1]);
+    }
+    struct sockaddr_in a = {AF_INET, 0, {htonl(INADDR_LOOPBACK)}};
+    socklen_t len = sizeof a;
+    int l = socket(AF_INET, SOCK_STREAM, 0), c = socket(AF_INET, SOCK_STREAM, 0);
+    CHECK(bind(l, (void *)&a, len) == 0 && listen(l, 1) == 0 && getsockname(l, (void *)&a, &len) == 0);
+    CHECK(connect(c, (void *)&a, len) == 0 && accept(l, NULL, NULL) >= 0);
+    close(l);
+    int d = socket(AF_INET, SOCK_STREAM, 0);
+    CHECK_ERRNO(connect(d, (void *)&a, len), ECONNREFUSED);
+    int u = socket(AF_INET, SOCK_DGRAM, 0), v = socket(AF_INET, SOCK_DGRAM, 0);
+    a.sin_port = 0;
+    CHECK(bind(u, (void *)&a, len) == 0 && getsockname(u, (void *)&a, &len) == 0);
+    char b[4];
+    CHECK(sendto(v, "a", 1, 0, (void *)&a, len) == 1 && recv(u, b, 4, 0) == 1);
+    close(u);
+    CHECK(sendto(v, "b", 1, 0, (void *)&a, len) == 1);
+    for (int i = 0; i < 6; i++) {
+        int least = strcmp(names[i][1], "ActiveOpens") == 0 || strcmp(names[i][1], "OutDatagrams") == 0 ? 2 : 1;
+        printf("%s %s: %s\n", names[i][0], names[i][1], counter(names[i][0], names[i][1]) - before[i] >= least ? "counted" : "not");
+    }
+}
+
+/* Waits for an event. */
+static int comes(int s, short event) {
+    struct pollfd f = {s, event, 0};
+    return poll(&f, 1, 5000) == 1 && f.revents & event;
+}
+static int at_mark(int s) {
+    int mark = -1;
+    CHECK(ioctl(s, SIOCATMARK, &mark) == 0);
+    return mark;
+}
+static int unread(int s) {
+    int n = -1;
+    CHECK(ioctl(s, FIONREAD, &n) == 0);
+    return n;
+}
+static volatile int urgent_signals, other_signals;
+static void on_urgent(int sig, siginfo_t *info, void *context) {
+    (void)context;
+    if (sig == SIGURG)
+        urgent_signals += info->si_code == SI_KERNEL ? 1 : 100;
+    else if (info->si_code == POLL_PRI)
+        other_signals += info->si_band == (POLLPRI | POLLRDBAND) ? 1 : 100;
+}
+
+/* One byte of a stream is urgent: reads stop at it, MSG_OOB reads it, its coming is a signal. */
+CASE(urgent_data) {
+    int p[2];
+    char b[20];
+    pair(p);
+    CHECK(at_mark(p[1]) == 0 && recv(p[1], b, 1, MSG_OOB) == -1 && errno == EINVAL);
+    struct sigaction a = {.sa_sigaction = on_urgent, .sa_flags = SA_SIGINFO};
+    sigaction(SIGURG, &a, NULL), sigaction(SIGRTMIN, &a, NULL);
+    CHECK(fcntl(p[1], F_SETOWN, getpid()) == 0);
+    CHECK(send(p[0], "abcX", 4, MSG_OOB) == 4 && send(p[0], "def", 3, 0) == 3);
+    CHECK(comes(p[1], POLLPRI) && urgent_signals == 1 && unread(p[1]) == 3 && at_mark(p[1]) == 0);
+    CHECK(recv(p[1], b, 20, MSG_PEEK) == 3 && memcmp(b, "abc", 3) == 0);
+    CHECK(recv(p[1], b, 1, MSG_OOB | MSG_PEEK) == 1 && b[0] == 'X' && events(p[1]) & POLLPRI);
+    struct iovec v = {b, 20};
+    struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1};
+    CHECK(recvmsg(p[1], &m, MSG_OOB) == 1 && b[0] == 'X' && m.msg_flags == MSG_OOB);
+    CHECK_ERRNO(recv(p[1], b, 1, MSG_OOB), EINVAL);
+    CHECK(!(events(p[1]) & POLLPRI) && events(p[1]) & POLLIN);
+    CHECK(recv(p[1], b, 20, MSG_WAITALL) == 3 && memcmp(b, "abc", 3) == 0 && at_mark(p[1]) == 1);
+    CHECK(recv(p[1], b, 20, MSG_PEEK) == 3 && memcmp(b, "def", 3) == 0 && at_mark(p[1]) == 1);
+    CHECK(recv(p[1], b, 20, 0) == 3 && memcmp(b, "def", 3) == 0 && at_mark(p[1]) == 0);
+    /* A byte that nobody asks for is lost when reads pass it. */
+    CHECK(send(p[0], "Y", 1, MSG_OOB) == 1 && comes(p[1], POLLPRI) && urgent_signals == 2);
+    CHECK(at_mark(p[1]) == 1 && unread(p[1]) == 0 && !(events(p[1]) & POLLIN));
+    CHECK(send(p[0], "gh", 2, 0) == 2 && comes(p[1], POLLIN) && recv(p[1], b, 20, 0) == 2 && b[0] == 'g');
+    CHECK_ERRNO(recv(p[1], b, 1, MSG_OOB), EINVAL);
+    CHECK(!(events(p[1]) & POLLPRI));
+    /* The next urgent byte makes the one before it an ordinary one, unless reads are already there. */
+    CHECK(send(p[0], "1A", 2, MSG_OOB) == 2 && send(p[0], "2B", 2, MSG_OOB) == 2 && comes(p[1], POLLPRI));
+    CHECK(recv(p[1], b, 20, 0) == 3 && memcmp(b, "1A2", 3) == 0 && at_mark(p[1]) == 1);
+    CHECK(send(p[0], "3C", 2, MSG_OOB) == 2 && comes(p[1], POLLIN) && urgent_signals == 5);
+    CHECK(recv(p[1], b, 20, 0) == 1 && b[0] == '3' && recv(p[1], b, 20, MSG_OOB) == 1 && b[0] == 'C');
+    /* In line with the others; so is one that MSG_OOB has read, and that no read has passed. */
+    int one = 1;
+    CHECK(setsockopt(p[1], SOL_SOCKET, SO_OOBINLINE, &one, sizeof one) == 0);
+    CHECK(send(p[0], "4D5", 3, MSG_OOB) == 3 && comes(p[1], POLLPRI) && send(p[0], "6", 1, 0) == 1);
+    CHECK_ERRNO(recv(p[1], b, 1, MSG_OOB), EINVAL);
+    CHECK(recv(p[1], b, 20, 0) == 3 && memcmp(b, "C4D", 3) == 0 && at_mark(p[1]) == 1);
+    CHECK(recv(p[1], b, 20, 0) == 2 && memcmp(b, "56", 2) == 0 && at_mark(p[1]) == 0);
+    /* A signal of the owner's choice comes besides. */
+    one = 0;
+    CHECK(setsockopt(p[1], SOL_SOCKET, SO_OOBINLINE, &one, sizeof one) == 0);
+    CHECK(fcntl(p[1], F_SETSIG, SIGRTMIN) == 0 && fcntl(p[1], F_SETFL, O_ASYNC) == 0);
+    CHECK(send(p[0], "E", 1, MSG_OOB) == 1 && comes(p[1], POLLPRI) && other_signals == 1 && urgent_signals == 7);
+    /* Select calls it an exception. */
+    fd_set exceptions;
+    FD_ZERO(&exceptions);
+    FD_SET(p[1], &exceptions);
+    CHECK(select(p[1] + 1, NULL, NULL, &exceptions, &(struct timeval){0, 0}) == 1);
+    int u = socket(AF_INET, SOCK_DGRAM, 0);
+    struct sockaddr_in to = at("127.0.0.1", 9);
+    CHECK_ERRNO(sendto(u, "x", 1, MSG_OOB, ADDR(to)), EOPNOTSUPP);
+    CHECK_ERRNO(recv(u, b, 1, MSG_OOB | MSG_DONTWAIT), EAGAIN);
+}
+
+/* Reads one message of the error queue: what came back, of where, and why. */
+static void show_error(const char *what, int s) {
+    char data[2000], control[200];
+    struct sockaddr_storage to = {0};
+    struct iovec v = {data, sizeof data};
+    struct msghdr m = {&to, sizeof to, &v, 1, control, sizeof control, 0};
+    ssize_t n = recvmsg(s, &m, MSG_ERRQUEUE);
+    if (n < 0) {
+        printf("%s: %s\n", what, strerrorname_of(errno));
+        return;
+    }
+    struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+    CHECK(c != NULL && m.msg_flags == MSG_ERRQUEUE);
+    struct sock_extended_err *e = (void *)CMSG_DATA(c);
+    char by[60] = "?", at[60] = "?";
+    int six = SO_EE_OFFENDER(e)->sa_family == AF_INET6;
+    void *from = SO_EE_OFFENDER(e);
+    inet_ntop(six ? AF_INET6 : AF_INET, six ? (void *)&((struct sockaddr_in6 *)from)->sin6_addr : (void *)&((struct sockaddr_in *)from)->sin_addr, by, sizeof by);
+    inet_ntop(to.ss_family, six ? (void *)&((struct sockaddr_in6 *)&to)->sin6_addr : (void *)&((struct sockaddr_in *)&to)->sin_addr, at, sizeof at);
+    printf("%s: %zd bytes %.3s to %s %u, level %d type %d length %zu: %s origin %d type %d code %d info %u data %u by %s\n", what, n, data, at,
+           m.msg_namelen, c->cmsg_level, c->cmsg_type, (size_t)c->cmsg_len, strerrorname_of(e->ee_errno), e->ee_origin, e->ee_type, e->ee_code, e->ee_info, e->ee_data, by);
+    CHECK(ntohs(((struct sockaddr_in *)&to)->sin_port) == 9);
+}
+
+/* What comes back of datagrams that nobody takes. */
+CASE(error_queue) {
+    static char large[3000];
+    memset(large, 'x', sizeof large);
+    for (int six = 0; six < 2; six++) {
+        int s = socket(six ? AF_INET6 : AF_INET, SOCK_DGRAM, 0), on = 1, off = 0;
+        int level = six ? SOL_IPV6 : SOL_IP, name = six ? IPV6_RECVERR : IP_RECVERR;
+        struct sockaddr_in four = at("127.0.0.1", 9);
+        struct sockaddr_in6 other = at6("::1", 9);
+        struct sockaddr *to = six ? (void *)&other : (void *)&four;
+        socklen_t len = six ? sizeof other : sizeof four;
+        char b[10];
+        /* Without being asked, nobody tells a socket that is not connected. */
+        CHECK(sendto(s, "abc", 3, 0, to, len) == 3 && error_of(s) == 0);
+        show_error("not asked", s);
+        CHECK(setsockopt(s, level, name, &on, sizeof on) == 0);
+        show_error("empty", s);
+        CHECK(sendto(s, "abc", 3, 0, to, len) == 3 && comes(s, POLLERR));
+        CHECK(events(s) == (POLLERR | POLLOUT) && error_of(s) == ECONNREFUSED && events(s) == (POLLERR | POLLOUT));
+        show_error("told", s);
+        CHECK(events(s) == POLLOUT && error_of(s) == 0);
+        /* Two: the second is an error once the first was read. */
+        CHECK(sendto(s, "one", 3, 0, to, len) == 3 && comes(s, POLLERR));
+        CHECK_ERRNO(sendto(s, "not", 3, 0, to, len), ECONNREFUSED);
+        CHECK(sendto(s, large, sizeof large, 0, to, len) == sizeof large);
+        CHECK_ERRNO(recv(s, b, sizeof b, MSG_DONTWAIT), ECONNREFUSED);
+        show_error("first", s);
+        CHECK_ERRNO(recv(s, b, sizeof b, MSG_DONTWAIT), ECONNREFUSED);
+        show_error("second", s);
+        CHECK_ERRNO(recv(s, b, sizeof b, MSG_DONTWAIT), EAGAIN);
+        CHECK(sendto(s, "gone", 4, 0, to, len) == 4 && comes(s, POLLERR));
+        CHECK(setsockopt(s, level, name, &off, sizeof off) == 0);
+        show_error("forgotten", s);
+        close(s);
+    }
+}
+
+/* When a datagram came. */
+CASE(time_stamps) {
+    int in = socket(AF_INET, SOCK_DGRAM, 0), out = socket(AF_INET, SOCK_DGRAM, 0), on = 1, off = 0;
+    struct sockaddr_in a = at("127.0.0.1", 0);
+    CHECK(bind(in, ADDR(a)) == 0);
+    a = at("127.0.0.1", port_of(in));
+    static const int kinds[] = {SO_TIMESTAMP, SO_TIMESTAMPNS};
+    for (int i = 0; i < 4; i++) {
+        int value = -1, other = -1, set = i % 2;
+        socklen_t n = sizeof value;
+        CHECK(setsockopt(in, SOL_SOCKET, kinds[set], i < 2 ? &on : &off, sizeof on) == 0);
+        CHECK(getsockopt(in, SOL_SOCKET, kinds[set], &value, &n) == 0 && getsockopt(in, SOL_SOCKET, kinds[!set], &other, &n) == 0);
+        struct timespec before, after;
+        clock_gettime(CLOCK_REALTIME, &before);
+        CHECK(sendto(out, "x", 1, 0, ADDR(a)) == 1 && comes(in, POLLIN));
+        char data[10], control[200];
+        struct iovec v = {data, sizeof data};
+        struct msghdr m = {NULL, 0, &v, 1, control, sizeof control, 0};
+        CHECK(recvmsg(in, &m, 0) == 1);
+        clock_gettime(CLOCK_REALTIME, &after);
+        struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+        printf("%d %d: %s\n", value, other, c ? "told" : "not told");
+        if (c) {
+            uint64_t parts[2];
+            memcpy(parts, CMSG_DATA(c), sizeof parts);
+            double came = parts[0] + parts[1] / (set ? 1e9 : 1e6), begun = before.tv_sec + before.tv_nsec / 1e9;
+            CHECK(c->cmsg_level == SOL_SOCKET && c->cmsg_type == kinds[set] && c->cmsg_len == CMSG_LEN(16));
+            /* Linux stamps what comes just after the first socket asked for it when it is read. */
+            CHECK(came > begun - 0.01 && came < after.tv_sec + after.tv_nsec / 1e9 + 0.01);
+        }
+    }
+}
+
+/* A connection that begins with its first bytes. */
+CASE(first_bytes_with_connect) {
+    int l = listener(1), c = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in a = at("127.0.0.1", port_of(l));
+    char b[10];
+    CHECK(sendto(c, "early", 5, MSG_FASTOPEN, ADDR(a)) == 5);
+    int s = accept(l, NULL, NULL);
+    CHECK(s >= 0 && recv(s, b, 5, MSG_WAITALL) == 5 && memcmp(b, "early", 5) == 0);
+    CHECK_ERRNO(sendto(c, "again", 5, MSG_FASTOPEN, ADDR(a)), EISCONN);
+    CHECK(send(c, "more", 4, MSG_ZEROCOPY) == 4 && recv(s, b, 4, MSG_WAITALL) == 4);
 }

@@ -1,5 +1,6 @@
 /* Pipes, FIFOs, descriptors, socketpair-free data flow. */
 #include "guest.h"
+#include <sys/resource.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
 
@@ -252,4 +253,38 @@ CASE(device_files) {
     struct stat st;
     CHECK(fstat(null, &st) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == 0x103);
     CHECK(access("/dev/fd/0", F_OK) == 0);
+}
+
+/* A user without privileges who has many pages of pipes gets small ones, and none of them grows (pipe(7)). */
+CASE(pages_of_a_user) {
+    if (geteuid() == 0) {
+        CHECK(setresuid(34567, 34567, 34567) == 0);
+    }
+    struct rlimit many = {4096, 4096};
+    CHECK(setrlimit(RLIMIT_NOFILE, &many) == 0);
+    int first[2], second[2], p[2], n = 0;
+    CHECK(pipe(first) == 0 && pipe(second) == 0);
+    CHECK_ERRNO(fcntl(first[0], F_SETPIPE_SZ, 2 << 20), EPERM);
+    CHECK_ERRNO(fcntl(first[0], F_SETPIPE_SZ, 1u << 31 | 1), EINVAL);
+    for (n = 0; n < 63; n++) {
+        CHECK(pipe(p) == 0 && fcntl(p[0], F_SETPIPE_SZ, 1 << 20) == 1 << 20);
+    }
+    for (n = 0; pipe(p) == 0 && fcntl(p[0], F_GETPIPE_SZ) == 65536; n++)
+        ;
+    printf("%d more, then %d\n", n, fcntl(p[0], F_GETPIPE_SZ));
+    CHECK_ERRNO(fcntl(p[0], F_SETPIPE_SZ, 65536), EPERM);
+    CHECK_ERRNO(fcntl(first[0], F_SETPIPE_SZ, 131072), EPERM);
+    CHECK(fcntl(p[0], F_SETPIPE_SZ, 4096) == 4096);
+    char b[70000] = {0};
+    CHECK(fcntl(p[1], F_SETFL, O_NONBLOCK) == 0 && write(p[1], b, sizeof b) == 4096);
+    /* Smaller is always allowed, and makes room for others. */
+    CHECK(fcntl(first[0], F_SETPIPE_SZ, 4096) == 4096 && fcntl(second[0], F_SETPIPE_SZ, 4096) == 4096);
+    CHECK(pipe(p) == 0);
+    printf("again %d\n", fcntl(p[0], F_GETPIPE_SZ));
+    char text[64] = "";
+    int f = open("/proc/sys/fs/pipe-user-pages-soft", O_RDONLY);
+    CHECK(read(f, text, 63) > 0);
+    int h = open("/proc/sys/fs/pipe-user-pages-hard", O_RDONLY);
+    CHECK(read(h, text + strlen(text), 20) > 0);
+    printf("%s", text);
 }

@@ -361,6 +361,43 @@ CASE(timers_in_sets) {
     CHECK(epoll_wait(set, &(struct epoll_event){0}, 1, 10) == 0);
 }
 
+/* Each set of a level holds all of the level below: so many paths lead from the event up that a wake could take for ever. */
+CASE(paths_through_sets) {
+    enum { WIDE = 30, LEVELS = 4 };
+    int event = eventfd(0, 0), sets[LEVELS][WIDE];
+    struct epoll_event e = {.events = EPOLLIN | EPOLLET};
+    for (int level = 0; level < LEVELS; level++) {
+        int refused = 0;
+        for (int i = 0; i < WIDE; i++) {
+            sets[level][i] = epoll_create1(0);
+            for (int k = 0; k < (level ? WIDE : 1); k++)
+                if (epoll_ctl(sets[level][i], EPOLL_CTL_ADD, level ? sets[level - 1][k] : event, &e)) {
+                    CHECK(errno == EINVAL);
+                    refused++;
+                }
+        }
+        printf("level %d: %d refused\n", level, refused);
+    }
+    /* What was taken out makes room. */
+    int more = epoll_create1(0);
+    printf("one more: %d\n", epoll_ctl(more, EPOLL_CTL_ADD, sets[0][0], &e));
+    for (int i = 0; i < WIDE; i++)
+        epoll_ctl(sets[1][0], EPOLL_CTL_DEL, sets[0][i], &e), close(sets[1][WIDE - 1 - i % 5]);
+    printf("then: %d\n", epoll_ctl(more, EPOLL_CTL_ADD, sets[0][0], &e));
+    /* A file that comes last, below sets that were empty. */
+    int top[12], low[12];
+    for (int i = 0; i < 12; i++) {
+        top[i] = epoll_create1(0), low[i] = epoll_create1(0);
+        for (int k = 0; k <= i; k++)
+            CHECK(epoll_ctl(top[i], EPOLL_CTL_ADD, low[k], &e) == 0 && (k == i || epoll_ctl(top[k], EPOLL_CTL_ADD, low[i], &e) == 0));
+    }
+    int first = eventfd(0, 0), taken = 0;
+    for (int i = 0; i < 12; i++)
+        for (int k = 0; k < 5; k++)
+            taken += epoll_ctl(low[i], EPOLL_CTL_ADD, k ? dup(first) : first, &e) == 0;
+    printf("taken: %d\n", taken);
+}
+
 CASE(signals_in_sets) {
     int set = epoll_create1(0);
     sigset_t mask;
@@ -425,7 +462,7 @@ static int woken(int own, uint32_t events) {
             add(w[i].set, e, EPOLLIN | events);
         pthread_create(&t[i], NULL, wait_once, &w[i]);
     }
-    sleep_ms(100);
+    until_threads_sleep(4);
     write(e, &one, 8);
     for (int i = 0; i < 4; i++) {
         pthread_join(t[i], NULL);

@@ -254,3 +254,68 @@ CASE(exit_signals) {
     }
     printf("told in all: %d\n", got_usr1);
 }
+
+/* Nobody of a group is left when all of them, whose orphans come here, are reaped. */
+static void nobody_is_left(pid_t group) {
+    int64_t since = now_ms();
+    while (waitpid(-group, NULL, WNOHANG) >= 0 && now_ms() - since < 20000)
+        sleep_ms(1);
+    CHECK_ERRNO(kill(-group, 0), ESRCH);
+    kill(-group, SIGKILL);
+}
+
+/* A signal that is there when fork begins goes first: it was sent to a group that the child was not in. */
+CASE(groups_that_grow) {
+    CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0);
+    for (int round = 0; round < 300; round++) {
+        int ends[2];
+        char c;
+        CHECK(pipe(ends) == 0);
+        pid_t group = fork_clean();
+        if (group == 0) {
+            setpgid(0, 0);
+            write(ends[1], "x", 1);
+            for (int i = 0; i < 12 && fork() != 0; i++)
+                ;
+            for (;;)
+                pause();
+        }
+        CHECK(read(ends[0], &c, 1) == 1);
+        close(ends[0]), close(ends[1]);
+        for (volatile int wait = round * 7919 % 20000; wait > 0; wait--)
+            ;
+        CHECK(kill(-group, round % 2 ? SIGTERM : SIGUSR1) == 0);
+        nobody_is_left(group);
+    }
+    puts("done");
+}
+
+/* Who is killed with its group while it copies itself leaves nobody behind: the copy is one of the group, too. */
+CASE(groups_of_forking_processes) {
+    enum { SIZE = 96 << 20 };
+    int signals[] = {SIGTERM, SIGKILL, SIGTERM, SIGUSR1};
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    for (int round = 0; round < 12; round++) {
+        int ends[2];
+        char c;
+        CHECK(pipe(ends) == 0);
+        pid_t group = fork_clean();
+        if (group == 0) {
+            setpgid(0, 0);
+            volatile char *p = malloc(SIZE);
+            for (int at = 0; at < SIZE; at += 4096)
+                p[at] = 1;
+            write(ends[1], "x", 1);
+            for (int i = 0; i < 3; i++)
+                fork();
+            for (;;)
+                pause();
+        }
+        CHECK(read(ends[0], &c, 1) == 1);
+        sleep_ms(round * 4);
+        CHECK(kill(-group, signals[round % 4]) == 0);
+        nobody_is_left(group);
+        close(ends[0]), close(ends[1]);
+    }
+    puts("done");
+}

@@ -3,6 +3,8 @@
 #include "guest.h"
 #include <arpa/inet.h>
 #include <linux/capability.h>
+#include <pthread.h>
+#include <sys/fsuid.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/utsname.h>
@@ -129,6 +131,51 @@ CASE(exec_and_the_bounding_set) {
     show_after_exec("user with an ambient one");
 }
 
+/* What the status file calls the ids: real, effective, saved, for files. */
+static void show_ids(const char *what) {
+    char text[4000] = "", *line;
+    int fd = open("/proc/self/status", O_RDONLY);
+    CHECK(fd >= 0 && read(fd, text, sizeof text - 1) > 0);
+    close(fd);
+    for (int n = 0; n < 2; n++)
+        if ((line = strstr(text, n ? "Gid:" : "Uid:")))
+            printf("%s %.*s\n", what, (int)strcspn(line, "\n"), line);
+}
+CASE(ids_for_files) {
+    if (geteuid() != 0)
+        return;
+    char place[] = "/tmp/idsXXXXXX", name[64], own[64];
+    CHECK(mkdtemp(place) && chmod(place, 0777) == 0);
+    snprintf(name, sizeof name, "%s/of-root", place), snprintf(own, sizeof own, "%s/own", place);
+    close(open(name, O_CREAT | O_WRONLY, 0600));
+    CHECK(setfsuid(-1) == 0 && setfsgid(-1) == 0);
+    CHECK(setfsgid(77) == 0 && setfsgid(-1) == 77 && setfsuid(1234) == 0 && setfsuid(-1) == 1234);
+    show_ids("set");
+    struct sets s = get();
+    printf("effective %#lx permitted %#lx\n", s.effective & 0x3ff, s.permitted & 0x3ff);
+    CHECK_ERRNO(open(name, O_RDONLY), EACCES);
+    CHECK(access(name, R_OK) == 0); /* as the real user */
+    struct stat st;
+    CHECK(close(open(own, O_CREAT | O_WRONLY, 0600)) == 0 && stat(own, &st) == 0 && st.st_uid == 1234 && st.st_gid == 77);
+    CHECK(kill(getpid(), 0) == 0 && geteuid() == 0);
+    CHECK(setfsuid(0) == 1234);
+    CHECK(close(open(name, O_RDONLY)) == 0);
+    s = get();
+    printf("back: effective %#lx\n", s.effective & 0x3ff);
+    /* They follow the effective ids, and exec. */
+    CHECK(setfsuid(5) == 0 && setresgid(6, 7, 8) == 0 && setresuid(9, 10, 11) == 0);
+    show_ids("followed");
+    CHECK(setfsuid(12) == 10 && setfsuid(9) == 10 && setfsuid(11) == 9 && setfsgid(12) == 7 && setfsgid(6) == 7);
+    show_ids("among its own");
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0)
+        execl("/bin/grep", "grep", "[UG]id", "/proc/self/status", NULL), _exit(9);
+    report("exec", child);
+    chmod(place, 0700);
+    unlink(own), unlink(name), rmdir(place);
+}
+
 /* Natively these are the machine's own names: they are only set to what they are. */
 CASE(names_of_the_machine) {
     struct utsname u;
@@ -147,4 +194,81 @@ CASE(names_of_the_machine) {
     CHECK(set(s) == 0);
     CHECK_ERRNO(sethostname(u.nodename, strlen(u.nodename)), EPERM);
     CHECK_ERRNO(setdomainname("x", 1), EPERM);
+}
+
+static int ready[2], go[2];
+static pid_t id_of_other;
+static volatile int other_is_right;
+
+static void meet(int to, int from) {
+    char c = 1;
+    CHECK(write(to, &c, 1) == 1 && read(from, &c, 1) == 1);
+}
+static void *child_of_other(void *unused) {
+    uid_t r, e, s;
+    other_is_right &= getresuid(&r, &e, &s) == 0 && r == 1234 && e == 1234 && s == 1234;
+    return unused;
+}
+/* Its ids and sets change by the bare calls, as the kernel has them: those of the caller alone. */
+static void *other_thread(void *unused) {
+    id_of_other = gettid();
+    /* What libc does is for all threads. */
+    meet(ready[1], go[0]);
+    other_is_right = getegid() == 4321;
+    meet(ready[1], go[0]);
+    struct sets s = get();
+    s.effective &= ~bit(CAP_CHOWN), s.permitted &= ~bit(CAP_CHOWN);
+    other_is_right &= getegid() == 0 && set(s) == 0 && get().permitted == s.permitted;
+    meet(ready[1], go[0]);
+    other_is_right &= syscall(SYS_setgroups, 0, NULL) == 0 && syscall(SYS_setresgid, 1234, 1234, 1234) == 0;
+    other_is_right &= syscall(SYS_setresuid, 1234, 1234, 1234) == 0 && getuid() == 1234 && get().effective == 0;
+    other_is_right &= open("private", O_RDONLY) < 0 && errno == EACCES;
+    pthread_t t;
+    pthread_create(&t, NULL, child_of_other, NULL);
+    pthread_join(t, NULL);
+    pid_t child = fork();
+    if (child == 0)
+        _exit(getuid() == 1234 && getgid() == 1234 ? 7 : 8);
+    int status;
+    other_is_right &= waitpid(child, &status, 0) == child && WEXITSTATUS(status) == 7;
+    meet(ready[1], go[0]);
+    return unused;
+}
+static int uid_in(const char *format, int id) {
+    char name[60], text[2000] = "";
+    snprintf(name, sizeof name, format, id);
+    int fd = open(name, O_RDONLY), uid = -1;
+    CHECK(fd >= 0 && read(fd, text, sizeof text - 1) > 0);
+    sscanf(strstr(text, "\nUid:"), "\nUid: %d", &uid);
+    close(fd);
+    return uid;
+}
+
+CASE(ids_of_threads) {
+    if (geteuid() != 0)
+        return;
+    char directory[] = "/tmp/occlum-rights-XXXXXX";
+    CHECK(mkdtemp(directory) && chmod(directory, 0755) == 0 && chdir(directory) == 0);
+    CHECK(close(open("private", O_CREAT | O_WRONLY, 0600)) == 0 && pipe(ready) == 0 && pipe(go) == 0);
+    pthread_t other;
+    char c = 1;
+    CHECK(pthread_create(&other, NULL, other_thread, NULL) == 0);
+    CHECK(read(ready[0], &c, 1) == 1 && setresgid(4321, 4321, 4321) == 0);
+    meet(go[1], ready[0]);
+    CHECK(setresgid(0, 0, 0) == 0);
+    meet(go[1], ready[0]);
+    CHECK(other_is_right);
+    CHECK(get().permitted & bit(CAP_CHOWN) && chown("private", 1, 1) == 0 && chown("private", 0, 0) == 0);
+    meet(go[1], ready[0]);
+    CHECK(other_is_right && getuid() == 0 && getegid() == 0 && get().effective & bit(CAP_SETUID));
+    CHECK(close(open("private", O_RDONLY)) == 0);
+    CHECK(uid_in("/proc/%d/status", getpid()) == 0 && uid_in("/proc/self/task/%d/status", id_of_other) == 1234);
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, id_of_other};
+    struct __user_cap_data_struct d[2] = {{1, 1, 1}, {1, 1, 1}};
+    CHECK(syscall(SYS_capget, &header, d) == 0 && d[0].permitted == 0 && d[1].effective == 0);
+    /* The first thread's change leaves the others alone, too. */
+    CHECK(syscall(SYS_setresuid, 0, 5678, 0) == 0 && geteuid() == 5678 && syscall(SYS_setresuid, 0, 0, 0) == 0);
+    CHECK(write(go[1], &c, 1) == 1 && pthread_join(other, NULL) == 0);
+    unlink("private"), rmdir(directory);
+    printf("%d\n", other_is_right);
 }

@@ -1,4 +1,7 @@
-"""slow_disk.py DIRECTORY: a FUSE file system whose reads and syncs take their time. One file, `slow`; others can be made."""
+"""slow_disk.py DIRECTORY: a FUSE file system whose reads and syncs take their time.
+
+Of `slow`, all can be read; of `broken`, no more than the first half. Other files can be made.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,12 @@ import mfusepy  # type: ignore[import-untyped]
 
 SIZE = 8 << 20
 DELAY = 0.3
+BROKEN_SIZE = 64 << 10
 CONTENT = bytes(ord("a") + i % 26 for i in range(26 * 1024))
 
 
 class Disk(mfusepy.Operations):  # type: ignore[misc]
-    """Byte `i` of `slow` is the letter `i % 26`."""
+    """Byte `i` of both is the letter `i % 26`."""
 
     use_ns = True
 
@@ -28,18 +32,24 @@ class Disk(mfusepy.Operations):  # type: ignore[misc]
             return {"st_mode": stat.S_IFDIR | 0o755, "st_nlink": 2}
         if path == "/slow":
             return {"st_mode": stat.S_IFREG | 0o644, "st_nlink": 1, "st_size": SIZE}
+        if path == "/broken":
+            return {"st_mode": stat.S_IFREG | 0o644, "st_nlink": 1, "st_size": BROKEN_SIZE}
         if path in self.made:
             return {"st_mode": stat.S_IFREG | 0o600, "st_nlink": 1, "st_size": len(self.made[path])}
         raise mfusepy.FuseOSError(errno.ENOENT)
 
     def readdir(self, path: str, fh: int) -> list[str]:
-        return [".", "..", "slow", *(name[1:] for name in self.made)]
+        return [".", "..", "slow", "broken", *(name[1:] for name in self.made)]
 
     def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
-        if path != "/slow":
+        if path in self.made:
             return self.made[path][offset : offset + size]
-        time.sleep(DELAY)
-        start, size = offset % 26, min(size, SIZE - offset)
+        end = SIZE if path == "/slow" else BROKEN_SIZE // 2
+        if path == "/slow":
+            time.sleep(DELAY)
+        elif offset + size > end:
+            raise mfusepy.FuseOSError(errno.EIO)
+        start, size = offset % 26, min(size, end - offset)
         return (CONTENT * (size // len(CONTENT) + 2))[start : start + size]
 
     def create(self, path: str, mode: int, fi: Any = None) -> int:

@@ -331,9 +331,8 @@ CASE(futex_requeue) {
     pthread_t t[5];
     for (int i = 0; i < 5; i++)
         pthread_create(&t[i], NULL, waiter, NULL);
-    long moved = 0;
-    sleep_ms(50);
-    moved = futex(&a, FUTEX_CMP_REQUEUE_PRIVATE, 1, (void *)10, &b, 0);
+    until_threads_sleep(5);
+    long moved = futex(&a, FUTEX_CMP_REQUEUE_PRIVATE, 1, (void *)10, &b, 0);
     CHECK_ERRNO(futex(&a, FUTEX_CMP_REQUEUE_PRIVATE, 1, (void *)10, &b, 5), EAGAIN);
     long rest = futex(&b, FUTEX_WAKE_PRIVATE, 10, NULL, NULL, 0);
     for (int i = 0; i < 5; i++)

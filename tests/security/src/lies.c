@@ -77,6 +77,8 @@ static void do_pread(void) {
     int n = 1 + rounds % 9000;
     memset(buf, 'A', n);
     only_letters(buf, sane(pread(ready_file(), buf, n, rounds % 70000), n, "more than was asked for"));
+    /* Of a stream, if it is a file. */
+    sane(pread(0, buf, n, 0), n, "more than was asked for");
 }
 
 static void do_pwrite(void) {
@@ -97,6 +99,13 @@ static void do_stat(void) {
     if (sane(fstat(ready_file(), &s), 0, "fstat") == 0)
         check_stat(&s);
     sane(lseek(file, 0, SEEK_END), INT64_MAX, "a position");
+    /* Each time another file outside of the folder, which the LibOS asks for once. */
+    static DIR *others;
+    struct dirent *e = NULL;
+    if (others || (others = opendir("/usr/bin")))
+        e = readdir(others);
+    if (e && fstatat(dirfd(others), e->d_name, &s, AT_SYMLINK_NOFOLLOW) == 0)
+        check_stat(&s);
 }
 
 static void do_readlink(void) {

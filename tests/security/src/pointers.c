@@ -153,6 +153,7 @@ static void vectors(void) {
 
 /* More than a part of the machinery takes at once, and less than it has. */
 static void lengths(void) {
+    char *plenty = mmap(NULL, 2 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     static char buf[256]; /* low, so that Linux lets its vectors be long */
     char back[256];
     int null = open("/dev/null", O_WRONLY);
@@ -169,6 +170,11 @@ static void lengths(void) {
     struct iovec pieces[3] = { { buf, 10 }, { buf + 20, 1 }, { buf + 40, 100 } };
     show("writev", "pieces", writev(copy, pieces, 3));
     unlink("/tmp/pointers-copy");
+    static struct iovec cold[1024];
+    for (int i = 0; i < 1024; i++)
+        cold[i] = (struct iovec){ plenty, 2 << 20 };
+    int self = syscall(SYS_pidfd_open, getpid(), 0);
+    show("process_madvise", "more than fits", syscall(SYS_process_madvise, self, cold, 1024, MADV_COLD, 0));
 }
 
 /* Strings that end at the end, or not at all, or are too long. */

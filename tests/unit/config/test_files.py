@@ -193,3 +193,58 @@ def test_any_text_survives_toml(default: list[str], command: list[str]) -> None:
 
     config = models.Config(env=models.Env(default=tuple(default)), command=tuple(command))
     assert models.Config.model_validate(tomllib.loads(files.to_toml(config))) == config
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (("metadata", "debuggable"), "yes", "valid boolean"),
+        (("metadata", "debuggable"), 1, "valid boolean"),
+        (("feature", "enable_edmm"), "false", "valid boolean"),
+        (("resource_limits", "max_num_of_threads"), "32", "valid integer"),
+        (("resource_limits", "max_num_of_threads"), 32.0, "valid integer"),
+        (("resource_limits", "num_of_cpus"), True, "valid integer"),
+        (("user", "uid"), "0", "valid integer"),
+        (("mount", 0, "options", "layers", 0, "options", "MAC"), "x", "write MAC"),
+    ],
+)
+def test_values_of_another_type_are_refused(tmp_path: Path, place: tuple[Any, ...], value: Any, said: str) -> None:
+    data: Any = json.loads(json.dumps(ORIGINAL | {"user": {}}))
+    inner = data
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    (problem,) = files.problems(write(tmp_path, data))
+    assert problem.startswith(f"{'.'.join(map(str, place))}: ")
+    assert said in problem
+
+
+def test_every_key_is_described() -> None:
+    from occlum.cli import config
+
+    lines = config._describe(models.Config)
+    assert len(lines) > 50
+    assert not [line for line in lines if line.partition(": ")[2].strip() in ("", "None") or ": None  [" in line]
+    assert any(line.startswith("user.uid: user id") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("keys", "verdict"), [({"x": 1}, "1 problem"), ({"x": 1, "y": 2}, "2 problems"), ({}, "no problems")]
+)
+def test_problems_are_counted(
+    tmp_path: Path, keys: dict[str, int], verdict: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from occlum import cli
+
+    path = write(tmp_path, keys)
+    with pytest.raises(SystemExit):
+        cli.main(["config", "check", str(path)])
+    assert capsys.readouterr().out.splitlines()[-1] == f"{files.JSON}: {verdict}"
+
+
+@pytest.mark.parametrize("name", [files.TOML, files.JSON])
+def test_what_is_no_text_is_told(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"\x00\xff")
+    with pytest.raises(files.ConfigurationError, match=f"{name} is no text"):
+        files.read(path)

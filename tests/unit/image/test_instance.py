@@ -20,7 +20,7 @@ from framework import OCCLUM, ROOT
 from occlum import keys
 from occlum.config.files import ConfigurationError
 from occlum.errors import OcclumError
-from occlum.image import built, instance, packing, signing, sizing, sources
+from occlum.image import built, instance, lockfile, packing, signing, sizing, sources
 from occlum.image.tree import BuildError
 from occlum.sealed import Store
 
@@ -211,6 +211,11 @@ def test_a_package_is_the_same_each_time_and_no_debug_enclave(tmp_path: Path) ->
     instance.build(place)
     with pytest.raises(BuildError, match="debug enclave"):
         packing.pack(place, tmp_path / "x.tar.gz", debug=False)
+    with pytest.raises(BuildError, match="/no/such/x: No such file or directory; name a file that can be written"):
+        packing.pack(place, Path("/no/such/x"), debug=True)
+    (tmp_path / ".new-full").symlink_to("/dev/full")
+    with pytest.raises(BuildError, match="No space left on device; make room on that disk"):
+        packing.pack(place, tmp_path / "full", debug=True)
     packing.pack(place, tmp_path / "x.tar.gz", debug=True)
     packing.pack(place, tmp_path / "y.tar.gz", debug=True)
     assert (tmp_path / "x.tar.gz").read_bytes() == (tmp_path / "y.tar.gz").read_bytes()
@@ -330,8 +335,43 @@ def test_the_bill_names_packages_and_all_other_files(tmp_path: Path) -> None:
     file = {"type": "file", "name": "/etc/again", "hashes": [{"alg": "SHA-256", "content": greeting}]}
     assert file in bill
     assert not any(item["name"] in ("/bin/ls", "/usr/bin/ls") for item in bill)
-    (source, _) = json.loads((place / instance.LOCK).read_text())["inputs"]
+    (source, _) = json.loads((place / lockfile.NAME).read_text())["inputs"]
     assert ["coreutils", version] in source["packages"]
+
+
+def test_locked_builds_only_what_the_lock_file_says(tmp_path: Path) -> None:
+    place = make(tmp_path / "x")
+    with pytest.raises(BuildError, match=r"there is no Occlum\.lock"):
+        instance.build(place, locked=True)
+    first = instance.build(place)
+    assert instance.build(place, locked=True) == first._replace(image_changed=False)
+    assert instance.build(place, locked=True, force=True).mrenclave == first.mrenclave
+    description = (place / "build" / "enclave.json").read_bytes()
+    (place / "image" / "etc" / "new").write_text("new\n")
+    with pytest.raises(BuildError, match=r"not what Occlum\.lock says: .*mrenclave") as caught:
+        instance.build(place, locked=True)
+    assert caught.value.code == "OC725"
+    assert (place / "build" / "enclave.json").read_bytes() == description
+    assert instance.build(place).mrenclave != first.mrenclave
+
+
+def test_differences_of_lock_files_are_named(tmp_path: Path) -> None:
+    def lock(*packages: tuple[str, str]) -> lockfile.Lock:
+        debian = {"kind": "debian", "suite": "bookworm", "packages": [list(p) for p in packages]}
+        return {"format": 1, "image_root": "r", "mrenclave": "m", "runtime": "t", "inputs": [debian]}
+
+    old, new = lock(("libc6", "1"), ("dash", "2")), lock(("libc6", "3"), ("bash", "4"))
+    assert lockfile.versions(old, "bookworm") == {"libc6": "1", "dash": "2"}
+    assert lockfile.versions(old, "trixie") == lockfile.versions(None, "bookworm") == {}
+    lockfile.require_same(old, old)
+    with pytest.raises(BuildError, match="bash not there -> 4, dash 2 -> not there, libc6 1 -> 3"):
+        lockfile.require_same(old, new)
+    lockfile.write(tmp_path, old)
+    assert lockfile.read(tmp_path) == old
+    for bad in ("", "{}", "[1]", '{"format": 2, "inputs": []}', '{"format": 1, "inputs": 3}'):
+        (tmp_path / lockfile.NAME).write_text(bad)
+        with pytest.raises(BuildError, match=r"Occlum\.lock is no lock file"):
+            lockfile.read(tmp_path)
 
 
 def test_limits_are_written_where_they_belong(tmp_path: Path) -> None:

@@ -305,7 +305,8 @@ impl Machine {
 
     fn new() -> Machine {
         let rw = libc::PROT_READ | libc::PROT_WRITE;
-        map_fixed(SLOT - (32 << 30), 32 << 30, rw);
+        map_fixed(SLOT - table::SIZE, table::SIZE, rw);
+        map_fixed(SLOT + table::CALL_TABLE, table::SIZE, rw);
         map_fixed(SLOT + u64::from(LOW), u64::from(HIGH - LOW), rw);
         map_fixed(SLOT + domain::SIZE + u64::from(LOW), u64::from(HIGH - LOW), rw);
         map_fixed(u64::from(LOW), u64::from(HIGH - LOW), rw | libc::PROT_EXEC);
@@ -386,6 +387,9 @@ impl Machine {
         self.map = Map::default();
         self.exits.clear();
         self.next_code = BASE;
+        let (at, len) = (SLOT + domain::SIZE + u64::from(LOW), (HIGH - LOW) as usize);
+        // SAFETY: 1. The shadow, where hints may lead to what is forgotten, is anonymous memory of this file.
+        assert_eq!(unsafe { libc::madvise(at as *mut _, len, libc::MADV_DONTNEED) }, 0);
     }
 
     fn table_set(&mut self, kind: table::Kind, off: u32, to: u32) {

@@ -13,9 +13,13 @@ use occlum_sfi_spec::{Returns, ctx, table};
 use occlum_sfi_translator::{Config, Fragment, Row};
 use std::collections::BTreeMap;
 
-/// With the plain returns and with the shadow stack.
-pub const fn configs() -> [Config; 2] {
-    [config(), Config { returns: Returns::Shadow, ..config() }]
+/// With the plain returns, with the shadow stack, and with hints.
+pub const fn configs() -> [Config; 3] {
+    [
+        config(),
+        Config { returns: Returns::Shadow, ..config() },
+        Config { returns: Returns::Hints, ..config() },
+    ]
 }
 
 /// Executable sections whose name starts with `prefix`.
@@ -103,9 +107,8 @@ fn allowed_memory(i: &Instruction, bytes: &[u8]) -> bool {
             || i.op0_register() == Register::RCX;
     }
     if bytes[0] == 0x65 && bytes[1] != 0x67 {
-        let lookup = [table::Kind::Ret, table::Kind::Call]
-            .iter()
-            .any(|k| bytes == [0x65, 0x46, 0x8b, 0x1c, 0xdd, table::disp(*k), 0, 0, 0]);
+        let lookup =
+            [0, table::CALL_DISP].iter().any(|disp| bytes == [0x65, 0x46, 0x8b, 0x1c, 0x9d, *disp, 0, 0, 0]);
         return lookup || bytes.starts_with(&[0x65, 0x0f, 0x18, 0x0c, 0x25]) && bytes.len() == 9;
     }
     if bytes.starts_with(&[0x65, 0x67]) {
@@ -127,9 +130,13 @@ fn allowed_memory(i: &Instruction, bytes: &[u8]) -> bool {
         && i.segment_prefix() == Register::None
 }
 
-/// The three accesses to shadow words.
+/// The accesses to shadow words and hints.
 fn is_shadow_access(bytes: &[u8]) -> bool {
-    bytes == [0x48, 0x8b, 0x0c, 0x0c]
+    let hint = bytes == [0x48, 0x63, 0x0c, 0x0c]
+        || bytes == [0x44, 0x8b, 0x5c, 0x0c, 4]
+        || bytes.starts_with(&[0x42, 0xc7, 0x44, 0x1c, 4])
+        || bytes.starts_with(&[0x42, 0xc7, 0x04, 0x1c]);
+    hint || bytes == [0x48, 0x8b, 0x0c, 0x0c]
         || bytes == [0xc7, 0x44, 0x0c, 4, 0, 0, 0, 0]
         || bytes.starts_with(&[0x4a, 0xc7, 0x04, 0x1c])
 }

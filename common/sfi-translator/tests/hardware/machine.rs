@@ -56,8 +56,8 @@ const TF: i64 = 0x100;
 const MAX_STEPS: u64 = 20_000;
 /// A run that is still going on after so many ticks of CPU time is a loop.
 pub const TICKS: u64 = 4;
-/// Pages of lookup table for the code page: 8 bytes for each offset, not quite at a page's start.
-const TABLES: u64 = 9;
+/// Bytes of each lookup table for the code page.
+const TABLE: u64 = table::ENTRY * PAGE as u64;
 const TICK_US: i64 = 4000;
 
 /// All that a program can see of the CPU. Layout known to the assembly below.
@@ -311,6 +311,14 @@ fn map_twice(at: &[(u64, i32)], len: usize) -> *mut u8 {
     }
 }
 
+/// Where the two tables of the code page begin.
+fn code_tables() -> [u64; 2] {
+    [
+        table::entry_addr(SLOT, table::Kind::Ret, CODE + PAGE - 1),
+        table::entry_addr(SLOT, table::Kind::Call, CODE),
+    ]
+}
+
 /// The mapped memory of both sides.
 pub struct Machine {
     native_code: *mut u8,
@@ -331,13 +339,13 @@ impl Machine {
             (libc::PROT_READ | libc::PROT_WRITE, libc::PROT_READ | libc::PROT_EXEC, libc::PROT_READ);
         let slot = |off: u32| SLOT + u64::from(off);
         // Tables: those of the code page are writable, the others are missing chunks.
-        let last = table::entry_addr(SLOT, table::Kind::Ret, CODE + PAGE - 1) & !0xfff;
-        map(SLOT - (32 << 30), last - (SLOT - (32 << 30)), libc::PROT_NONE, -1);
-        map(last, TABLES * u64::from(PAGE), rw, -1);
-        for at in (last..last + TABLES * u64::from(PAGE)).step_by(8) {
-            let misses = u64::from(STUBS.miss_ret) | u64::from(STUBS.miss_call) << 32;
+        let [returns, calls] = code_tables();
+        map(SLOT - table::SIZE, returns - (SLOT - table::SIZE), libc::PROT_NONE, -1);
+        map(calls + TABLE, table::SIZE - (calls + TABLE - SLOT - table::CALL_TABLE), libc::PROT_NONE, -1);
+        for (at, miss) in [(returns, STUBS.miss_ret), (calls, STUBS.miss_call)] {
+            map(at, TABLE, rw, -1);
             // SAFETY: 1. Just mapped.
-            unsafe { (at as *mut u64).write(misses) };
+            unsafe { std::slice::from_raw_parts_mut(at as *mut u32, PAGE as usize) }.fill(miss);
         }
         for (at, len) in WINDOWS {
             map(slot(at), u64::from(len), rw, -1);
@@ -550,8 +558,7 @@ impl Machine {
 
     /// What the lookup tables hold.
     pub fn tables(&self) -> Vec<u8> {
-        let last = table::entry_addr(SLOT, table::Kind::Ret, CODE + PAGE - 1) & !0xfff;
-        Self::window(last, TABLES as u32 * PAGE).to_vec()
+        code_tables().map(|at| Self::window(at, TABLE as u32).to_vec()).concat()
     }
 
     /// Undoes all changes of memory; true if there were any.

@@ -19,7 +19,8 @@ use grammar::{FORMS, Grammar, POINTERS, SMALL, SMALL_VECTORS, number};
 use machine::{CODE, DATA, DATA_LEN, FLAGS, Machine, STACK, STACK_LEN, State, WINDOWS};
 use mutants::Ran;
 use occlum_sfi_spec::Returns;
-use shared::{Random, mix, mix_bytes, setting};
+use occlum_sfi_translator::Config;
+use shared::{Random, config, mix, mix_bytes, setting};
 use side::{End, Known, Outcome, Sides};
 use std::time::{Duration, Instant};
 
@@ -175,6 +176,8 @@ enum What {
     Sequences,
     /// Translated with a shadow stack.
     Shadow,
+    /// Translated with hints for returns.
+    Hints,
     /// Beginning with what comes seldom (`Grammar::seldom`).
     Seldom,
     /// Changed translations are run, and compared with nothing.
@@ -182,8 +185,14 @@ enum What {
 }
 
 impl What {
-    fn returns(self) -> Returns {
-        if self == What::Shadow { Returns::Shadow } else { Returns::Table }
+    fn config(self, shard: u64) -> Config {
+        let returns = match self {
+            What::Shadow => Returns::Shadow,
+            What::Hints => Returns::Hints,
+            What::Mutants if shard % 2 == 1 => Returns::Hints,
+            _ => Returns::Table,
+        };
+        Config { returns, ..config() }
     }
     fn grammar(self) -> Grammar {
         if self == What::Seldom { Grammar::seldom() } else { Grammar::new() }
@@ -206,7 +215,7 @@ impl Shard {
 
     /// Runs sequences `from..to` in this process and reports.
     fn work(&self, grammar: &Grammar, from: u64, to: u64, end: Instant, report: &mut Report) {
-        let mut sides = Sides::new(self.machine(from / BATCH), self.what.returns());
+        let mut sides = Sides::new(self.machine(from / BATCH), self.what.config(self.number));
         let one = setting("OCCLUM_TEST_ONE");
         for n in (from..to).filter(|n| one.is_none_or(|o| o == *n)) {
             if Instant::now() >= end {
@@ -392,6 +401,11 @@ fn sequences_run_like_native() {
 #[test]
 fn sequences_with_a_shadow_stack_run_like_native() {
     assert_eq!(problems(What::Shadow), 0, "sequences behave differently, or end the scratch process");
+}
+
+#[test]
+fn sequences_with_hints_run_like_native() {
+    assert_eq!(problems(What::Hints), 0, "sequences behave differently, or end the scratch process");
 }
 
 #[test]

@@ -8,16 +8,15 @@
 use crate::machine::{CACHE, CODE, Caught, DATA, END, GUEST_GS, SLOT, State, TLS};
 use crate::shared::{Random, STUBS};
 use crate::side::Sides;
-use occlum_sfi_spec::{Returns, ctx, domain};
+use occlum_sfi_spec::{Returns, ctx, domain, shadow, table};
 use occlum_sfi_verifier::{Maps, Proven, Unit, map_len, verify};
 
 /// Changes tried of each sequence before the next one.
 pub const TRIES: usize = 12;
 /// What generated code may write of the context: by offset.
 const OWN: [u32; 3] = [ctx::REASON, ctx::EXIT, ctx::TARGET];
-/// Below the slot: lookup tables, and what a stack pointer that is not confined may reach.
-const BELOW: u64 = 33 << 30;
-const ABOVE: u64 = 1 << 20;
+/// Around the slot: what a stack pointer that is not confined may reach.
+const AROUND: u64 = 1 << 20;
 
 struct Nothing;
 impl Proven for Nothing {
@@ -29,11 +28,11 @@ impl Proven for Nothing {
     }
 }
 
-fn is_accepted(base: u32, code: &[u8]) -> bool {
+fn is_accepted(returns: Returns, base: u32, code: &[u8]) -> bool {
     let len = map_len(code.len());
     let (mut boundaries, mut entries, mut targets) = (vec![0; len], vec![0; len], vec![0; len]);
     let mut maps = Maps { boundaries: &mut boundaries, entries: &mut entries, targets: &mut targets };
-    verify(&STUBS, Returns::Table, Unit { base, code }, &Nothing, &mut maps).is_ok()
+    verify(&STUBS, returns, Unit { base, code }, &Nothing, &mut maps).is_ok()
 }
 
 /// Bytes that mean something: prefixes, escapes, forms with rsp.
@@ -67,7 +66,7 @@ pub fn run(sides: &mut Sides, r: &mut Random, start: &State) -> Result<Ran, Stri
     let Some((base, original)) = sides.first_translation() else { return Ok(Ran::Refused) };
     let mut code = original.clone();
     change(r, &mut code);
-    if code == original || !is_accepted(base, &code) {
+    if code == original || !is_accepted(sides.returns(), base, &code) {
         return Ok(Ran::Refused);
     }
     execute(sides, start, base, &code).map_err(|what| format!("{what}\n{code:02x?}\nfrom {original:02x?}"))
@@ -83,6 +82,8 @@ pub fn execute(sides: &mut Sides, start: &State, base: u32, code: &[u8]) -> Resu
     *sides.machine.context(ctx::SLOT_BASE) = SLOT;
     *sides.machine.context(ctx::TLS) = u64::from(TLS);
     *sides.machine.context(ctx::GUEST_GS) = u64::from(GUEST_GS);
+    *sides.machine.context(ctx::SHADOW) = shadow::DISTANCE;
+    sides.machine.clear_shadow();
     s.gpr[11] = 0xbad0_11ba_d011;
     let before = outside(sides);
     let (out, caught) = sides.machine.run(&s);
@@ -128,13 +129,14 @@ fn outside(sides: &mut Sides) -> (Vec<u64>, Vec<u8>) {
 /// Is it a signal that code inside its bounds cannot get?
 fn signal_harms(c: Caught, base: u32, len: usize) -> Option<String> {
     let inside = (u64::from(base)..u64::from(base) + len as u64 + 1).contains(&c.rip);
-    let in_slot = (SLOT - BELOW..SLOT + domain::SIZE + ABOVE).contains(&c.address);
+    let in_slot = (SLOT - AROUND..SLOT + domain::SIZE + AROUND).contains(&c.address);
+    let is_own = in_slot || table::entry_at(SLOT, c.address).is_some();
     let harm = match c.signal {
         libc::SIGVTALRM => return None,
         libc::SIGSYS => "it made a system call",
         _ if !inside => "it ran something else",
         // Without an address: an operand that is not aligned, or rsp beyond all addresses.
-        libc::SIGSEGV | libc::SIGBUS if c.code > 0 && c.code != 0x80 && !in_slot => {
+        libc::SIGSEGV | libc::SIGBUS if c.code > 0 && c.code != 0x80 && !is_own => {
             "it touched what is not its own"
         }
         _ => return None,
@@ -145,7 +147,7 @@ fn signal_harms(c: Caught, base: u32, len: usize) -> Option<String> {
 /// Does a register hold an address of the slot that it did not hold before? rsp does; r11 is in its own place. A product or
 /// a shift hits one by chance once in some 100,000 runs or less: what is reported has to be looked at.
 fn leak(start: &State, out: &State) -> Option<String> {
-    let slot = SLOT - ABOVE..SLOT + domain::SIZE + ABOVE;
+    let slot = SLOT - AROUND..SLOT + domain::SIZE + AROUND;
     let shown = (0..16).find(|n| *n != 4 && *n != 11 && slot.contains(&out.gpr[*n]))?;
     (!start.gpr.iter().any(|v| slot.contains(v)))
         .then(|| format!("register {shown} holds {:#x}", out.gpr[shown]))

@@ -5,7 +5,7 @@
 //! patterns. It comes first; where it left for the LibOS to emulate something, the native run stops at a breakpoint.
 
 use crate::machine::{CACHE, CODE, Caught, END, FLAGS, GUEST_GS, Machine, PAGE, SLOT, State, TICKS, TLS};
-use crate::shared::{STUBS, config};
+use crate::shared::STUBS;
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 use occlum_sfi_spec::{Returns, ctx, reason, shadow, table};
 use occlum_sfi_translator::{Config, Env, Fragment, Source, translate, undo};
@@ -94,9 +94,13 @@ pub struct Sides {
 }
 
 impl Sides {
-    pub fn new(machine: Machine, returns: Returns) -> Sides {
-        let config = Config { returns, ..config() };
+    pub fn new(machine: Machine, config: Config) -> Sides {
         Sides { config, machine, map: Map::default(), fragments: Vec::new(), next: CACHE, exits: Vec::new() }
+    }
+
+    /// What the translations are verified for.
+    pub fn returns(&self) -> Returns {
+        self.config.returns
     }
 
     /// Forgets all translations.
@@ -109,7 +113,7 @@ impl Sides {
         self.fragments.clear();
         self.exits.clear();
         self.next = CACHE;
-        if self.config.returns == Returns::Shadow {
+        if self.config.returns != Returns::Table {
             self.machine.clear_shadow();
         }
     }
@@ -228,7 +232,7 @@ impl Sides {
             s.gpr[1] = u64::from(rcx);
         }
         let memory = matches!(c.signal, libc::SIGSEGV | libc::SIGBUS);
-        if memory && (SLOT - (32 << 30)..SLOT).contains(&c.address) {
+        if memory && table::entry_at(SLOT, c.address).is_some() {
             return self.missing_chunk(s, u.pc, c.address);
         }
         if self.is_refused(s, c.signal, u.pc) {
@@ -251,7 +255,7 @@ impl Sides {
 
     /// The lookup found no table: the instruction is undone, and its target holds no code.
     fn missing_chunk(&self, s: &mut State, pc: u32, entry: u64) -> End {
-        let target = ((SLOT - 1 - entry) / table::STRIDE) as u32;
+        let (_, target) = table::entry_at(SLOT, entry).expect("an entry");
         let i = decode(self.machine.code(), pc);
         let moved = match i.code() {
             Code::Retnq => 8,

@@ -87,7 +87,7 @@
     rebase
 @ Broken a ret through the call table does not say its target
     mov (%rsp), %r11d
-    not %r11
+    bias
     lookup 4
     lea 8(%rsp), %rsp
     jmp *%r11

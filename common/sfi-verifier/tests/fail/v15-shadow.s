@@ -19,7 +19,7 @@
     distance r11
     movq $~0x12300, (%rsp,%r11)
     mov %fs:TARGET, %r11
-    not %r11
+    bias
     lookup 4
     jmp *%r11
 @ FsAlone a shadow word without a push
@@ -45,7 +45,7 @@
     pushq $0x12345
     distance r11
     mov %rax, (%rsp,%r11)
-@ StackIndex half a shadow word
+@ Broken half a shadow word
     pushq $0x12345
     distance r11
     movl $~0x12345, (%rsp,%r11)
@@ -65,7 +65,7 @@
     mov %eax, %r11d
     mov %r11, %fs:TARGET
     pushq $0x12345
-    not %r11
+    bias
     lookup 4
     jmp *%r11
 @ TrapAlone a trap that no return has
@@ -218,7 +218,7 @@
     spill rcx, 1
     mov (%rsp), %r11d
     compare
-    not %r11
+    bias
     lookup 4
     consume
     reload rcx, 1

@@ -113,7 +113,7 @@
     spill r11, 11
     mov %eax, %r11d
     mov %r11, %fs:TARGET
-    not %r11
+    bias
     lookup 4
     jmp *%r11
 @ open CleanLookup a jump through memory above rsp
@@ -122,7 +122,7 @@
     spill r11, 11
     mov 0x1000(%rsp), %r11d
     mov %r11, %fs:TARGET
-    not %r11
+    bias
     lookup 4
     jmp *%r11
 @ open CleanLookup a jump through the slot
@@ -131,6 +131,6 @@
     spill r11, 11
     mov %gs:(%eax), %r11d
     mov %r11, %fs:TARGET
-    not %r11
+    bias
     lookup 4
     jmp *%r11

@@ -152,13 +152,13 @@
 @ UsesR11 at home, its low half is the target of a jump
     mov %r11d, %r11d
     mov %r11, %fs:TARGET
-    not %r11
+    bias
     lookup 4
     jmp *%r11
 @ UsesR11 at home, it addresses the target of a jump
     mov %gs:(%r11d), %r11d
     mov %r11, %fs:TARGET
-    not %r11
+    bias
     lookup 4
     jmp *%r11
 @ UsesR11 at home, in a read of rsp with another scratch register

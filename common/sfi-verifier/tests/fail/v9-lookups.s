@@ -28,7 +28,7 @@
     spill r11, 11
     mov %rax, %r11
     mov %r11, %fs:TARGET
-    not %r11
+    bias
     lookup 4
     jmp *%r11
 @ FsAlone the index has 16 bits
@@ -36,7 +36,7 @@
     spill r11, 11
     mov %ax, %r11w
     mov %r11, %fs:TARGET
-    not %r11
+    bias
     lookup 4
     jmp *%r11
 @ Broken a jump through the return sites
@@ -63,7 +63,7 @@
     fetch
     spill r11, 11
     mov (%rsp), %r11d
-    not %r11
+    bias
     lookup 4
     lea 8(%rsp), %rsp
     jmp *%r11
@@ -101,12 +101,66 @@
     lookup 0
     lea 8(%rsp), %rsp
     jmp *%r11
+@ Broken a jump whose index is complemented: offset 1 would index the slot
+    mov %eax, %r11d
+    mov %r11, %fs:TARGET
+    not %r11
+    lookup 4
+    jmp *%r11
+@ Broken a return whose index is biased
+    mov (%rsp), %r11d
+    bias
+    lookup 0
+    lea 8(%rsp), %rsp
+    jmp *%r11
+@ Broken a jump whose index is not biased
+    mov %eax, %r11d
+    mov %r11, %fs:TARGET
+    lookup 4
+    jmp *%r11
+@ Broken a smaller bias: offset 0 would index the gap above the slot
+    mov %eax, %r11d
+    mov %r11, %fs:TARGET
+    lea 0x3fffffff(%r11), %r11
+    lookup 4
+    jmp *%r11
+@ Broken a bias of 32 bits: high offsets would index the slot
+    mov %eax, %r11d
+    mov %r11, %fs:TARGET
+    lea 0x7fffffff(%r11), %r11d
+    lookup 4
+    jmp *%r11
+@ Broken a negative bias
+    mov %eax, %r11d
+    mov %r11, %fs:TARGET
+    lea -0x7fffffff(%r11), %r11
+    lookup 4
+    jmp *%r11
+@ Broken a bias of another register
+    mov %eax, %r11d
+    mov %r11, %fs:TARGET
+    lea 0x7fffffff(%r10), %r11
+    lookup 4
+    jmp *%r11
+@ Broken two biases
+    mov %eax, %r11d
+    mov %r11, %fs:TARGET
+    bias
+    bias
+    lookup 4
+    jmp *%r11
+@ GsAlone the call table without its displacement
+    mov %eax, %r11d
+    mov %r11, %fs:TARGET
+    bias
+    movl %gs:8(,%r11,4), %r11d
+    jmp *%r11
 @ GsAlone a lookup with a displacement
     fetch
     spill r11, 11
     mov (%rsp), %r11d
     not %r11
-    movl %gs:8(,%r11,8), %r11d
+    movl %gs:8(,%r11,4), %r11d
     lea 8(%rsp), %rsp
     jmp *%r11
 @ GsAlone a lookup of 64 bits
@@ -114,15 +168,15 @@
     spill r11, 11
     mov (%rsp), %r11d
     not %r11
-    movq %gs:(,%r11,8), %r11
+    movq %gs:(,%r11,4), %r11
     lea 8(%rsp), %rsp
     jmp *%r11
-@ GsAlone a lookup with scale 4
+@ GsAlone a lookup with scale 8
     fetch
     spill r11, 11
     mov (%rsp), %r11d
     not %r11
-    movl %gs:(,%r11,4), %r11d
+    movl %gs:(,%r11,8), %r11d
     lea 8(%rsp), %rsp
     jmp *%r11
 @ Rule a jump through another register
@@ -137,7 +191,7 @@
     fetch
     spill r11, 11
     mov 8(%rsp), %r11d
-    not %r11
+    bias
     lookup 4
     lea 8(%rsp), %rsp
     jmp *%r11
@@ -183,13 +237,13 @@
 @ GsAlone a lookup at a negative displacement
     mov (%rsp), %r11d
     not %r11
-    movl %gs:-8(,%r11,8), %r11d
+    movl %gs:-8(,%r11,4), %r11d
     lea 8(%rsp), %rsp
     jmp *%r11
 @ GsAlone a lookup with a base
     mov (%rsp), %r11d
     not %r11
-    movl %gs:(%rax,%r11,8), %r11d
+    movl %gs:(%rax,%r11,4), %r11d
     lea 8(%rsp), %rsp
     jmp *%r11
 @ GsAlone a prefetch relative to a register

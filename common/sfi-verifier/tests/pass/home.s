@@ -67,13 +67,13 @@
 @ open jmp of a register at home
     mov %eax, %r11d
     mov %r11, %fs:TARGET
-    not %r11
+    bias
     lookup 4
     jmp *%r11
 @ open jmp of rsp at home
     mov %esp, %r11d
     mov %r11, %fs:TARGET
-    not %r11
+    bias
     lookup 4
     jmp *%r11
 @ open call of a slot operand at home
@@ -81,7 +81,7 @@
     mov %r11, %fs:TARGET
     pushq $0x12345
     prefetcht0 %gs:-0x91a30
-    not %r11
+    bias
     lookup 4
     jmp *%r11
 @ open jmp of a segment operand at home
@@ -89,7 +89,7 @@
     lea (%rax,%r11), %r11d
     mov %gs:(%r11d,%ecx,8), %r11d
     mov %r11, %fs:TARGET
-    not %r11
+    bias
     lookup 4
     jmp *%r11
 @ open ret at home
@@ -101,7 +101,7 @@
 @ open ret as a jump at home
     mov (%rsp), %r11d
     mov %r11, %fs:TARGET
-    not %r11
+    bias
     lookup 4
     lea 8(%rsp), %rsp
     jmp *%r11

@@ -117,7 +117,7 @@
     spill r11, 11
     mov %eax, %r11d
     mov %r11, %fs:TARGET
-    not %r11
+    bias
     lookup 4
     jmp *%r11
 @ open jmp of a slot operand
@@ -125,7 +125,7 @@
     spill r11, 11
     mov %gs:(%eax,%ecx,8), %r11d
     mov %r11, %fs:TARGET
-    not %r11
+    bias
     lookup 4
     jmp *%r11
 @ open call of a stack operand
@@ -134,7 +134,7 @@
     mov 8(%rsp), %r11d
     mov %r11, %fs:TARGET
     pushq $0x12345
-    not %r11
+    bias
     lookup 4
     jmp *%r11
 @ open call of a segment operand, with a prefetch
@@ -146,7 +146,7 @@
     mov %r11, %fs:TARGET
     pushq $0x12345
     prefetcht0 %gs:-0x91a30
-    not %r11
+    bias
     lookup 4
     jmp *%r11
 @ open ret
@@ -162,7 +162,7 @@
     spill r11, 11
     mov (%rsp), %r11d
     mov %r11, %fs:TARGET
-    not %r11
+    bias
     lookup 4
     lea 8(%rsp), %rsp
     jmp *%r11

@@ -17,7 +17,7 @@
     distance r11
     movq $~0x12345, (%rsp,%r11)
     mov %fs:TARGET, %r11
-    not %r11
+    bias
     lookup 4
     jmp *%r11
 @ open shadowed call of a segment operand, with a prefetch
@@ -32,7 +32,7 @@
     movq $~0x12345, (%rsp,%r11)
     prefetcht0 %gs:-0x91a30
     mov %fs:TARGET, %r11
-    not %r11
+    bias
     lookup 4
     jmp *%r11
 @ open jump of a register beside shadowed calls
@@ -40,7 +40,7 @@
     spill r11, 11
     mov %eax, %r11d
     mov %r11, %fs:TARGET
-    not %r11
+    bias
     lookup 4
     jmp *%r11
 @ open shadowed return
@@ -63,7 +63,7 @@
     movq $~0x12345, (%rsp,%r11)
     prefetcht0 %gs:-0x91a30
     mov %fs:TARGET, %r11
-    not %r11
+    bias
     lookup 4
     jmp *%r11
 @ open shadowed call of a segment operand at home
@@ -74,13 +74,13 @@
     distance r11
     movq $~0x12345, (%rsp,%r11)
     mov %fs:TARGET, %r11
-    not %r11
+    bias
     lookup 4
     jmp *%r11
 @ open jump of a register at home beside shadowed calls
     mov %eax, %r11d
     mov %r11, %fs:TARGET
-    not %r11
+    bias
     lookup 4
     jmp *%r11
 @ open shadowed return at home

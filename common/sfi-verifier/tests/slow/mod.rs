@@ -176,7 +176,7 @@ impl Slow {
             && i.segment_prefix() == Register::GS
             && i.memory_base() == Register::None
             && i.memory_index() == Register::R11
-            && i.memory_index_scale() == 8
+            && i.memory_index_scale() == 4
             && matches!(i.memory_displacement64(), 0 | 4);
         let jump = i.code() == Code::Jmp_rm64 && i.op0_register() == Register::R11;
         let resume =

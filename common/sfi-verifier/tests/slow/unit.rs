@@ -7,7 +7,7 @@ use iced_x86::{
     Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess,
     OpKind, Register,
 };
-use occlum_sfi_spec::{Returns, Stubs, ctx};
+use occlum_sfi_spec::{Returns, Stubs, ctx, table};
 
 /// What a general register may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,9 @@ enum Value {
     /// What a string operation made of a `Pointer`.
     Moved,
     /// The complement of a `Low` number.
-    Index,
+    Complement,
+    /// The bias of the call table + a `Low` number.
+    Biased,
     /// From a lookup table.
     Entry,
     /// An address of this unit.
@@ -32,7 +34,7 @@ enum Value {
     Rubbish,
     /// From a stack word to its shadow word: a constant, no secret.
     Distance,
-    /// The shadow word at rsp.
+    /// The shadow word at rsp, or the low half of the hint there.
     Word,
     /// That, and r11, and 1.
     Difference,
@@ -63,6 +65,10 @@ struct Shadow {
     trap: bool,
     /// A return site was looked up, its shadow word is to be consumed.
     owed: bool,
+    /// The half of a hint that says where to go is written.
+    half: bool,
+    /// Only the comparison of a hint comes here.
+    fits: Option<u64>,
 }
 
 pub struct Machine<'a> {
@@ -121,20 +127,31 @@ pub fn check_unit(
         if !falls {
             m.reset();
         }
+        m.fitted(i.ip(), falls).map_err(fail)?;
         m.arrive(i.ip() as u32).map_err(fail)?;
         falls = m.step(&i).map_err(fail)?;
     }
-    if falls { Err("falls off".into()) } else { Ok(()) }
+    if falls || m.shadow.fits.is_some() { Err("falls off".into()) } else { Ok(()) }
 }
 
 impl Machine<'_> {
     fn reset(&mut self) {
         (self.regs, self.stack, self.exit) = ([Guest; 16], Stack::Near(0, 0), false);
-        (self.target, self.shadow) = (Guest, Shadow::default());
+        (self.target, self.shadow) = (Guest, Shadow { fits: self.shadow.fits, ..Shadow::default() });
+    }
+
+    /// Where a comparison that fitted goes on: as it was there, with rcx 0.
+    fn fitted(&mut self, ip: u64, falls: bool) -> Answer {
+        let Some(at) = self.shadow.fits.filter(|at| *at <= ip) else { return Ok(()) };
+        ensure(at == ip && !falls, "where the comparison goes")?;
+        (self.shadow.fits, self.shadow.compared) = (None, true);
+        self.regs[11] = Low;
+        let at = ip as u32;
+        ensure(!self.proven.is_entry(at) && !self.proven.is_boundary(at), "others come here, too")
     }
 
     fn is_own(&self, n: usize) -> bool {
-        matches!(self.regs[n], Guest | Low | Index | Distance)
+        matches!(self.regs[n], Guest | Low | Complement | Biased | Distance)
     }
 
     /// Control comes to `at` from before; it may also come from elsewhere.
@@ -179,7 +196,8 @@ impl Machine<'_> {
             u.register().full_register() == Register::R11
                 && !matches!(u.access(), OpAccess::Read | OpAccess::CondRead)
         });
-        if writes && i.code() != Code::Not_rm64 && !is_lookup(i) {
+        let follows = i.memory_base() == Register::RSP && i.memory_index() != Register::None;
+        if writes && i.code() != Code::Not_rm64 && !is_lookup(i) && !follows {
             self.shadow.compared = false;
             self.regs.iter_mut().filter(|r| **r == Difference).for_each(|r| *r = Word);
         }
@@ -190,6 +208,7 @@ impl Machine<'_> {
             Code::Mov_rm64_imm32 => {}
             _ => self.shadow.pushed = None,
         }
+        self.shadow.half &= i.code() == Code::Mov_rm32_imm32;
     }
 
     /// True: `i` is the jump over the trap.
@@ -197,8 +216,14 @@ impl Machine<'_> {
         if i.code() != Code::Jrcxz_rel8_64 || self.regs[1] != Difference {
             return Ok(false);
         }
-        ensure(i.near_branch_target() == i.next_ip() + 2, "where the comparison goes")?;
         self.regs[1] = Guest;
+        if self.returns == Returns::Hints {
+            ensure(i.near_branch_target() > i.next_ip() && self.shadow.fits.is_none(), "a comparison")?;
+            ensure(self.stack == Stack::Near(0, 0), "rsp not confined")?;
+            self.shadow.fits = Some(i.near_branch_target());
+            return Ok(true);
+        }
+        ensure(i.near_branch_target() == i.next_ip() + 2, "where the comparison goes")?;
         (self.shadow.compared, self.shadow.trap) = (true, true);
         Ok(true)
     }
@@ -209,9 +234,12 @@ impl Machine<'_> {
         if !memory || i.mnemonic() == Mnemonic::Lea || i.segment_prefix() != Register::None {
             return Ok(false);
         }
-        ensure(self.returns == Returns::Shadow, "a shadow word")?;
+        ensure(self.returns != Returns::Table, "a shadow word")?;
         let plain = i.memory_index_scale() == 1 && self.stack == Stack::Near(0, 0);
         ensure(plain && self.regs[number(i.memory_index()) as usize] == Distance, "place of a shadow word")?;
+        if self.returns == Returns::Hints {
+            return self.hint(i).map(|()| true);
+        }
         match (i.code(), i.memory_displacement64()) {
             (Code::Mov_r64_rm64, 0) => self.regs[number(i.op0_register()) as usize] = Word,
             (Code::Mov_rm64_imm32, 0) => {
@@ -222,6 +250,24 @@ impl Machine<'_> {
             _ => return Err("access to a shadow word"),
         }
         Ok(true)
+    }
+
+    /// The accesses to hints: where one leads is written first, and read only behind the comparison.
+    fn hint(&mut self, i: &Instruction) -> Answer {
+        match (i.code(), i.memory_displacement64()) {
+            (Code::Mov_rm32_imm32, 4) => {
+                ensure(self.proven.is_entry(i.immediate32()), "a hint of no entry")?;
+                self.shadow.half = true;
+            }
+            (Code::Mov_rm32_imm32, 0) => ensure(core::mem::take(&mut self.shadow.half), "half a hint")?,
+            (Code::Movsxd_r64_rm32, 0) => self.regs[number(i.op0_register()) as usize] = Word,
+            (Code::Mov_r32_rm32, 4) => {
+                ensure(core::mem::take(&mut self.shadow.compared), "a hint that was not compared")?;
+                self.regs[number(i.op0_register()) as usize] = Entry;
+            }
+            _ => return Err("access to a hint"),
+        }
+        Ok(())
     }
 
     fn leave(&mut self, target: u32) -> Answer {
@@ -337,7 +383,8 @@ impl Machine<'_> {
                 Ok(true)
             }
             Code::Mov_r32_rm32 if is_lookup(i) => {
-                ensure(self.regs[number(i.memory_index()) as usize] == Index, "index of a lookup")?;
+                let index = if i.memory_displacement64() == 0 { Complement } else { Biased };
+                ensure(self.regs[number(i.memory_index()) as usize] == index, "index of a lookup")?;
                 if self.returns == Returns::Shadow && i.memory_displacement64() == 0 {
                     ensure(core::mem::take(&mut self.shadow.compared), "a return that was not compared")?;
                     self.shadow.owed = true;
@@ -346,7 +393,7 @@ impl Machine<'_> {
                 Ok(true)
             }
             Code::Not_rm64 if i.op0_kind() == OpKind::Register && self.regs[to()] == Low => {
-                self.regs[to()] = Index;
+                self.regs[to()] = Complement;
                 Ok(true)
             }
             Code::Lea_r64_m => self.lea(i),
@@ -381,6 +428,11 @@ impl Machine<'_> {
         let sums = i.memory_displacement64() == 1 && i.memory_index_scale() == 1;
         if sums && index == Register::R11 && (register(base), register(index)) == (Word, Low) {
             self.regs[to] = Difference;
+            return Ok(true);
+        }
+        let biases = i.memory_displacement64() == table::CALL_BIAS as u64 && index == Register::None;
+        if biases && to != 4 && register(base) == Low {
+            self.regs[to] = Biased;
             return Ok(true);
         }
         let plain = i.memory_displacement64() == 0 && i.memory_index_scale() == 1 && base.is_gpr64();
@@ -518,7 +570,7 @@ fn is_lookup(i: &Instruction) -> bool {
     i.segment_prefix() == Register::GS
         && i.memory_base() == Register::None
         && i.memory_index() == Register::R11
-        && i.memory_index_scale() == 8
+        && i.memory_index_scale() == 4
         && matches!(i.memory_displacement64(), 0 | 4)
 }
 

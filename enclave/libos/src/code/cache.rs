@@ -5,8 +5,8 @@
 //! region, and then until their room is wanted. A private one, of one domain, is *dropped* when the bytes it was made of
 //! change, vanish or stop being executable. No table entry that a program could use and no link leads to a dropped one,
 //! but tasks may still be interrupted there. Its memory is *reclaimed* when no task can be.
-//! Invariants: fragments lie in pieces that one slot, or one shared region, has to itself, so that what a process runs
-//! can take neither all of the private nor all of the shared code; an exit's number says its fragment and its place there; only exits of live fragments of one region are linked, and each that leads to a private fragment is in
+//! Invariants: fragments lie in pieces that one slot, or one shared region, has to itself; what a process
+//! has of either kind is no more than it leaves to others, but for a little; an exit's number says its fragment and its place there; only exits of live fragments of one region are linked, and each that leads to a private fragment is in
 //! that fragment's `linked_from`.
 use super::pieces::{self, Pieces};
 use crate::process::{TaskState, with_tasks};
@@ -33,6 +33,8 @@ const PRIVATE_HARD: usize = 512 << 20;
 const SHARED_SOFT: usize = 384 << 20;
 /// More shared code does not get: private code finds room.
 const SHARED_HARD: usize = 508 << 20;
+/// As much of either kind a process may have in any case; more only while as much is left for others.
+const FAIR: usize = 8 << 20;
 /// Dropped fragments are reclaimed when they take more than this.
 const LIMBO_BYTES: usize = 128 << 10;
 /// Bits of an exit's number that say its place in the fragment.
@@ -108,11 +110,35 @@ struct Owned {
     bytes: usize,
 }
 
+/// Shared code that a process has brought in counts for it, as long as it runs, whoever else uses it.
+static ACCOUNTS: BklCell<(u64, BTreeMap<u64, usize>)> = BklCell::new((0, BTreeMap::new()));
+
+/// An account for a process.
+pub fn new_account() -> u64 {
+    ACCOUNTS.with_mut(|(last, all)| {
+        *last += 1;
+        all.insert(*last, 0);
+        *last
+    })
+}
+/// The process ends. What it has brought in, and others still use, counts for nobody.
+pub fn end_account(account: u64) {
+    ACCOUNTS.with_mut(|(_, all)| all.remove(&account));
+}
+fn balance(account: u64) -> usize {
+    ACCOUNTS.with(|(_, all)| all.get(&account).copied().unwrap_or(0))
+}
+fn book(account: u64, change: impl Fn(usize) -> usize) {
+    ACCOUNTS.with_mut(|(_, all)| all.get_mut(&account).into_iter().for_each(|n| *n = change(*n)));
+}
+
 /// A piece: its owner, its size, and the fragments that are not reclaimed.
 struct Piece {
     owner: Owner,
     order: usize,
     fragments: u32,
+    /// Of a shared one: whose process wanted it.
+    account: u64,
 }
 
 /// A dropped fragment, the epoch that began with it, and the slot of the tasks that may be there; `None`: of any slot.
@@ -178,9 +204,9 @@ impl Room {
 /// Most exits of a fragment.
 pub(super) const EXITS_MAX: usize = 1 << EXIT_BITS;
 
-/// Room for a fragment of the owner's code, at least `need` bytes. `None`: the cache is full.
-pub(super) fn room(owner: Owner, need: usize) -> Option<Room> {
-    let bump = bump(owner, need)?;
+/// Room for a fragment of the owner's code, at least `need` bytes. `None`: the cache is full, or the account.
+pub(super) fn room(owner: Owner, account: u64, need: usize) -> Option<Room> {
+    let bump = bump(owner, account, need)?;
     let id = CACHE.with_mut(|c| match c.free_numbers.last() {
         Some(id) => Some(*id),
         None if c.numbers.len() >> (32 - EXIT_BITS) == 0 && c.numbers.try_reserve(1).is_ok() => {
@@ -193,7 +219,7 @@ pub(super) fn room(owner: Owner, need: usize) -> Option<Room> {
     Some(Room { base: bump.next, len: (bump.end - bump.next) as usize, id })
 }
 
-fn bump(owner: Owner, need: usize) -> Option<Bump> {
+fn bump(owner: Owner, account: u64, need: usize) -> Option<Bump> {
     if CACHE.with(|c| c.limbo_bytes > LIMBO_BYTES) {
         reclaim();
     }
@@ -201,11 +227,11 @@ fn bump(owner: Owner, need: usize) -> Option<Bump> {
     if (now.end - now.next) as usize >= need {
         return Some(now);
     }
-    let (base, order) = piece(owner, need)?;
+    let (base, order) = piece(owner, account, need)?;
     let bump = Bump { base, next: base, end: base + pieces::size(order) as u32 };
     CACHE.with_mut(|c| {
-        c.pieces.insert(base, Piece { owner, order, fragments: 0 });
-        c.count(owner, |bytes| bytes + pieces::size(order));
+        c.pieces.insert(base, Piece { owner, order, fragments: 0, account });
+        c.count(owner, account, |bytes| bytes + pieces::size(order));
         let own = c.owned.entry(owner).or_default();
         own.bump = bump;
         own.pieces.insert(base);
@@ -219,23 +245,47 @@ fn bytes(owner: Owner) -> usize {
     CACHE.with(|c| c.owned.get(&owner).map_or(0, |p| p.bytes))
 }
 
-/// Has the owner as much as it may have, or all of its kind?
-fn is_full(owner: Owner) -> bool {
+/// What a slot has of private code.
+pub(super) fn private_bytes(slot: u32) -> usize {
+    bytes(Owner::Slot(slot))
+}
+
+/// Has the owner, or the account, as much as it may have, or all of its kind?
+fn is_full(owner: Owner, account: u64) -> bool {
     let (private, shared) = CACHE.with(|c| (c.private_bytes, c.shared_bytes));
     match owner {
         Owner::Slot(_) => bytes(owner) >= OWN_HARD || private >= PRIVATE_HARD,
-        Owner::Region(_) => shared >= SHARED_HARD,
+        Owner::Region(_) => shared >= SHARED_HARD || is_unfair(balance(account), SHARED_HARD - shared),
     }
 }
 
+/// More than the fair share, and than is left for others?
+fn is_unfair(own: usize, left: usize) -> bool {
+    own > FAIR && own > left
+}
+
+/// Is the last look for code that nobody maps long enough ago? It costs more the more of it is mapped.
+pub(super) fn may_look() -> bool {
+    const EVERY_NS: u64 = 20_000_000;
+    static LAST: BklCell<u64> = BklCell::new(0);
+    let now = crate::time::monotonic_ns();
+    let may = now.saturating_sub(LAST.get()) >= EVERY_NS;
+    if may {
+        LAST.set(now);
+    }
+    may
+}
+
 /// A new piece, and its order. Regions begin with small ones: a process can map very many.
-fn piece(owner: Owner, need: usize) -> Option<(u32, usize)> {
-    if owner.is_shared() && CACHE.with(|c| c.shared_bytes >= SHARED_SOFT) {
+fn piece(owner: Owner, account: u64, need: usize) -> Option<(u32, usize)> {
+    if owner.is_shared() && CACHE.with(|c| c.shared_bytes >= SHARED_SOFT) && may_look() {
         super::drop_unmapped();
     }
-    if is_full(owner) {
-        reclaim();
-        if is_full(owner) {
+    if is_full(owner, account) {
+        if !owner.is_shared() {
+            reclaim();
+        }
+        if is_full(owner, account) {
             return None;
         }
     }
@@ -248,7 +298,9 @@ fn piece(owner: Owner, need: usize) -> Option<(u32, usize)> {
 
 /// Has the slot so much private code that it is better dropped?
 pub(super) fn is_over_quota(slot: u32) -> bool {
-    bytes(Owner::Slot(slot)) >= OWN_SOFT
+    let own = bytes(Owner::Slot(slot));
+    let left = CACHE.with(|c| PRIVATE_HARD.saturating_sub(c.private_bytes));
+    own >= OWN_SOFT || is_unfair(own, left)
 }
 
 /// Notes a fragment that was published in `room`.
@@ -299,8 +351,11 @@ impl Cache {
         (pc - base < p.len).then_some((*base, p))
     }
 
-    /// Changes how much the owner has, and all of its kind.
-    fn count(&mut self, owner: Owner, change: impl Fn(usize) -> usize) {
+    /// Changes how much the owner has, the account, and all of its kind.
+    fn count(&mut self, owner: Owner, account: u64, change: impl Fn(usize) -> usize) {
+        if owner.is_shared() {
+            book(account, &change);
+        }
         let all = if owner.is_shared() { &mut self.shared_bytes } else { &mut self.private_bytes };
         *all = change(*all);
         // A region that is gone has nothing.
@@ -311,12 +366,12 @@ impl Cache {
 
     fn release_if_empty(&mut self, base: u32) {
         let Some(piece) = self.pieces.get(&base).filter(|p| p.fragments == 0) else { return };
-        let (owner, order) = (piece.owner, piece.order);
+        let (owner, order, account) = (piece.owner, piece.order, piece.account);
         if let Some(p) = self.owned.get_mut(&owner).filter(|p| p.bump.base == base) {
             p.bump.next = base;
             return;
         }
-        self.count(owner, |bytes| bytes - pieces::size(order));
+        self.count(owner, account, |bytes| bytes - pieces::size(order));
         self.owned.get_mut(&owner).map(|p| p.pieces.remove(&base));
         self.pieces.remove(&base);
         self.free_pieces.give(base, order);
@@ -494,6 +549,14 @@ impl Cache {
 /// What is known of the fragment at a translated address: its start, origin, and whether it is dropped.
 pub(super) fn look_up(pc: u32) -> Option<(u32, Origin, bool)> {
     CACHE.with(|c| c.at(pc).map(|(base, p)| (base, p.origin.clone(), p.dropped)))
+}
+
+/// Is a translated address of a live fragment inside the translation of one original instruction?
+pub(super) fn is_in_pattern(pc: u32) -> bool {
+    CACHE.with(|c| {
+        let row = |(base, p): (u32, &Placed)| p.rows.binary_search_by_key(&(pc - base), |r| r.start);
+        c.at(pc).is_some_and(|found| row(found).is_err())
+    })
 }
 
 /// How to get from a translated address to the original state.

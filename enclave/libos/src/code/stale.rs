@@ -26,7 +26,8 @@ fn is_stale(t: &Task) -> bool {
     let Some((base, origin, dropped)) = cache::look_up(t.rt.resume()) else { return true };
     let lone = t.step.with(|s| s.as_ref().is_some_and(|s| s.0 == base));
     let Some(mm) = t.process.mm() else { return false };
-    dropped || !lone && !mm.runs_region(origin.start, origin.region)
+    // Inside a pattern a register may hold where it is about to go.
+    dropped || cache::is_in_pattern(t.rt.resume()) || !lone && !mm.runs_region(origin.start, origin.region)
 }
 
 /// A fragment of a single instruction that one task executes: one that changes the very code it belongs to, which must
@@ -75,7 +76,7 @@ fn undo_shadow(task: &Task, what: tr::ShadowWord) {
     let (slot, rsp) = (task.rt.slot(), task.rt.gpr(4) as u32);
     match what {
         tr::ShadowWord::Kept => {}
-        tr::ShadowWord::Pushed => _ = occlum_rt::shadow::store(slot, rsp.wrapping_sub(8), 0),
+        tr::ShadowWord::Pushed => occlum_rt::shadow::take_back(slot, rsp.wrapping_sub(8)),
         tr::ShadowWord::Consumed => occlum_rt::shadow::revive(slot, rsp),
     }
 }

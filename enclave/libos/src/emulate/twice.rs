@@ -260,7 +260,7 @@ fn cut(v: u64, bits: u32) -> u64 {
 
 /// PF, ZF and SF of a result.
 fn result_flags(r: u64, bits: u32) -> u64 {
-    let even = (r as u8).count_ones() % 2 == 0;
+    let even = (r as u8).count_ones().is_multiple_of(2);
     let zero = cut(r, bits) == 0;
     (if even { PF } else { 0 })
         | (if zero { ZF } else { 0 })

@@ -32,6 +32,8 @@ pub trait Reopen: Send + Sync {
 /// An inode with metadata only.
 pub struct AnonInode {
     fs: Arc<FsInfo>,
+    /// Whose content it is; its number may be one of another kind of thing, too.
+    id: u64,
     meta: BklCell<Stat>,
     object: BklCell<Option<Weak<dyn Reopen>>>,
 }
@@ -58,7 +60,7 @@ impl AnonInode {
             ctime: t,
             ..Stat::default()
         };
-        Arc::new(Self { fs, meta: BklCell::new(meta), object: BklCell::new(None) })
+        Arc::new(Self { fs, id: next_id(), meta: BklCell::new(meta), object: BklCell::new(None) })
     }
     /// Makes it possible to open `object` again by this inode.
     pub fn set_object(&self, object: &Arc<dyn Reopen>) {
@@ -83,7 +85,7 @@ impl Inode for AnonInode {
         self
     }
     fn file_id(&self) -> (u64, u64) {
-        (self.ino(), 0)
+        (self.id, 0)
     }
     fn open(&self, _me: &InodeRef, flags: u32) -> Result<Option<Arc<dyn File>>> {
         let object = self.object.with(|o| o.as_ref().and_then(Weak::upgrade)).ok_or(ENXIO)?;

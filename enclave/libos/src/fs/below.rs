@@ -3,7 +3,7 @@
 //! Neighbours: `memfs` (the layer), `pages` (content), `host`, `sealed`. Invariant: nothing below is ever changed. What
 //! the host gives is only as good as the host; what an image gives is proven by its root, and where it is not there,
 //! the file is named in the log and cannot be read.
-use super::host;
+use super::host::{self, At, HostFd};
 use super::inode::{DirEntry, InodeRef, Stat};
 use super::memfs::stat_of_host;
 use super::prelude::*;
@@ -11,15 +11,16 @@ use super::prelude::*;
 /// An object below.
 #[derive(Clone)]
 pub enum Below {
-    /// A path of the host's.
-    Host(Vec<u8>),
+    /// Names beneath a directory of the host's.
+    Host(Arc<HostFd>, Vec<u8>),
     /// An object of an image, and its path there.
     Image(InodeRef, Vec<u8>),
 }
 
+/// A name in a directory, of which no name is the top.
 fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
     let mut p = dir.to_vec();
-    if p.last() != Some(&b'/') {
+    if !p.is_empty() && p.last() != Some(&b'/') {
         p.push(b'/');
     }
     p.extend_from_slice(name);
@@ -30,7 +31,7 @@ impl Below {
     /// The entry of a directory. The host's may turn out not to be there when it is used.
     pub fn child(&self, name: &[u8]) -> Result<Self> {
         match self {
-            Self::Host(path) => Ok(Self::Host(join(path, name))),
+            Self::Host(top, path) => Ok(Self::Host(top.clone(), join(path, name))),
             Self::Image(inode, path) => {
                 let child = self.checked(inode.lookup(name))?;
                 Ok(Self::Image(child, join(path, name)))
@@ -40,23 +41,23 @@ impl Below {
     /// Metadata.
     pub fn stat(&self) -> Result<Stat> {
         match self {
-            Self::Host(path) => Ok(stat_of_host(&host::lstat(path)?)),
+            Self::Host(top, path) => Ok(stat_of_host(&host::lstat(At::beneath(top, path))?)),
             Self::Image(inode, _) => self.checked(inode.stat()),
         }
     }
     /// Text of a symbolic link.
     pub fn readlink(&self) -> Result<Vec<u8>> {
         match self {
-            Self::Host(path) => Ok(host::readlink(path)?),
+            Self::Host(top, path) => Ok(host::readlink(At::beneath(top, path))?),
             Self::Image(inode, _) => self.checked(inode.readlink()),
         }
     }
     /// Entries of a directory.
     pub fn list(&self) -> Result<Vec<DirEntry>> {
         match self {
-            Self::Host(path) => {
+            Self::Host(top, path) => {
                 let entry = |e: host::HostEntry| DirEntry { ino: e.ino, d_type: e.d_type, name: e.name };
-                Ok(host::list(path)?.into_iter().map(entry).collect())
+                Ok(host::list(At::beneath(top, path))?.into_iter().map(entry).collect())
             }
             Self::Image(inode, _) => self.checked(inode.list()),
         }
@@ -64,7 +65,7 @@ impl Below {
     /// Content of an object of an image; the host's is read through a descriptor.
     pub fn read_image(&self, off: u64, buf: &mut [u8]) -> Result<usize> {
         match self {
-            Self::Host(_) => Err(EINVAL),
+            Self::Host(..) => Err(EINVAL),
             Self::Image(inode, _) => self.checked(inode.read_at(off, buf)),
         }
     }

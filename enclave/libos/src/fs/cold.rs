@@ -3,7 +3,8 @@
 //! A read that `look` makes gets only what the host has at hand. If that is not all, it fails (EAGAIN) and `look` says what
 //! is missing; the host fetches it beside while the task waits (`Cold::fetch`), and the read is made again. Neighbours:
 //! `host`; `pages` and `bind` read by `pread`; `file` and the guest's page faults look. Invariants: nothing that `look` runs
-//! waits, so there is one at a time; reads elsewhere, and those that cannot be made again, block.
+//! waits, so there is one at a time, but within `block` (sealed stores do); reads elsewhere, and those that cannot be made
+//! again, block.
 use super::host;
 use super::prelude::*;
 use super::uio::partial;

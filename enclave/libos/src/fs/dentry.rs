@@ -3,7 +3,8 @@
 //! A mounted root is the child of the mount point's parent, under the mount point's name: neither walking
 //! down nor `..` nor path building needs a special case. Invariants: a cached child is the inode that its
 //! directory would look up; mount dentries are never dropped from their parent. A dentry whose name was
-//! removed is `deleted`.
+//! removed is `deleted`. Where nothing is cached, `seen` are the dentries in use: a name that is looked up again is the same
+//! dentry as long as it is the same inode, so that renaming and removing reach whoever has it.
 use super::inode::InodeRef;
 use super::prelude::*;
 
@@ -16,6 +17,7 @@ pub struct Dentry {
     parent: BklCell<Option<Arc<Dentry>>>,
     name: BklCell<Vec<u8>>,
     children: BklCell<BTreeMap<Vec<u8>, Arc<Dentry>>>,
+    seen: BklCell<BTreeMap<Vec<u8>, Weak<Dentry>>>,
     deleted: BklCell<bool>,
     mount: bool,
 }
@@ -23,9 +25,9 @@ pub struct Dentry {
 impl Drop for Dentry {
     /// Lets go of the parents one after another: a deep chain of removed directories must not recurse.
     fn drop(&mut self) {
-        let mut parent = self.parent.replace(None);
-        while let Some(mut d) = parent.and_then(Arc::into_inner) {
-            parent = core::mem::replace(&mut d.parent, BklCell::new(None)).replace(None);
+        let mut parent = self.leave();
+        while let Some(d) = parent.and_then(Arc::into_inner) {
+            parent = d.leave();
         }
     }
 }
@@ -37,9 +39,23 @@ impl Dentry {
             parent: BklCell::new(parent),
             name: BklCell::new(name.to_vec()),
             children: BklCell::new(BTreeMap::new()),
+            seen: BklCell::new(BTreeMap::new()),
             deleted: BklCell::new(false),
             mount,
         })
+    }
+    /// Nobody has it any more: gives its parent up.
+    fn leave(&self) -> Option<Arc<Dentry>> {
+        let parent = self.parent.replace(None)?;
+        self.name.with(|name| {
+            parent.seen.with_mut(|seen| {
+                // The name may be another's by now.
+                if seen.get(name).is_some_and(|w| w.strong_count() == 0) {
+                    seen.remove(name);
+                }
+            });
+        });
+        Some(parent)
     }
     /// The root of the tree.
     pub fn new_root(inode: InodeRef) -> Arc<Self> {
@@ -83,6 +99,7 @@ impl Dentry {
         }
         crate::mm::admit(COST)?;
         let inode = self.inode.lookup(name)?;
+        let hit = hit.or_else(|| self.seen.with(|s| s.get(name).and_then(Weak::upgrade)));
         if let Some(d) = hit
             && Arc::ptr_eq(&d.inode, &inode)
         {
@@ -93,10 +110,19 @@ impl Dentry {
     /// Notes that `name` is `inode`.
     pub fn attach(self: &Arc<Self>, name: &[u8], inode: InodeRef) -> Arc<Self> {
         let d = Self::make(inode, Some(self.clone()), name, false);
+        self.put(name, &d);
+        d
+    }
+    fn put(&self, name: &[u8], d: &Arc<Self>) {
         if self.inode.fs().cached {
             self.children.with_mut(|c| c.insert(name.to_vec(), d.clone()));
+        } else {
+            self.seen.with_mut(|s| s.insert(name.to_vec(), Arc::downgrade(d)));
         }
-        d
+    }
+    fn take(&self, name: &[u8]) -> Option<Arc<Self>> {
+        let seen = self.seen.with_mut(|s| s.remove(name));
+        self.children.with_mut(|c| c.remove(name)).or_else(|| seen.and_then(|w| w.upgrade()))
     }
     /// Mounts `root` at `name` of this directory.
     pub fn mount(self: &Arc<Self>, name: &[u8], root: InodeRef) -> Arc<Self> {
@@ -110,7 +136,7 @@ impl Dentry {
     }
     /// Forgets `name` after it was removed from the directory.
     pub fn detach(&self, name: &[u8]) {
-        if let Some(d) = self.children.with_mut(|c| c.remove(name)) {
+        if let Some(d) = self.take(name) {
             d.deleted.set(true);
         }
     }
@@ -123,14 +149,11 @@ impl Dentry {
         moved: &Arc<Self>,
         exchange: bool,
     ) {
-        let a = self.children.with_mut(|c| c.remove(old));
-        let b = to.children.with_mut(|c| c.remove(new));
+        let (a, b) = (self.take(old), to.take(new));
         let place = |d: &Arc<Self>, dir: &Arc<Self>, name: &[u8]| {
             d.parent.set(Some(dir.clone()));
             d.name.set(name.to_vec());
-            if dir.inode.fs().cached {
-                dir.children.with_mut(|c| c.insert(name.to_vec(), d.clone()));
-            }
+            dir.put(name, d);
         };
         place(a.as_ref().unwrap_or(moved), to, new);
         match b {

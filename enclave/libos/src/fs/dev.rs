@@ -5,6 +5,7 @@ use super::memfs::MemInode;
 use super::prelude::*;
 use super::uio::{Dst, Src, partial};
 use super::{pty, tty};
+use crate::sched::Breath;
 
 /// `dev_t` of a major and minor number.
 pub const fn makedev(major: u64, minor: u64) -> u64 {
@@ -32,8 +33,12 @@ struct Mem(u64);
 impl Mem {
     fn fill(&self, dst: &mut Dst) -> Result<usize> {
         let mut buf = [0u8; 512];
-        let mut total = 0;
+        let (mut total, mut breath) = (0, Breath::begin());
         while dst.remaining() > 0 {
+            // A kernel buffer is short, and its owner may know of room that others would take.
+            if matches!(dst, Dst::User(_)) && breath.take() {
+                break;
+            }
             if self.0 == RANDOM || self.0 == URANDOM {
                 occlum_rt::random::fill(&mut buf);
             }
@@ -62,8 +67,10 @@ impl File for Mem {
             *src = Src::kernel(&[]);
             return Ok(n);
         }
-        let mut buf = [0u8; 512];
-        while src.pull(&mut buf)? > 0 {}
+        let (mut buf, mut breath) = ([0u8; 512], Breath::begin());
+        while src.pull(&mut buf)? > 0 {
+            breath.take();
+        }
         Ok(n)
     }
     fn pread(&self, _off: u64, dst: &mut Dst) -> Result<usize> {

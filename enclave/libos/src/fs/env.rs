@@ -5,7 +5,7 @@ use super::path::Cred;
 use super::prelude::*;
 use super::table::{FileTable, FsContext};
 use crate::process::caps::Caps;
-use crate::process::{self, Process, Restart};
+use crate::process::{self, Groups, Process, Restart};
 
 const RLIMIT_FSIZE: usize = 1;
 const RLIMIT_NOFILE: usize = 7;
@@ -18,6 +18,10 @@ pub fn set_first_owner(uid: u32, gid: u32) {
 
 fn try_process() -> Option<Arc<Process>> {
     process::with_current(|t| t.process.clone())
+}
+/// Looks at the credentials of the running thread, if one runs.
+fn with_cred<R>(f: impl FnOnce(&process::Cred) -> R) -> Option<R> {
+    process::with_current(|t| t.with_cred(f))
 }
 /// Files of the current process.
 pub fn files() -> Arc<FileTable> {
@@ -45,34 +49,29 @@ pub fn fs() -> Arc<FsContext> {
 }
 /// Effective rights of the current process.
 pub fn cred() -> Cred {
-    match try_process() {
-        Some(p) => p.cred.with(|c| Cred {
-            uid: c.euid,
-            gid: c.egid,
-            groups: c.groups.clone(),
-            caps: c.caps.effective,
-        }),
-        None => {
-            let (uid, gid) = FIRST.get();
-            Cred { uid, gid, groups: Vec::new(), caps: Caps::of(uid).effective }
-        }
-    }
+    let (uid, gid) = FIRST.get();
+    let first = || Cred { uid, gid, groups: Groups::default(), caps: Caps::of(uid).effective };
+    with_cred(|c| Cred { uid: c.fsuid, gid: c.fsgid, groups: c.groups.clone(), caps: c.caps.effective })
+        .unwrap_or_else(first)
 }
 /// May the current process do what this capability allows?
 pub fn capable(cap: u32) -> bool {
-    try_process().map_or_else(|| cred().can(cap), |p| p.cred.with(|c| c.capable(cap)))
+    with_cred(|c| c.capable(cap)).unwrap_or_else(|| cred().can(cap))
 }
 /// Real rights (access(2)).
 pub fn real_cred() -> Cred {
-    process::current_process().cred.with(|c| {
-        let caps = if c.uid == 0 { c.caps.permitted } else { 0 };
-        Cred { uid: c.uid, gid: c.gid, groups: c.groups.clone(), caps }
-    })
+    let c = process::cred();
+    let caps = if c.uid == 0 { c.caps.permitted } else { 0 };
+    Cred { uid: c.uid, gid: c.gid, groups: c.groups, caps }
+}
+/// Real user of the current process.
+pub fn real_uid() -> u32 {
+    with_cred(|c| c.uid).unwrap_or(FIRST.get().0)
 }
 /// (pid, uid, gid) of the current process, for SCM_CREDENTIALS and SO_PEERCRED.
 pub fn peer() -> (i32, u32, u32) {
-    let p = process::current_process();
-    p.cred.with(|c| (p.pid, c.euid, c.egid))
+    let c = process::cred();
+    (process::current_process().pid, c.euid, c.egid)
 }
 /// Most descriptors of the current process.
 pub fn nofile() -> usize {

@@ -5,9 +5,13 @@
 //! reported stands in the list: it comes there when it is added or changed, at each wake of a queue of its file, and stays
 //! (at the end) as long as it is level-triggered and was ready at the last look. So a file must wake its queues whenever
 //! `poll` may say more than before. Items hold their file weakly: closing the last descriptor takes it out of the set.
+mod paths;
+
 use super::file::{File, OpenFile};
 use super::prelude::*;
-use crate::sched::{self, Watcher};
+use crate::sched::{self, Breath, Watcher, later};
+use core::ops::Bound;
+use paths::Holders;
 
 const EPOLLEXCLUSIVE: u32 = 1 << 28;
 const EPOLLWAKEUP: u32 = 1 << 29;
@@ -19,14 +23,17 @@ const CONTROL: u32 = EPOLLEXCLUSIVE | EPOLLWAKEUP | EPOLLONESHOT | EPOLLET;
 /// What every item waits for.
 const ALWAYS: u32 = POLLERR | POLLHUP;
 
-/// Sets within sets.
-const NESTS: usize = 4;
 const CLEAN_LEAST: usize = 64;
+/// Items that are ended, or reported, before others may get on.
+const PIECE: usize = 64;
 
 struct Item {
+    /// Its own among all items: what it watches queues by.
+    id: u64,
     me: Weak<Item>,
     set: Weak<Epoll>,
     file: Weak<OpenFile>,
+    file_id: u64,
     queues: Vec<Arc<WaitQueue>>,
     /// What it waits for, `ALWAYS` included, and what it reports. Only `CONTROL` is left of a one-shot that has fired,
     /// nothing of one that was removed.
@@ -50,7 +57,8 @@ impl Item {
     /// Takes it out for good.
     fn end(&self) {
         self.interest.set((0, 0));
-        self.queues.iter().for_each(|q| q.unwatch(&self.watcher()));
+        paths::went(&self.set, self.file_id, self.file.upgrade().as_deref());
+        self.queues.iter().for_each(|q| q.unwatch(self.id));
     }
 }
 
@@ -84,12 +92,20 @@ pub struct Epoll {
     clean_at: BklCell<usize>,
     me: Weak<Epoll>,
     /// Sets that hold this one.
-    outer: BklCell<Vec<Weak<Epoll>>>,
+    outer: BklCell<Holders>,
 }
 
 impl Drop for Epoll {
     fn drop(&mut self) {
-        self.items.take().values().for_each(|i| i.end());
+        self.ready.take();
+        let mut items = self.items.take();
+        later::leave(move || {
+            for _ in 0..PIECE {
+                let Some((_, item)) = items.pop_first() else { return true };
+                item.end();
+            }
+            false
+        });
     }
 }
 
@@ -103,44 +119,15 @@ impl Epoll {
             pollers: Arc::new(WaitQueue::new()),
             clean_at: BklCell::new(CLEAN_LEAST),
             me: me.clone(),
-            outer: BklCell::new(Vec::new()),
+            outer: BklCell::new(Holders::new()),
         })
     }
     fn files(&self) -> Vec<Arc<OpenFile>> {
         self.items.with(|i| i.values().filter_map(|i| i.file.upgrade()).collect())
     }
-    /// How many sets deep this one's nesting is; ELOOP if it is deeper than may be, or leads to `to`.
-    fn depth_to(&self, to: &Epoll, left: usize) -> Result<usize> {
-        if core::ptr::eq(self, to) || left == 0 {
-            return Err(ELOOP);
-        }
-        let all = self.files();
-        let inner = all.iter().filter_map(|f| f.downcast::<Epoll>());
-        inner.map(|e| e.depth_to(to, left - 1)).try_fold(1, |most, d| Ok(most.max(d? + 1)))
-    }
-    fn holds(&self, inner: &Epoll) -> bool {
-        self.files().iter().filter_map(|f| f.downcast::<Epoll>()).any(|e| core::ptr::eq(e, inner))
-    }
-    /// How many sets this one is in, one in another.
-    fn height(&self, left: usize) -> usize {
-        let outer = self.outer.with(|o| o.iter().filter_map(Weak::upgrade).collect::<Vec<_>>());
-        let held = outer.iter().filter(|e| e.holds(self));
-        match left {
-            0 => 0,
-            _ => held.map(|e| e.height(left - 1) + 1).max().unwrap_or(0),
-        }
-    }
-    /// Sets nest, but in no circles and only so deep that walking them needs little stack.
-    fn check_nesting(&self, inner: &Epoll) -> Result<()> {
-        let below = inner.depth_to(self, NESTS + 1)?;
-        if below + self.height(NESTS + 1) > NESTS {
-            return Err(ELOOP);
-        }
-        inner.outer.with_mut(|o| {
-            o.retain(|w| w.strong_count() > 0);
-            o.push(self.me.clone());
-        });
-        Ok(())
+    /// Sets that hold this one, and how often each does.
+    fn outer_sets(&self) -> Vec<(Arc<Epoll>, usize)> {
+        self.outer.with(Holders::list)
     }
     /// EPOLL_CTL_ADD.
     pub fn add(&self, fd: i32, file: &Arc<OpenFile>, events: u32, data: u64) -> Result<()> {
@@ -152,28 +139,47 @@ impl Epoll {
         if events & EPOLLEXCLUSIVE != 0 && (inner.is_some() || events & !WITH_EXCLUSIVE != 0) {
             return Err(EINVAL);
         }
-        if let Some(inner) = inner {
-            self.check_nesting(inner)?;
-        }
+        let concerned = match inner {
+            Some(inner) => paths::check_nesting(self, inner)?,
+            None if self.outer.with(Holders::is_empty) => Vec::new(),
+            None => vec![file.id],
+        };
         crate::mm::admit(512)?;
         self.clean();
         let key = (fd, file.id);
         if self.items.with(|m| m.contains_key(&key)) {
             return Err(EEXIST);
         }
+        self.make_room()?;
         let mut queues = Vec::new();
         special.queues(&mut queues);
         let item = Arc::new_cyclic(|me| Item {
+            id: super::inode::next_id(),
             me: me.clone(),
             set: self.me.clone(),
             file: Arc::downgrade(file),
+            file_id: file.id,
             queues,
             interest: BklCell::new((events | ALWAYS, data)),
             listed: BklCell::new(false),
         });
-        item.queues.iter().for_each(|q| q.watch(item.watcher()));
+        paths::came(&self.me, file);
+        if let Err(e) = paths::check_paths(&concerned) {
+            paths::went(&self.me, file.id, Some(file.as_ref()));
+            return Err(e);
+        }
+        item.queues.iter().for_each(|q| q.watch(item.id, item.watcher()));
         self.items.with_mut(|m| m.insert(key, item.clone()));
         self.look_at(item, file);
+        Ok(())
+    }
+    /// So that one item more can be listed whatever stands in the list: a wake cannot fail.
+    fn make_room(&self) -> Result<()> {
+        let most = self.items.with(BTreeMap::len) + 1;
+        if self.ready.with(|r| r.capacity() - r.len()) < most {
+            crate::mm::admit((2 * most * size_of::<Arc<Item>>()) as u64)?;
+            self.ready.with_mut(|r| r.try_reserve(most)).map_err(|_| ENOMEM)?;
+        }
         Ok(())
     }
     /// Drops items of closed files.
@@ -181,16 +187,23 @@ impl Epoll {
         if self.items.with(BTreeMap::len) < self.clean_at.get() {
             return;
         }
-        self.items.with_mut(|m| {
-            m.retain(|_, i| {
-                let is_open = i.file.strong_count() > 0;
-                if !is_open {
-                    i.end();
-                }
-                is_open
+        let (mut from, mut breath) = ((i32::MIN, 0), Breath::begin());
+        // Nobody else begins meanwhile.
+        self.clean_at.set(usize::MAX);
+        loop {
+            let seen: Vec<_> = self.items.with(|m| {
+                let next = m.range((Bound::Excluded(from), Bound::Unbounded)).take(PIECE);
+                next.map(|(key, i)| (*key, i.clone())).collect()
             });
-            self.clean_at.set((2 * m.len()).max(CLEAN_LEAST));
-        });
+            let Some((last, _)) = seen.last() else { break };
+            from = *last;
+            for (key, item) in seen.iter().filter(|(_, i)| i.file.strong_count() == 0) {
+                self.items.with_mut(|m| m.remove(key));
+                item.end();
+            }
+            breath.take();
+        }
+        self.clean_at.set((2 * self.items.with(BTreeMap::len)).max(CLEAN_LEAST));
     }
     /// EPOLL_CTL_MOD; EPOLLEXCLUSIVE is for good.
     pub fn modify(&self, fd: i32, file: &Arc<OpenFile>, events: u32, data: u64) -> Result<()> {
@@ -206,7 +219,9 @@ impl Epoll {
     pub fn remove(&self, fd: i32, file: &Arc<OpenFile>) -> Result<()> {
         let item = self.items.with_mut(|m| m.remove(&(fd, file.id))).ok_or(ENOENT)?;
         item.end();
-        self.ready.with_mut(|r| r.retain(|i| !Arc::ptr_eq(i, &item)));
+        if item.listed.get() {
+            self.ready.with_mut(|r| r.retain(|i| !Arc::ptr_eq(i, &item)));
+        }
         Ok(())
     }
     /// Takes the item's interest up: lists it if it is ready.
@@ -233,9 +248,10 @@ impl Epoll {
     fn is_empty(&self) -> bool {
         self.ready.with(VecDeque::is_empty)
     }
-    /// The first item of the list that is ready, with what it found; others leave the list.
-    fn next(&self) -> Option<(Arc<Item>, u32)> {
-        for _ in 0..self.ready.with(VecDeque::len) {
+    /// The first ready one of the list's first `left` items, with what it found; others leave the list.
+    fn next(&self, left: &mut usize) -> Option<(Arc<Item>, u32)> {
+        while *left > 0 {
+            *left -= 1;
             let item = self.ready.with_mut(VecDeque::pop_front)?;
             item.listed.set(false);
             let found = item.found();
@@ -252,10 +268,14 @@ impl Epoll {
     }
     /// Reports up to `max` items, each with its number; how many. What `report` fails at stays.
     fn collect(&self, max: usize, report: &mut Report) -> Result<usize> {
-        let mut again = Vec::new();
+        let mut left = self.ready.with(VecDeque::len);
         let mut done = Ok(0);
+        let mut breath = None;
         for n in 0..max {
-            let Some((item, found)) = self.next() else { break };
+            if n % PIECE == PIECE - 1 {
+                breath.get_or_insert_with(Breath::begin).take();
+            }
+            let Some((item, found)) = self.next(&mut left) else { break };
             let (events, data) = item.interest.get();
             if let Err(e) = report(n, found, data) {
                 self.put_back(item);
@@ -266,11 +286,10 @@ impl Epoll {
             if events & EPOLLONESHOT != 0 {
                 item.interest.set((events & CONTROL, data));
             } else if events & EPOLLET == 0 {
-                again.push(item);
+                // Level-triggered: the next call's look says whether it still is.
+                self.enlist(item);
             }
         }
-        // Level-triggered: the next look says whether they still are.
-        again.into_iter().for_each(|i| self.enlist(i));
         if !self.is_empty() {
             self.waiters.wake_one();
         }
@@ -304,7 +323,7 @@ impl File for Epoll {
         self
     }
     fn poll(&self, _want: u32) -> u32 {
-        match self.next() {
+        match self.next(&mut self.ready.with(VecDeque::len)) {
             Some((item, _)) => {
                 self.put_back(item);
                 POLL_IN

@@ -9,9 +9,13 @@ use super::dentry::Dentry;
 use super::env;
 use super::inode::{DirEntry, InodeRef, Stat, next_id};
 use super::inotify::{self, event};
+use super::leases::Opened;
 use super::prelude::*;
-use super::uio::{Dst, Src, partial};
-use crate::sched;
+use super::sigio::{Teller, UrgentTeller};
+use super::uio::{Dst, Place, Src, partial};
+use crate::sched::{self, Breath};
+use crate::signal::owner::{Band, Owner};
+use alloc::collections::BTreeSet;
 
 /// A file with operations of its own (pipe, terminal, socket, event counter, ...).
 pub trait File: Send + Sync + 'static {
@@ -54,6 +58,10 @@ pub trait File: Send + Sync + 'static {
     /// Somebody watches edges: its queues are to be woken by everything new, read or not. Only files need this that hear of
     /// what is new by asking.
     fn watch_edges(&self) {}
+    /// Does it tell its owner of what happens (O_ASYNC), by its queues' `tell`?
+    fn tells(&self) -> Tells {
+        Tells::Nobody
+    }
     /// When a read that waits is to look again by itself (CLOCK_MONOTONIC ns).
     fn deadline(&self) -> Option<u64> {
         None
@@ -86,6 +94,17 @@ pub trait File: Send + Sync + 'static {
     fn set_flags(&self, _flags: u32) {}
 }
 
+/// Whom a file tells of what happens.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tells {
+    /// Nobody: it has no signals.
+    Nobody,
+    /// Its owner (F_SETOWN).
+    Owner,
+    /// The same; as long as none was named, the terminal's foreground group, or the caller if that is 0.
+    Group(i32),
+}
+
 /// An open file description.
 pub struct OpenFile {
     dentry: Arc<Dentry>,
@@ -96,12 +115,25 @@ pub struct OpenFile {
     moving: BklCell<bool>,
     entries: BklCell<Option<Arc<Vec<DirEntry>>>>,
     noted: BklCell<bool>,
+    /// F_SETOWN, F_SETSIG.
+    pub owner: BklCell<Owner>,
+    /// Set while the owner hears of what happens.
+    pub teller: BklCell<Option<Arc<Teller>>>,
+    /// Tells its owner of urgent data.
+    pub urgent_teller: BklCell<Option<Arc<UrgentTeller>>>,
     /// Identity, for locks.
     pub id: u64,
+    /// That it has a file open, which leases ask about.
+    _opened: Option<Opened>,
 }
 
 /// Who waits for a file's position.
 static POSITIONS: WaitQueue = WaitQueue::new();
+/// Content moves in pieces of this size, between which others get on.
+const PIECE: usize = 4 << 20;
+/// Files with a write that takes several, and who waits to write there: writes are one after the other.
+static LONG_WRITES: BklCell<BTreeSet<u64>> = BklCell::new(BTreeSet::new());
+static WRITERS: WaitQueue = WaitQueue::new();
 static OPEN: BklCell<u64> = BklCell::new(0);
 /// Open files of all processes.
 pub fn open_count() -> u64 {
@@ -112,7 +144,8 @@ impl Drop for OpenFile {
     fn drop(&mut self) {
         OPEN.with_mut(|n| *n -= 1);
         inotify::closed(self);
-        super::locks::release_file(self.id);
+        super::locks::release_owner(self.id);
+        super::leases::closed(self);
     }
 }
 
@@ -120,6 +153,8 @@ impl OpenFile {
     /// Opens what `dentry` names; creation, permissions and truncation are done.
     pub fn new(dentry: Arc<Dentry>, special: Option<Arc<dyn File>>, flags: u32) -> Arc<Self> {
         OPEN.with_mut(|n| *n += 1);
+        let content = special.is_none() && flags & O_PATH == 0 && dentry.inode().is_regular();
+        let opened = content.then(|| Opened::new(dentry.inode().object_id(), flags & O_ACCMODE != O_RDONLY));
         Arc::new(Self {
             dentry,
             special,
@@ -128,7 +163,11 @@ impl OpenFile {
             moving: BklCell::new(false),
             entries: BklCell::new(None),
             noted: BklCell::new(false),
+            owner: BklCell::new(Owner::default()),
+            teller: BklCell::new(None),
+            urgent_teller: BklCell::new(None),
             id: next_id(),
+            _opened: opened,
         })
     }
     /// A file without a name in the tree.
@@ -261,6 +300,9 @@ impl OpenFile {
         }
     }
     fn read_content(&self, off: u64, dst: &mut Dst) -> Result<usize> {
+        in_pieces(dst, |done, dst| self.read_piece(off + done as u64, dst))
+    }
+    fn read_piece(&self, off: u64, dst: &mut Dst) -> Result<usize> {
         if crate::sched::may_wait() {
             super::cold::patiently(|n| self.inode().read_to(off + n as u64, dst))
         } else {
@@ -294,14 +336,32 @@ impl OpenFile {
         }
         let end = |at| if append { self.inode().size() } else { at };
         if let Some(at) = at {
-            return self.write_content(end(at), src);
+            return self.alone(src.remaining(), || self.write_content(end(at), src));
         }
         self.at_position(|position| {
-            let off = end(position);
-            let n = self.write_content(off, src)?;
-            self.offset.set(off + n as u64);
-            Ok(n)
+            self.alone(src.remaining(), || {
+                let off = end(position);
+                let n = self.write_content(off, src)?;
+                self.offset.set(off + n as u64);
+                Ok(n)
+            })
         })
+    }
+    /// Runs a write of `len` bytes when no long one of the file is going on, and keeps others out if it is one.
+    fn alone<T>(&self, len: usize, write: impl FnOnce() -> T) -> T {
+        let id = self.inode().object_id();
+        let is_free = || LONG_WRITES.with(|l| !l.contains(&id));
+        if !is_free() {
+            WRITERS.wait_uninterruptible(|| is_free().then_some(()));
+        }
+        if len <= PIECE {
+            return write();
+        }
+        LONG_WRITES.with_mut(|l| l.insert(id));
+        let r = write();
+        LONG_WRITES.with_mut(|l| l.remove(&id));
+        WRITERS.wake_all();
+        r
     }
     /// read(2) of a special file that never waits.
     pub fn read_now(&self, dst: &mut Dst) -> Result<usize> {
@@ -352,11 +412,13 @@ impl OpenFile {
         }
         match &self.special {
             Some(s) => s.pwrite(off, src),
-            None if self.flags.get() & O_APPEND != 0 => self.write_content(self.inode().size(), src),
-            None => self.write_content(off, src),
+            None => self.write_where(Some(off), self.flags.get() & O_APPEND != 0, src),
         }
     }
     fn write_content(&self, off: u64, src: &mut Src) -> Result<usize> {
+        in_pieces(src, |done, src| self.write_piece(off + done as u64, src))
+    }
+    fn write_piece(&self, off: u64, src: &mut Src) -> Result<usize> {
         const SIGXFSZ: i32 = 25;
         if src.remaining() == 0 {
             return Ok(0);
@@ -450,9 +512,12 @@ impl OpenFile {
             name: name.to_vec(),
         };
         let listed = self.inode().list()?;
-        let mut all = vec![dot(&self.dentry, b"."), dot(&self.dentry.parent(), b"..")];
+        let mounts = self.dentry.mounts_in();
+        let mut all = Vec::new();
+        all.try_reserve_exact(listed.len() + mounts.len() + 2).map_err(|_| ENOMEM)?;
+        all.extend([dot(&self.dentry, b"."), dot(&self.dentry.parent(), b"..")]);
         all.extend(listed);
-        for m in self.dentry.mounts_in() {
+        for m in mounts {
             let name = m.name();
             if !all.iter().any(|e| e.name == name) {
                 let d_type = super::inode::d_type(m.inode().kind());
@@ -531,8 +596,26 @@ impl Notify {
     pub fn notify_of(&self, events: u32) {
         self.queue.wake(events);
     }
+    /// Tells the owners of the open files that this is for (O_ASYNC).
+    pub fn tell(&self, what: Band) {
+        self.queue.tell(what);
+    }
     /// To wait on.
     pub fn queue(&self) -> Arc<WaitQueue> {
         self.queue.clone()
+    }
+}
+
+/// Moves content piece by piece. `one` gets how much was moved before, and says how much it moved.
+fn in_pieces<P: Place>(place: &mut P, mut one: impl FnMut(usize, &mut P) -> Result<usize>) -> Result<usize> {
+    let (mut total, mut breath) = (0, Breath::begin());
+    loop {
+        let ((want, done), more) = place.within(PIECE, |place| (place.remaining(), one(total, place)));
+        match done {
+            Ok(n) if more && n == want => total += n,
+            Ok(n) => return Ok(total + n),
+            Err(e) => return partial(total, e),
+        }
+        breath.take();
     }
 }

@@ -3,14 +3,29 @@
 use super::prelude::*;
 use super::uio::try_vec;
 use crate::host_events::Source;
-use occlum_enclave_abi::{HostStat, OCALL_DATA_MAX, Ocall, POLL_EDGES, WORK_DONE, WORK_SYNC};
+use core::sync::atomic::{AtomicU64, Ordering};
+use occlum_enclave_abi::{ANYWHERE, HostStat, OCALL_DATA_MAX, Ocall, POLL_EDGES, WORK_DONE, WORK_SYNC};
 
 /// Most bytes moved by one call.
 pub const PIECE: usize = OCALL_DATA_MAX;
 /// Flags of every host open: the host never follows a final link, never blocks, never leaks the descriptor.
 const SAFE_OPEN: u32 = O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | O_LARGEFILE;
 
+/// Sealed stores call without the lock, too.
+static CALLS: AtomicU64 = AtomicU64::new(0);
+
+/// A moment lasts until the next system call begins, or the next call is made here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Moment(u64, u64);
+impl Moment {
+    /// This one.
+    pub fn now() -> Self {
+        Self(CALLS.load(Ordering::Relaxed), crate::stats::system_calls())
+    }
+}
+
 fn call(nr: Ocall, args: &[u64], input: &[u8], output: &mut [u8]) -> Result<u64> {
+    CALLS.fetch_add(1, Ordering::Relaxed);
     let r = occlum_rt::ocall::call(nr, args, input, output);
     if r >= 0 {
         return Ok(r as u64);
@@ -23,17 +38,42 @@ fn bounded(n: u64, max: usize) -> Result<usize> {
     if n <= max as u64 { Ok(n as usize) } else { Err(EIO) }
 }
 
-/// Opens a host path.
-pub fn open(path: &[u8], flags: u32, mode: u32) -> Result<u32> {
-    let fd = call(Ocall::Open, &[u64::from(flags | SAFE_OPEN), u64::from(mode)], path, &mut [])?;
+/// What a path names on the host.
+#[derive(Clone, Copy)]
+pub struct At<'a> {
+    dir: u64,
+    path: &'a [u8],
+}
+impl<'a> At<'a> {
+    /// A path that the user named at the start.
+    pub fn named(path: &'a [u8]) -> Self {
+        Self { dir: ANYWHERE, path }
+    }
+    /// Names beneath an open directory, which lead nowhere else; without one, what the descriptor stands for.
+    pub fn beneath(dir: &HostFd, path: &'a [u8]) -> Self {
+        Self { dir: u64::from(dir.number), path }
+    }
+}
+
+/// Opens what is there.
+pub fn open(at: At, flags: u32, mode: u32) -> Result<u32> {
+    open_as(at, flags | SAFE_OPEN, mode)
+}
+fn open_as(at: At, flags: u32, mode: u32) -> Result<u32> {
+    let fd = call(Ocall::Open, &[u64::from(flags), u64::from(mode), at.dir], at.path, &mut [])?;
     u32::try_from(fd).map_err(|_| EIO)
+}
+/// The top of a tree that the user named: a name to resolve others beneath. Links on the way there are followed.
+pub fn open_top(path: &[u8]) -> Result<Arc<HostFd>> {
+    open_as(At::named(path), O_PATH | O_CLOEXEC, 0).map(HostFd::handed_over)
 }
 /// Closes a host descriptor; nothing to do about an error.
 pub fn close(fd: u32) {
     let _ = call(Ocall::Close, &[u64::from(fd)], &[], &mut []);
 }
 
-/// A descriptor of the host's that streams share.
+/// A descriptor of the host's that several share.
+#[derive(Debug)]
 pub struct HostFd {
     number: u32,
     /// Ours to close, unlike 0 to 2.
@@ -68,6 +108,12 @@ pub fn pread(fd: u32, off: u64, buf: &mut [u8]) -> Result<usize> {
     let n = call(Ocall::Pread, &[u64::from(fd), off, want as u64], &[], buf)?;
     bounded(n, want)
 }
+/// The same; the host is to begin to fetch the `next` bytes behind them.
+pub fn pread_on(fd: u32, off: u64, buf: &mut [u8], next: u64) -> Result<usize> {
+    let want = buf.len().min(PIECE);
+    let buf = &mut buf[..want];
+    bounded(call(Ocall::Pread, &[u64::from(fd), off, want as u64, 0, next], &[], buf)?, want)
+}
 /// The same for what the host has at hand; `EAGAIN` if it would have to wait for it.
 pub fn pread_at_hand(fd: u32, off: u64, buf: &mut [u8]) -> Result<usize> {
     let want = buf.len().min(PIECE);
@@ -89,8 +135,16 @@ pub fn beside(work: u64, fd: u32, off: u64, len: u64) -> Result<()> {
 }
 /// Writes at an offset.
 pub fn pwrite(fd: u32, off: u64, data: &[u8]) -> Result<usize> {
+    write_at(fd, off, data, false)
+}
+/// The same; the host is to begin at once to make it durable, and may still be at it when this returns (`settle`).
+pub fn pwrite_through(fd: u32, off: u64, data: &[u8]) -> Result<usize> {
+    write_at(fd, off, data, true)
+}
+fn write_at(fd: u32, off: u64, data: &[u8], through: bool) -> Result<usize> {
     let data = &data[..data.len().min(PIECE)];
-    bounded(call(Ocall::Pwrite, &[u64::from(fd), off], data, &mut [])?, data.len())
+    let args = [u64::from(fd), off, u64::from(through)];
+    bounded(call(Ocall::Pwrite, &args, data, &mut [])?, data.len())
 }
 fn stat_call(args: &[u64], path: &[u8]) -> Result<HostStat> {
     let mut b = [0; HostStat::SIZE];
@@ -102,18 +156,18 @@ fn stat_call(args: &[u64], path: &[u8]) -> Result<HostStat> {
     }
     Ok(s)
 }
-/// Metadata of a path, a final link not followed.
-pub fn lstat(path: &[u8]) -> Result<HostStat> {
-    stat_call(&[u64::MAX, 0], path)
+/// Metadata of what is there, a link not followed.
+pub fn lstat(at: At) -> Result<HostStat> {
+    stat_call(&[at.dir], at.path)
 }
 /// Metadata of a descriptor.
 pub fn fstat(fd: u32) -> Result<HostStat> {
-    stat_call(&[u64::from(fd), 0], &[])
+    stat_call(&[u64::from(fd)], &[])
 }
 /// Text of a symbolic link.
-pub fn readlink(path: &[u8]) -> Result<Vec<u8>> {
+pub fn readlink(at: At) -> Result<Vec<u8>> {
     let mut buf = try_vec(PATH_MAX)?;
-    let n = bounded(call(Ocall::Readlink, &[], path, &mut buf)?, PATH_MAX)?;
+    let n = bounded(call(Ocall::Readlink, &[at.dir], at.path, &mut buf)?, PATH_MAX)?;
     buf.truncate(n);
     if buf.contains(&0) { Err(EIO) } else { Ok(buf) }
 }
@@ -129,13 +183,14 @@ pub struct HostEntry {
 }
 
 /// All entries of a host directory.
-pub fn list(path: &[u8]) -> Result<Vec<HostEntry>> {
-    let fd = open(path, O_RDONLY | O_DIRECTORY, 0)?;
+pub fn list(at: At) -> Result<Vec<HostEntry>> {
+    let fd = open(at, O_RDONLY | O_DIRECTORY, 0)?;
     let r = list_fd(fd);
     close(fd);
     r
 }
-fn list_fd(fd: u32) -> Result<Vec<HostEntry>> {
+/// The same of one that is open.
+pub fn list_fd(fd: u32) -> Result<Vec<HostEntry>> {
     /// More entries than any sane directory: a host that goes on for ever is stopped here.
     const MAX_ENTRIES: usize = 4 << 20;
     let mut out = Vec::new();
@@ -227,12 +282,16 @@ pub fn fsync_beside(fd: u32) -> Result<()> {
 pub fn fsync(fd: u32) -> Result<()> {
     call(Ocall::Fsync, &[u64::from(fd)], &[], &mut []).map(drop)
 }
+/// Waits for writes that are on their way.
+pub fn settle(fd: u32) -> Result<()> {
+    call(Ocall::Fsync, &[u64::from(fd), 1], &[], &mut []).map(drop)
+}
 /// Takes a cooperative lock on a file, exclusive or shared. `EAGAIN`: somebody has it.
 pub fn lock(fd: u32, exclusive: bool) -> Result<()> {
     call(Ocall::Lock, &[u64::from(fd), u64::from(exclusive)], &[], &mut []).map(drop)
 }
 /// Operations of `Ocall::PathOp`.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Op {
     /// `mkdir`.
@@ -249,24 +308,31 @@ pub enum Op {
     Link = 6,
     /// `chmod`.
     Chmod = 7,
+    /// `mknod` of a FIFO or socket.
+    Mknod = 8,
     /// `utimensat`.
     Utimens = 9,
     /// `chown`.
     Chown = 10,
 }
-/// A path operation.
-pub fn path_op(op: Op, a: u64, b: u64, path: &[u8], path2: Option<&[u8]>) -> Result<()> {
-    let mut input = path.to_vec();
-    if let Some(p) = path2 {
-        input.push(0);
-        input.extend_from_slice(p);
-    }
-    call(Ocall::PathOp, &[op as u64, a, b], &input, &mut []).map(drop)
+/// An operation on a name.
+pub fn path_op(op: Op, a: u64, b: u64, at: At) -> Result<()> {
+    call(Ocall::PathOp, &[op as u64, a, b, at.dir], at.path, &mut []).map(drop)
 }
-/// `statfs` of a path: type, bsize, blocks, bfree, bavail, files, ffree, namelen.
-pub fn statfs(path: &[u8]) -> Result<[u64; 8]> {
+/// `rename` or `link`.
+pub fn path_op_to(op: Op, from: At, to: At) -> Result<()> {
+    let input = [from.path, to.path].join(&0);
+    call(Ocall::PathOp, &[op as u64, 0, 0, from.dir, to.dir], &input, &mut []).map(drop)
+}
+/// `symlink`.
+pub fn symlink(text: &[u8], at: At) -> Result<()> {
+    let input = [at.path, text].join(&0);
+    call(Ocall::PathOp, &[Op::Symlink as u64, 0, 0, at.dir], &input, &mut []).map(drop)
+}
+/// `statfs` of a descriptor: type, bsize, blocks, bfree, bavail, files, ffree, namelen.
+pub fn statfs(of: &HostFd) -> Result<[u64; 8]> {
     let mut b = [0; 64];
-    call(Ocall::Statfs, &[], path, &mut b)?;
+    call(Ocall::Statfs, &[u64::from(of.number)], &[], &mut b)?;
     let mut out = [0; 8];
     for (o, c) in out.iter_mut().zip(b.chunks_exact(8)) {
         let mut w = [0; 8];

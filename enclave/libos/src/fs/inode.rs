@@ -84,8 +84,8 @@ pub struct FsInfo {
     pub cached: bool,
     /// Changes are listed in the exit report.
     pub reported: bool,
-    /// Host path for `statfs`, if it mirrors one.
-    pub host: Option<Vec<u8>>,
+    /// The directory of the host for `statfs`, if it mirrors one.
+    pub host: Option<Arc<super::host::HostFd>>,
 }
 
 /// A file-system object.
@@ -100,6 +100,11 @@ pub trait Inode: Send + Sync + 'static {
     fn as_any(&self) -> &dyn Any;
     /// Unique id of the content object, and its version: equal pairs mean equal bytes.
     fn file_id(&self) -> (u64, u64);
+    /// Unique id of the object as long as it lives, whatever becomes of its content: what locks, leases, watches and
+    /// shared mappings go by.
+    fn object_id(&self) -> u64 {
+        self.file_id().0
+    }
 
     /// The entry of a directory.
     fn lookup(&self, _name: &[u8]) -> Result<InodeRef> {
@@ -173,30 +178,9 @@ pub trait Inode: Send + Sync + 'static {
         }
         Ok(total)
     }
-    /// Streams `src` into the content. Through a kernel buffer: a fault of the source may read this very
-    /// file.
+    /// Streams `src` into the content.
     fn write_from(&self, off: u64, src: &mut Src) -> Result<usize> {
-        let mut buf = try_vec(src.remaining().min(64 << 10))?;
-        let mut total = 0;
-        while src.remaining() > 0 {
-            let n = match src.pull(&mut buf) {
-                Ok(0) => break,
-                Ok(n) => n,
-                Err(e) => return partial(total, e),
-            };
-            match self.write_at(off + total as u64, &buf[..n]) {
-                Ok(m) if m < n => {
-                    src.rewind(n - m);
-                    return Ok(total + m);
-                }
-                Ok(m) => total += m,
-                Err(e) => {
-                    src.rewind(n);
-                    return partial(total, e);
-                }
-            }
-        }
-        Ok(total)
+        write_pieces(self, off, src)
     }
     /// Sets the length.
     fn truncate(&self, _len: u64) -> Result<()> {
@@ -269,6 +253,31 @@ pub trait Inode: Send + Sync + 'static {
     fn size(&self) -> u64 {
         self.stat().map_or(0, |s| s.size)
     }
+}
+
+/// Streams `src` into the content of `inode`. Through a kernel buffer: a fault of the source may read this very file.
+pub fn write_pieces<I: Inode + ?Sized>(inode: &I, off: u64, src: &mut Src) -> Result<usize> {
+    let mut buf = try_vec(src.remaining().min(64 << 10))?;
+    let mut total = 0;
+    while src.remaining() > 0 {
+        let n = match src.pull(&mut buf) {
+            Ok(0) => break,
+            Ok(n) => n,
+            Err(e) => return partial(total, e),
+        };
+        match inode.write_at(off + total as u64, &buf[..n]) {
+            Ok(m) if m < n => {
+                src.rewind(n - m);
+                return Ok(total + m);
+            }
+            Ok(m) => total += m,
+            Err(e) => {
+                src.rewind(n);
+                return partial(total, e);
+            }
+        }
+    }
+    Ok(total)
 }
 
 static NEXT_ID: BklCell<u64> = BklCell::new(1 << 32);

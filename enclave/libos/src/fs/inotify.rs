@@ -1,13 +1,15 @@
 //! inotify: what happens to files and in directories, as records.
 //!
-//! Neighbours: `ops` and `file` report here; as long as nobody watches, that costs one look. Invariants: a watch keeps
+//! Neighbours: `ops` and `file` report here; as long as nobody watches, that costs one look; `dnotify` hears of it, too.
+//! Invariants: a watch keeps
 //! its inode, so an identity is not used twice while it is watched; a queue holds a bounded number of records, then one
 //! that says so; a record equal to the last one in the queue is not added.
 use super::dentry::Dentry;
-use super::file::{File, Notify, OpenFile};
+use super::file::{File, Notify, OpenFile, Tells};
 use super::inode::InodeRef;
 use super::prelude::*;
 use super::uio::{Dst, partial};
+use crate::signal::owner::Band;
 
 /// The events of inotify(7).
 pub mod event {
@@ -27,6 +29,8 @@ pub mod event {
     pub const ALL: u32 = 0xfff;
     pub const OVERFLOW: u32 = 0x4000;
     pub const IGNORED: u32 = 0x8000;
+    /// For `dnotify` alone: a name changed within its directory.
+    pub const RENAMED: u32 = 1 << 16;
     pub const EXCL_UNLINK: u32 = 1 << 26;
     pub const MASK_CREATE: u32 = 1 << 28;
     pub const MASK_ADD: u32 = 1 << 29;
@@ -47,14 +51,22 @@ const HEAD: usize = 16;
 const COST: u64 = 256;
 
 type Key = (u64, u64);
+/// Who hears of what happens to an inode.
+pub trait Hears: Send + Sync {
+    /// An event for one of its watches. `unlinked`: of a file that has lost its name.
+    fn hear(&self, wd: i32, mask: u32, cookie: u32, name: &[u8], unlinked: bool);
+    /// The inode has ended, and the watch with it.
+    fn inode_ended(&self, wd: i32);
+}
+
 /// Who watches an inode: instances and descriptors of the watches.
-type Watchers = Vec<(Weak<Inotify>, i32)>;
+type Watchers = Vec<(Weak<dyn Hears>, i32)>;
 static WATCHERS: BklCell<BTreeMap<Key, Watchers>> = BklCell::new(BTreeMap::new());
 static INSTANCES: BklCell<usize> = BklCell::new(0);
 static COOKIE: BklCell<u32> = BklCell::new(0);
 
 fn key(inode: &InodeRef) -> Key {
-    (inode.fs().dev, inode.file_id().0)
+    (inode.fs().dev, inode.object_id())
 }
 fn is_watched() -> bool {
     WATCHERS.with(|w| !w.is_empty())
@@ -137,7 +149,7 @@ impl Inotify {
             *n
         });
         self.watches.with_mut(|w| w.insert(wd, Watch { mask: keep, inode: inode.clone() }));
-        WATCHERS.with_mut(|w| w.entry(key).or_default().push((self.me.clone(), wd)));
+        watch(inode, self.me.clone(), wd);
         Ok(wd)
     }
     /// inotify_rm_watch(2).
@@ -148,31 +160,28 @@ impl Inotify {
         Ok(())
     }
     fn forget(&self, watch: &Watch, wd: i32) {
-        let key = key(&watch.inode);
-        WATCHERS.with_mut(|w| {
-            let Some(list) = w.get_mut(&key) else { return };
-            list.retain(|(i, n)| *n != wd || !core::ptr::eq(i.as_ptr(), self));
-            if list.is_empty() {
-                w.remove(&key);
-            }
-        });
+        unwatch(&watch.inode, core::ptr::from_ref(self).cast(), wd);
     }
     fn push(&self, record: Record) {
-        self.queue.with_mut(|q| {
+        let is_new = self.queue.with_mut(|q| {
             if q.back() == Some(&record) {
-                return;
+                return false;
             }
             let full = q.len() >= QUEUE_MAX || q.try_reserve(1).is_err();
             if !full {
-                return q.push_back(record);
-            }
-            if let Some(last) = q.back_mut() {
+                q.push_back(record);
+            } else if let Some(last) = q.back_mut() {
                 *last = Record { wd: -1, mask: OVERFLOW, cookie: 0, name: Vec::new() };
             }
+            true
         });
-        self.changed.notify();
+        if is_new {
+            self.changed.notify();
+            self.changed.tell(Band::In);
+        }
     }
-    /// An event for one of its watches. `unlinked`: of a file that has lost its name.
+}
+impl Hears for Inotify {
     fn hear(&self, wd: i32, mask: u32, cookie: u32, name: &[u8], unlinked: bool) {
         let Some(wanted) = self.watches.with(|w| w.get(&wd).map(|w| w.mask)) else { return };
         if wanted & mask & ALL == 0 || unlinked && wanted & EXCL_UNLINK != 0 {
@@ -183,6 +192,10 @@ impl Inotify {
             // It is there: nobody else removes it meanwhile.
             let _ = self.remove(wd);
         }
+    }
+    fn inode_ended(&self, wd: i32) {
+        // Its own removal says IN_IGNORED.
+        let _ = self.remove(wd);
     }
 }
 impl Drop for Inotify {
@@ -217,6 +230,9 @@ impl File for Inotify {
     fn poll(&self, _want: u32) -> u32 {
         if self.queue.with(VecDeque::is_empty) { 0 } else { POLL_IN }
     }
+    fn tells(&self) -> Tells {
+        Tells::Owner
+    }
     fn queues(&self, out: &mut Vec<Arc<WaitQueue>>) {
         out.push(self.changed.queue());
     }
@@ -230,6 +246,21 @@ impl File for Inotify {
     }
 }
 
+/// From now on `who` hears of the inode's events. It keeps the inode meanwhile, and says `unwatch` before it goes.
+pub fn watch(inode: &InodeRef, who: Weak<dyn Hears>, wd: i32) {
+    WATCHERS.with_mut(|w| w.entry(key(inode)).or_default().push((who, wd)));
+}
+/// Ends that.
+pub fn unwatch(inode: &InodeRef, who: *const (), wd: i32) {
+    let key = key(inode);
+    WATCHERS.with_mut(|w| {
+        let Some(list) = w.get_mut(&key) else { return };
+        list.retain(|(i, n)| *n != wd || !core::ptr::eq(i.as_ptr().cast(), who));
+        if list.is_empty() {
+            w.remove(&key);
+        }
+    });
+}
 fn tell(inode: &InodeRef, mask: u32, cookie: u32, name: &[u8], unlinked: bool) {
     let list: Vec<_> = WATCHERS.with(|w| w.get(&key(inode)).cloned()).unwrap_or_default();
     for (instance, wd) in list {
@@ -282,6 +313,9 @@ pub fn moved(
     });
     tell(from.0.inode(), with_kind(d.inode(), MOVED_FROM), cookie, from.1, false);
     tell(to.0.inode(), with_kind(d.inode(), MOVED_TO), cookie, to.1, false);
+    if key(from.0.inode()) == key(to.0.inode()) {
+        tell(from.0.inode(), RENAMED, 0, from.1, false);
+    }
     if let Some(r) = replaced {
         itself(r, ATTRIB);
     }
@@ -299,8 +333,7 @@ fn ended(inode: &InodeRef) {
     let list: Vec<_> = WATCHERS.with(|w| w.get(&key(inode)).cloned()).unwrap_or_default();
     for (instance, wd) in list {
         if let Some(i) = instance.upgrade() {
-            // Its own removal says IN_IGNORED.
-            let _ = i.remove(wd);
+            i.inode_ended(wd);
         }
     }
 }

@@ -1,10 +1,18 @@
 //! Advisory locks: POSIX (owner: the descriptor table), OFD and flock (owner: the open file).
 //!
-//! One list per file identity. flock locks do not meet the other two kinds, as in Linux.
+//! By file identity and owner. flock locks do not meet the other two kinds, as in Linux. Invariants: `OWNERS` says of each
+//! owner on which files it has locks, so that what ends looks at nothing else; a file is listed while it has locks or
+//! somebody waits for one.
 use super::prelude::*;
+use crate::sched::later;
+
+/// About what a lock takes of the heap.
+const COST: u64 = 256;
+/// Locks that go at once.
+const PIECE: usize = 256;
 
 /// Kind of owner.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Family {
     /// fcntl locks of either owner.
     Range,
@@ -36,58 +44,123 @@ impl Lock {
     }
 }
 
-static LOCKS: BklCell<BTreeMap<u64, Vec<Lock>>> = BklCell::new(BTreeMap::new());
-static QUEUE: WaitQueue = WaitQueue::new();
+/// The locks that one owner has of one kind on a file. They do not overlap.
+#[derive(Default)]
+struct Held {
+    /// Which of the file's owners came first.
+    since: u64,
+    /// By first byte.
+    ranges: BTreeMap<u64, Lock>,
+}
+impl Held {
+    /// The first one that meets `what`.
+    fn first_met(&self, what: &Lock) -> Option<Lock> {
+        let before = self.ranges.range(..=what.start).next_back().filter(|(_, h)| h.meets(what));
+        before
+            .or_else(|| self.ranges.range(what.start..).next().filter(|(_, h)| h.meets(what)))
+            .map(|(_, h)| *h)
+    }
+    /// Takes out what lies in the range; parts outside it stay.
+    fn carve(&mut self, what: &Lock) {
+        while let Some(h) = self.first_met(what) {
+            self.ranges.remove(&h.start);
+            if h.start < what.start {
+                self.ranges.insert(h.start, Lock { end: what.start, ..h });
+            }
+            if h.end > what.end {
+                self.ranges.insert(what.end, Lock { start: what.end, ..h });
+            }
+        }
+    }
+}
+
+/// The locks on a file, and who waits for one.
+#[derive(Default)]
+struct OfFile {
+    owners: BTreeMap<(u64, Family), Held>,
+    next: u64,
+    queue: Arc<WaitQueue>,
+    waiting: usize,
+}
+impl OfFile {
+    fn conflict(&self, want: &Lock) -> Option<Lock> {
+        let others = self.owners.iter().filter(|((owner, _), _)| *owner != want.owner);
+        let met = others.filter_map(|(_, held)| {
+            let from = held.first_met(want)?.start;
+            let mut met = held.ranges.range(from..want.end);
+            met.find(|(_, h)| h.conflicts(want)).map(|(_, h)| (held.since, *h))
+        });
+        met.min_by_key(|(since, _)| *since).map(|(_, h)| h)
+    }
+}
+
+/// By identity of the file. One without locks has somebody who waits.
+static LOCKS: BklCell<BTreeMap<u64, OfFile>> = BklCell::new(BTreeMap::new());
+/// On which files each owner has locks.
+static OWNERS: BklCell<BTreeSet<(u64, u64)>> = BklCell::new(BTreeSet::new());
+
+/// Changes what an owner has on a file, and what follows from that.
+fn change(file: u64, owner: (u64, Family), what: impl FnOnce(&mut Held)) {
+    LOCKS.with_mut(|l| {
+        let f = l.entry(file).or_default();
+        let since = f.next;
+        let held = f.owners.entry(owner).or_insert_with(|| Held { since, ..Held::default() });
+        f.next += 1;
+        what(held);
+        if held.ranges.is_empty() {
+            f.owners.remove(&owner);
+        }
+        let all = (owner.0, Family::Range)..=(owner.0, Family::Whole);
+        let has_any = f.owners.range(all).next().is_some();
+        OWNERS.with_mut(|o| if has_any { o.insert((owner.0, file)) } else { o.remove(&(owner.0, file)) });
+        f.queue.wake_all();
+        tidy(l, file);
+    });
+}
+fn tidy(locks: &mut BTreeMap<u64, OfFile>, file: u64) {
+    if locks.get(&file).is_some_and(|f| f.owners.is_empty() && f.waiting == 0) {
+        locks.remove(&file);
+    }
+}
 
 /// A lock that `want` would have to wait for.
 pub fn conflict(file: u64, want: &Lock) -> Option<Lock> {
-    LOCKS.with(|l| l.get(&file).and_then(|v| v.iter().find(|h| h.conflicts(want)).copied()))
+    LOCKS.with(|l| l.get(&file).and_then(|f| f.conflict(want)))
 }
-/// Takes out the owner's locks in the range; parts outside it stay.
-fn carve(v: &mut Vec<Lock>, what: &Lock) -> Result<()> {
-    let mut out = Vec::new();
-    // One may be cut in two, and the caller may add one.
-    out.try_reserve(v.len() + 2).map_err(|_| ENOMEM)?;
-    for h in v.drain(..) {
-        if h.owner != what.owner || !h.meets(what) {
-            out.push(h);
-            continue;
-        }
-        if h.start < what.start {
-            out.push(Lock { end: what.start, ..h });
-        }
-        if h.end > what.end {
-            out.push(Lock { start: what.end, ..h });
-        }
-    }
-    *v = out;
-    Ok(())
+/// How many locks the owner has, about.
+pub fn count(owner: u64) -> usize {
+    let held = |l: &BTreeMap<u64, OfFile>, file: u64| {
+        let f = l.get(&file)?;
+        Some(f.owners.get(&(owner, Family::Range))?.ranges.len())
+    };
+    LOCKS.with(|l| files_of(owner).iter().filter_map(|file| held(l, *file)).sum())
+}
+fn files_of(owner: u64) -> Vec<u64> {
+    OWNERS.with(|o| o.range((owner, 0)..=(owner, u64::MAX)).map(|(_, file)| *file).collect())
 }
 /// Unlocks the range of `what` for its owner.
 pub fn unlock(file: u64, what: &Lock) -> Result<()> {
-    LOCKS.with_mut(|l| {
-        if let Some(v) = l.get_mut(&file) {
-            carve(v, what)?;
-            if v.is_empty() {
-                l.remove(&file);
-            }
-        }
-        Ok(())
-    })?;
-    QUEUE.wake_all();
+    let owner = (what.owner, what.family);
+    let met = LOCKS.with(|l| l.get(&file)?.owners.get(&owner)?.first_met(what));
+    let Some(met) = met else { return Ok(()) };
+    if met.start < what.start && met.end > what.end {
+        // Two are left.
+        crate::mm::admit(COST)?;
+    }
+    change(file, owner, |held| held.carve(what));
     Ok(())
 }
-/// `None`: somebody else has a conflicting lock.
-fn try_lock(file: u64, want: &Lock) -> Option<Result<()>> {
-    if conflict(file, want).is_some() {
-        return None;
+/// False: somebody else has a conflicting lock.
+fn try_lock(file: u64, want: &Lock) -> bool {
+    let may = conflict(file, want).is_none();
+    if may {
+        // A downgrade may let others in.
+        change(file, (want.owner, want.family), |held| {
+            held.carve(want);
+            held.ranges.insert(want.start, *want);
+        });
     }
-    Some(LOCKS.with_mut(|l| {
-        let v = l.entry(file).or_default();
-        carve(v, want)?;
-        v.push(*want);
-        Ok(())
-    }))
+    may
 }
 /// What to do when somebody else has a conflicting lock.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -123,11 +196,9 @@ fn is_deadlock(file: u64, want: &Lock) -> bool {
 
 /// Locks; waits if asked to, else `EAGAIN`.
 pub fn lock(file: u64, want: &Lock, wait: Wait) -> Result<()> {
-    crate::mm::admit(256)?;
-    if let Some(done) = try_lock(file, want) {
-        // A downgrade may let others in.
-        QUEUE.wake_all();
-        return done;
+    crate::mm::admit(COST)?;
+    if try_lock(file, want) {
+        return Ok(());
     }
     match wait {
         Wait::No => return Err(EAGAIN),
@@ -137,9 +208,19 @@ pub fn lock(file: u64, want: &Lock, wait: Wait) -> Result<()> {
     if wait == Wait::Detect {
         WAITING.with_mut(|w| w.push((file, *want)));
     }
-    let r = QUEUE.wait_until(None, || match try_lock(file, want) {
-        None if wait == Wait::Detect && is_deadlock(file, want) => Some(Err(EDEADLK)),
-        done => done,
+    let queue = LOCKS.with_mut(|l| {
+        let f = l.entry(file).or_default();
+        f.waiting += 1;
+        f.queue.clone()
+    });
+    let r = queue.wait_until(None, || match try_lock(file, want) {
+        true => Some(Ok(())),
+        false if wait == Wait::Detect && is_deadlock(file, want) => Some(Err(EDEADLK)),
+        false => None,
+    });
+    LOCKS.with_mut(|l| {
+        l.entry(file).or_default().waiting -= 1;
+        tidy(l, file);
     });
     if wait == Wait::Detect {
         WAITING.with_mut(|w| {
@@ -150,33 +231,26 @@ pub fn lock(file: u64, want: &Lock, wait: Wait) -> Result<()> {
     }
     r?
 }
-fn drop_where(gone: impl Fn(u64, &Lock) -> bool) {
-    let changed = LOCKS.with_mut(|l| {
-        if l.is_empty() {
-            return false;
-        }
-        let mut changed = false;
-        l.retain(|file, v| {
-            let n = v.len();
-            v.retain(|h| !gone(*file, h));
-            changed |= v.len() != n;
-            !v.is_empty()
-        });
-        changed
-    });
-    if changed {
-        QUEUE.wake_all();
-    }
-}
 /// A descriptor of `file` was closed by the table `owner`.
 pub fn release_posix(owner: u64, file: u64) {
-    drop_where(|f, h| f == file && h.owner == owner);
+    if OWNERS.with(|o| o.contains(&(owner, file))) {
+        release(owner, file);
+    }
 }
-/// A table is gone.
+fn release(owner: u64, file: u64) {
+    for family in [Family::Range, Family::Whole] {
+        let (key, mut gone) = ((owner, family), BTreeMap::new());
+        change(file, key, |held| gone = core::mem::take(&mut held.ranges));
+        // There may be very many.
+        later::leave(move || {
+            (0..PIECE).for_each(|_| _ = gone.pop_first());
+            gone.is_empty()
+        });
+    }
+}
+/// A table or an open file is gone.
 pub fn release_owner(owner: u64) {
-    drop_where(|_, h| h.owner == owner);
-}
-/// An open file is gone.
-pub fn release_file(owner: u64) {
-    drop_where(|_, h| h.owner == owner);
+    if !OWNERS.with(BTreeSet::is_empty) {
+        files_of(owner).into_iter().for_each(|file| release(owner, file));
+    }
 }

@@ -187,6 +187,22 @@ impl MemInode {
     pub fn child(&self, name: &[u8]) -> Option<Arc<MemInode>> {
         self.find(name).ok()
     }
+    /// In memory, of a FIFO or socket whose node lies elsewhere; made when it is first asked for.
+    pub fn stand_in(
+        kept: &BklCell<Option<Arc<MemInode>>>,
+        fs: &Arc<FsInfo>,
+        kind: u32,
+    ) -> Option<Arc<MemInode>> {
+        if !matches!(kind, S_IFIFO | S_IFSOCK) {
+            return None;
+        }
+        if let Some(n) = kept.with(Clone::clone) {
+            return Some(n);
+        }
+        let n = MemInode::new(fs, kind | 0o600, (0, 0), 0);
+        kept.set(Some(n.clone()));
+        Some(n)
+    }
     /// What is attached to a FIFO or socket node.
     pub fn attached(&self) -> Option<Arc<dyn Any + Send + Sync>> {
         self.attached.with(|a| a.as_ref().and_then(Weak::upgrade))
@@ -478,18 +494,31 @@ impl Inode for MemInode {
             Some(below) => below.list()?,
             None => Vec::new(),
         };
+        // About what an entry takes, with its name.
+        const COST: u64 = 96;
+        let names = |d: &Dir| d.entries.keys().map(|name| name.len() as u64 + COST).sum::<u64>();
+        crate::mm::admit(dir.with(names))?;
         let d = dir.borrow();
-        for e in lower {
-            if !d.entries.contains_key(&e.name) {
-                out.push(e);
-            }
-        }
-        for (name, e) in &d.entries {
-            if let Entry::Node { node, .. } = e {
+        out.try_reserve_exact(lower.len() + d.entries.len()).map_err(|_| ENOMEM)?;
+        let mine = |name: &[u8], e: &Entry| match e {
+            Entry::Node { node, .. } => {
                 let (ino, mode) = node.meta.with(|m| (m.ino, m.mode));
-                out.push(DirEntry { ino, d_type: d_type(mode), name: name.clone() });
+                Some(DirEntry { ino, d_type: d_type(mode), name: name.to_vec() })
+            }
+            _ => None,
+        };
+        // What is below keeps its place when it is looked at or changed: the order of a listing stays the same.
+        let mut met = BTreeSet::new();
+        for e in lower {
+            match d.entries.get_key_value(&e.name) {
+                None => out.push(e),
+                Some((name, own)) if met.insert(name) => out.extend(mine(name, own)),
+                Some(_) => {}
             }
         }
+        out.extend(
+            d.entries.iter().filter(|(name, _)| !met.contains(name)).filter_map(|(name, e)| mine(name, e)),
+        );
         Ok(out)
     }
     fn setattr(&self, attr: &SetAttr) -> Result<()> {

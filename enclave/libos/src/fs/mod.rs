@@ -14,15 +14,18 @@ pub mod cold;
 pub mod consts;
 pub mod dentry;
 pub mod dev;
+mod dnotify;
 pub mod env;
 pub mod epoll;
 pub mod event;
 pub mod file;
+mod hints;
 pub mod host;
 pub mod inode;
 pub mod inotify;
 mod keep;
 pub mod ldisc;
+pub mod leases;
 pub mod locks;
 pub mod memfs;
 pub mod mount;
@@ -38,6 +41,7 @@ pub mod proc;
 pub mod pty;
 mod seal;
 pub mod sealed;
+pub mod sigio;
 pub mod signalfd;
 pub mod stream;
 pub mod sys;
@@ -79,16 +83,22 @@ pub fn boot_context() -> Arc<FsContext> {
     FsContext::new(mount::root(), mount::root(), 0o022)
 }
 
-/// The context of the first process; a cwd that does not exist becomes `/`.
-pub fn first_fs(cwd: &[u8]) -> Arc<FsContext> {
+/// The context of the first process: the cwd must be there, or `/` does instead.
+pub fn first_fs(cwd: &[u8], or_root: bool) -> Result<Arc<FsContext>> {
     let ctx = boot_context();
-    let found = path::walk(&ctx, &env::cred(), &ctx.root(), cwd, Last::Follow).and_then(|w| w.get());
-    if let Ok(d) = found
-        && d.inode().is_dir()
-    {
-        ctx.set_cwd(d);
+    enter(&ctx, cwd).or_else(|e| if or_root { Ok(()) } else { Err(e) })?;
+    Ok(ctx)
+}
+
+/// Makes `cwd`, which the caller must be allowed to enter, the working directory.
+fn enter(ctx: &FsContext, cwd: &[u8]) -> Result<()> {
+    let d = path::walk(ctx, &env::cred(), &ctx.root(), cwd, Last::Follow)?.get()?;
+    if !d.inode().is_dir() {
+        return Err(ENOTDIR);
     }
-    ctx
+    env::cred().check(&d.inode().stat()?, MAY_EXEC)?;
+    ctx.set_cwd(d);
+    Ok(())
 }
 
 /// The table of the first process: the host's 0, 1, 2, as far as they are open.
@@ -115,12 +125,7 @@ pub fn first_files() -> Arc<FileTable> {
 pub fn job_fs(start: &JobStart) -> Result<Arc<FsContext>> {
     let ctx = boot_context();
     ctx.set_umask(start.umask);
-    let d = path::walk(&ctx, &env::cred(), &ctx.root(), &start.cwd, Last::Follow)?.get()?;
-    if !d.inode().is_dir() {
-        return Err(ENOTDIR);
-    }
-    env::cred().check(&d.inode().stat()?, MAY_EXEC)?;
-    ctx.set_cwd(d);
+    enter(&ctx, &start.cwd)?;
     Ok(ctx)
 }
 
@@ -182,11 +187,6 @@ fn open_exec_dentry(d: Arc<dentry::Dentry>) -> Result<Arc<OpenFile>> {
     Ok(OpenFile::new(d, None, O_RDONLY))
 }
 
-/// Opens an existing regular file by path for reading, with the caller's rights.
-pub fn open_read(path: &[u8]) -> Result<Arc<OpenFile>> {
-    ops::open_at(AT_FDCWD, path, O_RDONLY, 0)
-}
-
 /// The path of an open file, as /proc shows it.
 pub fn path_of(f: &OpenFile) -> Vec<u8> {
     f.dentry().path()
@@ -205,9 +205,4 @@ pub fn at_exit(report_changes: bool) {
     if report_changes {
         changes::report();
     }
-}
-
-/// Is it /dev/zero? (Mapping it gives anonymous memory.)
-pub fn is_zero_device(f: &OpenFile) -> bool {
-    f.inode().kind() == S_IFCHR && f.inode().stat().is_ok_and(|s| s.rdev == dev::ZERO)
 }

@@ -6,6 +6,7 @@ use super::dentry::Dentry;
 use super::inode::{FsInfo, InodeRef, next_dev};
 use super::memfs::MemInode;
 use super::prelude::*;
+use super::tmpfs::MAGIC as TMPFS;
 use super::{dev, host, proc, pty, sealed, sys};
 use occlum_enclave_abi::{FLAG_REPORT_CHANGES, LaunchParams};
 
@@ -29,12 +30,7 @@ pub fn root() -> Arc<Dentry> {
         Some(r) => r,
         // Before `init` (a LibOS bug elsewhere): an empty tree rather than a panic.
         None => {
-            let r = Dentry::new_root(MemInode::new(
-                &info("tmpfs", 0x0102_1994, true),
-                S_IFDIR | 0o755,
-                (0, 0),
-                0,
-            ));
+            let r = Dentry::new_root(MemInode::new(&info("tmpfs", TMPFS, true), S_IFDIR | 0o755, (0, 0), 0));
             ROOT.set(Some(r.clone()));
             r
         }
@@ -47,24 +43,28 @@ pub fn info(name: &'static str, magic: u64, cached: bool) -> Arc<FsInfo> {
 }
 
 /// A layer in memory over what is below, which only `occlum try` shows and reports changes of.
-fn overlay(below: Below, of_host: bool) -> Result<InodeRef> {
+fn overlay(below: Below, reported: bool) -> Result<InodeRef> {
+    let host = match &below {
+        Below::Host(top, _) if reported => Some(top.clone()),
+        _ => None,
+    };
     let fs = Arc::new(FsInfo {
         name: "overlay",
         magic: 0x794c_7630,
         dev: next_dev(),
         read_only: false,
         cached: true,
-        reported: of_host,
-        host: of_host.then(|| b"/".to_vec()),
+        reported,
+        host,
     });
     Ok(MemInode::over(&fs, below)?)
 }
 
 /// The root of `occlum try`.
 fn host_root() -> InodeRef {
-    let empty =
-        |_| -> InodeRef { MemInode::new(&info("tmpfs", 0x0102_1994, true), S_IFDIR | 0o755, (0, 0), 0) };
-    overlay(Below::Host(b"/".to_vec()), true).unwrap_or_else(empty)
+    let empty = |_| -> InodeRef { MemInode::new(&info("tmpfs", TMPFS, true), S_IFDIR | 0o755, (0, 0), 0) };
+    let below = host::open_top(b"/").map(|top| Below::Host(top, Vec::new()));
+    below.and_then(|below| overlay(below, true)).unwrap_or_else(empty)
 }
 
 fn set_root(inode: InodeRef) {
@@ -135,12 +135,12 @@ pub fn init(params: &LaunchParams) {
     if config.is_host_view() {
         set_root(host_root());
         mount_kernel(params);
-        super::keep::set_directory(&params.keep);
+        log_failure("what --keep names", super::keep::set_directory(&params.keep));
         super::changes::keep_list(!params.keep.is_empty() || params.flags & FLAG_REPORT_CHANGES != 0);
         mount_binds(params);
     } else if let Err(e) = table::mount_all(&config.mounts, params) {
         // A program that was to have a file system must not run without it.
-        crate::boot::fail(125, &e);
+        crate::boot::fail(125, &e, "OC312");
     }
 }
 
@@ -152,7 +152,7 @@ fn with_terminal(params: &LaunchParams) -> bool {
 /// /dev and what belongs below it.
 fn mount_dev(params: &LaunchParams) -> Result<()> {
     let (owner, with_tty) = ((params.uid, params.gid), with_terminal(params));
-    mount(b"/dev", dev::build(&info("devtmpfs", 0x0102_1994, true), owner, with_tty))?;
+    mount(b"/dev", dev::build(&info("devtmpfs", TMPFS, true), owner, with_tty))?;
     mount(b"/dev/pts", pty::root(owner, with_tty))?;
     mount(b"/dev/mqueue", crate::ipc::mq::root()).map(drop)
 }
@@ -236,7 +236,8 @@ fn mount_sealed(from: &[u8], to: &[u8], flags: &MountFlags) {
     let mounted = sealed::open(&spec)
         .and_then(|root| mount(to, root).map_err(|e| alloc::format!("cannot be mounted there: {e}")));
     if let Err(e) = mounted {
-        crate::boot::fail(125, &alloc::format!("sealed store {} for {}: {e}", name(from), name(to)));
+        let text = alloc::format!("sealed store {} for {}: {e}", name(from), name(to));
+        crate::boot::fail(125, &text, "OC312");
     }
 }
 
@@ -260,8 +261,8 @@ pub fn statfs(info: &FsInfo) -> [u64; 8] {
     if let Some(s) = super::tmpfs::statfs(info) {
         return s;
     }
-    if let Some(p) = &info.host
-        && let Ok(mut s) = host::statfs(p)
+    if let Some(top) = &info.host
+        && let Ok(mut s) = host::statfs(top)
     {
         if !info.reported {
             return s;

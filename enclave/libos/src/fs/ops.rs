@@ -6,6 +6,7 @@ use super::env;
 use super::file::OpenFile;
 use super::inode::{InodeRef, SetAttr, Stat};
 use super::inotify::{self, event};
+use super::leases;
 use super::memfs::MemInode;
 use super::path::{self, Cred, Last, Walked};
 use super::prelude::*;
@@ -183,6 +184,7 @@ fn open_dentry(d: Arc<Dentry>, flags: u32, fresh: bool) -> Result<Arc<OpenFile>>
     if !fresh {
         env::cred().check(&inode.stat()?, access_of(flags))?;
     }
+    leases::break_all(&inode, write, flags & O_NONBLOCK == 0)?;
     let special = inode.open(&inode, flags)?;
     inotify::about(&d, event::OPEN);
     if flags & O_TRUNC != 0 && kind == S_IFREG && !fresh {
@@ -212,7 +214,7 @@ fn open_tmpfile(dirfd: i32, path: &[u8], flags: u32, mode: u32, resolve: u32) ->
     check_dir_write(&cred, &dir)?;
     let mode = S_IFREG | (mode & 0o7777 & !env::fs().umask());
     let inode = dir.inode().unnamed(mode, (cred.uid, cred.gid))?;
-    let name = alloc::format!("/#{}", inode.file_id().0);
+    let name = alloc::format!("/#{}", inode.object_id());
     let flags = flags & !(O_TMPFILE | O_CREAT | O_TRUNC);
     Ok(OpenFile::new(Dentry::anonymous(inode, name.as_bytes()), None, flags))
 }
@@ -435,15 +437,23 @@ fn check_rename(a: &Walked, b: &Walked, moved: &Arc<Dentry>, flags: u32) -> Resu
 fn check_rename_rights(a: &Walked, b: &Walked, moved: &Arc<Dentry>, flags: u32) -> Result<()> {
     let cred = env::cred();
     check_remove(&cred, &a.parent, moved)?;
+    let exchange = flags & RENAME_EXCHANGE != 0;
     match &b.found {
-        Some(target) => check_remove(&cred, &b.parent, target)?,
+        Some(target) => {
+            check_remove(&cred, &b.parent, target)?;
+            match (moved.inode().is_dir(), target.inode().is_dir()) {
+                (true, false) if !exchange => return Err(ENOTDIR),
+                (false, true) if !exchange => return Err(EISDIR),
+                _ => {}
+            }
+        }
         None => check_dir_write(&cred, &b.parent)?,
     }
     if Arc::ptr_eq(&a.parent, &b.parent) {
         return Ok(());
     }
     // A directory that moves gets another `..`.
-    let other = b.found.iter().filter(|_| flags & RENAME_EXCHANGE != 0);
+    let other = b.found.iter().filter(|_| exchange);
     for changed in core::iter::once(moved).chain(other).filter(|d| d.inode().is_dir()) {
         cred.check(&changed.inode().stat()?, MAY_WRITE)?;
     }
@@ -534,6 +544,7 @@ pub fn truncate(d: &Arc<Dentry>, len: u64) -> Result<()> {
     }
     writable_fs(d.inode())?;
     env::cred().check(&d.inode().stat()?, MAY_WRITE)?;
+    leases::break_all(d.inode(), true, true)?;
     d.inode().open(d.inode(), O_WRONLY)?;
     set_len(d.inode(), len)?;
     changes::note(d);
@@ -542,12 +553,17 @@ pub fn truncate(d: &Arc<Dentry>, len: u64) -> Result<()> {
 }
 /// Sets a length within the file size limit.
 pub fn set_len(inode: &InodeRef, len: u64) -> Result<()> {
+    check_limit(len)?;
+    resize(inode, len)
+}
+/// May files of the process be so long?
+fn check_limit(len: u64) -> Result<()> {
     const SIGXFSZ: i32 = 25;
     if len > env::fsize() {
         env::signal_self(SIGXFSZ);
         return Err(EFBIG);
     }
-    resize(inode, len)
+    Ok(())
 }
 /// Sets a length; mappings of the file follow.
 fn resize(inode: &InodeRef, len: u64) -> Result<()> {
@@ -561,12 +577,49 @@ fn resize(inode: &InodeRef, len: u64) -> Result<()> {
     Ok(())
 }
 
+/// fallocate(2) after its arguments were checked.
+pub fn allocate(f: &OpenFile, mode: u32, off: u64, len: u64) -> Result<()> {
+    const KEEP_SIZE: u32 = 1;
+    const COLLAPSE_RANGE: u32 = 8;
+    const ZERO_RANGE: u32 = 16;
+    const INSERT_RANGE: u32 = 32;
+    let inode = f.inode().as_ref();
+    let (old, end) = (inode.size(), off.saturating_add(len));
+    super::seal::check_allocate(inode, mode, end)?;
+    // A tmpfs has blocks behind the end count as well.
+    let is_limited =
+        matches!(mode, 0 | ZERO_RANGE) || mode == KEEP_SIZE && inode.fs().magic == super::tmpfs::MAGIC;
+    if end > old && is_limited {
+        check_limit(end)?;
+    }
+    drop_set_ids(f.inode())?;
+    f.note_change();
+    // Zeroed ranges show in shared mappings, and what those wrote elsewhere stays.
+    crate::mm::before_read(inode);
+    inode.allocate(mode, off, len)?;
+    let size = inode.size();
+    // Where blocks were taken out or put in, all that is behind has moved.
+    let moved = mode & (COLLAPSE_RANGE | INSERT_RANGE) != 0;
+    crate::mm::after_write(inode, off, if moved { size.max(old) - off } else { len });
+    if size < old {
+        crate::mm::after_truncate(inode, size);
+    }
+    inotify::about(f.dentry(), event::MODIFY);
+    Ok(())
+}
+/// Zeros a range of the file (madvise's MADV_REMOVE), whose blocks go.
+pub fn punch(f: &OpenFile, r: core::ops::Range<u64>) -> Result<()> {
+    const KEEP_SIZE: u32 = 1;
+    const PUNCH_HOLE: u32 = 2;
+    allocate(f, PUNCH_HOLE | KEEP_SIZE, r.start, r.end - r.start)
+}
+
 static MEMFD_FS: BklCell<Option<Arc<super::inode::FsInfo>>> = BklCell::new(None);
 fn unnamed(label: &[u8], mode: u32, owner: (u32, u32), seals: u32) -> Arc<OpenFile> {
     let fs = match MEMFD_FS.with(|f| f.clone()) {
         Some(f) => f,
         None => {
-            let f = super::mount::info("tmpfs", 0x0102_1994, false);
+            let f = super::mount::info("tmpfs", super::tmpfs::MAGIC, false);
             MEMFD_FS.set(Some(f.clone()));
             f
         }

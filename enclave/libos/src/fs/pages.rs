@@ -6,7 +6,7 @@
 //! Invariants: pages below `lower_len` that are absent have the bytes below, all other absent pages are
 //! zero.
 use super::below::Below;
-use super::host;
+use super::host::{self, At};
 use super::prelude::*;
 use super::uio::try_vec;
 
@@ -22,16 +22,19 @@ const THRASH_PART: u64 = 4;
 
 /// One page.
 pub struct Page {
-    data: BklCell<Vec<u8>>,
+    data: BklCell<Arc<Vec<u8>>>,
     dirty: BklCell<bool>,
 }
 impl Page {
     fn new(data: Vec<u8>, dirty: bool) -> Arc<Self> {
-        Arc::new(Self { data: BklCell::new(data), dirty: BklCell::new(dirty) })
+        Arc::new(Self { data: BklCell::new(Arc::new(data)), dirty: BklCell::new(dirty) })
     }
-    /// The content.
-    pub fn bytes(&self) -> impl core::ops::Deref<Target = Vec<u8>> + '_ {
-        self.data.borrow()
+    /// The content. Who has it while user memory is touched keeps it: a fault there may write to this very page.
+    pub fn bytes(&self) -> Arc<Vec<u8>> {
+        self.data.with(Clone::clone)
+    }
+    fn change(&self, within: core::ops::Range<usize>, f: impl FnOnce(&mut [u8])) {
+        self.data.with_mut(|d| f(&mut Arc::make_mut(d)[within]));
     }
 }
 
@@ -162,15 +165,15 @@ impl Drop for State {
 impl Lower {
     fn read(self: &Arc<Self>, off: u64, buf: &mut [u8]) -> Result<usize> {
         match &self.of {
-            Below::Host(path) => super::cold::pread(self.open(path)?, off, buf),
+            Below::Host(top, path) => super::cold::pread(self.open(At::beneath(top, path))?, off, buf),
             image => image.read_image(off, buf),
         }
     }
-    fn open(self: &Arc<Self>, path: &[u8]) -> Result<u32> {
+    fn open(self: &Arc<Self>, at: At) -> Result<u32> {
         if let Some(fd) = self.fd.get() {
             return Ok(fd);
         }
-        let fd = host::open(path, O_RDONLY, 0)?;
+        let fd = host::open(at, O_RDONLY, 0)?;
         self.fd.set(Some(fd));
         let old = CACHE.with_mut(|c| {
             c.fds.push_back(Arc::downgrade(self));
@@ -239,7 +242,9 @@ impl Pages {
     pub fn check_host(&self) -> Result<()> {
         let Some(lower) = &self.lower else { return Ok(()) };
         match &lower.of {
-            Below::Host(path) if self.state.with(|s| s.lower_len > 0) => lower.open(path).map(drop),
+            Below::Host(top, path) if self.state.with(|s| s.lower_len > 0) => {
+                lower.open(At::beneath(top, path)).map(drop)
+            }
             _ => Ok(()),
         }
     }
@@ -332,7 +337,7 @@ impl Pages {
                 Ok(p) => p,
                 Err(e) => return super::uio::partial(done, e),
             };
-            page.data.with_mut(|d| d[within..within + n].copy_from_slice(&data[done..done + n]));
+            page.change(within..within + n, |d| d.copy_from_slice(&data[done..done + n]));
             done += n;
             self.state.with_mut(|s| {
                 s.size = s.size.max(pos + n as u64);
@@ -388,7 +393,7 @@ impl Pages {
             }
             let within = (pos % PAGE) as usize;
             let page = self.page_mut(here, n == PAGE)?;
-            page.data.with_mut(|d| d[within..within + n as usize].fill(0));
+            page.change(within..within + n as usize, |d| d.fill(0));
             pos += n;
         }
         self.state.with_mut(|s| s.version += 1);

@@ -6,7 +6,7 @@ use super::dentry::Dentry;
 use super::inode::Stat;
 use super::prelude::*;
 use super::table::FsContext;
-use crate::process::caps;
+use crate::process::{Groups, caps};
 
 /// Who asks.
 #[derive(Clone, Debug, Default)]
@@ -16,7 +16,7 @@ pub struct Cred {
     /// Group for file access.
     pub gid: u32,
     /// Supplementary groups.
-    pub groups: Vec<u32>,
+    pub groups: Groups,
     /// Capabilities in force.
     pub caps: u64,
 }
@@ -27,7 +27,7 @@ impl Cred {
     }
     /// Is the group one of the caller's?
     pub fn in_group(&self, gid: u32) -> bool {
-        self.gid == gid || self.groups.contains(&gid)
+        self.gid == gid || self.groups.contains(gid)
     }
     /// Checks `want` (`MAY_*`) against the permission bits.
     pub fn check(&self, s: &Stat, want: u32) -> Result<()> {

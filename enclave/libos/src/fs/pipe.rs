@@ -2,15 +2,25 @@
 //!
 //! User memory is copied once, straight to or from the ring: nothing that a user-memory fault does comes back
 //! to a pipe. Writes of at most PIPE_BUF bytes are atomic. Queues are woken only when someone waits on them.
-use super::file::{File, Notify, OpenFile};
+use super::env;
+use super::file::{File, Notify, OpenFile, Tells};
 use super::memfs::MemInode;
 use super::prelude::*;
 use super::uio::{Dst, Src, partial};
+use crate::process::caps;
+use crate::process::users::PerUser;
+use crate::signal::owner::Band;
 
 const PIPE_BUF: usize = 4096;
 const DEFAULT_SIZE: usize = 65536;
+/// Size of the pipes of a user who has many.
+const LEAST_SIZE: usize = 2 * PIPE_BUF;
 /// Largest size that F_SETPIPE_SZ grants to anyone.
 pub const MAX_SIZE: usize = 1 << 20;
+/// Pages that pipes of a user without privileges may have before new ones get little, and none grows.
+pub const USER_PAGES: u64 = 16384;
+/// Pages of pipes.
+static PAGES: PerUser = PerUser::new();
 
 /// A ring of bytes that grows with what is in it. It is borrowed while user memory is copied: a user-memory fault never
 /// comes back to a ring.
@@ -56,6 +66,11 @@ impl Ring {
     pub fn filled(&self) -> (&[u8], &[u8]) {
         let first = self.len.min(self.buf.len() - self.head);
         (&self.buf[self.head..self.head + first], &self.buf[..self.len - first])
+    }
+    /// The last byte.
+    pub fn last(&self) -> Option<u8> {
+        let (a, b) = self.filled();
+        b.last().or(a.last()).copied()
     }
     /// Takes bytes out.
     pub fn pop(&mut self, dst: &mut Dst) -> Result<usize> {
@@ -109,22 +124,49 @@ pub struct Pipe {
     ring: BklCell<Ring>,
     readers: BklCell<u32>,
     writers: BklCell<u32>,
+    /// Room that splices took for what they are about to read.
+    promised: BklCell<usize>,
+    /// A splice hands on bytes from the head: nobody else takes any meanwhile.
+    moving: BklCell<bool>,
     /// How often an end was opened, for the FIFO's open to wait on.
     opened: BklCell<(u64, u64)>,
     can_read: Notify,
     can_write: Notify,
+    /// Whose pages it counts to.
+    user: u32,
+}
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        PAGES.sub(self.user, pages(self.size()));
+    }
+}
+fn pages(size: usize) -> u64 {
+    (size / PIPE_BUF) as u64
+}
+/// Would `more` pages be more than the user may have?
+fn are_too_many(user: u32, more: u64) -> bool {
+    let privileged = || env::capable(caps::SYS_RESOURCE) || env::capable(caps::SYS_ADMIN);
+    PAGES.of(user) + more > USER_PAGES && !privileged()
 }
 impl Pipe {
-    /// An empty one.
-    pub fn new() -> Arc<Self> {
-        Arc::new(Self {
-            ring: BklCell::new(Ring::new(DEFAULT_SIZE)),
+    /// An empty one. ENOMEM.
+    pub fn new() -> Result<Arc<Self>> {
+        let user = env::real_uid();
+        let size = if are_too_many(user, pages(DEFAULT_SIZE)) { LEAST_SIZE } else { DEFAULT_SIZE };
+        if !PAGES.add(user, pages(size)) {
+            return Err(ENOMEM);
+        }
+        Ok(Arc::new(Self {
+            user,
+            ring: BklCell::new(Ring::new(size)),
             readers: BklCell::new(0),
             writers: BklCell::new(0),
+            promised: BklCell::new(0),
+            moving: BklCell::new(false),
             opened: BklCell::new((0, 0)),
             can_read: Notify::new(),
             can_write: Notify::new(),
-        })
+        }))
     }
     fn end(self: &Arc<Self>, read: bool, write: bool) -> Arc<PipeEnd> {
         self.readers.with_mut(|n| *n += u32::from(read));
@@ -141,9 +183,13 @@ impl Pipe {
         }
         Arc::new(PipeEnd { pipe: self.clone(), read, write })
     }
-    /// Bytes that can be read now.
-    pub fn available(&self) -> usize {
+    /// Bytes in it.
+    fn available(&self) -> usize {
         self.ring.with(|r| r.len)
+    }
+    /// Bytes that can be read now.
+    pub fn readable(&self) -> usize {
+        if self.moving.get() { 0 } else { self.available() }
     }
     /// Size of the ring.
     pub fn size(&self) -> usize {
@@ -151,19 +197,30 @@ impl Pipe {
     }
     /// F_SETPIPE_SZ.
     pub fn resize(&self, want: usize) -> Result<usize> {
-        let size = want.max(PIPE_BUF).checked_next_power_of_two().ok_or(EINVAL)?;
-        if size > MAX_SIZE {
+        const MOST: usize = 1 << 31;
+        let size = want.max(PIPE_BUF).checked_next_power_of_two().filter(|n| *n <= MOST).ok_or(EINVAL)?;
+        let grows = size > self.size();
+        if grows && size > MAX_SIZE && !env::capable(caps::SYS_RESOURCE) {
             return Err(EPERM);
         }
+        let more = pages(size).saturating_sub(pages(self.size()));
+        if grows && are_too_many(self.user, more) {
+            return Err(EPERM);
+        }
+        crate::mm::admit(size as u64)?;
         self.ring.with_mut(|r| {
-            if r.len > size {
+            if r.len + self.promised.get() > size {
                 return Err(EBUSY);
             }
             let mut new = super::uio::try_vec(size)?;
             let (a, b) = r.filled();
             new[..a.len()].copy_from_slice(a);
             new[a.len()..a.len() + b.len()].copy_from_slice(b);
-            (r.buf, r.head, r.limit) = (new, 0, size);
+            let old = core::mem::replace(&mut r.limit, size);
+            (r.buf, r.head) = (new, 0);
+            // He is listed: he has this pipe.
+            PAGES.sub(self.user, pages(old));
+            PAGES.add(self.user, pages(size));
             Ok(())
         })?;
         self.can_write.notify();
@@ -173,8 +230,8 @@ impl Pipe {
         if dst.remaining() == 0 {
             return Ok(0);
         }
-        if self.available() == 0 {
-            return if self.writers.get() == 0 { Ok(0) } else { Err(EAGAIN) };
+        if self.readable() == 0 {
+            return if self.has_ended() { Ok(0) } else { Err(EAGAIN) };
         }
         let (n, was_full) = self.ring.with_mut(|r| {
             let was_full = r.free() < PIPE_BUF;
@@ -184,6 +241,7 @@ impl Pipe {
         if n > 0 && was_full {
             self.can_write.notify();
         }
+        self.can_write.tell(Band::Out);
         Ok(n)
     }
     fn try_write(&self, src: &mut Src) -> Result<usize> {
@@ -194,13 +252,14 @@ impl Pipe {
             return Err(EPIPE);
         }
         let want = src.remaining();
-        let free = self.ring.with(Ring::free);
+        let free = self.room();
         if free == 0 || (want <= PIPE_BUF && free < want) {
             return Err(EAGAIN);
         }
         let n = self.ring.with_mut(|r| r.push(src, want.min(free)))?;
         if n > 0 {
             self.can_read.notify();
+            self.can_read.tell(Band::In);
         }
         Ok(n)
     }
@@ -210,9 +269,9 @@ impl Pipe {
 impl Pipe {
     /// Waits until there is something to read: false at the end of the data. EAGAIN rather than waiting, if asked.
     pub fn wait_for_data(&self, no_wait: bool) -> Result<bool> {
-        let look = || match (self.available(), self.writers.get()) {
-            (0, 0) => Some(false),
-            (0, _) => None,
+        let look = || match self.readable() {
+            0 if self.has_ended() => Some(false),
+            0 => None,
             _ => Some(true),
         };
         match look() {
@@ -234,9 +293,26 @@ impl Pipe {
             Some(r) => r,
         }
     }
+    /// Nothing is in it, and nothing will come.
+    fn has_ended(&self) -> bool {
+        self.available() == 0 && self.writers.get() == 0
+    }
     /// Bytes that can be written now.
     pub fn room(&self) -> usize {
-        self.ring.with(Ring::free)
+        self.ring.with(Ring::free).saturating_sub(self.promised.get())
+    }
+    /// Keeps up to `most` bytes of room from others, until what fills it is read. ENOMEM.
+    pub fn promise(&self, most: usize) -> Result<Room<'_>> {
+        let size = self.room().min(most);
+        let all = self.promised.get() + size;
+        self.ring.with_mut(|r| r.reserve(all))?;
+        self.promised.set(all);
+        Ok(Room { pipe: self, size })
+    }
+    /// Keeps others from reading, until what `peek` gives went on.
+    pub fn hand_on(&self) -> Head<'_> {
+        self.moving.set(true);
+        Head(self)
     }
     /// A copy of up to `max` bytes from the head on, which stay.
     pub fn peek(&self, max: usize) -> Result<Vec<u8>> {
@@ -254,12 +330,46 @@ impl Pipe {
     pub fn consume(&self, n: usize) {
         self.ring.with_mut(|r| r.skip(n));
         self.can_write.notify();
+        self.can_write.tell(Band::Out);
     }
     /// Puts bytes in, which must have room.
     pub fn put(&self, data: &[u8]) -> Result<usize> {
         let n = self.ring.with_mut(|r| r.push(&mut Src::kernel(data), data.len()))?;
         self.can_read.notify();
+        self.can_read.tell(Band::In);
         Ok(n)
+    }
+}
+
+/// Room in a pipe that is kept from others.
+pub struct Room<'a> {
+    pipe: &'a Pipe,
+    /// Bytes of it.
+    pub size: usize,
+}
+impl Room<'_> {
+    /// Fills it, with at most its size; the rest is free again.
+    pub fn put(mut self, data: &[u8]) -> Result<usize> {
+        self.free();
+        self.pipe.put(data)
+    }
+    fn free(&mut self) {
+        self.pipe.promised.with_mut(|p| *p -= core::mem::take(&mut self.size));
+    }
+}
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        self.free();
+        self.pipe.can_write.notify();
+    }
+}
+
+/// The head of a pipe, kept from other readers.
+pub struct Head<'a>(&'a Pipe);
+impl Drop for Head<'_> {
+    fn drop(&mut self) {
+        self.0.moving.set(false);
+        self.0.can_read.notify();
     }
 }
 
@@ -288,6 +398,11 @@ impl Drop for PipeEnd {
             p.writers.with_mut(|n| *n -= 1);
             p.can_read.notify();
         }
+        // As in Linux: either side hears that the other has ended.
+        if (p.readers.get() == 0) != (p.writers.get() == 0) {
+            p.can_read.tell(Band::In);
+            p.can_write.tell(Band::Out);
+        }
     }
 }
 impl File for PipeEnd {
@@ -304,7 +419,7 @@ impl File for PipeEnd {
         let p = &self.pipe;
         let mut e = 0;
         if self.read {
-            if p.available() > 0 {
+            if p.readable() > 0 {
                 e |= POLL_IN;
             }
             if p.writers.get() == 0 && p.opened.get().1 > 0 {
@@ -312,7 +427,7 @@ impl File for PipeEnd {
             }
         }
         if self.write {
-            if p.ring.with(|r| r.free() >= PIPE_BUF || r.len == 0) {
+            if p.room() >= PIPE_BUF || p.room() == p.size() {
                 e |= POLL_OUT;
             }
             if p.readers.get() == 0 {
@@ -320,6 +435,9 @@ impl File for PipeEnd {
             }
         }
         e
+    }
+    fn tells(&self) -> Tells {
+        Tells::Owner
     }
     fn queues(&self, out: &mut Vec<Arc<WaitQueue>>) {
         if self.read {
@@ -339,8 +457,8 @@ impl File for PipeEnd {
 }
 
 /// pipe(2): the read end, the write end.
-pub fn new_pair(flags: u32) -> (Arc<OpenFile>, Arc<OpenFile>) {
-    let pipe = Pipe::new();
+pub fn new_pair(flags: u32) -> Result<(Arc<OpenFile>, Arc<OpenFile>)> {
+    let pipe = Pipe::new()?;
     let inode = super::anon::AnonInode::new(S_IFIFO);
     let object: Arc<dyn super::anon::Reopen> = pipe.clone();
     inode.set_object(&object);
@@ -349,7 +467,7 @@ pub fn new_pair(flags: u32) -> (Arc<OpenFile>, Arc<OpenFile>) {
     let flags = flags & (O_NONBLOCK | O_DIRECT);
     let r = OpenFile::new(d.clone(), Some(pipe.end(true, false)), O_RDONLY | flags);
     let w = OpenFile::new(d, Some(pipe.end(false, true)), O_WRONLY | flags);
-    (r, w)
+    Ok((r, w))
 }
 
 /// Opens a FIFO: waits for the other end, unless non-blocking or read-write.
@@ -357,7 +475,7 @@ pub fn open_fifo(node: &MemInode, flags: u32) -> Result<Arc<dyn File>> {
     let pipe = match node.attached().and_then(|a| a.downcast::<Pipe>().ok()) {
         Some(p) => p,
         None => {
-            let p = Pipe::new();
+            let p = Pipe::new()?;
             let any: Arc<dyn Any + Send + Sync> = p.clone();
             node.attach(&any);
             p

@@ -4,7 +4,7 @@
 //! terminal. Invariants: a pair is in `PAIRS` while an end is open; its name is there while the master is; user memory is
 //! never touched while the discipline's cell is borrowed; a slave's file from before a hang-up stays hung up.
 use super::env;
-use super::file::{File, Notify, OpenFile};
+use super::file::{File, Notify, OpenFile, Tells};
 use super::inode::{DirEntry, FsInfo, Inode, InodeRef, SetAttr, Stat};
 use super::ldisc::{Ldisc, Termios};
 use super::memfs::{MemInode, apply_attr};
@@ -13,6 +13,7 @@ use super::tty::{self, Job};
 use super::uio::{Dst, Src, try_vec};
 use super::{dev, mount};
 use crate::process::caps;
+use crate::signal::owner::Band;
 use crate::time::monotonic_ns;
 use crate::uaccess;
 
@@ -49,6 +50,8 @@ pub struct Pty {
     hangups: BklCell<u32>,
     /// When input came last, for VTIME.
     last_input: BklCell<u64>,
+    /// A write of the master's, or of the slave's, found too little room.
+    short: BklCell<(bool, bool)>,
     /// The master's view changed.
     to_master: Notify,
     /// The slave's view changed.
@@ -99,6 +102,7 @@ pub fn open_master() -> Result<Arc<Master>> {
         met: BklCell::new(false),
         hangups: BklCell::new(0),
         last_input: BklCell::new(0),
+        short: BklCell::new((false, false)),
         to_master: Notify::new(),
         to_slave: Notify::new(),
     });
@@ -137,6 +141,20 @@ impl Pty {
             l.set_termios(Termios::default());
         });
         self.changed();
+    }
+    /// Input for the slave, or its echo for the master: how much was taken.
+    fn input(&self, data: &[u8]) -> usize {
+        let there = || self.ldisc.with(|l| (l.readable(), l.output_len()));
+        let before = there();
+        let taken = self.ldisc.with_mut(|l| l.receive(data));
+        let after = there();
+        if after.0 > before.0 {
+            self.to_slave.tell(Band::In);
+        }
+        if after.1 > before.1 {
+            self.to_master.tell(Band::In);
+        }
+        taken
     }
     fn forget_if_unused(&self) {
         if !self.live.get() && self.slaves.get() == 0 {
@@ -292,6 +310,9 @@ impl File for Master {
             data.insert(0, 0);
         }
         p.to_slave.notify();
+        if p.short.with_mut(|s| core::mem::take(&mut s.1)) {
+            p.to_slave.tell(Band::Out);
+        }
         dst.push(&data)
     }
     fn try_write(&self, src: &mut Src) -> Result<usize> {
@@ -302,8 +323,11 @@ impl File for Master {
         }
         let mut buf = try_vec(want)?;
         let n = src.pull(&mut buf)?;
-        let taken = p.ldisc.with_mut(|l| l.receive(&buf[..n]));
+        let taken = p.input(&buf[..n]);
         src.rewind(n - taken);
+        if src.remaining() > 0 {
+            p.short.with_mut(|s| s.0 = true);
+        }
         p.last_input.set(monotonic_ns());
         p.send_signals();
         p.changed();
@@ -327,6 +351,9 @@ impl File for Master {
             e |= POLLHUP;
         }
         e
+    }
+    fn tells(&self) -> Tells {
+        Tells::Group(0)
     }
     fn queues(&self, out: &mut Vec<Arc<WaitQueue>>) {
         out.push(self.pty.to_master.queue());
@@ -418,6 +445,9 @@ impl Slave {
         }
         let data = p.ldisc.with_mut(|l| l.read(dst.remaining().min(CHUNK)));
         p.to_master.notify();
+        if p.short.with_mut(|s| core::mem::take(&mut s.0)) {
+            p.to_master.tell(Band::Out);
+        }
         dst.push(&data)
     }
 }
@@ -458,7 +488,13 @@ impl File for Slave {
         let n = src.pull(&mut buf)?;
         let taken = p.ldisc.with_mut(|l| l.send(&buf[..n]));
         src.rewind(n - taken);
+        if src.remaining() > 0 {
+            p.short.with_mut(|s| s.1 = true);
+        }
         p.to_master.notify();
+        if taken > 0 {
+            p.to_master.tell(Band::In);
+        }
         Ok(taken)
     }
     fn poll(&self, _want: u32) -> u32 {
@@ -480,6 +516,9 @@ impl File for Slave {
             }
         });
         e
+    }
+    fn tells(&self) -> Tells {
+        Tells::Group(self.pty.job.foreground())
     }
     fn queues(&self, out: &mut Vec<Arc<WaitQueue>>) {
         out.push(self.pty.to_slave.queue());
@@ -526,7 +565,7 @@ impl File for Slave {
                     return Err(EPERM);
                 }
                 let c: u8 = uaccess::read_val(arg)?;
-                p.ldisc.with_mut(|l| l.receive(&[c]));
+                p.input(&[c]);
                 p.send_signals();
                 p.changed();
                 Ok(0)

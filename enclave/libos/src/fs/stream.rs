@@ -2,13 +2,15 @@
 //! "ready".
 use super::anon::{AnonInode, Reopen};
 use super::dentry::Dentry;
-use super::file::{File, Notify, OpenFile};
+use super::file::{File, Notify, OpenFile, Tells};
 use super::host::{self, HostFd};
 use super::inode::Stat;
 use super::memfs::stat_of_host;
 use super::prelude::*;
 use super::tty::Tty;
 use super::uio::{Dst, Src, partial, try_vec};
+use crate::sched::Breath;
+use crate::signal::owner::Band;
 
 /// Bytes moved by one OCALL.
 const CHUNK: usize = 128 << 10;
@@ -25,6 +27,7 @@ fn ready() -> Arc<Notify> {
 /// The host reported that some polled descriptor became ready.
 pub fn host_ready() {
     ready().notify();
+    ready().tell(Band::Any);
 }
 
 /// A host stream.
@@ -32,11 +35,18 @@ pub struct HostStream {
     host: Arc<HostFd>,
     kind: u32,
     tty: Option<Arc<Tty>>,
+    /// A write that takes several pieces is going on.
+    writing: BklCell<bool>,
+    /// Who waits to write meanwhile.
+    turn: WaitQueue,
 }
 impl HostStream {
+    fn new(host: Arc<HostFd>, kind: u32, tty: Option<Arc<Tty>>) -> Arc<Self> {
+        Arc::new(Self { host, kind, tty, writing: BklCell::new(false), turn: WaitQueue::new() })
+    }
     /// Over a terminal.
     pub fn on_terminal(tty: Arc<Tty>) -> Arc<Self> {
-        Arc::new(Self { host: tty.host().clone(), kind: S_IFCHR, tty: Some(tty) })
+        Self::new(tty.host().clone(), S_IFCHR, Some(tty))
     }
     fn always_ready(&self) -> bool {
         self.kind == S_IFREG || self.kind == S_IFDIR || self.kind == S_IFBLK
@@ -71,6 +81,63 @@ impl HostStream {
         }
         (done, None)
     }
+    /// Runs a write of `len` bytes. Those to a file are one after the other, also where others get on between their pieces.
+    fn alone<T>(&self, len: usize, write: impl FnOnce() -> T) -> T {
+        if self.kind != S_IFREG {
+            return write();
+        }
+        if self.writing.get() {
+            self.turn.wait_uninterruptible(|| (!self.writing.get()).then_some(()));
+        }
+        if len <= CHUNK {
+            return write();
+        }
+        self.writing.set(true);
+        let r = write();
+        self.writing.set(false);
+        self.turn.wake_all();
+        r
+    }
+    fn write_pieces(&self, src: &mut Src) -> Result<usize> {
+        let mut buf = try_vec(src.remaining().min(CHUNK))?;
+        let (mut total, mut breath) = (0, Breath::begin());
+        loop {
+            let n = match src.pull(&mut buf) {
+                Ok(0) => return Ok(total),
+                Ok(n) => n,
+                Err(e) => return partial(total, e),
+            };
+            let (done, error) = self.write_all(&buf[..n]);
+            src.rewind(n - done);
+            total += done;
+            match error {
+                Some(e) => return partial(total, e),
+                None if done < n => return Ok(total),
+                None => breath.take(),
+            };
+        }
+    }
+    fn pwrite_pieces(&self, off: u64, src: &mut Src) -> Result<usize> {
+        let mut buf = try_vec(src.remaining().min(CHUNK))?;
+        let (mut total, mut breath) = (0, Breath::begin());
+        loop {
+            let n = src.pull(&mut buf)?;
+            if n == 0 {
+                return Ok(total);
+            }
+            match host::pwrite(self.host.number(), off + total as u64, &buf[..n]) {
+                Ok(m) => {
+                    src.rewind(n - m);
+                    total += m;
+                    if m == 0 {
+                        return Ok(total);
+                    }
+                }
+                Err(e) => return partial(total, e),
+            }
+            breath.take();
+        }
+    }
 }
 impl Reopen for HostStream {
     fn reopen(self: Arc<Self>, _flags: u32) -> Result<Arc<dyn File>> {
@@ -93,23 +160,7 @@ impl File for HostStream {
         if let Some(t) = &self.tty {
             t.check_write()?;
         }
-        let mut buf = try_vec(src.remaining().min(CHUNK))?;
-        let mut total = 0;
-        loop {
-            let n = match src.pull(&mut buf) {
-                Ok(0) => return Ok(total),
-                Ok(n) => n,
-                Err(e) => return partial(total, e),
-            };
-            let (done, error) = self.write_all(&buf[..n]);
-            src.rewind(n - done);
-            total += done;
-            match error {
-                Some(e) => return partial(total, e),
-                None if done < n => return Ok(total),
-                None => {}
-            }
-        }
+        self.alone(src.remaining(), || self.write_pieces(src))
     }
     fn poll(&self, want: u32) -> u32 {
         if self.always_ready() {
@@ -127,6 +178,13 @@ impl File for HostStream {
     }
     fn watch_edges(&self) {
         host::poll_edges(self.host.number());
+    }
+    fn tells(&self) -> Tells {
+        match &self.tty {
+            Some(t) => Tells::Group(t.job.foreground()),
+            None if self.always_ready() => Tells::Nobody,
+            None => Tells::Owner,
+        }
     }
     fn queues(&self, out: &mut Vec<Arc<WaitQueue>>) {
         out.push(ready().queue());
@@ -155,7 +213,7 @@ impl File for HostStream {
             return Err(ESPIPE);
         }
         let mut buf = try_vec(dst.remaining().min(CHUNK))?;
-        let mut total = 0;
+        let (mut total, mut breath) = (0, Breath::begin());
         while dst.remaining() > 0 {
             let want = buf.len().min(dst.remaining());
             match host::pread(self.host.number(), off + total as u64, &mut buf[..want]) {
@@ -163,6 +221,7 @@ impl File for HostStream {
                 Ok(n) => total += dst.push(&buf[..n])?,
                 Err(e) => return partial(total, e),
             }
+            breath.take();
         }
         Ok(total)
     }
@@ -170,24 +229,7 @@ impl File for HostStream {
         if self.kind != S_IFREG {
             return Err(ESPIPE);
         }
-        let mut buf = try_vec(src.remaining().min(CHUNK))?;
-        let mut total = 0;
-        loop {
-            let n = src.pull(&mut buf)?;
-            if n == 0 {
-                return Ok(total);
-            }
-            match host::pwrite(self.host.number(), off + total as u64, &buf[..n]) {
-                Ok(m) => {
-                    src.rewind(n - m);
-                    total += m;
-                    if m == 0 {
-                        return Ok(total);
-                    }
-                }
-                Err(e) => return partial(total, e),
-            }
-        }
+        self.alone(src.remaining(), || self.pwrite_pieces(off, src))
     }
     fn stat(&self) -> Option<Result<Stat>> {
         if self.tty.is_some() {
@@ -219,7 +261,7 @@ pub fn open_given(given: Given) -> Option<Arc<OpenFile>> {
     }
     let path = tty.as_ref().map(|t| alloc::format!("/dev/pts/{}", t.index()));
     let node = path.and_then(|p| super::mount::lookup_path(p.as_bytes()));
-    let stream = Arc::new(HostStream { host, kind, tty });
+    let stream = HostStream::new(host, kind, tty);
     if let Some(d) = node {
         return Some(OpenFile::new(d, Some(stream), mode));
     }

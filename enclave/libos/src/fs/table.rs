@@ -3,11 +3,13 @@
 //! Invariants: a table's files are dropped after its cell is released (dropping a file may wake or lock);
 //! POSIX locks belong to a table and go when any descriptor of the file is closed.
 use super::dentry::Dentry;
+use super::dnotify;
 use super::env;
 use super::file::OpenFile;
 use super::inode::next_id;
 use super::locks;
 use super::prelude::*;
+use crate::sched::Breath;
 
 #[derive(Clone)]
 struct Slot {
@@ -30,6 +32,7 @@ pub struct FileTable {
 impl Drop for FileTable {
     fn drop(&mut self) {
         locks::release_owner(self.id);
+        dnotify::table_ended(self.id);
     }
 }
 
@@ -100,11 +103,12 @@ impl FileTable {
     }
     fn closed(&self, slot: Option<Slot>) {
         if let Some(s) = slot {
-            locks::release_posix(self.id, s.file.inode().file_id().0);
+            locks::release_posix(self.id, s.file.inode().object_id());
+            dnotify::closed(self.id, &s.file);
             let is_socket = s.file.inode().kind() == S_IFSOCK;
             drop(s);
             if is_socket {
-                crate::net::garbage::collect();
+                crate::net::garbage::after_close();
             }
         }
     }
@@ -119,20 +123,32 @@ impl FileTable {
         self.closed(old);
         Ok(())
     }
-    /// Closes everything (exit).
+    /// Closes everything of a table that is about to end; others get on meanwhile.
     pub fn close_all(&self) {
-        for s in self.slots.take() {
-            self.closed(s);
+        let mut breath = Breath::begin();
+        while let Some(slot) = self.slots.with_mut(Vec::pop) {
+            let is_socket = slot.as_ref().is_some_and(|s| s.file.inode().kind() == S_IFSOCK);
+            drop(slot);
+            if is_socket {
+                crate::net::garbage::after_one_of_many();
+            }
+            breath.take();
         }
-        self.hint.set(0);
     }
     /// Closes what is marked close-on-exec.
     pub fn close_on_exec(&self) {
+        let mut breath = Breath::begin();
         for fd in self.fds() {
             if self.cloexec(fd) == Ok(true) {
                 let _ = self.close(fd);
             }
+            breath.take();
         }
+    }
+    /// How many locks on ranges the table and its open files have.
+    pub fn lock_count(&self) -> usize {
+        let of_files: usize = self.slots.with(|s| s.iter().flatten().map(|e| locks::count(e.file.id)).sum());
+        locks::count(self.id) + of_files
     }
     /// The close-on-exec mark.
     pub fn cloexec(&self, fd: i32) -> Result<bool> {
@@ -154,10 +170,14 @@ impl FileTable {
     pub fn open_count(&self) -> usize {
         self.slots.with(|s| s.iter().flatten().count())
     }
-    /// All open descriptors.
-    pub fn fds(&self) -> Vec<i32> {
-        self.slots
-            .with(|s| s.iter().enumerate().filter(|(_, e)| e.is_some()).map(|(i, _)| i as i32).collect())
+    /// All open descriptors. Each is looked up when it is its turn: there may be too many for one list.
+    pub fn fds(&self) -> impl Iterator<Item = i32> {
+        let mut from = 0;
+        core::iter::from_fn(move || {
+            let found = self.slots.with(|s| (from..s.len()).find(|i| s[*i].is_some()))?;
+            from = found + 1;
+            Some(found as i32)
+        })
     }
 }
 

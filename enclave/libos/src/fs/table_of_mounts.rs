@@ -3,8 +3,11 @@
 //! Neighbours: `mount` (puts inodes into the tree), `sealed`, `memfs`, `bind`. The table is measured; where its sources
 //! are on the host is not, so what is found there is held to its root or key, or is the host's and not trusted.
 //! Invariant: all of it is mounted, or nothing runs.
-use super::{Below, InodeRef, MemInode, bind, info, mount, mount_dev, overlay, proc, sealed, set_root, sys};
+use super::{
+    Below, InodeRef, MemInode, bind, host, info, mount, mount_dev, overlay, proc, sealed, set_root, sys,
+};
 use crate::fs::prelude::*;
+use crate::fs::tmpfs::MAGIC as TMPFS;
 use alloc::format;
 use occlum_enclave_abi::{LaunchParams, MOUNT_READ_ONLY, Mount, MountKind, SOURCE_COUNTER, SOURCE_IMAGE_KEY};
 use occlum_sgx_arch::keys::policy;
@@ -60,7 +63,7 @@ fn single(row: &Mount, params: &LaunchParams) -> Outcome<InodeRef> {
         }
         MountKind::RamFs => {
             let mode = S_IFDIR | if row.target == b"/" { 0o755 } else { 0o1777 };
-            Ok(MemInode::new(&info("tmpfs", 0x0102_1994, true), mode, (0, 0), 0))
+            Ok(MemInode::new(&info("tmpfs", TMPFS, true), mode, (0, 0), 0))
         }
         MountKind::ProcFs => Ok(proc::root()),
         MountKind::SysFs => Ok(sys::build()),
@@ -73,7 +76,10 @@ fn single(row: &Mount, params: &LaunchParams) -> Outcome<InodeRef> {
 fn under(row: &Mount, params: &LaunchParams) -> Outcome<Below> {
     match row.kind {
         MountKind::SealedImage => Ok(Below::Image(image(row, params)?, row.target.clone())),
-        MountKind::HostFs => Ok(Below::Host(source(row, params)?.to_vec())),
+        MountKind::HostFs => match host::open_top(source(row, params)?) {
+            Ok(top) => Ok(Below::Host(top, Vec::new())),
+            Err(e) => Err(format!("the host's directory: {e}")),
+        },
         _ => Err(String::from("only an image or a directory of the host can be below")),
     }
 }

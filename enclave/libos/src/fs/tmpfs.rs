@@ -11,6 +11,9 @@ use super::prelude::*;
 use super::{env, mount};
 use crate::process::caps;
 
+/// `statfs` magic.
+pub const MAGIC: u64 = 0x0102_1994;
+
 /// Limits and use of one tree.
 #[derive(Clone, Copy, Debug)]
 pub struct Quota {
@@ -157,7 +160,7 @@ pub fn mount_new(target: &[u8], kind: &[u8], flags: u64, data: &[u8]) -> Result<
     crate::mm::admit(4096)?;
     let fs = Arc::new(FsInfo {
         name: "tmpfs",
-        magic: 0x0102_1994,
+        magic: MAGIC,
         dev: next_dev(),
         read_only: flags & MS_RDONLY != 0,
         cached: true,
@@ -178,7 +181,7 @@ fn is_used(root: &Arc<Dentry>) -> bool {
         let fs = p.fs();
         let files = p.files();
         let open = |fd: &i32| files.get(*fd).is_ok_and(|f| below(f.dentry()));
-        below(&fs.cwd()) || below(&fs.root()) || files.fds().iter().any(open)
+        below(&fs.cwd()) || below(&fs.root()) || files.fds().any(|f| open(&f))
     })
 }
 

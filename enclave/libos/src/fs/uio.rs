@@ -45,6 +45,12 @@ impl Ranges {
             self.at = 0;
         }
     }
+    /// Hides what is beyond the next `max` bytes; how much.
+    fn hide_beyond(&mut self, max: u64) -> u64 {
+        let hidden = self.left.saturating_sub(max);
+        self.left -= hidden;
+        hidden
+    }
     fn advance(&mut self, n: usize) {
         self.at += n as u64;
         self.left -= n as u64;
@@ -63,6 +69,39 @@ impl Ranges {
 /// Bytes up to the end of the page that holds `off`.
 fn to_page_end(off: u64) -> usize {
     (PAGE - off % PAGE) as usize
+}
+
+/// A destination or source of data.
+pub trait Place: Sized {
+    /// What is left of it, if it is user memory.
+    fn ranges(&mut self) -> Option<&mut Ranges>;
+    /// Bytes that are left.
+    fn remaining(&self) -> usize;
+    /// Runs `f` with no more than the next `max` bytes of user memory; whether there is more.
+    fn within<T>(&mut self, max: usize, f: impl FnOnce(&mut Self) -> T) -> (T, bool) {
+        let hidden = self.ranges().map_or(0, |r| r.hide_beyond(max as u64));
+        let done = f(self);
+        if let Some(r) = self.ranges() {
+            r.left += hidden;
+        }
+        (done, hidden > 0)
+    }
+}
+impl Place for Dst<'_> {
+    fn ranges(&mut self) -> Option<&mut Ranges> {
+        if let Self::User(r) = self { Some(r) } else { None }
+    }
+    fn remaining(&self) -> usize {
+        Self::remaining(self)
+    }
+}
+impl Place for Src<'_> {
+    fn ranges(&mut self) -> Option<&mut Ranges> {
+        if let Self::User(r) = self { Some(r) } else { None }
+    }
+    fn remaining(&self) -> usize {
+        Self::remaining(self)
+    }
 }
 
 /// A destination of data.
@@ -107,6 +146,7 @@ impl<'a> Dst<'a> {
 }
 
 fn push_user(r: &mut Ranges, data: &[u8]) -> Result<usize> {
+    let data = &data[..data.len().min(r.left as usize)];
     let mut done = 0;
     while done < data.len() {
         let (off, n) = r.piece(data.len() - done);
@@ -167,6 +207,13 @@ impl<'a> Src<'a> {
             Self::User(r) => pull_user(r, buf),
         }
     }
+    /// Leaves the rest: nothing more is taken, though it is not all.
+    pub fn give_up(&mut self) {
+        match self {
+            Self::Kernel(src, pos) => *pos = src.len(),
+            Self::User(r) => r.left = 0,
+        }
+    }
     /// Gives the last `n` bytes back.
     pub fn rewind(&mut self, n: usize) {
         match self {
@@ -177,6 +224,8 @@ impl<'a> Src<'a> {
 }
 
 fn pull_user(r: &mut Ranges, buf: &mut [u8]) -> Result<usize> {
+    let n = buf.len().min(r.left as usize);
+    let buf = &mut buf[..n];
     let mut done = 0;
     while done < buf.len() {
         let (off, n) = r.piece(buf.len() - done);

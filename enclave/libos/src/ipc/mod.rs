@@ -57,7 +57,7 @@ pub struct Perm {
 
 impl Perm {
     fn new(key: i32, mode: u32) -> Self {
-        let c = current_process().cred();
+        let c = crate::process::cred();
         Self { key, uid: c.euid, gid: c.egid, cuid: c.euid, cgid: c.egid, mode: mode & 0o777 }
     }
     fn is_owner(&self, c: &Cred) -> bool {
@@ -65,8 +65,8 @@ impl Perm {
     }
     /// May the caller do what the bits (4 read, 2 write) say?
     fn check(&self, want: u32) -> Result<()> {
-        let c = current_process().cred();
-        let in_group = |g: u32| c.egid == g || c.groups.contains(&g);
+        let c = crate::process::cred();
+        let in_group = |g: u32| c.egid == g || c.groups.contains(g);
         let granted = if c.euid == self.uid || c.euid == self.cuid {
             self.mode >> 6
         } else if in_group(self.gid) || in_group(self.cgid) {
@@ -117,7 +117,7 @@ impl<T> Object<T> {
         Ok(())
     }
     fn check_owner(&self) -> Result<()> {
-        let c = current_process().cred();
+        let c = crate::process::cred();
         if self.perm.with(|p| p.is_owner(&c)) { Ok(()) } else { Err(Errno::EPERM) }
     }
 }

@@ -137,7 +137,7 @@ fn make(mode: u32, attr: u64) -> Result<Arc<Queue>> {
         0 => (MSG_MAX, MSGSIZE_MAX),
         at => (read_val::<i64>(at + 8)?, read_val::<i64>(at + 16)?),
     };
-    let c = current_process().cred();
+    let c = crate::process::cred();
     if !(1..=MSG_MAX).contains(&max) || !(1..=MSGSIZE_MAX).contains(&msgsize) {
         return Err(Errno::EINVAL);
     }

@@ -280,8 +280,9 @@ pub fn sys_semctl(a: &[u64; 6]) -> Result<usize> {
     }
     let by_index = matches!(cmd, SEM_STAT | SEM_STAT_ANY);
     let o = SETS.with(|s| if by_index { s.by_index(a[0] as i32) } else { s.by_id(a[0] as i32) })?;
+    let num = a[1] as i32 as usize;
     let one = |f: fn(&Counter) -> i32| {
-        o.body.counters.with(|c| c.get(a[1] as i32 as usize).map(|c| f(c) as usize)).ok_or(Errno::EINVAL)
+        o.body.counters.with(|c| c.get(num).map(|c| f(c) as usize)).ok_or(Errno::EINVAL)
     };
     let readable = || o.perm.with(|p| p.check(READ));
     match cmd {
@@ -321,7 +322,7 @@ pub fn sys_semctl(a: &[u64; 6]) -> Result<usize> {
         SETVAL => {
             one(|_| 0)?;
             o.perm.with(|p| p.check(WRITE))?;
-            set_one(&o, a[1] as usize, a[3] as i32)
+            set_one(&o, num, a[3] as i32)
         }
         SETALL => {
             o.perm.with(|p| p.check(WRITE))?;

@@ -1,6 +1,7 @@
 //! shmget, shmat, shmdt, shmctl: segments are shared objects of `mm`.
 //!
-//! Nobody counts attachments: they are the mappings that show the segment, found when somebody asks. A segment that was
+//! Nobody counts attachments: they are the mappings that show the segment, found when somebody asks; `mm` tells when one
+//! came or went (`note`). A segment that was
 //! removed stays until the last mapping is gone; it is then dropped at the next call.
 use super::*;
 use crate::mm::{Backing, Mm, PAGE, SharedObject, page_ceil, shared_object};
@@ -53,17 +54,31 @@ fn sweep() {
     }
 }
 
-/// Where the segment is attached in a domain: each attachment's first byte.
+/// What a mapping of a segment did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Did {
+    /// It is there: by shmat or fork.
+    Attach = 0,
+    /// It is gone, or a part of it: by shmdt, munmap, exec or the end of its process.
+    Detach = 1,
+}
+/// A mapping of the object came or went: if it is a segment, it keeps when, and whose doing it was.
+pub fn note(object: &SharedObject, did: Did) {
+    let find = |s: &Ids<Segment>| s.all().into_iter().find(|o| core::ptr::eq(&*o.body.object, object));
+    let Some(o) = SEGMENTS.with(find) else { return };
+    if let Some(t) = crate::process::try_current() {
+        o.body.last.set(t.process.pid);
+    }
+    o.body.times.with_mut(|t| t[did as usize] = now());
+}
+
+/// Where the segment is attached in a domain: for each mapping of it, where its first byte is or would be.
 fn attachments(mm: &Mm, object: &Arc<SharedObject>) -> Vec<u64> {
-    let mut found: Vec<u64> = mm
-        .vmas()
-        .filter_map(|(start, v)| match &v.backing {
-            Backing::Shared(o, off) if Arc::ptr_eq(o, object) => Some(start.wrapping_sub(*off)),
-            _ => None,
-        })
-        .collect();
-    found.dedup();
-    found
+    let of_segment = |(start, v): (u64, crate::mm::Vma)| match &v.backing {
+        Backing::Shared(o, off) if Arc::ptr_eq(o, object) => Some(start.wrapping_sub(*off)),
+        _ => None,
+    };
+    mm.vmas().filter_map(of_segment).collect()
 }
 fn attach_count(s: &Segment) -> usize {
     let mut domains: Vec<Arc<Mm>> = Vec::new();
@@ -129,8 +144,7 @@ pub fn sys_shmat(a: &[u64; 6]) -> Result<usize> {
     let object = o.body.object.clone();
     let start = mm.map((at != 0).then_some(at), 0, len, prot, Backing::Shared(object, 0))?;
     mm.set_name(start, "/SYSV");
-    o.body.last.set(current_process().pid);
-    o.body.times.with_mut(|t| t[0] = now());
+    note(&o.body.object, Did::Attach);
     Ok(start as usize)
 }
 
@@ -152,8 +166,6 @@ pub fn sys_shmdt(a: &[u64; 6]) -> Result<usize> {
     for r in parts {
         mm.unmap(r)?;
     }
-    found.body.last.set(current_process().pid);
-    found.body.times.with_mut(|t| t[1] = now());
     drop(segments);
     sweep();
     Ok(0)

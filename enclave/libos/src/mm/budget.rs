@@ -11,6 +11,7 @@ use super::tables::{Affinity, Retained};
 use crate::errno::{Errno, Result};
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
+use core::ops::Range;
 use occlum_rt::bkl::BklCell;
 use occlum_rt::mem;
 use occlum_rt::slot::Slot;
@@ -36,9 +37,6 @@ pub(super) struct FreeSlot {
     pub(super) pieces: Pieces,
 }
 
-/// Pages of a chunk of the lookup tables.
-pub(super) const TABLE_PAGES: u64 = occlum_rt::code::CHUNK_BYTES / PAGE;
-
 /// Free slots with tables that are kept before other programs take them over.
 pub(super) const SLOTS_KEPT: usize = 256;
 
@@ -60,7 +58,7 @@ pub fn available() -> u64 {
     mem::charge_room() / PAGE + parked()
 }
 fn parked() -> u64 {
-    let of = |f: &FreeSlot| f.parked.iter().map(Parked::pages).sum::<u64>() + f.pieces.chunks * TABLE_PAGES;
+    let of = |f: &FreeSlot| f.parked.iter().map(Parked::pages).sum::<u64>() + f.pieces.table_pages;
     BUDGET.with(|b| b.free_slots.iter().map(of).sum())
 }
 /// Pages that programs have.
@@ -96,13 +94,35 @@ fn room(bytes: u64, piece: u64) -> Result<()> {
 
 /// Frees what is only kept because it may be of use again.
 pub fn give_way() {
-    BUDGET.with_mut(|b| core::mem::take(&mut b.free_slots)).into_iter().for_each(|mut f| {
-        drop_parked(&mut f);
-        drop_tables(&mut f);
-        BUDGET.with_mut(|b| b.free_slots.push(f));
-    });
+    empty_free_slots(u64::MAX);
+    super::idle::give_way();
     crate::fs::reclaim();
     mem::trim();
+}
+
+/// Gives back what free slots keep, of those that were freed first, until the host has so many mappings less.
+fn empty_free_slots(mappings: u64) {
+    let before = super::pieces::total();
+    let mut slots = BUDGET.with_mut(|b| core::mem::take(&mut b.free_slots));
+    for f in &mut slots {
+        if before.saturating_sub(super::pieces::total()) >= mappings {
+            break;
+        }
+        drop_parked(f);
+        drop_tables(f);
+    }
+    BUDGET.with_mut(|b| b.free_slots = slots);
+}
+
+/// The host's mappings are scarce: some that nobody needs go. False: there are none.
+pub(super) fn give_mappings_back() -> bool {
+    /// So many at once: finding out that they are scarce again costs more.
+    const AT_ONCE: u64 = 4 << 10;
+    let before = super::pieces::total();
+    if BUDGET.with(|b| b.free_slots.iter().any(|f| !f.pieces.is_empty())) {
+        empty_free_slots(AT_ONCE);
+    }
+    super::pieces::total() < before
 }
 
 /// A free slot: the one that ran this program last, a fresh one, or the one that was freed first.
@@ -151,29 +171,34 @@ pub(super) fn drop_parked(f: &mut FreeSlot) {
 pub(super) fn drop_tables(f: &mut FreeSlot) {
     f.retained.clear();
     let gone = occlum_rt::code::table_release(Slot::new(f.index));
-    uncharge(gone * TABLE_PAGES);
-    f.pieces.take_chunks(gone);
+    uncharge(gone);
+    f.pieces.take_tables(gone);
 }
 
-pub(super) fn arena_alloc() -> Option<u64> {
-    if !charge(1) {
-        return None;
+/// Up to `most` arena pages side by side; none if there is no room.
+pub(super) fn arena_alloc(most: u64) -> Range<u64> {
+    let pages = if charge(most) { most } else { u64::from(charge(1)) };
+    if pages == 0 {
+        return 0..0;
     }
-    Some(BUDGET.with_mut(|b| {
-        b.arena_free.pop_first().unwrap_or_else(|| {
-            let at = b.arena_next;
-            b.arena_next += PAGE;
-            at
-        })
-    }))
+    let found = BUDGET.with_mut(|b| {
+        let start = b.arena_free.first().copied().unwrap_or(b.arena_next);
+        let mut end = start;
+        while end < start + pages * PAGE && (b.arena_free.remove(&end) || end == b.arena_next) {
+            end += PAGE;
+            b.arena_next = b.arena_next.max(end);
+        }
+        start..end
+    });
+    uncharge(pages - (found.end - found.start) / PAGE);
+    found
 }
 
 /// Arena pages that no mapping shows any more.
-pub(super) fn arena_free(pages: impl ExactSizeIterator<Item = u64>) {
+pub(super) fn arena_free(pages: impl Iterator<Item = u64>) {
     BUDGET.with_mut(|b| {
         if !b.arena_lost {
-            uncharge(pages.len() as u64);
-            b.arena_free.extend(pages);
+            uncharge(pages.map(|at| b.arena_free.insert(at)).count() as u64);
         }
     });
 }

@@ -344,7 +344,7 @@ impl Mm {
         write: bool,
     ) -> core::result::Result<(), FaultError> {
         if object.file().is_some_and(|f| n * PAGE >= page_ceil(f.size())) {
-            return Err(FaultError::PastEof);
+            return Err(FaultError::NoContent);
         }
         if write {
             object.code_changes(n);
@@ -354,7 +354,7 @@ impl Mm {
             let given = object.copy(n, |page| page.give(self, place, vma.prot, write));
             given.unwrap_or(Err(Errno::ENOMEM))
         });
-        given.map_err(|_| FaultError::OutOfMemory)
+        given.map_err(FaultError::of_content)
     }
 
     /// The page at `at`, which is shown, may be written now.

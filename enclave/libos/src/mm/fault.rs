@@ -15,9 +15,6 @@ use occlum_sfi_spec::domain;
 /// Pages brought in at one fault (of a small vma; larger ones take more).
 pub(super) const FAULT_PAGES: u64 = 16;
 
-/// Largest hole that is filled where the host's mappings are scarce.
-const HOLE_MAX: u64 = 64 << 20;
-
 /// Kind of access that faulted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Access {
@@ -30,6 +27,10 @@ pub enum Access {
 }
 
 impl FaultError {
+    /// Pages could not be brought in with their content.
+    pub(super) fn of_content(e: Errno) -> Self {
+        if e == Errno::ENOMEM { FaultError::OutOfMemory } else { FaultError::NoContent }
+    }
     /// Of a system call that was to touch the page.
     pub fn errno(self) -> Errno {
         match self {
@@ -46,8 +47,8 @@ pub enum FaultError {
     NotMapped,
     /// Mapping without that right: SIGSEGV, SEGV_ACCERR.
     Denied,
-    /// Beyond the end of the file: SIGBUS, BUS_ADRERR.
-    PastEof,
+    /// Beyond the end of the file, or the file cannot be read there: SIGBUS, BUS_ADRERR.
+    NoContent,
     /// The enclave's memory is used up.
     OutOfMemory,
     /// The LibOS's own memory is used up.
@@ -60,7 +61,8 @@ impl Mm {
     /// Makes the page at `off` (and some around it) accessible, or says why not.
     pub fn handle_fault(&self, off: u32, access: Access) -> core::result::Result<(), FaultError> {
         let off = u64::from(off);
-        let (start, vma) = self.find(off).ok_or(FaultError::NotMapped)?;
+        let found = self.find(off).or_else(|| self.grow(off));
+        let (start, vma) = found.ok_or(FaultError::NotMapped)?;
         let needed = match access {
             Access::Read => mf::PROT_READ | mf::PROT_WRITE | mf::PROT_EXEC,
             Access::Write => mf::PROT_WRITE,
@@ -81,11 +83,10 @@ impl Mm {
         }
         let mut window = self.window(start, &vma, page);
         let scarce = self.mappings_are_scarce(0);
-        if scarce && !vma.is_shared() {
-            window = self.hole_around(page, start..vma.end.min(vma.content_end(start)));
-            if window.end.saturating_sub(window.start) > HOLE_MAX {
-                return Err(FaultError::Mappings);
-            }
+        if scarce && !vma.is_shared() && page < vma.content_end(start) {
+            let within = start..vma.end.min(vma.content_end(start));
+            let fill = self.thrifty_window(window, page, within, rights(vma.prot));
+            window = fill.ok_or(FaultError::Mappings)?;
         }
         for run in self.runs(window, false) {
             match self.commit(start, &vma, run.clone(), (page, access)) {
@@ -95,6 +96,20 @@ impl Mm {
             }
         }
         Ok(())
+    }
+
+    /// The mapping above `off` grows there, if it is such a one.
+    #[cold]
+    fn grow(&self, off: u64) -> Option<(u64, Vma)> {
+        const RLIMIT_STACK: usize = 3;
+        const RLIMIT_AS: usize = 9;
+        let p = crate::process::current_process();
+        let room = p.rlimit(RLIMIT_AS).saturating_sub(self.mapped_bytes());
+        let (start, grown) = self.grow_down(off, p.rlimit(RLIMIT_STACK), room)?;
+        if grown.region.is_some() {
+            self.drop_translations(start..grown.end);
+        }
+        self.find(off)
     }
 
     pub(super) fn window(&self, start: u64, vma: &Vma, page: u64) -> Range<u64> {
@@ -118,13 +133,15 @@ impl Mm {
             Backing::Shared(object, o) => {
                 return self.commit_shared(start, vma, (object, *o), run, (page, access));
             }
-            _ if page >= vma.content_end(start) && run.contains(&page) => return Err(FaultError::PastEof),
+            _ if page >= vma.content_end(start) && run.contains(&page) => return Err(FaultError::NoContent),
             _ => {}
         }
         let part = |run: Range<u64>| match &vma.backing {
-            Backing::File(f, foff) => self.add_pages(run.clone(), rights(vma.prot), || {
-                self.copy_in(f, foff + (run.start - start), &run)
-            }),
+            Backing::File(f, foff) => {
+                let from = foff + (run.start - start);
+                super::filemap::before_read_of(f.0.inode().as_ref(), from..from + (run.end - run.start));
+                self.add_pages(run.clone(), rights(vma.prot), || self.copy_in(f, from, &run))
+            }
             _ => self.add_zero_pages(run, rights(vma.prot)),
         };
         // Where there is no room for the pages around it, the page alone may do.
@@ -134,8 +151,10 @@ impl Mm {
             Err(_) if !run.contains(&page) => Ok(()),
             done => done,
         };
-        let why = |_| if admit_last().is_err() { FaultError::HeapFull } else { FaultError::OutOfMemory };
-        done.map_err(why)
+        done.map_err(|e| match FaultError::of_content(e) {
+            FaultError::OutOfMemory if admit_last().is_err() => FaultError::HeapFull,
+            why => why,
+        })
     }
 
     /// Charges new zero pages and gives them their rights.
@@ -200,7 +219,11 @@ impl Mm {
             let part = page_floor(r.start.max(start))..page_ceil(r.end.min(vma.end));
             for run in self.runs(part, false) {
                 let first = run.start;
-                self.commit(start, &vma, run, (first, Access::Read)).map_err(|_| Errno::ENOMEM)?;
+                match self.commit(start, &vma, run, (first, Access::Read)) {
+                    // Whoever touches such a page hears of it.
+                    Err(FaultError::NoContent) => {}
+                    done => done.map_err(|_| Errno::ENOMEM)?,
+                }
             }
         }
         Ok(())

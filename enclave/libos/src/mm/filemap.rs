@@ -16,7 +16,7 @@ use core::ops::Range;
 use occlum_linux_abi::mmap as mf;
 use occlum_rt::bkl::BklCell;
 
-/// Shared objects of files, by file id.
+/// Shared objects of files, by `Inode::object_id`.
 pub(super) static BY_FILE: BklCell<BTreeMap<u64, Weak<SharedObject>>> = BklCell::new(BTreeMap::new());
 
 /// One mapping somewhere in the enclave.
@@ -33,7 +33,7 @@ fn object_of(inode: &dyn Inode) -> Option<Arc<SharedObject>> {
     if BY_FILE.with(BTreeMap::is_empty) {
         return None;
     }
-    let id = inode.file_id().0;
+    let id = inode.object_id();
     BY_FILE.with(|m| m.get(&id).and_then(Weak::upgrade))
 }
 
@@ -41,11 +41,16 @@ fn object_of(inode: &dyn Inode) -> Option<Arc<SharedObject>> {
 fn mappings(pick: impl Fn(&Backing) -> Option<u64>) -> Vec<Mapping> {
     let mut out = Vec::new();
     for mm in crate::process::Process::all().iter().filter_map(|p| p.mm()) {
-        for (start, vma) in mm.vmas() {
-            if let Some(base) = pick(&vma.backing) {
-                out.push(Mapping { mm: mm.clone(), start, vma, base });
-            }
-        }
+        mm.inner.with(|i| {
+            let picked =
+                i.vmas.iter().filter_map(|(start, v)| pick(&v.backing).map(|base| (*start, v, base)));
+            out.extend(picked.map(|(start, v, base)| Mapping {
+                mm: mm.clone(),
+                start,
+                vma: v.clone(),
+                base,
+            }));
+        });
     }
     out
 }
@@ -77,12 +82,17 @@ pub fn is_shared_writable(inode: &dyn Inode) -> bool {
 
 /// What mappings wrote to a file becomes visible to read(2).
 pub fn before_read(inode: &dyn Inode) {
+    before_read_of(inode, 0..u64::MAX);
+}
+
+/// The same of the file's bytes `r`.
+pub(super) fn before_read_of(inode: &dyn Inode, r: Range<u64>) {
     let Some(object) = object_of(inode) else { return };
     if copies::is_on() {
-        return object.clean(0..u64::MAX);
+        return object.clean(r.start / PAGE..r.end.div_ceil(PAGE));
     }
     for m in mappings_of(&object) {
-        m.mm.write_back(m.start, &m.vma, &object, m.base);
+        m.mm.write_back((m.start, &m.vma), &object, m.base, m.guest_range(r.clone()));
     }
 }
 
@@ -133,9 +143,9 @@ pub fn before_truncate(inode: &dyn Inode, len: u64) -> bool {
         return false;
     }
     before_read(inode);
-    let id = inode.file_id().0;
+    let id = inode.object_id();
     let private = mappings(|b| match b {
-        Backing::File(f, base) if f.id().0 == id => Some(*base),
+        Backing::File(f, base) if f.object_id() == id => Some(*base),
         _ => None,
     });
     for m in private {
@@ -147,19 +157,29 @@ pub fn before_truncate(inode: &dyn Inode, len: u64) -> bool {
 /// The file has `len` bytes now: shared pages beyond go, the rest of the last one is zero.
 pub fn after_truncate(inode: &dyn Inode, len: u64) {
     let Some(object) = object_of(inode) else { return };
-    object.code_range_changes(page_floor(len) / PAGE..u64::MAX);
     let cut = page_ceil(len);
+    object.code_range_changes(page_floor(len) / PAGE..cut / PAGE);
+    object.drop_pages(cut..u64::MAX);
     if copies::is_on() {
-        object.forget_copies(cut / PAGE..u64::MAX);
         return object.overwrite(len / PAGE, |bytes| bytes[(len % PAGE) as usize..].fill(0));
     }
-    let maps = mappings_of(&object);
-    for m in &maps {
-        m.mm.unalias(m.guest_range(cut..u64::MAX));
+    if !len.is_multiple_of(PAGE) && object.has(len / PAGE) {
+        refresh(inode, &object, &mappings_of(&object), page_floor(len), len..cut);
     }
-    object.forget(cut / PAGE..u64::MAX);
-    if len % PAGE != 0 && object.has(len / PAGE) {
-        refresh(inode, &object, &maps, page_floor(len), len..cut);
+}
+
+impl SharedObject {
+    /// Nobody shows these pages any more; what is behind them comes again, which is zeros without a file.
+    pub(super) fn drop_pages(self: &Arc<Self>, r: Range<u64>) {
+        let pages = r.start / PAGE..r.end / PAGE;
+        self.code_range_changes(pages.clone());
+        if copies::is_on() {
+            return self.forget_copies(pages);
+        }
+        for m in mappings_of(self) {
+            m.mm.unalias(m.guest_range(r.clone()));
+        }
+        self.forget(pages);
     }
 }
 
@@ -168,7 +188,7 @@ impl Mapping {
     fn drop_private(&self, inode: &dyn Inode, len: u64) {
         let mut gone = self.guest_range(page_ceil(len)..u64::MAX);
         let last = page_floor(len);
-        if let Some(at) = self.resident_page(last).filter(|_| len % PAGE != 0)
+        if let Some(at) = self.resident_page(last).filter(|_| !len.is_multiple_of(PAGE))
             && self.is_pristine(inode, at, last)
         {
             gone.start = at;
@@ -203,21 +223,27 @@ impl Mm {
                 if copies::is_on() {
                     o.clean(base / PAGE..(base + vma.end - start) / PAGE);
                 } else {
-                    self.write_back(start, &vma, o, *base);
+                    self.write_back((start, &vma), o, *base, start..vma.end);
                 }
             }
         }
     }
 
-    /// Copies the resident pages of a writable shared file mapping to the file.
-    pub(super) fn write_back(&self, start: u64, vma: &Vma, object: &SharedObject, base: u64) {
+    /// Copies the resident pages in `r` of a writable shared file mapping to the file.
+    pub(super) fn write_back(
+        &self,
+        (start, vma): (u64, &Vma),
+        object: &SharedObject,
+        base: u64,
+        r: Range<u64>,
+    ) {
         let Some(f) = object.file() else { return };
         if vma.prot & mf::PROT_WRITE == 0 {
             return;
         }
         let size = f.size();
         let mut page = [0u8; PAGE as usize];
-        for run in self.runs(start..vma.end, true) {
+        for run in self.runs(page_floor(r.start)..page_ceil(r.end), true) {
             for at in (run.start..run.end).step_by(PAGE as usize) {
                 let foff = base + (at - start);
                 let n = size.saturating_sub(foff).min(PAGE) as usize;

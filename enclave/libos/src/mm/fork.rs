@@ -6,13 +6,19 @@
 use super::budget::admit;
 use super::{Backing, Fork, Mm, Vma, rights};
 use crate::errno::{Errno, Result};
+use crate::ipc::shm::{Did, note};
+use crate::sched::Breath;
 use alloc::sync::Arc;
 use core::ops::Range;
 use occlum_rt::slot::Slot;
 
+/// Bytes that are copied between looks at who else wants to get on.
+const PIECE: u64 = 8 << 20;
+
 impl Mm {
-    /// A copy of this domain in another slot: same vmas, same offsets, resident pages copied.
-    pub fn fork(&self) -> Result<Arc<Mm>> {
+    /// A copy of this domain in another slot: same vmas, same offsets, resident pages copied. `alone`: only the caller
+    /// runs in it.
+    pub fn fork(&self, alone: bool) -> Result<Arc<Mm>> {
         admit(self.mapping_count() as u64 * 256)?;
         if self.mappings_are_scarce(self.host_mappings()) {
             return Err(Errno::ENOMEM);
@@ -27,13 +33,15 @@ impl Mm {
         child.set_layout(self.layout());
         // The copy is of one moment: threads that ran on meanwhile would tear it (R29).
         occlum_rt::vcpu::stop_others(self.slot);
+        let mut breath = alone.then(Breath::begin);
         for (start, vma) in self.vmas().filter(|(_, v)| v.fork != Fork::Leave) {
             child.settle_parked(start, &vma, false)?;
             if vma.fork == Fork::Wipe {
                 child.discard(start..vma.end);
                 continue;
             }
-            if vma.is_shared() {
+            if let Backing::Shared(object, _) = &vma.backing {
+                note(object, Did::Attach);
                 continue;
             }
             // Pages that the slot had and the parent has not: nobody overwrites them below.
@@ -44,8 +52,11 @@ impl Mm {
                     }
                 }
             }
-            for run in self.resident_runs(start..vma.end) {
-                self.copy_pages(&child, &vma, run)?;
+            for at in (start..vma.end).step_by(PIECE as usize) {
+                for run in self.resident_runs(at..vma.end.min(at + PIECE)) {
+                    self.copy_pages(&child, &vma, run)?;
+                }
+                breath.iter_mut().for_each(|b| _ = b.take());
             }
         }
         self.copy_shadow(&child)?;

@@ -33,7 +33,7 @@ impl Mm {
             let done = match &vma.backing {
                 Backing::Shared(object, base) => object.guard((base + (page - start)) / PAGE),
                 _ if rights(vma.prot) == 3 && !region.has_code(page) => {
-                    if self.mappings_are_scarce(0) {
+                    if self.mappings_have_run_out() {
                         return Err(FaultError::Mappings);
                     }
                     self.protect(page..page + PAGE, 1, false, false)

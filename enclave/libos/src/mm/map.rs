@@ -65,9 +65,19 @@ impl Mm {
         }
         let private_code = prot & mf::PROT_WRITE != 0;
         let seen = backing.file().map(MapFile::id);
-        let (fork, may_write, locked) = (Fork::Copy, true, false);
-        let vma =
-            Vma { end, prot, fork, locked, may_write, backing, name: "", region: None, private_code, seen };
+        let vma = Vma {
+            end,
+            prot,
+            fork: Fork::Copy,
+            locked: false,
+            grows_down: false,
+            may_write: true,
+            backing,
+            name: "",
+            region: None,
+            private_code,
+            seen,
+        };
         self.settle_parked(start, &vma, true)?;
         self.inner.with_mut(|i| i.vmas.insert(start, vma));
         Ok(start)
@@ -223,18 +233,21 @@ impl Mm {
         let may_move = flags & mf::MREMAP_MAYMOVE != 0;
         let stays = flags & mf::MREMAP_DONTUNMAP != 0;
         let known = mf::MREMAP_MAYMOVE | mf::MREMAP_FIXED | mf::MREMAP_DONTUNMAP;
-        if old % PAGE != 0 || flags & !known != 0 || (fixed || stays) && !may_move {
+        if !old.is_multiple_of(PAGE) || flags & !known != 0 || (fixed || stays) && !may_move {
             return Err(Errno::EINVAL);
         }
-        if new_len == 0 || old_len == 0 || stays && old_len != new_len {
+        if new_len == 0 || stays && old_len != new_len {
             return Err(Errno::EINVAL);
+        }
+        if old_len == 0 {
+            return self.map_again(old, new_len, fixed.then_some(new_addr), may_move);
         }
         let (old_len, new_len) = (page_ceil(old_len), page_ceil(new_len));
         let (start, vma) = self.find(old).ok_or(Errno::EFAULT)?;
         if old + old_len > vma.end {
             return Err(Errno::EFAULT);
         }
-        if fixed && (new_addr % PAGE != 0 || new_addr < old + old_len && old < new_addr + new_len) {
+        if fixed && (!new_addr.is_multiple_of(PAGE) || new_addr < old + old_len && old < new_addr + new_len) {
             return Err(Errno::EINVAL);
         }
         if !fixed && !stays {
@@ -265,6 +278,7 @@ impl Mm {
                 v.may_write = vma.may_write;
                 v.fork = vma.fork;
                 v.locked = vma.locked;
+                v.grows_down = vma.grows_down;
             }
         });
         if let Err(e) = self.move_pages(old, to, old_len.min(new_len), &vma) {
@@ -276,6 +290,24 @@ impl Mm {
         } else {
             self.unmap(old..old + old_len)?;
         }
+        Ok(to)
+    }
+
+    /// mremap of nothing: another mapping of the same shared pages.
+    fn map_again(&self, old: u64, len: u64, at: Option<u64>, may_move: bool) -> Result<u64> {
+        let (start, vma) = self.find(old).ok_or(Errno::EFAULT)?;
+        if !vma.is_shared() || at.is_some_and(|at| at % PAGE != 0) {
+            return Err(Errno::EINVAL);
+        }
+        if !may_move {
+            return Err(Errno::ENOMEM);
+        }
+        let to = self.map(at, 0, page_ceil(len), vma.prot, vma.shifted(old - start))?;
+        self.inner.with_mut(|i| {
+            if let Some(v) = i.vmas.get_mut(&to) {
+                (v.may_write, v.fork, v.locked) = (vma.may_write, vma.fork, vma.locked);
+            }
+        });
         Ok(to)
     }
 
@@ -328,7 +360,24 @@ impl Mm {
         }
     }
 
-    fn take_away(&self, run: Range<u64>) -> Result<()> {
+    /// madvise(MADV_REMOVE): what the shared mapping at `start` shows in `r` is zero for everybody, and takes no memory.
+    pub fn remove(&self, start: u64, vma: &Vma, r: Range<u64>) -> Result<()> {
+        let (object, base) = match &vma.backing {
+            Backing::Anon => return Err(Errno::EINVAL),
+            Backing::Shared(object, base) if vma.may_write => (object, base),
+            _ => return Err(Errno::EACCES),
+        };
+        let bytes = base + (r.start - start)..base + (r.end - start);
+        match object.file() {
+            Some(f) => crate::fs::ops::punch(&f.0, bytes),
+            None => {
+                object.drop_pages(bytes);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn take_away(&self, run: Range<u64>) -> Result<()> {
         self.protect(run.clone(), 0, false, true)?;
         let pages = (run.end - run.start) / PAGE;
         uncharge(pages);

@@ -2,7 +2,7 @@
 //!
 //! Neighbours: `rt::slot` (page rights and copies), `code` (translations of executable vmas), `fs` (file content).
 //! Parts: `vma` (the set), `resident` (the bitmap), `fault` (bringing pages in), `map` (mmap and kin), `shared`
-//! (shared objects), `copies` (their pages without aliases), `shadow` (shadow words), `filemap` (files and their mappings agree), `parked` (pages kept for the next process), `tables` (lookup-table entries), `guard`
+//! (shared objects), `copies` (their pages without aliases), `shadow` (shadow words), `filemap` (files and their mappings agree), `parked` (pages kept for the next process), `tables` (lookup-table entries), `idle` (tables of programs that wait), `guard`
 //! (pages with translated code are not written unseen), `fork` (the copy), `pieces` (mappings of the host's),
 //! `budget` (pages and slots of the enclave).
 //! Invariants: vmas do not overlap and lie in [MAP_MIN, MAP_MAX); a page that is not resident has no rights at the host
@@ -13,6 +13,7 @@ mod fault;
 mod filemap;
 mod fork;
 mod guard;
+mod idle;
 mod map;
 mod parked;
 mod pieces;
@@ -26,12 +27,14 @@ pub use budget::{admit, admit_last, available, give_way, in_use, taken, total};
 pub use copies::{forbid_aliases, parts};
 pub use fault::{Access, FaultError};
 pub use filemap::{after_truncate, after_write, before_read, before_truncate, is_shared_writable};
+pub use idle::look as look_for_idle;
 pub use map::CODE_TOP;
 pub use pieces::total as host_mappings;
 pub use shared::{SharedObject, shared_object};
 pub use vma::{Backing, Fork, MapFile, STACK, Vma};
 
 use crate::errno::{Errno, Result};
+use crate::sched::Breath;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -47,6 +50,9 @@ use vma::{Search, find};
 
 /// Page size.
 pub const PAGE: u64 = 4096;
+/// Pages from which on memory is large, and bytes of it that go at once.
+const SHED_MIN: u64 = 16 << 10;
+const SHED: u64 = 16 << 20;
 
 /// Where exec put things, for brk and /proc.
 #[derive(Clone, Default)]
@@ -94,8 +100,12 @@ pub struct Mm {
     pieces: BklCell<Pieces>,
     /// Regions whose entries the tables hold now.
     filled: BklCell<Vec<Retained>>,
+    /// How long its processes had run at the last round of `idle` (ns), and whether that was no more than at the one before.
+    ran: BklCell<(u64, bool)>,
     /// Chunks of shadow words that are there.
     shadow: BklCell<BTreeSet<u64>>,
+    /// What it has brought in of shared code (`code`).
+    code_account: u64,
     /// Commands of membarrier(2) that the program has registered for.
     pub barriers: BklCell<u32>,
     /// The slot shows pages that it should not, for the host refused to take them out.
@@ -149,7 +159,9 @@ impl Mm {
             parked: BklCell::new(free.parked),
             pieces: BklCell::new(free.pieces),
             filled: BklCell::new(Vec::new()),
+            ran: BklCell::new((u64::MAX, false)),
             shadow: BklCell::new(BTreeSet::new()),
+            code_account: crate::code::new_account(),
             barriers: BklCell::new(0),
             is_lost: BklCell::new(false),
             lock_new: BklCell::new(false),
@@ -161,6 +173,10 @@ impl Mm {
     /// The program its tables are kept for.
     pub fn affinity(&self) -> Affinity {
         self.affinity
+    }
+    /// The account of the code that it brings in.
+    pub fn code_account(&self) -> u64 {
+        self.code_account
     }
     /// Its slot.
     pub fn slot(&self) -> Slot {
@@ -209,10 +225,31 @@ impl Mm {
         self.inner.with(|i| find(&i.vmas, off).is_some_and(|(_, v)| v.prot & mf::PROT_EXEC != 0))
     }
 
+    /// The process ends, and nobody else has the domain (`holders`: references that count for nobody): large memory goes
+    /// bit by bit, so that others get on meanwhile.
+    pub fn shed(self: &Arc<Self>, holders: usize) {
+        if Arc::strong_count(self) > holders || self.pages.get() < SHED_MIN {
+            return;
+        }
+        let mut breath = Breath::begin();
+        for (start, vma) in self.vmas().filter(|(_, v)| !v.is_shared() && rights(v.prot) == 3) {
+            for at in (start..vma.end).step_by(SHED as usize) {
+                for run in self.runs(at..vma.end.min(at + SHED), true) {
+                    // What the host does not take goes with the rest.
+                    let _ = self.take_away(run);
+                }
+                breath.take();
+            }
+        }
+    }
+
     fn protect(&self, r: Range<u64>, host_rights: u32, populate: bool, drop_content: bool) -> Result<()> {
-        self.slot
-            .protect(r.start, r.end - r.start, host_rights, populate, drop_content)
-            .map_err(|_| Errno::ENOMEM)?;
+        let ask = || self.slot.protect(r.start, r.end - r.start, host_rights, populate, drop_content);
+        // Refused, for want of mappings of the host's or of its memory: what is only kept gives way.
+        ask().or_else(|_| {
+            give_way();
+            ask().map_err(|_| Errno::ENOMEM)
+        })?;
         self.pieces
             .with_mut(|p| if drop_content && host_rights == 0 { p.take(r) } else { p.give(r, host_rights) });
         Ok(())
@@ -227,6 +264,7 @@ impl Mm {
 
 impl Drop for Mm {
     fn drop(&mut self) {
+        crate::code::end_account(self.code_account);
         self.drop_shadow();
         let vmas = self.inner.with_mut(|i| core::mem::take(&mut i.vmas));
         for (start, vma) in vmas.iter().filter(|(_, v)| v.is_shared()) {

@@ -10,6 +10,8 @@ use crate::errno::{Errno, Result};
 use alloc::collections::BTreeMap;
 use core::ops::Range;
 use occlum_rt::bkl::BklCell;
+use occlum_rt::code::Around;
+use occlum_sfi_spec::table::Kind;
 
 /// Most mappings of all slots and stacks; the rest of the host's limit is for the heap and the host's own.
 const MOST: u64 = 60_000;
@@ -23,8 +25,17 @@ const RW: u32 = 3;
 const MOVED_IN: u32 = 8;
 /// So many a domain may have as long as there are any. More, only while as many are left for others.
 const FAIR: u64 = 1 << 10;
-/// Behind all offsets of a slot, its shadow's included: chunks of its lookup tables, a page for each.
+/// Of a table's pages, as many missing ones between two come in as well; more, where a domain has many mappings already.
+const GAP: u64 = 2;
+const WIDE_GAP: u64 = 8;
+/// So many.
+const SOME: u64 = 1 << 8;
+/// Largest part of a hole that is filled to save a mapping.
+const FILL_MAX: u64 = 64 << 20;
+/// Behind all offsets of a slot, its shadow's included: a unit for each page of its lookup tables.
 const TABLES: u64 = 1 << 40;
+/// From those of the one to those of the other.
+const NEXT_TABLE: u64 = 1 << 32;
 
 static TOTAL: BklCell<u64> = BklCell::new(0);
 
@@ -36,6 +47,16 @@ pub fn total() -> u64 {
 /// How many there may still be. Stacks stay when their tasks have ended.
 fn left() -> u64 {
     MOST.saturating_sub(TOTAL.get() + STACK * crate::process::peak_tasks() as u64)
+}
+
+/// Are they still too few when free slots have given theirs back? A program fails, or ends, only then.
+fn unless_given_back(lacks: impl Fn() -> bool) -> bool {
+    while lacks() {
+        if !super::budget::give_mappings_back() {
+            return true;
+        }
+    }
+    false
 }
 
 /// What the host keeps apart.
@@ -54,13 +75,13 @@ pub(super) struct Pieces {
     starts: BTreeMap<u64, Piece>,
     /// Number of the last that came by itself.
     last: u32,
-    /// Chunks of the lookup tables.
-    pub(super) chunks: u64,
+    /// Pages of the lookup tables.
+    pub(super) table_pages: u64,
 }
 
 impl Pieces {
     pub(super) const fn new() -> Self {
-        Self { starts: BTreeMap::new(), last: 0, chunks: 0 }
+        Self { starts: BTreeMap::new(), last: 0, table_pages: 0 }
     }
 
     fn at(&self, off: u64) -> Piece {
@@ -115,10 +136,11 @@ impl Pieces {
         self.set(page, |_| piece);
     }
 
-    /// A chunk of the lookup tables is there. What was made elsewhere joins nothing.
-    pub(super) fn give_chunk(&mut self, chunk: u64, moved_in: bool) {
-        self.chunks += 1;
-        let r = TABLES + chunk..TABLES + chunk + 1;
+    /// Pages of the lookup tables are there. What was made elsewhere joins nothing.
+    pub(super) fn give_table(&mut self, kind: Kind, pages: Range<u64>, moved_in: bool) {
+        self.table_pages += pages.end - pages.start;
+        let first = TABLES + NEXT_TABLE * kind as u64;
+        let r = first + pages.start..first + pages.end;
         if !moved_in {
             return self.give(r, RW);
         }
@@ -128,11 +150,16 @@ impl Pieces {
     }
 
     /// So many are gone, if not all: then which ones is not known, and none is forgotten.
-    pub(super) fn take_chunks(&mut self, gone: u64) {
-        self.chunks -= gone.min(self.chunks);
-        if self.chunks == 0 {
+    pub(super) fn take_tables(&mut self, gone: u64) {
+        self.table_pages -= gone.min(self.table_pages);
+        if self.table_pages == 0 {
             self.take(TABLES..u64::MAX);
         }
+    }
+
+    /// Does the host have nothing of it?
+    pub(super) fn is_empty(&self) -> bool {
+        self.starts.is_empty()
     }
 
     /// More than a program that has ended may leave behind?
@@ -140,11 +167,15 @@ impl Pieces {
         self.starts.len() as u64 > FAIR
     }
 
-    /// The hole that `off` lies in.
-    fn hole(&self, off: u64) -> Range<u64> {
-        let start = self.starts.range(..=off).next_back().map_or(0, |(start, _)| *start);
-        let end = self.starts.range(off + 1..).next().map_or(u64::MAX, |(start, _)| *start);
-        start..end
+    /// The least around `window` that makes no new piece when it gets rights: up to the nearer end of the hole where pages
+    /// with the same rights begin.
+    fn fill(&self, page: u64, window: &Range<u64>, rights: u32) -> Option<Range<u64>> {
+        let start = self.starts.range(..=page).next_back().map_or(0, |(start, _)| *start);
+        let end = self.starts.range(page + 1..).next().map_or(u64::MAX, |(start, _)| *start);
+        let joins = |piece| matches!(piece, Piece::Own(_, same) if same == rights);
+        let low = (start > 0 && joins(self.at(start - 1))).then_some(start..window.end.min(end));
+        let high = joins(self.at(end)).then_some(window.start.max(start)..end);
+        low.into_iter().chain(high).min_by_key(|r| r.end - r.start)
     }
 }
 
@@ -156,21 +187,35 @@ impl Mm {
 
     /// May there be one more domain?
     pub(super) fn admit_domain() -> Result<()> {
-        if left() < RESERVE {
-            super::give_way();
-        }
-        if left() < RESERVE { Err(Errno::ENOMEM) } else { Ok(()) }
+        let lacks = || left() < RESERVE;
+        if unless_given_back(lacks) && super::idle::give_way_and(lacks) { Err(Errno::ENOMEM) } else { Ok(()) }
     }
 
     /// Does it take so many of the host's mappings that it is not to make more without need?
-    pub(super) fn mappings_are_many(&self) -> bool {
+    pub fn mappings_are_many(&self) -> bool {
         self.host_mappings() > FAIR
+    }
+
+    /// Is it to save mappings of the host's, at the price of memory?
+    pub(super) fn mappings_count(&self) -> bool {
+        self.mappings_are_many() || left() < RESERVE
+    }
+
+    /// How far pages of its tables come in.
+    pub(super) fn around(&self) -> Around {
+        match self.host_mappings() {
+            _ if self.mappings_count() => Around::Block,
+            0..SOME => Around::Gap(GAP),
+            _ => Around::Gap(WIDE_GAP),
+        }
     }
 
     /// Is it to take no more of the host's mappings, `more` of which are asked for?
     pub(super) fn mappings_are_scarce(&self, more: u64) -> bool {
-        let (own, left) = (self.host_mappings() + more, left().saturating_sub(more));
-        left == 0 || own > FAIR && own > left
+        unless_given_back(|| {
+            let (own, left) = (self.host_mappings() + more, left().saturating_sub(more));
+            left == 0 || own > FAIR && own > left
+        })
     }
 
     /// May it take some more?
@@ -178,9 +223,28 @@ impl Mm {
         if self.mappings_are_scarce(0) { Err(Errno::ENOMEM) } else { Ok(()) }
     }
 
-    /// The pages around `page` that have nothing: brought in with it, they make no new mapping.
-    pub(super) fn hole_around(&self, page: u64, within: Range<u64>) -> Range<u64> {
-        let hole = self.pieces.with(|p| p.hole(page));
-        hole.start.max(within.start)..hole.end.min(within.end)
+    /// Is it to take no more even for a fault? That ends it where a call would fail, so it gets half as many again.
+    pub(super) fn mappings_have_run_out(&self) -> bool {
+        let lacks = || {
+            let (own, left) = (self.host_mappings(), left());
+            left == 0 || own > FAIR && 2 * own > 3 * left
+        };
+        unless_given_back(lacks) && super::idle::give_way_and(lacks)
+    }
+
+    /// What to bring in where mappings are scarce, instead of `window`, in which `page` lies: with all up to the nearer end
+    /// of its hole it joins what is there. `None`: that is too much, or cannot be joined, and it may make no mapping of its
+    /// own either.
+    pub(super) fn thrifty_window(
+        &self,
+        window: Range<u64>,
+        page: u64,
+        within: Range<u64>,
+        rights: u32,
+    ) -> Option<Range<u64>> {
+        let fill = self.pieces.with(|p| p.fill(page, &window, rights));
+        let fits =
+            |r: &Range<u64>| within.start <= r.start && r.end <= within.end && r.end - r.start <= FILL_MAX;
+        fill.filter(fits).or_else(|| (!self.mappings_have_run_out()).then_some(window))
     }
 }

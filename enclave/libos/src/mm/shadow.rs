@@ -1,8 +1,9 @@
 //! The pages of a domain's shadow words (`rt::shadow`): brought in where a call first needs them, copied at fork, dropped
-//! with the stack memory that they shadow.
+//! with the stack memory that they shadow. The same of hints for returns, which are only of use: a child of fork begins
+//! without them, and they go with the lookup tables of programs that wait.
 //!
 //! Invariants: a page is there exactly if its chunk is in `Mm::shadow`; each is charged to the budget once; nothing of it
-//! outlives the domain, or the mapping that it shadows.
+//! outlives the domain, or the mapping that it shadows. No hint leads to code of a region that is not mapped.
 use super::budget::{charge, uncharge};
 use super::{FaultError, Mm, PAGE};
 use crate::errno::{Errno, Result};
@@ -32,7 +33,7 @@ impl Mm {
             return Ok(());
         }
         let pages = page_count(&r);
-        if self.mappings_are_scarce(0) {
+        if self.mappings_have_run_out() {
             return Err(FaultError::Mappings);
         }
         if !charge(pages) {
@@ -46,6 +47,9 @@ impl Mm {
         self.shadow.with_mut(|s| s.insert(chunk));
         self.pieces.with_mut(|p| p.give(r, 3));
         crate::stats::add("shadow_pages", pages);
+        if !crate::shadow::is_on() {
+            super::idle::expect_look();
+        }
         Ok(())
     }
 
@@ -73,7 +77,7 @@ impl Mm {
             } else {
                 let part = r.start.max(c.start)..r.end.min(c.end);
                 if !part.is_empty() {
-                    shadow::zero(self.slot, part);
+                    shadow::forget(self.slot, part);
                 }
             }
         }
@@ -88,6 +92,18 @@ impl Mm {
         uncharge(pages);
     }
 
+    /// Are there pages of hints?
+    pub(super) fn has_hints(&self) -> bool {
+        !crate::shadow::is_on() && self.shadow.with(|s| !s.is_empty())
+    }
+
+    /// Drops all hints: the calls that left them, or where they lead, are of no use any more.
+    pub(super) fn drop_hints(&self) {
+        if !crate::shadow::is_on() {
+            self.drop_shadow();
+        }
+    }
+
     /// All of them, at the domain's end.
     pub(super) fn drop_shadow(&self) {
         while let Some(chunk) = self.shadow.with(|s| s.first().copied()) {
@@ -97,6 +113,9 @@ impl Mm {
 
     /// fork: the child has the same words.
     pub(super) fn copy_shadow(&self, child: &Mm) -> Result<()> {
+        if !crate::shadow::is_on() {
+            return Ok(());
+        }
         let mut from = 0;
         while let Some(chunk) = self.shadow.with(|s| s.range(from..).next().copied()) {
             let r = range(chunk);

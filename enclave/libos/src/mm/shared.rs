@@ -9,6 +9,7 @@ use super::fault::{Access, FaultError};
 use super::filemap::BY_FILE;
 use super::{MapFile, Mm, PAGE, Vma, page_ceil};
 use crate::errno::{Errno, Result};
+use crate::ipc::shm::{Did, note};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -39,6 +40,16 @@ impl SharedObject {
     pub(super) fn has(&self, page: u64) -> bool {
         self.pages.with(|p| p.contains_key(&page))
     }
+    /// How many of the pages from the first on are alike: side by side in the arena, from where is said, or not there at
+    /// all.
+    fn stretch(&self, pages: Range<u64>, fits: impl Fn(u64) -> bool) -> (Option<u64>, u64) {
+        self.pages.with(|p| {
+            let first = p.get(&pages.start).copied();
+            let expected = |n: u64| first.map(|arena| arena + (n - pages.start) * PAGE);
+            let alike = |n: &u64| p.get(n).copied() == expected(*n) && fits(*n);
+            (first, pages.clone().take_while(alike).count() as u64)
+        })
+    }
     /// Gives arena pages back that no mapping shows any more.
     pub(super) fn forget(&self, r: Range<u64>) {
         for n in self.pages_in(r.start..=r.end - 1) {
@@ -66,7 +77,7 @@ pub fn shared_object(file: Option<MapFile>) -> Arc<SharedObject> {
         })
     };
     let Some(f) = file else { return make(None) };
-    let id = f.id().0;
+    let id = f.object_id();
     if let Some(o) = BY_FILE.with(|m| m.get(&id).and_then(Weak::upgrade)) {
         return o;
     }
@@ -88,86 +99,111 @@ impl Mm {
         run: Range<u64>,
         (page, access): (u64, Access),
     ) -> core::result::Result<(), FaultError> {
-        if self.mappings_are_scarce(0) {
+        if self.mappings_have_run_out() {
             return Err(FaultError::Mappings);
         }
         if copies::is_on() {
             return self.commit_copies(start, vma, (object, base), run, (page, access));
         }
-        for at in (run.start..run.end).step_by(PAGE as usize) {
-            match self.show_page(vma, object, base + (at - start), at) {
+        let (mut at, mut most) = (run.start, run.end - run.start);
+        while at < run.end {
+            match self.show_some(vma, object, base + (at - start), at..run.end.min(at + most)) {
+                Ok(shown) => at = shown,
+                // One that can't be had is not to keep those before it away.
+                Err(_) if most > PAGE => most = PAGE,
                 Err(e) if at == page => return Err(e),
                 Err(_) if at > page => break,
-                _ => {}
+                Err(_) => at += PAGE,
             }
         }
         Ok(())
     }
 
-    /// Shows the page at `ooff` of the object at `at`.
-    fn show_page(
+    /// Shows the pages of the object from `ooff` on in `run`, as many as one call of the host's does; up to where.
+    fn show_some(
         &self,
         vma: &Vma,
         object: &SharedObject,
         ooff: u64,
-        at: u64,
-    ) -> core::result::Result<(), FaultError> {
-        if object.file.as_ref().is_some_and(|f| ooff >= page_ceil(f.size())) {
-            return Err(FaultError::PastEof);
+        run: Range<u64>,
+    ) -> core::result::Result<u64, FaultError> {
+        let end = object.file.as_ref().map_or(u64::MAX, |f| page_ceil(f.size()));
+        if ooff >= end {
+            return Err(FaultError::NoContent);
         }
-        let known = object.pages.with(|p| p.get(&(ooff / PAGE)).copied());
+        let most = (run.end - run.start).min(end - ooff) / PAGE;
+        let (first, rights) = (ooff / PAGE, object.rights_of(ooff / PAGE, vma.prot));
+        let known = object.stretch(first..first + most, |n| object.rights_of(n, vma.prot) == rights);
+        let shown = |pages: u64| run.start..run.start + pages * PAGE;
         let done = match known {
-            Some(arena) => self.alias(at, arena, object.rights_of(ooff / PAGE, vma.prot)),
-            None => self.show_fresh(vma, object, ooff, at),
+            (Some(arena), pages) => self.alias(shown(pages), arena, rights).map(|()| shown(pages)),
+            (None, pages) => self.show_fresh(object, ooff, shown(pages), rights),
         };
-        done.map_err(|_| FaultError::OutOfMemory)?;
-        self.set_resident(at..at + PAGE, true);
-        Ok(())
+        let run = done.map_err(FaultError::of_content)?;
+        self.set_resident(run.clone(), true);
+        Ok(run.end)
     }
 
-    fn show_fresh(&self, vma: &Vma, object: &SharedObject, ooff: u64, at: u64) -> Result<()> {
-        let arena = arena_alloc().ok_or(Errno::ENOMEM)?;
-        let done = self.fill_arena(vma, object, ooff, at, arena);
+    /// New pages of the object, as many of `run` as lie side by side in the arena.
+    fn show_fresh(
+        &self,
+        object: &SharedObject,
+        ooff: u64,
+        run: Range<u64>,
+        host_rights: u32,
+    ) -> Result<Range<u64>> {
+        let arena = arena_alloc((run.end - run.start) / PAGE);
+        if arena.is_empty() {
+            return Err(Errno::ENOMEM);
+        }
+        let pages = || arena.clone().step_by(PAGE as usize);
+        let run = run.start..run.start + (arena.end - arena.start);
+        let done = self.fill_arena(object, ooff, &run, (arena.start, host_rights));
         if done.is_ok() {
-            object.pages.with_mut(|p| p.insert(ooff / PAGE, arena));
+            object.pages.with_mut(|p| p.extend((ooff / PAGE..).zip(pages())));
         } else {
-            self.unalias_pages(at..at + PAGE);
-            arena_free([arena].into_iter());
+            self.unalias_pages(run.clone());
+            arena_free(pages());
         }
-        done
+        done.map(|()| run)
     }
 
-    fn fill_arena(&self, vma: &Vma, object: &SharedObject, ooff: u64, at: u64, arena: u64) -> Result<()> {
-        let page = at..at + PAGE;
-        // Threads on other vCPUs would see what was in the arena page, and could write what they may only read.
+    fn fill_arena(
+        &self,
+        object: &SharedObject,
+        ooff: u64,
+        run: &Range<u64>,
+        (arena, host_rights): (u64, u32),
+    ) -> Result<()> {
+        // Threads on other vCPUs would see what was in the arena's pages, and could write what they may only read.
         occlum_rt::vcpu::stop_others(self.slot);
-        self.alias(at, arena, 3)?;
-        self.slot.zero(at, PAGE).map_err(|_| Errno::EFAULT)?;
+        self.alias(run.clone(), arena, 3)?;
+        self.slot.zero(run.start, run.end - run.start).map_err(|_| Errno::EFAULT)?;
         if let Some(f) = &object.file {
-            self.copy_in(f, ooff, &page)?;
+            self.copy_in(f, ooff, run)?;
         }
-        match object.rights_of(ooff / PAGE, vma.prot) {
-            3 => Ok(()),
-            host => self.protect(page, host, false, false),
-        }
+        if host_rights == 3 { Ok(()) } else { self.protect(run.clone(), host_rights, false, false) }
     }
 
-    /// Shows one arena page at `at` (a declared capability of the simulated backend).
-    fn alias(&self, at: u64, arena: u64, host_rights: u32) -> Result<()> {
-        let addr = domain::base(u64::from(self.slot.index())) + at;
-        let args = [addr, PAGE, arena, u64::from(host_rights)];
-        crate::errno::host_result(occlum_rt::ocall::call(Ocall::MemAlias, &args, &[], &mut []))?;
-        self.pieces.with_mut(|p| p.show(at..at + PAGE, arena, host_rights));
+    /// Shows pages of the arena in `run` (a declared capability of the simulated backend).
+    fn alias(&self, run: Range<u64>, arena: u64, host_rights: u32) -> Result<()> {
+        let addr = domain::base(u64::from(self.slot.index())) + run.start;
+        let args = [addr, run.end - run.start, arena, u64::from(host_rights)];
+        if occlum_rt::ocall::call(Ocall::MemAlias, &args, &[], &mut []) != 0 {
+            return Err(Errno::ENOMEM);
+        }
+        self.pieces.with_mut(|p| p.show(run, arena, host_rights));
         Ok(())
     }
 
     /// A shared mapping goes.
     pub(super) fn release_shared(&self, start: u64, vma: &Vma, (object, base): (&SharedObject, u64)) {
+        note(object, Did::Detach);
         if copies::is_on() {
             self.leave_copies(start, vma, (object, base));
             object.clean(base / PAGE..(base + vma.end - start) / PAGE);
         } else {
-            self.write_back(start, vma, object, base);
+            self.write_back((start, vma), object, base, start..vma.end);
             self.unalias(start..vma.end);
         }
     }

@@ -3,7 +3,7 @@
 //! Invariants: while a guest runs, every entry lies in a range of `filled`, and entries in a vma's range belong to that
 //! vma's region or to none: a place that is not mapped, or mapped otherwise, leads to nothing the last process left.
 //! Entries of regions that are one process's own never outlive it.
-use super::budget::{TABLE_PAGES, charge, uncharge};
+use super::budget::{charge, uncharge};
 use super::vma::overlapping_mut;
 use super::{FaultError, Mm};
 use crate::code::Region;
@@ -13,6 +13,7 @@ use core::ops::Range;
 use occlum_linux_abi::mmap as mf;
 use occlum_rt::code::{self, Committed};
 use occlum_sfi_spec::domain::EXEC_MAX;
+use occlum_sfi_spec::table::Kind;
 
 /// Program identity that a slot's lookup tables were filled for.
 pub type Affinity = (u64, u64);
@@ -63,24 +64,25 @@ impl Mm {
         }
     }
 
-    /// Brings the chunk of the tables for `off` in, which is charged until the slot loses its tables.
-    pub fn commit_table(&self, off: u32) -> core::result::Result<(), FaultError> {
-        if code::table_is_there(self.slot, off) {
-            return Ok(());
+    /// Brings the pages of a table for these offsets in, which are charged until the slot loses its tables.
+    pub fn commit_table(&self, kind: Kind, offs: Range<u32>) -> core::result::Result<(), FaultError> {
+        for run in code::table_missing(self.slot, kind, offs.clone(), self.around()) {
+            if self.mappings_have_run_out() {
+                return Err(FaultError::Mappings);
+            }
+            let pages = run.end - run.start;
+            if !charge(pages) {
+                return Err(FaultError::OutOfMemory);
+            }
+            let done = code::table_commit(self.slot, kind, run.clone());
+            if done == Committed::Not {
+                uncharge(pages);
+                return Err(FaultError::OutOfMemory);
+            }
+            self.pieces.with_mut(|p| p.give_table(kind, run, done == Committed::MovedIn));
+            super::idle::expect_look();
         }
-        if self.mappings_are_scarce(0) {
-            return Err(FaultError::Mappings);
-        }
-        if !charge(TABLE_PAGES) {
-            return Err(FaultError::OutOfMemory);
-        }
-        let done = code::table_commit(self.slot, off);
-        if done == Committed::Not {
-            uncharge(TABLE_PAGES);
-            return Err(FaultError::OutOfMemory);
-        }
-        self.pieces.with_mut(|p| p.give_chunk(u64::from(off) / code::CHUNK_OFFS, done == Committed::MovedIn));
-        Ok(())
+        if code::table_is_there(self.slot, kind, offs.start) { Ok(()) } else { Err(FaultError::OutOfMemory) }
     }
 
     /// Is this region mapped, at `start`, and executable?
@@ -106,11 +108,20 @@ impl Mm {
         }
     }
 
+    /// The mappings in the range, whose translations processes shared, get translations of their own.
+    pub fn own_code(&self, r: Range<u64>) {
+        self.drop_translations(r);
+    }
+
     /// Of a region that ended at `end`, and that its vma has no more, nothing stays in reach.
     pub(super) fn detach(&self, region: Arc<Region>, end: u64) {
         self.disable(region.start()..end);
         self.unguard(&region);
         crate::code::regions_changed(self.slot);
+        // Behind that nobody in its code leaves new ones.
+        if region.is_shared() {
+            self.drop_hints();
+        }
     }
 
     /// No table entry leads to code of regions in the range any more. The region may stay: its fragments are not lost.

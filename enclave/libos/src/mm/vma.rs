@@ -11,6 +11,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 use occlum_linux_abi::mmap as mf;
+use occlum_sfi_spec::domain::MAP_MIN;
 
 /// The name of the stack that a program starts with.
 pub const STACK: &str = "[stack]";
@@ -28,6 +29,10 @@ impl MapFile {
     /// Identity and version of the content (R26).
     pub fn id(&self) -> (u64, u64) {
         self.0.inode().file_id()
+    }
+    /// Which file it is, whatever its content.
+    pub(super) fn object_id(&self) -> u64 {
+        self.0.inode().object_id()
     }
     /// Path for /proc/self/maps.
     pub fn path(&self) -> Vec<u8> {
@@ -76,6 +81,8 @@ pub struct Vma {
     pub fork: Fork,
     /// Counts against RLIMIT_MEMLOCK.
     pub locked: bool,
+    /// An access below it makes it larger (MAP_GROWSDOWN).
+    pub grows_down: bool,
     /// May become writable (VM_MAYWRITE).
     pub may_write: bool,
     /// Content.
@@ -147,15 +154,42 @@ impl Mm {
             overlapping(&i.vmas, r.clone()).filter(|(_, v)| v.locked).map(|(s, v)| within(s, v)).sum()
         })
     }
+    /// The mapping at `start` grows downwards.
+    pub fn set_grows_down(&self, start: u64) {
+        self.inner.with_mut(|i| {
+            if let Some(v) = i.vmas.get_mut(&start) {
+                v.grows_down = true;
+            }
+        });
+    }
+    /// An access at `off`, which nothing maps: a mapping above that grows downwards gets there, if it gets no larger than
+    /// `most`, by no more than `room`, and stays away from what is below.
+    pub(super) fn grow_down(&self, off: u64, most: u64, room: u64) -> Option<(u64, Vma)> {
+        /// Linux's stack_guard_gap.
+        const GAP: u64 = 256 * PAGE;
+        let to = off & !(PAGE - 1);
+        self.inner.with_mut(|i| {
+            let (start, above) = i.vmas.range(off..).next().filter(|(_, v)| v.grows_down)?;
+            let (start, end) = (*start, above.end);
+            let near = i.vmas.range(..to).next_back();
+            let is_near = near.is_some_and(|(_, v)| v.prot != 0 && !v.grows_down && to - v.end < GAP);
+            if is_near || to < MAP_MIN || end - to > most || start - to > room {
+                return None;
+            }
+            let vma = i.vmas.remove(&start)?;
+            i.vmas.insert(to, vma.clone());
+            Some((to, vma))
+        })
+    }
+    /// The first mapping that has something of the range.
+    pub fn first_in(&self, r: Range<u64>) -> Option<(u64, Vma)> {
+        self.inner.with(|i| overlapping(&i.vmas, r).next().map(|(s, v)| (s, v.clone())))
+    }
     /// Sets what children get of the range.
     pub fn set_fork(&self, r: Range<u64>, fork: Fork) {
         self.split(r.start);
         self.split(r.end);
         self.inner.with_mut(|i| overlapping_mut(&mut i.vmas, r).for_each(|(_, v)| v.fork = fork));
-    }
-    /// Is the range private anonymous memory?
-    pub fn is_private_anonymous(&self, r: Range<u64>) -> bool {
-        self.inner.with(|i| overlapping(&i.vmas, r).all(|(_, v)| matches!(v.backing, Backing::Anon)))
     }
     /// Sets the name that maps shows.
     pub fn set_name(&self, start: u64, name: &'static str) {
@@ -208,6 +242,7 @@ impl Mm {
                         && a.prot == b.prot
                         && a.fork == b.fork
                         && a.locked == b.locked
+                        && a.grows_down == b.grows_down
                         && a.name == b.name
                         && a.region.is_none()
                         && b.region.is_none();

@@ -3,7 +3,8 @@
 //!
 //! Neighbours: `unix` keeps the messages, `fs::table` calls when a descriptor was closed. Invariant: a socket is garbage when
 //! every reference to its open file is in a message of a queue that is garbage, or waits at a listener that is; a task
-//! that uses one holds a reference of its own. Messages of garbage are dropped, which ends it.
+//! that uses one holds a reference of its own. Messages of garbage are dropped, which ends it. What holds others is in
+//! `HOLDERS`: a look costs as much as there are of those, not as there are sockets.
 use super::unix::{self, UnixSocket};
 use crate::errno::{Errno, Result};
 use crate::fs::{OpenFile, env};
@@ -15,6 +16,24 @@ use occlum_rt::bkl::BklCell;
 
 /// Was a socket sent since the last look that found none in flight?
 static SENT: BklCell<bool> = BklCell::new(false);
+/// Descriptors to be closed before the next look, which costs more the more sockets there are: so it is a little of each.
+static CREDIT: BklCell<usize> = BklCell::new(0);
+/// Sockets that a look may find for each descriptor that was closed before it.
+const LOOKED_AT: usize = 4;
+
+/// With so few sockets that hold others a look costs nothing.
+const FEW: usize = 1024;
+/// Sockets that may hold others, in messages or because those wait to be accepted.
+static HOLDERS: BklCell<BTreeSet<u64>> = BklCell::new(BTreeSet::new());
+
+/// The socket `id` holds another one from now on.
+pub fn holds(id: u64) {
+    HOLDERS.with_mut(|h| h.insert(id));
+}
+/// It has ended.
+pub fn ended(id: u64) {
+    HOLDERS.with_mut(|h| h.remove(&id));
+}
 
 fn as_unix(f: &OpenFile) -> Option<&UnixSocket> {
     f.downcast::<UnixSocket>()
@@ -61,6 +80,10 @@ impl Cargo {
         });
         files
     }
+    /// Are there sockets among them that could hold others?
+    pub fn has_sockets(&self) -> bool {
+        self.files.iter().any(|f| as_unix(f).is_some())
+    }
     /// The files.
     pub fn files(&self) -> &[Arc<OpenFile>] {
         &self.files
@@ -72,12 +95,39 @@ impl Drop for Cargo {
     }
 }
 
-/// A descriptor was closed: drops the messages of sockets that nobody can reach any more.
-pub fn collect() {
-    if !SENT.get() {
+/// A descriptor was closed.
+pub fn after_close() {
+    if SENT.get() && CREDIT.with_mut(|c| core::mem::replace(c, c.saturating_sub(1))) == 0 {
+        collect();
+    }
+}
+
+/// The same among many, at whose end comes `after_end`.
+pub fn after_one_of_many() {
+    if HOLDERS.with(BTreeSet::len) > FEW {
+        after_close();
+    }
+}
+
+/// A process has ended.
+pub fn after_end() {
+    if HOLDERS.with(BTreeSet::len) <= FEW {
+        collect();
+    }
+}
+
+/// Drops the messages of sockets that nobody can reach any more.
+fn collect() {
+    /// What the lists below take for each of them, with what it holds.
+    const COST: u64 = 512;
+    let count = HOLDERS.with(BTreeSet::len);
+    CREDIT.set(count / LOOKED_AT);
+    if !SENT.get() || crate::mm::admit(COST * count as u64).is_err() {
         return;
     }
-    let all = unix::all();
+    let all: Vec<Arc<UnixSocket>> =
+        HOLDERS.with(|h| h.iter().filter_map(|id| unix::by_id(*id)).filter(|s| s.holds_any()).collect());
+    HOLDERS.set(all.iter().map(|s| s.id()).collect());
     // References by messages to each open file of a socket.
     let mut held: BTreeMap<u64, (usize, usize)> = BTreeMap::new();
     let mut any = false;

@@ -8,7 +8,8 @@ use crate::fs::file::Notify;
 use crate::fs::prelude::*;
 use crate::host_events::{self, Source};
 use occlum_enclave_abi::{
-    FLAG_NET_HOST, FLAG_NET_NONE, NET_ADDR, NET_FROM, NET_MORE, NET_PEEK, NET_TO, OCALL_DATA_MAX, Ocall,
+    FLAG_NET_HOST, FLAG_NET_NONE, NET_ADDR, NET_AT_MARK, NET_FROM, NET_MORE, NET_PEEK, NET_SEND_URGENT,
+    NET_TO, NET_URGENT, OCALL_DATA_MAX, Ocall,
 };
 
 /// Bytes moved by one call.
@@ -70,7 +71,7 @@ fn bounded(n: u64, max: usize) -> Result<usize> {
 }
 
 /// Events that mean something here.
-const KNOWN: u32 = POLLIN | POLLOUT | POLLERR | POLLHUP | POLLRDHUP;
+const KNOWN: u32 = POLLIN | POLLPRI | POLLOUT | POLLERR | POLLHUP | POLLRDHUP;
 
 /// A socket of the host.
 pub struct Remote {
@@ -78,6 +79,8 @@ pub struct Remote {
     news: Source,
     /// Something was taken since POLLIN came: whether there is more, only the host knows.
     unsure: BklCell<bool>,
+    /// The host has told of urgent data.
+    has_urgent: BklCell<bool>,
 }
 impl Drop for Remote {
     fn drop(&mut self) {
@@ -113,7 +116,7 @@ fn options_wire(options: &[(u32, u32, i32)]) -> Vec<u8> {
 impl Remote {
     fn adopt(fd: Result<u64>, news: Source) -> Result<Self> {
         let fd = u32::try_from(fd?).map_err(|_| EIO)?;
-        Ok(Self { fd, news, unsure: BklCell::new(false) })
+        Ok(Self { fd, news, unsure: BklCell::new(false), has_urgent: BklCell::new(false) })
     }
     /// Starts a connection, or opens a datagram socket; its events notify `changed`.
     pub fn connect(
@@ -173,20 +176,40 @@ impl Remote {
     }
     /// `POLL*` as far as known without asking.
     fn known(&self) -> u32 {
-        self.news.bits() & KNOWN
+        let known = self.news.bits() & KNOWN;
+        if known & POLLPRI != 0 {
+            self.has_urgent.set(true);
+        }
+        known
     }
     /// `POLL*` now. The host is asked only if something was taken since it reported POLLIN, and the answer counts.
     pub fn ready(&self) -> u32 {
-        if self.known() & POLLIN != 0 && self.unsure.replace(false) {
-            let now = call(Ocall::NetReady, &[u64::from(self.fd)], &[], &mut []).unwrap_or(0) as u32;
-            self.news.set_bits(self.known() & !POLLIN | now & KNOWN);
+        let known = self.known();
+        if known & POLLPRI != 0 || known & POLLIN != 0 && self.unsure.replace(false) {
+            self.news.set_bits(known & !(POLLIN | POLLPRI) | self.ask() & KNOWN);
         }
         self.known()
     }
-    /// Sends bytes of a stream; fewer than given mean that no more fit now.
-    pub fn send(&self, data: &[u8], more: bool) -> Result<usize> {
+    /// What the host says is there now.
+    fn ask(&self) -> u32 {
+        call(Ocall::NetReady, &[u64::from(self.fd)], &[], &mut []).unwrap_or(0) as u32
+    }
+    /// SIOCATMARK.
+    pub fn is_at_mark(&self) -> bool {
+        self.known();
+        self.has_urgent.get() && self.ask() & NET_AT_MARK != 0
+    }
+    /// Receives urgent data.
+    pub fn receive_urgent(&self, byte: &mut [u8; 1], peek: bool) -> Result<()> {
+        let args = [u64::from(self.fd), NET_URGENT | if peek { NET_PEEK } else { 0 }];
+        let n = bounded(call(Ocall::NetRecv, &args, &[], byte)?, 1)?;
+        if n == 1 { Ok(()) } else { Err(EINVAL) }
+    }
+    /// Sends bytes of a stream; fewer than given mean that no more fit now. The last of them may be urgent.
+    pub fn send(&self, data: &[u8], more: bool, urgent: bool) -> Result<usize> {
         let data = &data[..data.len().min(OCALL_DATA_MAX)];
-        let args = [u64::from(self.fd), if more { NET_MORE } else { 0 }];
+        let flags = if more { NET_MORE } else { 0 } | if urgent { NET_SEND_URGENT } else { 0 };
+        let args = [u64::from(self.fd), flags];
         let events = self.events();
         self.sent(events, data.len(), call_unlocked(Ocall::NetSend, &args, data, &mut []))
     }

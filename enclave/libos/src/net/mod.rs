@@ -1,11 +1,12 @@
 //! Sockets: local ones (AF_UNIX), the internet families, and the little of netlink that programs ask for.
 //!
-//! Order of knowledge (a module may use those below it): `syscall`, `text` (/proc/net) -> `tcp`, `udp`, `unix`, `netlink` -> `packet` -> `ports`,
-//! `options`, `interfaces` -> `host` -> `addr`. Traffic between programs of the enclave never leaves it: `ports` knows who listens where,
+//! Order of knowledge (a module may use those below it): `syscall`, `text` (/proc/net), `netlink` -> `sock_diag` -> `tcp`, `udp`, `unix` -> `packet`, `urgent` -> `ports`,
+//! `options`, `interfaces` -> `host` -> `addr`, `counts`. Traffic between programs of the enclave never leaves it: `ports` knows who listens where,
 //! and only what is meant for elsewhere, or comes from a published port, goes through the host (`host`).
 //! Invariants: as in `crate::fs`: no cell is borrowed while a task waits or user memory is touched (except the byte
 //! rings); what the host returns is checked in `host`.
 pub mod addr;
+pub mod counts;
 pub mod garbage;
 pub mod host;
 pub mod interfaces;
@@ -13,17 +14,36 @@ pub mod netlink;
 pub mod options;
 pub mod packet;
 pub mod ports;
+mod sock_diag;
 pub mod syscall;
 pub mod tcp;
 pub mod text;
 pub mod udp;
 pub mod unix;
+mod urgent;
 
 use crate::fs::OpenFile;
 use crate::fs::file::File;
 use crate::fs::prelude::*;
 use crate::fs::uio::{Dst, Src};
+use crate::sched::Breath;
 use options::Common;
+
+/// The inode number of a socket: SOCK_DIAG has 32 bits for it.
+fn number(id: u64) -> u64 {
+    u64::from(id as u32)
+}
+
+/// Everything that `after` finds, each after the one before; others get on meanwhile, so what comes and goes may be left out.
+fn one_by_one<T>(after: impl Fn(u64) -> Option<(u64, T)>) -> impl Iterator<Item = T> {
+    let (mut last, mut breath) = (0, Breath::begin());
+    core::iter::from_fn(move || {
+        breath.take();
+        let (id, found) = after(last)?;
+        last = id;
+        Some(found)
+    })
+}
 
 pub const SOCK_STREAM: u32 = 1;
 pub const SOCK_DGRAM: u32 = 2;
@@ -66,6 +86,8 @@ pub struct Received {
     pub cred: (i32, u32, u32),
     /// Other control data: level, kind, bytes.
     pub control: Vec<packet::Control>,
+    /// `MSG_*` that recvmsg(2) shows besides.
+    pub flags: u32,
 }
 
 /// Domain, type and protocol, as SO_DOMAIN, SO_TYPE and SO_PROTOCOL show them.
@@ -107,6 +129,18 @@ pub trait Socket: File {
     fn send(&self, src: &mut Src, out: &mut Outgoing) -> Result<usize>;
     /// Receives what is there; of `flags`, only MSG_PEEK and MSG_TRUNC mean something here.
     fn receive(&self, dst: &mut Dst, flags: u32) -> Result<Received>;
+    /// Receives urgent data (MSG_OOB); `None`: the flag means nothing here.
+    fn receive_urgent(&self, _dst: &mut Dst, _flags: u32) -> Option<Result<Received>> {
+        Some(Err(EOPNOTSUPP))
+    }
+    /// Receives what came back of what was sent (MSG_ERRQUEUE).
+    fn receive_error(&self, _dst: &mut Dst) -> Result<Received> {
+        Err(EAGAIN)
+    }
+    /// Is the next byte at the mark of urgent data?
+    fn is_at_mark(&self) -> bool {
+        false
+    }
     /// SO_ERROR: the pending error, which is taken.
     fn take_error(&self) -> i32 {
         0

@@ -27,13 +27,27 @@ pub const SO_PASSCRED: u32 = 16;
 pub const SO_PEERCRED: u32 = 17;
 pub const SO_RCVTIMEO: u32 = 20;
 pub const SO_SNDTIMEO: u32 = 21;
+pub const SO_BINDTODEVICE: u32 = 25;
+pub const SO_TIMESTAMP: u32 = 29;
 pub const SO_ACCEPTCONN: u32 = 30;
+pub const SO_TIMESTAMPNS: u32 = 35;
 pub const SO_PROTOCOL: u32 = 38;
 pub const SO_DOMAIN: u32 = 39;
+pub const SO_TIMESTAMP_NEW: u32 = 63;
+pub const SO_TIMESTAMPNS_NEW: u32 = 64;
+pub const IP_RECVERR: u32 = 11;
+pub const IPV6_RECVERR: u32 = 25;
 pub const TCP_NODELAY: u32 = 1;
 pub const TCP_INFO: u32 = 11;
 pub const TCP_CONGESTION: u32 = 13;
 pub const IPV6_V6ONLY: u32 = 26;
+
+/// Options of which one is on at most.
+pub const TIMESTAMPS: [u32; 4] = [SO_TIMESTAMP, SO_TIMESTAMPNS, SO_TIMESTAMP_NEW, SO_TIMESTAMPNS_NEW];
+/// Does a time stamp have nanoseconds?
+pub fn counts_ns(name: u32) -> bool {
+    matches!(name, SO_TIMESTAMPNS | SO_TIMESTAMPNS_NEW)
+}
 
 /// Sockets that have an option.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -91,7 +105,7 @@ const ROWS: &[Row] = &[
     row(SOL_SOCKET, SO_SNDBUF, For::All, Buffer(4608), BUFFER_MAX, true),
     row(SOL_SOCKET, SO_RCVBUF, For::All, Buffer(2304), BUFFER_MAX, true),
     row(SOL_SOCKET, SO_KEEPALIVE, For::All, Bool, 0, true),
-    row(SOL_SOCKET, SO_OOBINLINE, For::All, Bool, 0, false),
+    row(SOL_SOCKET, SO_OOBINLINE, For::All, Bool, 0, true),
     row(SOL_SOCKET, SO_PRIORITY, For::All, Int(0, 6), 0, false),
     row(SOL_SOCKET, SO_REUSEPORT, For::All, Bool, 0, false),
     row(SOL_SOCKET, SO_PEERCRED, For::All, ReadOnly, 0, false),
@@ -122,17 +136,19 @@ const ROWS: &[Row] = &[
     row(SOL_IP, 24, For::Inet, Bool, 0, false),            // IP_BIND_ADDRESS_NO_PORT
     row(SOL_IP, 33, For::Inet, Int(0, 255), 1, true),      // IP_MULTICAST_TTL
     row(SOL_IP, 34, For::Inet, Bool, 1, true),             // IP_MULTICAST_LOOP
-    // ICMP errors reach a socket in SO_ERROR; there is no queue of them, so asking for it changes nothing that
-    // a program could miss but the text.
-    row(SOL_IP, 11, For::Inet, Bool, 0, false), // IP_RECVERR
+    row(SOL_IP, IP_RECVERR, For::Inet, Bool, 0, true),
     row(SOL_IPV6, 16, For::Inet6, Int(-1, 255), 64, true), // IPV6_UNICAST_HOPS
-    row(SOL_IPV6, 18, For::Inet6, Int(-1, 255), 1, true), // IPV6_MULTICAST_HOPS
-    row(SOL_IPV6, 19, For::Inet6, Bool, 1, true), // IPV6_MULTICAST_LOOP
-    row(SOL_IPV6, 23, For::Inet6, Int(0, 5), 1, true), // IPV6_MTU_DISCOVER
-    row(SOL_IPV6, 25, For::Inet6, Bool, 0, false), // IPV6_RECVERR
+    row(SOL_IPV6, 18, For::Inet6, Int(-1, 255), 1, true),  // IPV6_MULTICAST_HOPS
+    row(SOL_IPV6, 19, For::Inet6, Bool, 1, true),          // IPV6_MULTICAST_LOOP
+    row(SOL_IPV6, 23, For::Inet6, Int(0, 5), 1, true),     // IPV6_MTU_DISCOVER
+    row(SOL_IPV6, IPV6_RECVERR, For::Inet6, Bool, 0, true),
     row(SOL_IPV6, IPV6_V6ONLY, For::Inet6, Bool, 0, false),
     row(SOL_IPV6, 67, For::Inet6, Int(-1, 255), 0, true), // IPV6_TCLASS
     // What `packet` tells of datagrams.
+    row(SOL_SOCKET, SO_TIMESTAMP, For::Datagram, Bool, 0, false),
+    row(SOL_SOCKET, SO_TIMESTAMPNS, For::Datagram, Bool, 0, false),
+    row(SOL_SOCKET, SO_TIMESTAMP_NEW, For::Datagram, Bool, 0, false),
+    row(SOL_SOCKET, SO_TIMESTAMPNS_NEW, For::Datagram, Bool, 0, false),
     row(SOL_IP, 8, For::Datagram, Bool, 0, false),  // IP_PKTINFO
     row(SOL_IP, 12, For::Datagram, Bool, 0, false), // IP_RECVTTL
     row(SOL_IP, 13, For::Datagram, Bool, 0, false), // IP_RECVTOS
@@ -247,6 +263,9 @@ impl Common {
             Int(..) if name == SO_PRIORITY && level == SOL_SOCKET => return Err(EPERM),
             Int(..) => return Err(EINVAL),
         };
+        if level == SOL_SOCKET && TIMESTAMPS.contains(&name) {
+            self.values.with_mut(|v| TIMESTAMPS.iter().for_each(|other| _ = v.remove(&(level, *other))));
+        }
         self.values.with_mut(|v| v.insert((level, name), kept));
         let to_host = if matches!(row.range, Buffer(_)) { given } else { kept };
         Ok(row.host.then_some(to_host))

@@ -122,10 +122,6 @@ impl Binding {
         self.with(|e| e.listening = on);
         Ok(())
     }
-    /// The address is known better now (a datagram socket was connected).
-    pub fn set_address(&self, ip: Ip) {
-        self.with(|e| e.claim.at.ip = ip);
-    }
 }
 impl Drop for Binding {
     fn drop(&mut self) {

@@ -3,7 +3,9 @@
 //! Blocking lives here: a socket says `EAGAIN`, and the call waits on the socket's queue as long as O_NONBLOCK,
 //! MSG_DONTWAIT and the time-outs let it.
 use super::addr::{self, AF_INET, AF_INET6, AF_NETLINK, AF_UNIX};
-use super::options::{SO_ACCEPTCONN, SO_DOMAIN, SO_ERROR, SO_PEERCRED, SO_PROTOCOL, SO_TYPE, SOL_SOCKET};
+use super::options::{
+    SO_ACCEPTCONN, SO_BINDTODEVICE, SO_DOMAIN, SO_ERROR, SO_PEERCRED, SO_PROTOCOL, SO_TYPE, SOL_SOCKET,
+};
 use super::packet::Control;
 use super::ports::Proto;
 use super::tcp::TcpSocket;
@@ -29,13 +31,23 @@ const MSG_WAITFORONE: u32 = 0x1_0000;
 const MSG_DONTROUTE: u32 = 4;
 const MSG_CONFIRM: u32 = 0x800;
 const MSG_EOR: u32 = 0x80;
+/// Means something after SO_ZEROCOPY only, which no socket has.
+const MSG_ZEROCOPY: u32 = 0x400_0000;
+const MSG_FASTOPEN: u32 = 0x2000_0000;
 const SCM_RIGHTS: u32 = 1;
 const SCM_CREDENTIALS: u32 = 2;
 /// Most descriptors in one message.
 const SCM_MAX_FD: usize = 253;
 /// Flags that a send and a receive know.
-const SEND_FLAGS: u32 =
-    MSG_OOB | MSG_DONTROUTE | MSG_DONTWAIT | MSG_EOR | MSG_CONFIRM | MSG_NOSIGNAL | super::MSG_MORE;
+const SEND_FLAGS: u32 = MSG_OOB
+    | MSG_DONTROUTE
+    | MSG_DONTWAIT
+    | MSG_EOR
+    | MSG_CONFIRM
+    | MSG_NOSIGNAL
+    | super::MSG_MORE
+    | MSG_ZEROCOPY
+    | MSG_FASTOPEN;
 const RECEIVE_FLAGS: u32 = MSG_OOB
     | MSG_PEEK
     | MSG_TRUNC
@@ -233,18 +245,27 @@ pub fn sys_shutdown(a: &Args) -> Result<usize> {
 
 /// Flags that nothing here knows are counted, and refused where Linux would do something for them.
 fn check_flags(flags: u32, known: u32) -> Result<()> {
-    if flags & MSG_OOB != 0 {
-        return Err(EOPNOTSUPP);
-    }
     if flags & !known != 0 {
         crate::stats::add("unknown-flags", 1);
         return Err(EINVAL);
     }
     Ok(())
 }
+fn is_tcp(socket: &dyn Socket) -> bool {
+    let class = socket.class();
+    super::tcp::is_inet(class.family) && class.kind == SOCK_STREAM
+}
 fn do_send(s: &Open, src: &mut Src, mut out: Outgoing) -> Result<usize> {
     check_flags(out.flags, SEND_FLAGS)?;
     let socket = s.socket()?;
+    let is_tcp = is_tcp(socket);
+    if out.flags & MSG_OOB != 0 && !is_tcp {
+        return Err(EOPNOTSUPP);
+    }
+    if out.flags & MSG_FASTOPEN != 0 && is_tcp {
+        let nonblocking = out.flags & MSG_DONTWAIT != 0 || s.file.nonblocking();
+        socket.connect(&out.to.take().ok_or(EINVAL)?, nonblocking)?;
+    }
     let (flags, timeout) = (out.flags, socket.common().send_timeout());
     let stream = socket.class().kind == SOCK_STREAM;
     let mut total = 0;
@@ -265,19 +286,21 @@ fn do_send(s: &Open, src: &mut Src, mut out: Outgoing) -> Result<usize> {
     }
 }
 fn do_receive(s: &Open, dst: &mut Dst, flags: u32) -> Result<Received> {
-    check_flags(flags & !MSG_OOB, RECEIVE_FLAGS)?;
-    if flags & MSG_OOB != 0 {
-        return Err(EINVAL);
-    }
-    if flags & MSG_ERRQUEUE != 0 {
-        return Err(EAGAIN);
-    }
+    check_flags(flags, RECEIVE_FLAGS)?;
     let socket = s.socket()?;
+    if flags & MSG_ERRQUEUE != 0 {
+        return socket.receive_error(dst);
+    }
+    if flags & MSG_OOB != 0
+        && let Some(r) = socket.receive_urgent(dst, flags)
+    {
+        return r;
+    }
     let timeout = socket.common().receive_timeout();
     let mut r = s.wait(flags, timeout, || socket.receive(dst, flags))?;
     let stream = socket.class().kind == SOCK_STREAM;
     let again = flags & MSG_WAITALL != 0 && flags & (MSG_PEEK | MSG_TRUNC) == 0 && stream;
-    while again && dst.remaining() > 0 && r.len > 0 {
+    while again && dst.remaining() > 0 && r.len > 0 && !socket.is_at_mark() {
         match s.wait(flags, timeout, || socket.receive(dst, flags)) {
             Ok(more) if more.len > 0 => {
                 r.len += more.len;
@@ -429,7 +452,9 @@ fn receive_message(s: &Open, msg: u64, flags: u32) -> Result<usize> {
         };
         uaccess::write_val(msg + 8, n)?;
     }
+    let told = r.flags;
     let (control, mut out_flags) = write_control(s, &h, r, flags)?;
+    out_flags |= told;
     if full > len {
         out_flags |= MSG_TRUNC;
     }
@@ -483,6 +508,9 @@ pub fn sys_setsockopt(a: &Args) -> Result<usize> {
     }
     let mut value = vec![0; int(a[4]).min(LONGEST) as usize];
     uaccess::read_bytes(a[3], &mut value)?;
+    if (level, name) == (SOL_SOCKET, SO_BINDTODEVICE) {
+        return bind_to_device(&value);
+    }
     if let Some(r) = socket.set_option(level, name, &value) {
         return r.map(|()| 0);
     }
@@ -490,6 +518,15 @@ pub fn sys_setsockopt(a: &Args) -> Result<usize> {
         socket.option_changed(level, name, v);
     }
     Ok(0)
+}
+/// SO_BINDTODEVICE: sockets are bound to none, and no privilege is there to change that.
+fn bind_to_device(value: &[u8]) -> Result<usize> {
+    let name = value.split(|b| *b == 0).next().unwrap_or(&[]);
+    match super::interfaces::all().iter().any(|i| i.name == name) {
+        _ if name.is_empty() => Ok(0),
+        true => Err(EPERM),
+        false => Err(ENODEV),
+    }
 }
 /// getsockopt(2).
 pub fn sys_getsockopt(a: &Args) -> Result<usize> {
@@ -501,6 +538,7 @@ pub fn sys_getsockopt(a: &Args) -> Result<usize> {
     let class = socket.class();
     let number = |v: i32| Ok(v.to_le_bytes().to_vec());
     let value = match (level, name) {
+        (SOL_SOCKET, SO_BINDTODEVICE) => Ok(Vec::new()),
         (SOL_SOCKET, SO_TYPE) => number(class.kind as i32),
         (SOL_SOCKET, SO_DOMAIN) => number(i32::from(class.family)),
         (SOL_SOCKET, SO_PROTOCOL) => number(class.protocol as i32),

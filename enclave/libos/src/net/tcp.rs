@@ -5,17 +5,20 @@
 //! listener on a published port also takes what the host accepts. Peers know each other weakly: the open file (or a
 //! backlog) owns a socket, and its drop is the close that the peer sees.
 use super::addr::{AF_INET, AF_INET6, Endpoint, Ip};
+use super::counts::{Count, count};
 use super::host::{self, Kind, Policy, Remote};
 use super::options::{
-    Common, IPV6_V6ONLY, SO_RCVBUF, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF, SOL_IPV6, SOL_SOCKET, SOL_TCP,
-    TCP_CONGESTION, TCP_INFO,
+    Common, IPV6_V6ONLY, SO_OOBINLINE, SO_RCVBUF, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF, SOL_IPV6,
+    SOL_SOCKET, SOL_TCP, TCP_CONGESTION, TCP_INFO,
 };
 use super::ports::{self, Binding, Claim, Proto};
-use super::{Class, MSG_MORE, MSG_PEEK, MSG_TRUNC, Outgoing, Received, SOCK_STREAM, Socket};
-use crate::fs::file::{File, Notify, wait_for};
+use super::urgent::{Stretch, Urgent};
+use super::{Class, MSG_MORE, MSG_OOB, MSG_PEEK, MSG_TRUNC, Outgoing, Received, SOCK_STREAM, Socket};
+use crate::fs::file::{File, Notify, Tells, wait_for};
 use crate::fs::pipe::Ring;
 use crate::fs::prelude::*;
-use crate::fs::uio::{Dst, Src, partial};
+use crate::fs::uio::{Dst, Place, Src, partial};
+use crate::signal::owner::Band;
 
 /// Bytes on the way in one direction of a connection within the enclave.
 const WINDOW: usize = 256 << 10;
@@ -69,6 +72,8 @@ struct State {
     gone: bool,
     shut_read: bool,
     shut_write: bool,
+    /// Urgent data in the ring.
+    urgent: Option<Urgent>,
     /// A sender found the peer's ring full and waits for room.
     wants_room: bool,
     /// connect(2) said "in progress" and has not told the end of it.
@@ -88,9 +93,13 @@ pub struct TcpSocket {
 }
 
 static ALL: BklCell<BTreeMap<u64, Weak<TcpSocket>>> = BklCell::new(BTreeMap::new());
+/// The first socket after `id`, and its own.
+pub fn after(id: u64) -> Option<(u64, Arc<TcpSocket>)> {
+    ALL.with(|a| a.range(id + 1..).find_map(|(id, s)| Some((*id, s.upgrade()?))))
+}
 /// Every socket, for /proc/net.
-pub fn all() -> Vec<Arc<TcpSocket>> {
-    ALL.with(|a| a.values().filter_map(Weak::upgrade).collect())
+pub fn all() -> impl Iterator<Item = Arc<TcpSocket>> {
+    super::one_by_one(after)
 }
 
 impl Drop for TcpSocket {
@@ -170,7 +179,19 @@ impl TcpSocket {
         let none = self.unbound();
         let unread = self.ring.with(Ring::len);
         let row = (self.family, local.unwrap_or(none), peer.unwrap_or(none));
-        (row.0, row.1, row.2, self.tcp_state(), unread, self.owner.1, self.owner.0)
+        (row.0, row.1, row.2, self.tcp_state(), unread, self.owner.1, super::number(self.owner.0))
+    }
+    /// Is it one of /proc/net/tcp's?
+    pub fn is_shown(&self) -> bool {
+        self.tcp_state() != CLOSE
+    }
+    /// Of a listener: connections that wait, how many may, and whether it keeps IPv4 out.
+    pub fn backlog(&self) -> Option<(usize, usize, bool)> {
+        let only6 = self.common.flag(SOL_IPV6, IPV6_V6ONLY);
+        self.state.with(|s| match &s.phase {
+            Phase::Listening(b) => Some((b.ready.len(), b.limit, only6)),
+            _ => None,
+        })
     }
     fn tcp_state(&self) -> u8 {
         self.state.with(|s| match s.phase {
@@ -232,6 +253,7 @@ impl TcpSocket {
             return Err(ENETUNREACH);
         }
         let from = self.ensure_bound_for(to)?;
+        count(Count::TcpActiveOpens);
         if super::interfaces::is_own(to.ip) {
             return match self.start_inside(from, to) {
                 Err(ECONNREFUSED) if host::policy() == Policy::Host => self.start_outside(to),
@@ -252,7 +274,10 @@ impl TcpSocket {
         Err(EINPROGRESS)
     }
     fn start_inside(&self, from: Endpoint, to: Endpoint) -> Result<()> {
-        let listener = ports::find(Proto::Tcp, to, |s: &TcpSocket| s.is_listening()).ok_or(ECONNREFUSED)?;
+        let Some(listener) = ports::find(Proto::Tcp, to, |s: &TcpSocket| s.is_listening()) else {
+            count(Count::TcpAttemptFails);
+            return Err(ECONNREFUSED);
+        };
         let ip = if from.ip.is_any() { source_for(to.ip) } else { from.ip };
         self.state.with_mut(|s| {
             s.local = Some(Endpoint { ip, ..from });
@@ -275,6 +300,7 @@ impl TcpSocket {
     fn take_client(self: &Arc<Self>, client: &TcpSocket) -> Result<()> {
         crate::mm::admit(4096).map_err(|_| ECONNREFUSED)?;
         let (from, to) = client.state.with(|s| (s.local, s.peer_addr));
+        count(Count::TcpPassiveOpens);
         let server = Self::new(self.family);
         server.common.inherit(&self.common);
         let binding = self.state.with(|s| s.binding.clone());
@@ -295,6 +321,8 @@ impl TcpSocket {
             }
         });
         self.changed.notify_of(POLL_IN);
+        self.changed.tell(Band::In);
+        client.changed.tell(Band::Out);
         Ok(())
     }
     fn connect_failed(&self, e: Errno) {
@@ -305,6 +333,7 @@ impl TcpSocket {
             s.peer_addr = None;
         });
         self.changed.notify();
+        self.changed.tell(Band::Error);
     }
     /// Looks whether the host has an answer.
     fn look_at_host(&self) {
@@ -390,6 +419,17 @@ impl TcpSocket {
             s.peer = Weak::new();
         });
         self.changed.notify();
+        if torn {
+            count(Count::TcpEstabResets);
+            self.changed.tell(Band::Error);
+        } else {
+            self.tell_end();
+        }
+    }
+    /// The peer's last byte was its last: the end, which can be read, too.
+    fn tell_end(&self) {
+        self.changed.tell(if self.state.with(|s| s.shut_write) { Band::HangUp } else { Band::In });
+        self.changed.tell(Band::In);
     }
 
     // -- data
@@ -416,7 +456,7 @@ impl TcpSocket {
         let free = window.saturating_sub(peer.ring.with(Ring::len));
         (free, free >= window / ROOM)
     }
-    fn send_inside(&self, src: &mut Src) -> Result<usize> {
+    fn send_inside(&self, src: &mut Src, urgent: bool) -> Result<usize> {
         let Some(peer) = self.state.with(|s| s.peer.upgrade()) else { return self.send_to_nobody(src) };
         let free = self.room(&peer).0;
         let want = src.remaining();
@@ -430,32 +470,85 @@ impl TcpSocket {
         crate::mm::admit(n as u64).map_err(|_| ENOBUFS)?;
         let n = peer.ring.with_mut(|r| r.push(src, n))?;
         if n > 0 {
-            peer.changed.notify_of(POLL_IN);
+            if urgent {
+                peer.urgent_arrived(n);
+            }
+            peer.changed.notify_of(if urgent { POLL_IN | POLLPRI } else { POLL_IN });
+            peer.changed.tell(Band::In);
         }
         Ok(n)
+    }
+    /// The last of `n` bytes that have just arrived is urgent. An older urgent byte that is next leaves the stream, others
+    /// are ordinary bytes now.
+    fn urgent_arrived(&self, n: usize) {
+        let unread = self.ring.with(Ring::len);
+        let is_passed = self.stretch().hole > 0 && unread > n;
+        if is_passed {
+            self.ring.with_mut(|r| r.skip(1));
+        }
+        let unread = self.ring.with(Ring::len);
+        let last = self.ring.with(Ring::last);
+        self.state.with_mut(|s| s.urgent = last.map(|byte| Urgent::at_end(unread, byte)));
+        self.changed.tell(Band::Urgent);
+    }
+    /// What the next read may take of the ring.
+    fn stretch(&self) -> Stretch {
+        let inline = self.common.flag(SOL_SOCKET, SO_OOBINLINE);
+        let free = Stretch { hole: 0, most: usize::MAX };
+        self.state.with(|s| s.urgent.map_or(free, |u| u.stretch(inline)))
+    }
+    /// Bytes left the ring.
+    fn passed(&self, n: usize) {
+        self.state.with_mut(|s| s.urgent = s.urgent.and_then(|u| u.after(n)));
+    }
+    /// The next byte is urgent, and not for ordinary reads: it goes.
+    fn pass_urgent(&self, peek: bool) {
+        if !peek && self.stretch().hole > 0 {
+            self.ring.with_mut(|r| r.skip(1));
+            self.passed(1);
+        }
+    }
+    /// Are there bytes for an ordinary read?
+    fn has_bytes(&self) -> bool {
+        self.ring.with(Ring::len) > self.stretch().hole
+    }
+    /// The urgent byte of a connection within the enclave.
+    fn take_urgent(&self, dst: &mut Dst, flags: u32) -> Result<Received> {
+        let peek = flags & MSG_PEEK != 0;
+        let byte = self.state.with_mut(|s| s.urgent.as_mut().and_then(|u| u.read(peek))).ok_or(EINVAL)?;
+        if dst.remaining() == 0 {
+            return Ok(Received { flags: MSG_OOB | MSG_TRUNC, ..Received::default() });
+        }
+        if flags & MSG_TRUNC == 0 {
+            dst.push(&[byte])?;
+        }
+        Ok(Received { len: 1, full: 1, flags: MSG_OOB, ..Received::default() })
     }
     /// The peer has closed: the bytes are lost, and its answer is a reset.
     fn send_to_nobody(&self, src: &mut Src) -> Result<usize> {
         let mut sink = [0; 512];
         let mut total = 0;
-        loop {
+        // What would be under way when it is found that nobody is there; no more is sent then.
+        while total < WINDOW {
             match src.pull(&mut sink) {
                 Ok(0) => break,
                 Ok(n) => total += n,
                 Err(e) => return partial(total, e),
             }
         }
+        src.give_up();
         self.state.with_mut(|s| {
             s.error = Some(EPIPE);
             s.shut_write = true;
         });
         self.changed.notify();
+        self.changed.tell(Band::Error);
         Ok(total)
     }
-    fn send_outside(&self, remote: &Remote, src: &mut Src, more: bool) -> Result<usize> {
+    fn send_outside(&self, remote: &Remote, src: &mut Src, flags: u32) -> Result<usize> {
         let r = host::with_buffer(|buf| {
             let n = src.pull(buf)?;
-            let sent = remote.send(&buf[..n], more);
+            let sent = remote.send(&buf[..n], flags & MSG_MORE != 0, flags & MSG_OOB != 0);
             src.rewind(n - sent.unwrap_or(0));
             sent
         });
@@ -470,7 +563,8 @@ impl TcpSocket {
         if dst.remaining() == 0 {
             return Ok(0);
         }
-        if !self.ring.with(Ring::is_empty) {
+        self.pass_urgent(flags & MSG_PEEK != 0);
+        if self.has_bytes() {
             return self.take_bytes(dst, flags);
         }
         let remote = self.state.with_mut(|s| {
@@ -497,18 +591,20 @@ impl TcpSocket {
         }
     }
     fn take_bytes(&self, dst: &mut Dst, flags: u32) -> Result<usize> {
-        if flags & MSG_TRUNC != 0 {
-            let max = dst.remaining();
-            return Ok(self.ring.with_mut(|r| r.skip(max)));
+        let Stretch { hole, most } = self.stretch();
+        if flags & MSG_PEEK != 0 && flags & MSG_TRUNC == 0 {
+            return dst.within(most, |dst| self.ring.with(|r| peek(r, hole, dst))).0;
         }
-        if flags & MSG_PEEK != 0 {
-            return self.ring.with(|r| {
-                let (a, b) = r.filled();
-                let n = dst.push(a)?;
-                if n < a.len() { Ok(n) } else { Ok(n + dst.push(b).unwrap_or(0)) }
-            });
-        }
-        let n = self.ring.with_mut(|r| r.pop(dst))?;
+        let n = if flags & MSG_TRUNC != 0 {
+            let max = dst.remaining().min(most);
+            match flags & MSG_PEEK {
+                0 => self.ring.with_mut(|r| r.skip(max)),
+                _ => return Ok(max.min(self.ring.with(Ring::len) - hole)),
+            }
+        } else {
+            dst.within(most, |dst| self.ring.with_mut(|r| r.pop(dst))).0?
+        };
+        self.passed(n);
         self.made_room();
         Ok(n)
     }
@@ -518,6 +614,7 @@ impl TcpSocket {
         if p.state.with(|s| s.wants_room) && p.room(self).1 {
             p.state.with_mut(|s| s.wants_room = false);
             p.changed.notify_of(POLL_OUT);
+            p.changed.tell(Band::Out);
         }
     }
     fn receive_outside(&self, remote: &Remote, dst: &mut Dst, flags: u32) -> Result<usize> {
@@ -544,7 +641,8 @@ impl TcpSocket {
         if self.is_listening() {
             return Err(EINVAL);
         }
-        let inside = self.ring.with(Ring::len);
+        let (unread, stretch) = (self.ring.with(Ring::len), self.stretch());
+        let inside = if stretch.hole > 0 { 0 } else { unread.min(stretch.most) };
         let Some(remote) = self.remote().filter(|_| inside == 0) else { return Ok(inside) };
         // Counting by peeking: the host's own count would have to be believed anyway.
         host::with_buffer(|buf| Ok(remote.receive(buf, true).unwrap_or(0)))
@@ -569,6 +667,7 @@ impl TcpSocket {
         let new = Self::new(self.family);
         let (r, peer) = remote.accept(&new.changed)?;
         let peer = super::interfaces::outsider(peer, self.family4());
+        count(Count::TcpPassiveOpens);
         new.common.inherit(&self.common);
         for (level, name, value) in new.common.for_host() {
             r.set_option(level, name, value);
@@ -601,6 +700,13 @@ impl TcpSocket {
     }
 }
 
+/// Shows what is in a ring, behind the first `hole` bytes.
+fn peek(ring: &Ring, hole: usize, dst: &mut Dst) -> Result<usize> {
+    let (a, b) = ring.filled();
+    let a = a.get(hole..).unwrap_or(&[]);
+    let n = dst.push(a)?;
+    if n < a.len() { Ok(n) } else { Ok(n + dst.push(b).unwrap_or(0)) }
+}
 fn loopback_like(any: Ip) -> Ip {
     if any == Ip::ANY6 { Ip::LOOPBACK6 } else { Ip::LOOPBACK4 }
 }
@@ -735,6 +841,7 @@ impl Socket for TcpSocket {
         if let Some(p) = peer.filter(|_| write) {
             p.state.with_mut(|s| s.eof = true);
             p.changed.notify();
+            p.tell_end();
         }
         if let Some(r) = remote {
             r.shutdown(read, write);
@@ -748,8 +855,8 @@ impl Socket for TcpSocket {
             return Ok(0);
         }
         match self.remote() {
-            Some(r) => self.send_outside(&r, src, out.flags & MSG_MORE != 0),
-            None => self.send_inside(src),
+            Some(r) => self.send_outside(&r, src, out.flags),
+            None => self.send_inside(src, out.flags & MSG_OOB != 0),
         }
     }
     fn receive(&self, dst: &mut Dst, flags: u32) -> Result<Received> {
@@ -758,6 +865,28 @@ impl Socket for TcpSocket {
         }
         let len = self.receive_bytes(dst, flags)?;
         Ok(Received { len, full: len, ..Received::default() })
+    }
+    fn receive_urgent(&self, dst: &mut Dst, flags: u32) -> Option<Result<Received>> {
+        if self.common.flag(SOL_SOCKET, SO_OOBINLINE) || self.is_listening() {
+            return Some(Err(EINVAL));
+        }
+        Some(match self.remote().filter(|_| self.is_connected()) {
+            Some(r) => {
+                let mut byte = [0];
+                r.receive_urgent(&mut byte, flags & MSG_PEEK != 0).and_then(|()| {
+                    let len = if flags & MSG_TRUNC == 0 { dst.push(&byte)? } else { dst.remaining().min(1) };
+                    let cut = if len == 0 { MSG_TRUNC } else { 0 };
+                    Ok(Received { len, full: len, flags: MSG_OOB | cut, ..Received::default() })
+                })
+            }
+            None => self.take_urgent(dst, flags),
+        })
+    }
+    fn is_at_mark(&self) -> bool {
+        match self.remote().filter(|_| self.is_connected()) {
+            Some(r) => r.is_at_mark(),
+            None => self.state.with(|s| s.urgent.is_some_and(|u| u.is_next())),
+        }
     }
     fn take_error(&self) -> i32 {
         self.look_at_host();
@@ -800,7 +929,7 @@ impl File for TcpSocket {
         self
     }
     fn inode_number(&self) -> Option<u64> {
-        Some(self.owner.0)
+        Some(super::number(self.owner.0))
     }
     fn as_socket(&self) -> Option<&dyn Socket> {
         Some(self)
@@ -814,7 +943,7 @@ impl File for TcpSocket {
     fn poll(&self, _want: u32) -> u32 {
         self.look_at_host();
         let remote = self.remote().map_or(0, |r| r.ready());
-        let unread = !self.ring.with(Ring::is_empty);
+        let unread = self.has_bytes();
         let (peer, error) = self.state.with(|s| (s.peer.upgrade(), s.error.is_some()));
         let room = match &peer {
             Some(p) => self.room(p).1,
@@ -825,6 +954,8 @@ impl File for TcpSocket {
         }
         let when = |on: bool, e: u32| if on { e } else { 0 };
         let err = when(error, POLLERR);
+        let urgent = self.state.with(|s| s.urgent.is_some_and(|u| u.is_unread())) || remote & POLLPRI != 0;
+        let pri = when(urgent, POLLPRI);
         self.state.with(|s| match &s.phase {
             Phase::Listening(b) => when(!b.ready.is_empty() || remote & POLLIN != 0, POLL_IN),
             Phase::Connecting => err,
@@ -834,13 +965,17 @@ impl File for TcpSocket {
                 let end = s.eof || s.shut_read || remote & (POLLRDHUP | POLLHUP) != 0;
                 let outside = s.remote.is_some();
                 let can_send = s.shut_write || (if outside { remote & POLLOUT != 0 } else { room });
-                err | when(unread || end || remote & POLLIN != 0, POLL_IN)
+                err | pri
+                    | when(unread || end || remote & POLLIN != 0, POLL_IN)
                     | when(end, POLLRDHUP)
                     | when(can_send, POLL_OUT)
                     | when((s.eof || s.shut_read) && s.shut_write || remote & POLLHUP != 0, POLLHUP)
                     | when(remote & POLLERR != 0, POLLERR)
             }
         })
+    }
+    fn tells(&self) -> Tells {
+        Tells::Owner
     }
     fn queues(&self, out: &mut Vec<Arc<WaitQueue>>) {
         out.push(self.changed.queue());
@@ -849,6 +984,12 @@ impl File for TcpSocket {
         match request {
             FIONREAD => {
                 crate::uaccess::write_val(arg, self.available()? as u32)?;
+                Ok(0)
+            }
+            SIOCATMARK => {
+                // News of the host's that is on its way may be of urgent data.
+                crate::host_events::refresh();
+                crate::uaccess::write_val(arg, u32::from(self.is_at_mark()))?;
                 Ok(0)
             }
             _ => super::interfaces::ioctl(request, arg),

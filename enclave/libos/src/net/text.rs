@@ -5,7 +5,8 @@ use super::{tcp, udp, unix};
 use crate::fs::prelude::*;
 use alloc::format;
 
-type Row = (u16, Endpoint, Endpoint, u8, usize, u32, u64);
+/// Family, both ends, state, bytes unread, user, inode.
+pub(super) type Row = (u16, Endpoint, Endpoint, u8, usize, u32, u64);
 
 /// An address as /proc/net writes it: words of the machine's byte order, in hexadecimal.
 fn address(family: u16, e: &Endpoint) -> String {
@@ -36,12 +37,11 @@ const HEAD6: &str = "  sl  local_address                         remote_address 
                      rx_queue tr tm->when retrnsmt   uid  timeout inode";
 
 fn tcp_rows(family: u16) -> Vec<u8> {
-    let closed = 7;
-    let rows = tcp::all().into_iter().map(|s| s.row()).filter(|r| r.3 != closed);
+    let rows = tcp::all().filter(|s| s.is_shown()).map(|s| s.row());
     table(if family == AF_INET { HEAD } else { HEAD6 }, family, rows)
 }
 fn udp_rows(family: u16) -> Vec<u8> {
-    let rows = udp::all().into_iter().filter(|s| s.is_shown()).map(|s| s.row());
+    let rows = udp::all().filter(|s| s.is_shown()).map(|s| s.row());
     table(if family == AF_INET { HEAD } else { HEAD6 }, family, rows)
 }
 /// `tcp`.

@@ -3,18 +3,21 @@
 //! A datagram to one of the enclave's own addresses goes straight into the queue of the socket that `ports` finds; others
 //! go through a socket of the host, which is opened when it is first needed, and which also brings the answers. A socket
 //! bound to a published port receives what arrives there. A send to a port inside that nobody has is an error of the next
-//! call, as the ICMP message would make it. UDP-Lite reaches the enclave only.
+//! call, as the ICMP message would make it, and waits in a queue for who asked for that (IP_RECVERR). UDP-Lite reaches the enclave only.
 use super::addr::{AF_INET, AF_INET6, Endpoint, Ip, family_of};
+use super::counts::{Count, count};
 use super::host::{self, DATAGRAM, Kind, Remote};
 use super::options::{
-    Common, IPV6_V6ONLY, SO_BROADCAST, SO_REUSEADDR, SO_REUSEPORT, SOL_IPV6, SOL_SOCKET, SOL_UDP, SOL_UDPLITE,
+    Common, IP_RECVERR, IPV6_RECVERR, IPV6_V6ONLY, SO_BROADCAST, SO_REUSEADDR, SO_REUSEPORT, SOL_IP,
+    SOL_IPV6, SOL_SOCKET, SOL_UDP, SOL_UDPLITE,
 };
-use super::packet::{Info, Wish};
+use super::packet::{Info, Refused, Wish};
 use super::ports::{self, Binding, Claim, Proto};
-use super::{Class, MSG_PEEK, Outgoing, Received, SOCK_DGRAM, Socket, interfaces};
-use crate::fs::file::{File, Notify};
+use super::{Class, MSG_ERRQUEUE, MSG_PEEK, Outgoing, Received, SOCK_DGRAM, Socket, interfaces};
+use crate::fs::file::{File, Notify, Tells};
 use crate::fs::prelude::*;
 use crate::fs::uio::{Dst, Src, try_vec};
+use crate::signal::owner::Band;
 
 /// Bytes that a queue holds; more are dropped, as the network would.
 const LIMIT: usize = 208 << 10;
@@ -47,6 +50,8 @@ struct State {
     queue: VecDeque<Message>,
     used: usize,
     error: Option<Errno>,
+    /// What came back, for MSG_ERRQUEUE.
+    refused: VecDeque<Refused>,
     shut_read: bool,
     shut_write: bool,
     /// Sends to outside, and receives the answers.
@@ -69,9 +74,13 @@ pub struct UdpSocket {
 }
 
 static ALL: BklCell<BTreeMap<u64, Weak<UdpSocket>>> = BklCell::new(BTreeMap::new());
+/// The first socket after `id`, and its own.
+pub fn after(id: u64) -> Option<(u64, Arc<UdpSocket>)> {
+    ALL.with(|a| a.range(id + 1..).find_map(|(id, s)| Some((*id, s.upgrade()?))))
+}
 /// Every socket, for /proc/net.
-pub fn all() -> Vec<Arc<UdpSocket>> {
-    ALL.with(|a| a.values().filter_map(Weak::upgrade).collect())
+pub fn all() -> impl Iterator<Item = Arc<UdpSocket>> {
+    super::one_by_one(after)
 }
 impl Drop for UdpSocket {
     fn drop(&mut self) {
@@ -108,7 +117,15 @@ impl UdpSocket {
     pub fn row(&self) -> (u16, Endpoint, Endpoint, u8, usize, u32, u64) {
         let (peer, used) = self.state.with(|s| (s.peer, s.used));
         let state = if peer.is_some() { 1 } else { 7 };
-        (self.family, self.local(), peer.unwrap_or(self.unbound()), state, used, self.owner.1, self.owner.0)
+        (
+            self.family,
+            self.local(),
+            peer.unwrap_or(self.unbound()),
+            state,
+            used,
+            self.owner.1,
+            super::number(self.owner.0),
+        )
     }
     /// Is it one of /proc/net/udp's?
     pub fn is_shown(&self) -> bool {
@@ -200,12 +217,39 @@ impl UdpSocket {
         let info = wish.info(&self.common, to.ip);
         let takes = |s: &UdpSocket| s.state.with(|s| s.peer.is_none_or(|p| p == from));
         match ports::find(self.proto, to, takes) {
-            Some(target) => target.deliver(Message { from, info, data }),
-            None if self.state.with(|s| s.peer.is_some()) => {
-                self.state.with_mut(|s| s.error = Some(ECONNREFUSED));
-                self.changed.notify();
+            Some(target) => return target.deliver(Message { from, info, data }),
+            None => self.came_back(to, data),
+        }
+        self.count(Count::UdpNoPorts);
+    }
+    /// Nobody took a datagram: a connected socket hears of it, and one that asked for more.
+    fn came_back(&self, to: Endpoint, data: Vec<u8>) {
+        let refused = Refused::new(&self.common, to, data);
+        if refused.is_none() && self.state.with(|s| s.peer.is_none()) {
+            return;
+        }
+        self.state.with_mut(|s| {
+            s.error = Some(ECONNREFUSED);
+            let Some(r) = refused else { return };
+            let cost = r.data().len() + OVERHEAD;
+            if s.used + cost <= LIMIT && s.refused.try_reserve(1).is_ok() {
+                s.used += cost;
+                s.refused.push_back(r);
             }
-            None => {}
+        });
+        self.changed.notify();
+        self.changed.tell(Band::Error);
+    }
+    fn forget_refused(&self) {
+        self.state.with_mut(|s| {
+            s.used -= s.refused.iter().map(|r| r.data().len() + OVERHEAD).sum::<usize>();
+            s.refused.clear();
+        });
+    }
+    /// /proc/net/snmp is about UDP of IPv4.
+    fn count(&self, what: Count) {
+        if self.family == AF_INET && self.proto == Proto::Udp {
+            count(what);
         }
     }
     fn deliver(&self, m: Message) {
@@ -219,8 +263,12 @@ impl UdpSocket {
             s.queue.push_back(m);
             true
         });
+        if !taken {
+            self.count(Count::UdpRcvbufErrors);
+        }
         if taken {
             self.changed.notify();
+            self.changed.tell(Band::In);
         }
     }
     fn send_outside(&self, to: Endpoint, data: &[u8], wish: &Wish) -> Result<usize> {
@@ -271,7 +319,10 @@ impl UdpSocket {
                 s.callers.insert(from.port, from.ip);
             });
         }
-        Ok(Taken { len: dst.push(&buf)?, full, from: shown, info: None })
+        // Of a published port, the address that leads to whoever sent it.
+        let local = self.local().ip;
+        let to = if local.is_any() { interfaces::outward(shown.ip) } else { local };
+        Ok(Taken { len: dst.push(&buf)?, full, from: shown, info: Some(Info::outside(to)) })
     }
     fn remotes(&self) -> [Option<Arc<Remote>>; 2] {
         self.state.with(|s| [s.published.clone(), s.outward.clone()])
@@ -383,10 +434,14 @@ impl Socket for UdpSocket {
             return Err(EFAULT);
         }
         if interfaces::is_own(to.ip) {
+            self.count(Count::UdpOutDatagrams);
             self.send_inside(to, data, &wish);
             return Ok(n);
         }
         let r = self.send_outside(to, &data, &wish);
+        if r.is_ok() {
+            self.count(Count::UdpOutDatagrams);
+        }
         if r == Err(EAGAIN) {
             src.rewind(n);
         }
@@ -394,9 +449,28 @@ impl Socket for UdpSocket {
     }
     fn receive(&self, dst: &mut Dst, flags: u32) -> Result<Received> {
         let t = self.take(dst, flags & MSG_PEEK != 0)?;
+        if flags & MSG_PEEK == 0 {
+            self.count(Count::UdpInDatagrams);
+        }
         let control = t.info.map(|i| i.told(&self.common)).unwrap_or_default();
         let from = Some(t.from.format(self.family));
         Ok(Received { len: t.len, full: t.full, from, control, ..Received::default() })
+    }
+    fn receive_urgent(&self, _dst: &mut Dst, _flags: u32) -> Option<Result<Received>> {
+        None
+    }
+    fn receive_error(&self, dst: &mut Dst) -> Result<Received> {
+        let r = self.state.with_mut(|s| {
+            let r = s.refused.pop_front()?;
+            s.used -= r.data().len() + OVERHEAD;
+            s.error = s.refused.front().map(|_| ECONNREFUSED);
+            Some(r)
+        });
+        let r = r.ok_or(EAGAIN)?;
+        let len = dst.push(r.data())?;
+        let from = Some(r.to().format(self.family));
+        let control = vec![r.told(self.family)];
+        Ok(Received { len, full: r.data().len(), from, control, flags: MSG_ERRQUEUE, ..Received::default() })
     }
     fn take_error(&self) -> i32 {
         self.state.with_mut(|s| s.error.take()).map_or(0, |e| e.as_i32())
@@ -407,13 +481,19 @@ impl Socket for UdpSocket {
         match (level, name) {
             (SOL_IPV6, IPV6_V6ONLY) if self.is_bound() => Some(Err(EINVAL)),
             // No group is delivered to anyone: say so.
-            (super::options::SOL_IP, IP_ADD_MEMBERSHIP) | (SOL_IPV6, IPV6_ADD_MEMBERSHIP) => {
+            (SOL_IP, IP_ADD_MEMBERSHIP) | (SOL_IPV6, IPV6_ADD_MEMBERSHIP) => {
                 Some(Err(if value.len() < 8 { EINVAL } else { ENODEV }))
             }
             _ => None,
         }
     }
     fn option_changed(&self, level: u32, name: u32, value: i32) {
+        if matches!((level, name), (SOL_IP, IP_RECVERR) | (SOL_IPV6, IPV6_RECVERR)) {
+            if value == 0 {
+                self.forget_refused();
+            }
+            return;
+        }
         for r in self.remotes().iter().flatten() {
             r.set_option(level, name, value);
         }
@@ -425,7 +505,7 @@ impl File for UdpSocket {
         self
     }
     fn inode_number(&self) -> Option<u64> {
-        Some(self.owner.0)
+        Some(super::number(self.owner.0))
     }
     fn as_socket(&self) -> Option<&dyn Socket> {
         Some(self)
@@ -443,10 +523,10 @@ impl File for UdpSocket {
         let readable = self.remotes().iter().flatten().any(|r| r.ready() & (POLLIN | POLLERR) != 0);
         self.state.with(|s| {
             let mut e = POLL_OUT;
-            if readable || !s.queue.is_empty() || s.shut_read || s.error.is_some() {
+            if readable || !s.queue.is_empty() || s.shut_read {
                 e |= POLL_IN;
             }
-            if s.error.is_some() {
+            if s.error.is_some() || !s.refused.is_empty() {
                 e |= POLLERR;
             }
             if s.shut_read {
@@ -457,6 +537,9 @@ impl File for UdpSocket {
             }
             e
         })
+    }
+    fn tells(&self) -> Tells {
+        Tells::Owner
     }
     fn queues(&self, out: &mut Vec<Arc<WaitQueue>>) {
         out.push(self.changed.queue());

@@ -5,14 +5,17 @@
 //! socket hears of arrivals, of room at the peer, of connections and of the peer's end. Peers know each other
 //! weakly: the open file (or a listener's backlog) owns a socket.
 use super::addr::{AF_UNIX, AF_UNSPEC, family_of};
-use super::garbage::Cargo;
+use super::garbage::{self, Cargo};
 use super::options::{Common, SO_PASSCRED, SO_PEERCRED, SOL_SOCKET};
 use super::{Class, MSG_PEEK, Outgoing, Received, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, Socket};
-use crate::fs::file::{File, Notify, OpenFile, wait_for};
+use crate::fs::file::{File, Notify, OpenFile, Tells, wait_for};
+use crate::fs::inode::InodeRef;
 use crate::fs::path::Last;
 use crate::fs::prelude::*;
 use crate::fs::uio::{Dst, Src, try_vec};
 use crate::fs::{env, ops};
+use crate::sched::later;
+use crate::signal::owner::Band;
 
 /// Bytes a queue holds before senders wait.
 const LIMIT: usize = 208 << 10;
@@ -22,6 +25,11 @@ const PIECE: usize = 64 << 10;
 const JOIN: usize = 16 << 10;
 /// Messages in a queue; descriptors in flight per queue are bounded by it too.
 const MAX_MESSAGES: usize = 4096;
+
+/// `TCP_*` states, which SOCK_DIAG has of these, too.
+const ESTABLISHED: u8 = 1;
+const CLOSE: u8 = 7;
+const LISTEN: u8 = 10;
 
 /// Kind of a socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,6 +54,8 @@ struct Message {
 #[derive(Default)]
 struct State {
     addr: Option<Vec<u8>>,
+    /// The file that it is bound to: others find it there as long as this is in use.
+    node: Option<InodeRef>,
     peer: Option<Weak<UnixSocket>>,
     peer_addr: Option<Vec<u8>>,
     peer_cred: (i32, u32, u32),
@@ -61,6 +71,8 @@ struct State {
     eof: bool,
     shut_write: bool,
     peer_gone: bool,
+    /// A send found no room.
+    wants_room: bool,
     pass_cred: bool,
 }
 
@@ -75,16 +87,43 @@ pub struct UnixSocket {
     id: u64,
 }
 
+/// What is seen of a socket from outside.
+pub struct Seen {
+    /// SOCK_*.
+    pub kind: u32,
+    /// TCP_*, as the kernel keeps it for these, too.
+    pub state: u8,
+    /// Its number.
+    pub inode: u64,
+    /// Its name, as it stands in an address.
+    pub name: Option<Vec<u8>>,
+    /// The number of the one it is connected to.
+    pub peer: Option<u64>,
+    /// Bytes to read here and there; of a listener the clients that wait, and how many may.
+    pub queues: [u32; 2],
+    /// Receives (1), sends (2) no more.
+    pub shut: u8,
+}
+
 static ALL: BklCell<BTreeMap<u64, Weak<UnixSocket>>> = BklCell::new(BTreeMap::new());
+/// The socket with this identity.
+pub fn by_id(id: u64) -> Option<Arc<UnixSocket>> {
+    ALL.with(|a| a.get(&id)?.upgrade())
+}
+/// The first socket after `id`, and its own.
+pub fn after(id: u64) -> Option<(u64, Arc<UnixSocket>)> {
+    ALL.with(|a| a.range(id + 1..).find_map(|(id, s)| Some((*id, s.upgrade()?))))
+}
 /// Every socket, for /proc/net.
-pub fn all() -> Vec<Arc<UnixSocket>> {
-    ALL.with(|a| a.values().filter_map(Weak::upgrade).collect())
+pub fn all() -> impl Iterator<Item = Arc<UnixSocket>> {
+    super::one_by_one(after)
 }
 static ABSTRACT: BklCell<BTreeMap<Vec<u8>, Weak<UnixSocket>>> = BklCell::new(BTreeMap::new());
 
 impl Drop for UnixSocket {
     fn drop(&mut self) {
         ALL.with_mut(|a| a.remove(&self.id));
+        garbage::ended(self.id);
         let s = self.state.take();
         if let Some(p) = s.peer.and_then(|p| p.upgrade()) {
             p.peer_ended();
@@ -100,29 +139,16 @@ impl Drop for UnixSocket {
     }
 }
 
-static GRAVE: BklCell<Option<Vec<Arc<OpenFile>>>> = BklCell::new(None);
-/// Drops files that were in flight. Sockets within queues of sockets within queues must not recurse.
-fn bury(files: Vec<Arc<OpenFile>>) {
+/// Drops files that were in flight, later: sockets within queues of sockets within queues must not recurse.
+fn bury(mut files: Vec<Arc<OpenFile>>) {
+    const PIECE: usize = 32;
     if files.is_empty() {
         return;
     }
-    let running = GRAVE.with_mut(|g| match g {
-        Some(list) => {
-            list.extend(files);
-            true
-        }
-        None => {
-            *g = Some(files);
-            false
-        }
+    later::leave(move || {
+        drop(files.split_off(files.len().saturating_sub(PIECE)));
+        files.is_empty()
     });
-    if running {
-        return;
-    }
-    while let Some(f) = GRAVE.with_mut(|g| g.as_mut().and_then(Vec::pop)) {
-        drop(f);
-    }
-    GRAVE.set(None);
 }
 
 /// What `garbage` looks at.
@@ -138,6 +164,10 @@ impl UnixSocket {
     /// Connections that wait to be accepted.
     pub fn waiting_ids(&self) -> Vec<u64> {
         self.state.with(|s| s.backlog.iter().map(|w| w.id).collect())
+    }
+    /// Does it hold files, or sockets that wait?
+    pub fn holds_any(&self) -> bool {
+        self.state.with(|s| !s.backlog.is_empty() || s.queue.iter().any(|m| !m.cargo.files().is_empty()))
     }
     /// Drops the files in its messages.
     pub fn drop_in_flight(&self) {
@@ -171,7 +201,31 @@ impl UnixSocket {
             alloc::format!(" {}", String::from_utf8_lossy(&text))
         });
         let flags = if self.is_listening() { ACCEPTS } else { 0 };
-        (self.class().kind, flags, if connected { 3 } else { 1 }, self.id, shown)
+        (self.class().kind, flags, if connected { 3 } else { 1 }, super::number(self.id), shown)
+    }
+    /// What SOCK_DIAG tells of it.
+    pub fn seen(&self) -> Seen {
+        let peer = self.peer();
+        let unread_there = peer.as_ref().map_or(0, |p| p.state.with(|s| s.bytes));
+        self.state.with(|s| Seen {
+            kind: self.class().kind,
+            state: if s.listening.is_some() {
+                LISTEN
+            } else {
+                [CLOSE, ESTABLISHED][usize::from(s.connected)]
+            },
+            inode: super::number(self.id),
+            // A path ends with a zero there.
+            name: s
+                .addr
+                .as_ref()
+                .map(|n| if n.first() == Some(&0) { n.clone() } else { [&n[..], b"\0"].concat() }),
+            peer: peer.map(|p| super::number(p.id)),
+            queues: s
+                .listening
+                .map_or([s.bytes as u32, unread_there as u32], |most| [s.backlog.len() as u32, most as u32]),
+            shut: u8::from(s.eof) | u8::from(s.shut_write) << 1,
+        })
     }
     /// Two connected ones.
     pub fn pair(kind: Kind) -> (Arc<Self>, Arc<Self>) {
@@ -189,13 +243,15 @@ impl UnixSocket {
         });
     }
     fn peer_ended(&self) {
+        let connected = self.kind != Kind::Datagram;
         self.state.with_mut(|s| {
-            if self.kind != Kind::Datagram {
-                s.eof = true;
-                s.peer_gone = true;
-            }
+            s.eof |= connected;
+            s.peer_gone |= connected;
         });
         self.changed.notify();
+        if connected {
+            self.changed.tell(Band::HangUp);
+        }
     }
     fn peer(&self) -> Option<Arc<Self>> {
         self.state.with(|s| s.peer.as_ref().and_then(Weak::upgrade))
@@ -260,6 +316,7 @@ impl UnixSocket {
             let node = d.inode().stand_in().ok_or(EPERM)?;
             let any: Arc<dyn Any + Send + Sync> = me;
             node.attach(&any);
+            self.state.with_mut(|s| s.node = Some(d.inode().clone()));
         }
         self.state.with_mut(|s| s.addr = Some(name));
         Ok(())
@@ -305,7 +362,9 @@ impl UnixSocket {
         server.join(&me, self.bound_name());
         self.join(&server, target.bound_name());
         target.state.with_mut(|s| s.backlog.push_back(server));
+        garbage::holds(target.id);
         target.changed.notify();
+        target.changed.tell(Band::In);
         Ok(())
     }
     /// Forgets the peer of a datagram socket (connect to AF_UNSPEC).
@@ -371,6 +430,9 @@ impl UnixSocket {
         data.truncate(got);
         let from = self.bound_name();
         let cargo = Cargo::load(core::mem::take(files));
+        if cargo.has_sockets() {
+            garbage::holds(target.id);
+        }
         let message = Message { data, at: 0, cargo, from, cred: env::peer() };
         target.deliver(message, stream);
         Ok(got)
@@ -392,9 +454,11 @@ impl UnixSocket {
             }
         });
         self.changed.notify_of(POLL_IN);
+        self.changed.tell(Band::In);
     }
     /// Anyone may send a datagram, so the receiver keeps who waits; a stream's only sender is its peer.
     fn wait_for_room(&self, target: &UnixSocket) {
+        self.state.with_mut(|s| s.wants_room = true);
         if self.kind == Kind::Datagram {
             target.state.with_mut(|s| {
                 s.senders.retain(|w| w.strong_count() > 0 && !Weak::ptr_eq(w, &self.me));
@@ -405,8 +469,13 @@ impl UnixSocket {
     fn tell_senders(&self) {
         let peer = self.peer().filter(|_| self.kind != Kind::Datagram);
         let senders = self.state.with_mut(|s| core::mem::take(&mut s.senders));
+        // Owners hear of room only where there was none, and once most of it is there again.
+        let plenty = self.state.with(|s| s.bytes <= LIMIT / 4);
         for s in senders.iter().filter_map(Weak::upgrade).chain(peer) {
             s.changed.notify_of(POLL_OUT);
+            if plenty && s.state.with_mut(|s| core::mem::take(&mut s.wants_room)) {
+                s.changed.tell(Band::Out);
+            }
         }
     }
     fn nothing(&self) -> Result<Received> {
@@ -594,6 +663,11 @@ impl Socket for UnixSocket {
                 s.shut_write |= read;
             });
             p.changed.notify();
+            match (read, write) {
+                (true, true) => p.changed.tell(Band::HangUp),
+                (false, true) => p.changed.tell(Band::In),
+                _ => {}
+            }
         }
         self.changed.notify();
         Ok(())
@@ -636,7 +710,7 @@ impl File for UnixSocket {
         self
     }
     fn inode_number(&self) -> Option<u64> {
-        Some(self.id)
+        Some(super::number(self.id))
     }
     fn as_socket(&self) -> Option<&dyn Socket> {
         Some(self)
@@ -674,6 +748,9 @@ impl File for UnixSocket {
             }
             e
         })
+    }
+    fn tells(&self) -> Tells {
+        Tells::Owner
     }
     fn queues(&self, out: &mut Vec<Arc<WaitQueue>>) {
         out.push(self.changed.queue());

@@ -1,6 +1,6 @@
 //! Capabilities (capabilities(7)): what a process may do beyond its ids, and how the sets follow ids and exec.
 //!
-//! The sets are a process's, not a thread's. Files carry none, so exec gives what root's rule and the ambient set give.
+//! The sets are a thread's (`Task::cred`). Files carry none, so exec gives what root's rule and the ambient set give.
 //! Neighbours: `syscall::caps` reads and sets them, `Cred::capable` asks.
 use super::Cred;
 use crate::errno::{Errno, Result};
@@ -41,6 +41,8 @@ pub const SYS_NICE: u32 = 23;
 pub const SYS_RESOURCE: u32 = 24;
 /// CAP_MKNOD.
 pub const MKNOD: u32 = 27;
+/// CAP_LEASE.
+pub const LEASE: u32 = 28;
 /// CAP_WAKE_ALARM.
 pub const WAKE_ALARM: u32 = 35;
 /// The last one there is: CAP_CHECKPOINT_RESTORE.
@@ -48,7 +50,7 @@ pub const LAST: u32 = 40;
 /// All of them.
 pub const ALL: u64 = (1 << (LAST + 1)) - 1;
 
-/// The sets of a process.
+/// The sets of a thread.
 #[derive(Clone, Copy, Debug)]
 pub struct Caps {
     /// In force.
@@ -117,8 +119,28 @@ impl Cred {
             _ => {}
         }
     }
-    /// The sets after exec of a file without capabilities.
+    /// Those that have to do with files, after a change of the user for files.
+    pub fn follow_fs_id(&mut self, old: u32) {
+        /// CAP_LINUX_IMMUTABLE and CAP_MAC_OVERRIDE, which nothing here asks for, are of them.
+        const OF_FILES: u64 = 1 << CHOWN
+            | 1 << DAC_OVERRIDE
+            | 1 << DAC_READ_SEARCH
+            | 1 << FOWNER
+            | 1 << FSETID
+            | 1 << 9
+            | 1 << MKNOD
+            | 1 << 32;
+        let c = &mut self.caps;
+        match (old, self.fsuid) {
+            (0, 1..) => c.effective &= !OF_FILES,
+            (1.., 0) => c.effective |= c.permitted & OF_FILES,
+            _ => {}
+        }
+    }
+    /// Ids and sets after exec of a file without capabilities.
     pub fn follow_exec(&mut self) {
+        (self.suid, self.fsuid) = (self.euid, self.euid);
+        (self.sgid, self.fsgid) = (self.egid, self.egid);
         let root = self.uid == 0 || self.euid == 0;
         let c = &mut self.caps;
         c.permitted = if root { c.inheritable | c.bounding } else { c.ambient };

@@ -3,7 +3,7 @@
 //! Invariants: descriptors and memory go before the parent hears of the end; a process stays in the table, as a zombie,
 //! until its parent (or the nearest subreaper, or init) reaps it; no reference to a task is left on its own stack when it
 //! ends.
-use super::ids::{PIDS, TASKS};
+use super::ids::{PIDS, forget_task};
 use super::{Process, Task, TaskState, WaitStatus, release_vfork};
 use crate::sched;
 use alloc::sync::{Arc, Weak};
@@ -52,6 +52,10 @@ pub fn exit_task(me: Arc<Task>, status: WaitStatus) -> ! {
     me.charge_cpu();
     crate::signal::futex_exit(&me);
     release_vfork(&me);
+    if p.tasks.with(Vec::len) == 1 {
+        shed_files(&p);
+        p.mm().iter().for_each(|mm| mm.shed(2));
+    }
     p.tasks.with_mut(|t| t.retain(|t| !Arc::ptr_eq(t, &me)));
     p.cont_event.wake_all();
     let last = p.tasks.with(Vec::is_empty);
@@ -61,18 +65,31 @@ pub fn exit_task(me: Arc<Task>, status: WaitStatus) -> ! {
         exit_process(&p, status);
     }
     drop(p);
-    TASKS.with_mut(|t| t[me.index] = None);
+    forget_task(&me);
     sched::exit_current(me)
 }
 
+/// Closes what nobody shares, while there is a task that can let others get on.
+fn shed_files(p: &Process) {
+    let Some(files) = p.files.with(Clone::clone) else { return };
+    // This reference and the process's.
+    if Arc::strong_count(&files) <= 2 {
+        files.close_all();
+        sched::later::finish();
+    }
+}
+
 pub(super) fn exit_process(p: &Arc<Process>, status: WaitStatus) {
+    crate::timers::end(p);
     // Descriptors and memory go first: what closes or frees may wake others.
     let files = p.files.replace(None);
     drop(files);
+    crate::net::garbage::after_end();
+    sched::later::finish();
+    p.usage();
     let mm = p.mm.replace(None);
     drop(mm);
     super::oom::memory_freed();
-    crate::net::garbage::collect();
     p.exit_status.set(Some(status));
     if p.sid.get() == p.pid {
         crate::fs::session_ended(p.pid);
@@ -148,7 +165,7 @@ pub(super) fn end_of_init(status: WaitStatus) -> ! {
 pub(super) fn reap(parent: &Arc<Process>, child: &Arc<Process>) {
     parent.children.with_mut(|c| c.retain(|c| !Arc::ptr_eq(c, child)));
     let t = child.times.get();
-    parent.times.with_mut(|p| p.children_ns += t.cpu_ns + t.children_ns);
+    parent.times.with_mut(|p| [t.own, t.children].into_iter().for_each(|u| p.children.add(u)));
     PIDS.with_mut(|p| p.remove(&child.pid));
     child.end_event.wake_all();
 }

@@ -2,10 +2,11 @@
 //!
 //! Invariants: a child is runnable only when it is complete; a creation that fails part-way leaves nothing behind
 //! (`discard`); a vfork parent waits until its child lets go of the memory, or it is told to end itself.
-use super::ids::{LIMITS, PIDS, TASKS, alloc_pid, new_task};
-use super::{Cred, Process, Task, TaskState, Times, current, current_mm};
+use super::ids::{LIMITS, PIDS, alloc_pid, forget_task, new_task};
+use super::{Cred, Process, Restart, Task, TaskState, Times, current, current_mm};
 use crate::errno::{Errno, Result};
 use crate::fs::{FileTable, FsContext};
+use crate::mm::Mm;
 use crate::sched::{self, WaitQueue};
 use crate::signal::{Pending, SigActions};
 use alloc::sync::{Arc, Weak};
@@ -79,6 +80,7 @@ fn first_of_session(
         actions: BklCell::new(SigActions::default()),
         flow: BklCell::default(),
         pending: BklCell::new(Pending::default()),
+        forking: BklCell::default(),
         child_event: Arc::new(WaitQueue::new()),
         signal_event: Arc::new(WaitQueue::new()),
         end_event: Arc::new(WaitQueue::new()),
@@ -166,6 +168,11 @@ pub fn do_clone(r: &CloneRequest) -> Result<i32> {
     check_clone(r)?;
     crate::mm::admit(TASK_COST)?;
     let me = current();
+    // What was sent before goes first: else its group's end would pass by the child, which was not there yet.
+    if crate::signal::has_deliverable(&me) {
+        me.restart.set(Some(Restart::Always));
+        return Err(Errno::EINTR);
+    }
     let child = if r.flags & cl::CLONE_THREAD != 0 { clone_thread(&me)? } else { clone_process(&me, r)? };
     let tid = child.tid;
     if let Err(e) = init_child(&me, &child, r) {
@@ -192,15 +199,17 @@ pub(super) fn clone_thread(me: &Arc<Task>) -> Result<Arc<Task>> {
     if me.process.exiting.get().is_some() {
         return Err(Errno::EAGAIN);
     }
-    admit_task(&me.process)?;
-    new_task(&me.process, alloc_pid()?)
+    admit_task(me)?;
+    let t = new_task(&me.process, alloc_pid()?)?;
+    t.own_cred.set(me.own_cred.with(Clone::clone));
+    Ok(t)
 }
 
 /// RLIMIT_NPROC: threads of the real user, unless one may have more.
-fn admit_task(p: &Arc<Process>) -> Result<()> {
+fn admit_task(me: &Task) -> Result<()> {
     const RLIMIT_NPROC: usize = 6;
-    let limit = p.rlimit(RLIMIT_NPROC);
-    let (uid, free) = p.cred.with(|c| {
+    let limit = me.process.rlimit(RLIMIT_NPROC);
+    let (uid, free) = me.with_cred(|c| {
         (c.uid, c.uid == 0 || c.capable(super::caps::SYS_RESOURCE) || c.capable(super::caps::SYS_ADMIN))
     });
     // The measured limit of tasks holds for all, and is the usual one of each.
@@ -208,16 +217,30 @@ fn admit_task(p: &Arc<Process>) -> Result<()> {
         return Ok(());
     }
     let mut count = 0;
-    super::with_tasks(|t| count += u64::from(t.process.cred.with(|c| c.uid) == uid));
+    super::with_tasks(|t| count += u64::from(t.with_cred(|c| c.uid) == uid));
     if count >= limit { Err(Errno::EAGAIN) } else { Ok(()) }
+}
+
+/// A copy of the memory, and what the copy would have been sent if it had been there from the begin.
+fn copy_memory(p: &Arc<Process>, mm: &Arc<Mm>) -> Result<(Arc<Mm>, Pending)> {
+    p.forking.set(Some(Pending::default()));
+    let copy = mm.fork(p.tasks.with(Vec::len) == 1 && Arc::strong_count(mm) <= 2);
+    let missed = p.forking.take().unwrap_or_default();
+    Ok((copy?, missed))
 }
 
 pub(super) fn clone_process(me: &Arc<Task>, r: &CloneRequest) -> Result<Arc<Task>> {
     let p = &me.process;
-    admit_task(p)?;
-    let pid = alloc_pid()?;
+    admit_task(me)?;
     let mm = current_mm();
-    let mm = if r.flags & cl::CLONE_VM != 0 { mm } else { mm.fork()? };
+    let (mm, missed) =
+        if r.flags & cl::CLONE_VM != 0 { (mm, Pending::default()) } else { copy_memory(p, &mm)? };
+    // Others may have begun processes, or ended this one, while memory was copied.
+    admit_task(me)?;
+    if crate::signal::is_fatal_pending(me) {
+        return Err(Errno::EINTR);
+    }
+    let pid = alloc_pid()?;
     let files = p.files();
     let files = if r.flags & cl::CLONE_FILES != 0 { files } else { files.dup_all()? };
     let fs = p.fs();
@@ -232,12 +255,13 @@ pub(super) fn clone_process(me: &Arc<Task>, r: &CloneRequest) -> Result<Arc<Task
         mm: BklCell::new(Some(mm)),
         files: BklCell::new(Some(files)),
         fs: BklCell::new(fs),
-        cred: BklCell::new(p.cred()),
+        cred: BklCell::new(me.cred()),
         pgid: BklCell::new(p.pgid.get()),
         sid: BklCell::new(p.sid.get()),
         actions: BklCell::new(p.actions.with(Clone::clone)),
         flow: BklCell::new(p.flow.with(Clone::clone)),
-        pending: BklCell::new(Pending::default()),
+        pending: BklCell::new(missed),
+        forking: BklCell::default(),
         child_event: Arc::new(WaitQueue::new()),
         signal_event: Arc::new(WaitQueue::new()),
         end_event: Arc::new(WaitQueue::new()),
@@ -327,7 +351,7 @@ pub(super) fn init_child(me: &Arc<Task>, child: &Arc<Task>, r: &CloneRequest) ->
 
 /// Takes back a child that never ran.
 pub(super) fn discard(child: &Arc<Task>, whole_process: bool) {
-    TASKS.with_mut(|t| t[child.index] = None);
+    forget_task(child);
     let p = &child.process;
     p.tasks.with_mut(|t| t.retain(|t| !Arc::ptr_eq(t, child)));
     child.state.set(TaskState::Dead);

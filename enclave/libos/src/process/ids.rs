@@ -5,12 +5,14 @@
 use super::{Process, Task, TaskState};
 use crate::errno::{Errno, Result};
 use crate::signal::Pending;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use occlum_rt::bkl::BklCell;
 
 pub(super) static TASKS: BklCell<Vec<Option<Arc<Task>>>> = BklCell::new(Vec::new());
+/// Where in `TASKS` the task with a tid is.
+static TIDS: BklCell<BTreeMap<i32, usize>> = BklCell::new(BTreeMap::new());
 pub(super) static PIDS: BklCell<BTreeMap<i32, Arc<Process>>> = BklCell::new(BTreeMap::new());
 pub(super) static NEXT_PID: BklCell<i32> = BklCell::new(1);
 pub(super) static LIMITS: BklCell<(i32, usize)> = BklCell::new((32768, 1024));
@@ -38,6 +40,18 @@ pub fn with_current<R>(f: impl FnOnce(&Task) -> R) -> Option<R> {
     TASKS.with(|t| Some(f(t.get(usize::try_from(index).ok()?)?.as_ref()?)))
 }
 
+/// Any task by tid.
+pub(super) fn task_by_tid(tid: i32) -> Option<Arc<Task>> {
+    let index = TIDS.with(|t| t.get(&tid).copied())?;
+    TASKS.with(|t| t.get(index)?.clone())
+}
+
+/// The task has ended, or never began.
+pub(super) fn forget_task(task: &Task) {
+    TIDS.with_mut(|t| t.remove(&task.tid));
+    TASKS.with_mut(|t| t[task.index] = None);
+}
+
 /// Calls `f` for each task; `f` must not start or end tasks.
 pub fn with_tasks(f: impl FnMut(&Arc<Task>)) {
     TASKS.with(|t| t.iter().flatten().for_each(f));
@@ -51,22 +65,28 @@ pub fn task_count() -> usize {
 /// A pid not in use by a process, thread, group or session. EAGAIN when there is none.
 pub(super) fn alloc_pid() -> Result<i32> {
     let max = pid_max();
+    let mut groups: Option<BTreeSet<i32>> = None;
     for _ in 0..max {
         let pid = NEXT_PID.get();
         NEXT_PID.set(if pid + 1 >= max { 2 } else { pid + 1 });
-        let used = PIDS.with(|p| {
-            p.contains_key(&pid)
-                || p.values().any(|x| {
-                    x.pgid.get() == pid
-                        || x.sid.get() == pid
-                        || x.tasks.with(|t| t.iter().any(|t| t.tid == pid))
-                })
-        });
-        if !used {
+        if PIDS.with(|p| p.contains_key(&pid)) || TIDS.with(|t| t.contains_key(&pid)) {
+            continue;
+        }
+        let is_group = match &groups {
+            None => PIDS.with(|p| p.values().any(|x| x.pgid.get() == pid || x.sid.get() == pid)),
+            Some(g) => g.contains(&pid),
+        };
+        if !is_group {
             return Ok(pid);
         }
+        // Whoever looks on has one list of them: there may be very many.
+        groups.get_or_insert_with(groups_and_sessions);
     }
     Err(Errno::EAGAIN)
+}
+
+fn groups_and_sessions() -> BTreeSet<i32> {
+    PIDS.with(|p| p.values().flat_map(|x| [x.pgid.get(), x.sid.get()]).collect())
 }
 
 /// The most tasks that were ever there at once.
@@ -119,18 +139,22 @@ pub(super) fn new_task(process: &Arc<Process>, tid: i32) -> Result<Arc<Task>> {
         code_epoch: BklCell::new(0),
         must_step: BklCell::new(false),
         short_of_memory: BklCell::new(0),
+        short_of_code: BklCell::new(0),
         attempt: BklCell::new(None),
         step: BklCell::new(None),
         idle_flags: BklCell::new(0),
         tsc_denied: BklCell::new(false),
         comm: BklCell::new([0; 16]),
         vfork_done: BklCell::new(None),
-        cpu_ns: BklCell::new(0),
+        usage: BklCell::new(super::usage::Usage::default()),
+        in_call_since: BklCell::new(None),
         on_cpu_since: BklCell::new(crate::time::monotonic_ns()),
         restart: BklCell::new(None),
+        own_cred: BklCell::new(None),
         must_exit: BklCell::new(None),
     });
     TASKS.with_mut(|t| t[index] = Some(task.clone()));
+    TIDS.with_mut(|t| t.insert(tid, index));
     process.tasks.with_mut(|t| t.push(task.clone()));
     Ok(task)
 }

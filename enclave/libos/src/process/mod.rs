@@ -1,7 +1,7 @@
 //! Tasks, processes, process groups and sessions.
 //!
 //! Neighbours: `mm` (the domain), `fs` (files), `signal` (dispositions), `loader` (exec), `sched`.
-//! Parts: `ids` (the tables), `fork` (creation), `exit` (the end), `wait` (hearing of it).
+//! Parts: `ids` (the tables), `fork` (creation), `exit` (the end), `wait` (hearing of it), `usage` (what they use), `users` (what they have together).
 //! Invariants: a process is in `PIDS` from creation until it is reaped; a task is in `TASKS` until it has ended; a process
 //! whose last task ended has no mm and no files.
 pub mod caps;
@@ -9,6 +9,8 @@ mod exit;
 mod fork;
 mod ids;
 pub mod oom;
+pub mod usage;
+pub mod users;
 mod wait;
 
 pub use exit::{begin_group_exit, exit_task, kill_other_threads, wake_for_signal};
@@ -23,8 +25,9 @@ use crate::signal::{Pending, SigActions};
 use crate::timers::Timers;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use ids::{PIDS, TASKS};
+use ids::PIDS;
 use occlum_rt::bkl::BklCell;
+use usage::Usage;
 
 /// What a task does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -96,6 +99,8 @@ pub struct Task {
     pub must_step: BklCell<bool>,
     /// How often it tried again what had no memory, since its last system call with enough of it.
     pub short_of_memory: BklCell<u32>,
+    /// How often in a row there was no room for the code that it would go on with.
+    pub short_of_code: BklCell<u32>,
     /// An access that its own domain kept from getting on (`emulate::twice`).
     pub attempt: BklCell<Option<crate::emulate::twice::Attempt>>,
     /// The single instruction that it executes of code that it changes itself.
@@ -108,14 +113,38 @@ pub struct Task {
     pub comm: BklCell<[u8; 16]>,
     /// Woken when a vfork child lets go of its parent's memory.
     pub vfork_done: BklCell<Option<Arc<VforkGate>>>,
-    /// ns on a vCPU, without the time since `on_cpu_since`.
-    pub cpu_ns: BklCell<u64>,
+    /// What it has used, without the time since `on_cpu_since`.
+    pub usage: BklCell<Usage>,
+    /// CPU time at which the measured call began that it is in (`usage`).
+    pub in_call_since: BklCell<Option<u64>>,
     /// When it last got a vCPU, CLOCK_MONOTONIC ns.
     pub on_cpu_since: BklCell<u64>,
     /// How the call that a signal interrupts is begun again, if not as `signal` says for its number.
     pub restart: BklCell<Option<Restart>>,
+    /// Its credentials, where they are not its process's.
+    pub(super) own_cred: BklCell<Option<Cred>>,
     /// Asked to end with this status (exit, exec from another thread).
     pub must_exit: BklCell<Option<WaitStatus>>,
+}
+
+/// Supplementary groups: in order, as Linux keeps them. Copies share one list: there may be 65536, and each look at a file
+/// takes a copy.
+#[derive(Clone, Debug, Default)]
+pub struct Groups(Arc<[u32]>);
+impl Groups {
+    /// These, in any order.
+    pub fn new(mut groups: Vec<u32>) -> Self {
+        groups.sort_unstable();
+        Self(groups.into())
+    }
+    /// Is `gid` one of them?
+    pub fn contains(&self, gid: u32) -> bool {
+        self.0.binary_search(&gid).is_ok()
+    }
+    /// All of them.
+    pub fn list(&self) -> &[u32] {
+        &self.0
+    }
 }
 
 /// User and group ids.
@@ -127,14 +156,18 @@ pub struct Cred {
     pub euid: u32,
     /// Saved uid.
     pub suid: u32,
+    /// The one for files: the effective one, unless setfsuid(2) says otherwise.
+    pub fsuid: u32,
     /// Real gid.
     pub gid: u32,
     /// Effective gid.
     pub egid: u32,
     /// Saved gid.
     pub sgid: u32,
+    /// The one for files.
+    pub fsgid: u32,
     /// Supplementary groups.
-    pub groups: Vec<u32>,
+    pub groups: Groups,
     /// Capabilities.
     pub caps: caps::Caps,
 }
@@ -142,13 +175,13 @@ pub struct Cred {
 /// How a process ended, in wait4's encoding.
 pub type WaitStatus = i32;
 
-/// CPU time and limits: what getrusage and prlimit show.
+/// What getrusage shows.
 #[derive(Clone, Copy, Default)]
 pub struct Times {
-    /// ns on a vCPU (user and system are not told apart).
-    pub cpu_ns: u64,
-    /// The same of reaped children.
-    pub children_ns: u64,
+    /// Of its own threads, those included that have ended.
+    pub own: Usage,
+    /// Of reaped children, with theirs.
+    pub children: Usage,
 }
 
 /// What a process is told about itself and inherits: prctl(2), personality(2), /proc.
@@ -198,8 +231,8 @@ pub struct Process {
     pub files: BklCell<Option<Arc<FileTable>>>,
     /// Root, working directory, umask.
     pub fs: BklCell<Arc<FsContext>>,
-    /// Credentials.
-    pub cred: BklCell<Cred>,
+    /// Credentials of its first thread, which others see, and of all threads that have none of their own.
+    pub(super) cred: BklCell<Cred>,
     /// Process group.
     pub pgid: BklCell<i32>,
     /// Session.
@@ -210,6 +243,8 @@ pub struct Process {
     pub flow: BklCell<occlum_cfi::Flow>,
     /// Signals sent to the process.
     pub pending: BklCell<Pending>,
+    /// While it makes a copy of itself: signals to several processes that came meanwhile, of which the copy will be one.
+    pub forking: BklCell<Option<Pending>>,
     /// Woken when a child changes state.
     pub child_event: Arc<WaitQueue>,
     /// Woken when a signal is sent to it or to one of its threads.
@@ -272,6 +307,15 @@ pub fn current_mm() -> Arc<Mm> {
     }
 }
 
+/// The running thread's credentials; the first process's while the enclave starts.
+pub fn cred() -> Cred {
+    with_current(Task::cred).unwrap_or_else(|| current_process().cred())
+}
+/// Changes the running thread's; those of other threads stay as they are.
+pub fn change_cred<R>(f: impl FnOnce(&mut Cred) -> R) -> R {
+    current().change_cred(f)
+}
+
 impl Process {
     /// The file table (an empty one after exit).
     pub fn files(&self) -> Arc<FileTable> {
@@ -281,9 +325,13 @@ impl Process {
     pub fn fs(&self) -> Arc<FsContext> {
         self.fs.with(Clone::clone)
     }
-    /// Credentials.
+    /// Credentials, as others see them.
     pub fn cred(&self) -> Cred {
         self.cred.with(Clone::clone)
+    }
+    /// Looks at them.
+    pub fn with_cred<R>(&self, f: impl FnOnce(&Cred) -> R) -> R {
+        self.cred.with(f)
     }
     /// The process with this pid.
     pub fn by_pid(pid: i32) -> Option<Arc<Process>> {
@@ -309,7 +357,23 @@ impl Process {
     pub fn cpu_now(&self) -> u64 {
         let tasks = self.tasks.with(Clone::clone);
         tasks.iter().filter(|t| t.state.get() == TaskState::Running).for_each(|t| t.charge_cpu());
-        self.times.get().cpu_ns
+        self.times.get().own.cpu_ns
+    }
+    /// About the part of that outside the LibOS; what calls that are under way took so far does not count.
+    pub fn user_now(&self) -> u64 {
+        self.cpu_now();
+        let under_way = self.tasks.with(|t| t.iter().map(|t| t.in_call_for()).sum());
+        self.times.get().own.user(under_way)
+    }
+    /// What it has used up to now.
+    pub fn usage(&self) -> Usage {
+        self.cpu_now();
+        let peak = self.mm().map_or(0, |mm| mm.peak_pages.get() * 4);
+        self.times.with_mut(|t| {
+            t.own.peak_kib = t.own.peak_kib.max(peak);
+            t.own.split();
+            t.own
+        })
     }
     /// First task (the leader while it lives).
     pub fn main_task(&self) -> Option<Arc<Task>> {
@@ -335,13 +399,49 @@ impl Process {
     /// About how many objects the LibOS keeps for it.
     fn heap_weight(&self) -> usize {
         let mappings = self.mm().map_or(0, |mm| mm.mapping_count());
-        let files = self.files.with(|f| f.as_ref().map_or(0, |f| f.open_count()));
         // An open file may be a queue full of messages.
-        (mappings + 16 * files + self.timers.with(Timers::count)) / 256
+        let of_files = |f: &Arc<FileTable>| 16 * f.open_count() + f.lock_count();
+        let files = self.files.with(|f| f.as_ref().map_or(0, of_files));
+        (mappings + files + self.timers.with(Timers::count)) / 256
     }
 }
 
 impl Task {
+    /// Credentials.
+    pub fn cred(&self) -> Cred {
+        self.with_cred(Clone::clone)
+    }
+    /// Looks at them.
+    pub fn with_cred<R>(&self, f: impl FnOnce(&Cred) -> R) -> R {
+        self.own_cred.with(|own| match own {
+            Some(c) => f(c),
+            None => self.process.cred.with(f),
+        })
+    }
+    /// Changes them, and no other thread's.
+    pub fn change_cred<R>(&self, f: impl FnOnce(&mut Cred) -> R) -> R {
+        let mut c = self.cred();
+        let r = f(&mut c);
+        self.set_cred(c);
+        r
+    }
+    fn set_cred(&self, c: Cred) {
+        if self.tid != self.process.pid {
+            self.own_cred.set(Some(c));
+            return;
+        }
+        let old = self.process.cred.replace(c);
+        let others = self.process.tasks.with(Clone::clone);
+        for t in others.iter().filter(|t| t.tid != self.tid && t.own_cred.with(Option::is_none)) {
+            t.own_cred.set(Some(old.clone()));
+        }
+    }
+    /// It is the only thread from now on.
+    pub fn settle_cred(&self) {
+        if let Some(own) = self.own_cred.take() {
+            self.process.cred.set(own);
+        }
+    }
     /// Until when a call that begins again waits; `None`: it is none.
     pub fn restarted(&self) -> Option<Option<u64>> {
         match self.restart.replace(None) {
@@ -358,9 +458,8 @@ impl Task {
         let now = crate::time::monotonic_ns();
         let since = self.on_cpu_since.replace(now);
         let ran = now.saturating_sub(since);
-        self.cpu_ns.with_mut(|n| *n += ran);
         crate::sched::charge(self, ran, now);
-        self.process.times.with_mut(|t| t.cpu_ns += ran);
+        self.count_cpu(ran);
     }
     /// The task gets a vCPU: from now on its time counts.
     pub fn start_cpu(&self) {
@@ -372,10 +471,10 @@ impl Task {
         if self.state.get() == TaskState::Running {
             self.charge_cpu();
         }
-        self.cpu_ns.get()
+        self.usage.get().cpu_ns
     }
     /// Any task by tid.
     pub fn by_tid(tid: i32) -> Option<Arc<Task>> {
-        TASKS.with(|t| t.iter().flatten().find(|t| t.tid == tid).cloned())
+        ids::task_by_tid(tid)
     }
 }

@@ -3,6 +3,7 @@
 //! Neighbours: a page fault that finds no page asks for room here; what the LibOS itself lacks is `out_of_memory_victim`'s.
 //! Invariant: a task waits here holding nothing, and not for ever.
 use super::{Process, Task};
+use crate::errno::Errno;
 use crate::mm::FaultError;
 use crate::sched::WaitQueue;
 use alloc::sync::Arc;
@@ -11,8 +12,8 @@ use occlum_linux_abi::signo;
 
 /// `oom_score_adj` of one that is never chosen.
 pub const NEVER: i32 = -1000;
-/// How long the end of a victim is waited for.
-const PATIENCE_NS: u64 = 2_000_000_000;
+/// How long the end of a victim is waited for. It takes its time where many wait for a vCPU.
+const PATIENCE_NS: u64 = 60_000_000_000;
 
 static ENDED: WaitQueue = WaitQueue::new();
 
@@ -33,19 +34,49 @@ pub fn score(p: &Process) -> u64 {
     badness(p).map_or(0, |b| ((1000 + b / thousandth) * 2 / 3).max(0) as u64)
 }
 
-fn victim() -> Option<Arc<Process>> {
-    let mut all = Process::all();
-    all.retain(|p| p.exit_status.get().is_none() && p.mm().is_some());
-    if let Some(p) = all.iter().find(|p| p.exiting.get().is_some()) {
-        return Some(p.clone());
-    }
-    let scored = all.into_iter().filter_map(|p| badness(&p).map(|b| (b, p)));
-    scored.max_by_key(|(b, p)| (*b, p.start_ns)).map(|(_, p)| p)
+/// The host's mappings that its end would free, of which `oom_score_adj` says only whether it may be chosen.
+fn pieces(p: &Process) -> Option<i64> {
+    let pieces = p.mm().map_or(0, |m| m.host_mappings()) as i64;
+    (p.traits.get().oom_score_adj != NEVER).then_some(pieces)
 }
 
-/// A page fault of `t` found no page. True: there may be some now, since another process ended. False: this one has to.
-pub fn make_room(t: &Arc<Task>) -> bool {
-    let Some(p) = victim().filter(|p| !Arc::ptr_eq(p, &t.process)) else { return false };
+/// Is it about to end?
+fn is_ending(p: &Process) -> bool {
+    p.exiting.get().is_some() || p.pending.with(|q| q.set() & crate::signal::bit(signo::SIGKILL as i32) != 0)
+}
+
+/// One that is ending already, else the one that weighs most, the youngest of equals; the first process, with which all
+/// others end, only where no other may be chosen.
+fn victim(weight: fn(&Process) -> Option<i64>) -> Option<Arc<Process>> {
+    let mut all = Process::all();
+    all.retain(|p| p.exit_status.get().is_none() && p.mm().is_some());
+    if let Some(p) = all.iter().find(|p| is_ending(p)) {
+        return Some(p.clone());
+    }
+    let weighed = all.into_iter().filter_map(|p| weight(&p).map(|w| (w, p)));
+    weighed.max_by_key(|(w, p)| (p.pid != 1, *w, p.start_ns)).map(|(_, p)| p)
+}
+
+/// Is it the one that has to end for want of memory?
+pub fn is_next(p: &Arc<Process>) -> bool {
+    victim(badness).is_some_and(|v| Arc::ptr_eq(&v, p))
+}
+
+/// A page fault of `t` failed, and nothing can be given back any more. True: there may be room now, since another process
+/// ended (or a signal goes first, and comes back to the access). False: this one has to end, or memory is not what lacks.
+pub fn make_room(t: &Arc<Task>, why: FaultError) -> bool {
+    match why {
+        FaultError::OutOfMemory => end_another(t, badness, why),
+        // Who has more than its share may not ask others to make room for more.
+        FaultError::Mappings if !crate::process::current_mm().mappings_are_many() => {
+            end_another(t, pieces, why)
+        }
+        _ => false,
+    }
+}
+
+fn end_another(t: &Arc<Task>, weight: fn(&Process) -> Option<i64>, why: FaultError) -> bool {
+    let Some(p) = victim(weight).filter(|p| !Arc::ptr_eq(p, &t.process)) else { return false };
     let Some(mm) = p.mm() else { return true };
     let same = |q: &Arc<Process>| q.mm().is_some_and(|m| Arc::ptr_eq(&m, &mm));
     let sharers: Vec<_> = Process::all().into_iter().filter(same).collect();
@@ -53,15 +84,15 @@ pub fn make_room(t: &Arc<Task>) -> bool {
     if sharers.iter().any(|q| Arc::ptr_eq(q, &t.process)) {
         return false;
     }
-    if p.exiting.get().is_none() {
-        crate::syscall::report_out_of_memory(p.pid, FaultError::OutOfMemory);
+    if !is_ending(&p) {
+        crate::syscall::report_out_of_memory(p.pid, why);
     }
     for q in sharers.iter().filter(|q| q.exiting.get().is_none()) {
         crate::signal::send_process(q, signo::SIGKILL as i32, crate::signal::Info::kernel());
     }
     let until = crate::time::monotonic_ns() + PATIENCE_NS;
     let gone = || sharers.iter().all(|q| q.mm().is_none()).then_some(());
-    ENDED.wait_until(Some(until), gone).is_ok()
+    ENDED.wait_until(Some(until), gone) != Err(Errno::ETIMEDOUT)
 }
 
 /// The memory of a process is free again.

@@ -1,6 +1,6 @@
 //! capget, capset, and prctl's part of capabilities.
 use crate::errno::{Errno, Result};
-use crate::process::{Process, Task, caps, current, current_process};
+use crate::process::{Task, caps, change_cred, cred, current};
 use crate::uaccess::{read_val, write_val};
 use alloc::sync::Arc;
 
@@ -37,11 +37,8 @@ pub fn sys_capget(a: &[u64; 6]) -> Result<usize> {
     }
     Ok(0)
 }
-fn of(pid: i32) -> Result<Arc<Process>> {
-    if pid == 0 {
-        return Ok(current_process());
-    }
-    Task::by_tid(pid).map(|t| t.process.clone()).ok_or(Errno::ESRCH)
+fn of(tid: i32) -> Result<Arc<Task>> {
+    if tid == 0 { Ok(current()) } else { Task::by_tid(tid).ok_or(Errno::ESRCH) }
 }
 
 /// capset(header, data): of the caller only.
@@ -58,18 +55,18 @@ pub fn sys_capset(a: &[u64; 6]) -> Result<usize> {
             *set |= u64::from(part) << (32 * word) & caps::ALL;
         }
     }
-    current_process().cred.with_mut(|c| c.caps.set(sets[0], sets[1], sets[2]))?;
+    change_cred(|c| c.caps.set(sets[0], sets[1], sets[2]))?;
     Ok(0)
 }
 
 /// PR_CAPBSET_READ
 pub fn bounding_has(cap: u64) -> Result<usize> {
-    Ok(usize::from(current_process().cred().caps.bounding & bit(cap)? != 0))
+    Ok(usize::from(cred().caps.bounding & bit(cap)? != 0))
 }
 /// PR_CAPBSET_DROP
 pub fn drop_bounding(cap: u64) -> Result<usize> {
     let bit = bit(cap)?;
-    current_process().cred.with_mut(|c| {
+    change_cred(|c| {
         if !c.capable(caps::SETPCAP) {
             return Err(Errno::EPERM);
         }
@@ -79,14 +76,14 @@ pub fn drop_bounding(cap: u64) -> Result<usize> {
 }
 /// PR_GET_KEEPCAPS
 pub fn keeps() -> usize {
-    usize::from(current_process().cred().caps.keep)
+    usize::from(cred().caps.keep)
 }
 /// PR_SET_KEEPCAPS
 pub fn set_keep(keep: u64) -> Result<usize> {
     if keep > 1 {
         return Err(Errno::EINVAL);
     }
-    current_process().cred.with_mut(|c| c.caps.keep = keep == 1);
+    change_cred(|c| c.caps.keep = keep == 1);
     Ok(0)
 }
 /// PR_CAP_AMBIENT
@@ -99,7 +96,7 @@ pub fn ambient(a: &[u64; 6]) -> Result<usize> {
     if rest.iter().any(|v| *v != 0) {
         return Err(Errno::EINVAL);
     }
-    current_process().cred.with_mut(|c| {
+    change_cred(|c| {
         let c = &mut c.caps;
         match a[1] {
             CLEAR_ALL => c.ambient = 0,

@@ -32,7 +32,7 @@ struct Waiter {
 static WAITERS: BklCell<BTreeMap<Key, Vec<Arc<Waiter>>>> = BklCell::new(BTreeMap::new());
 
 fn key_of(at: u64) -> Result<Key> {
-    if at % 4 != 0 {
+    if !at.is_multiple_of(4) {
         return Err(Errno::EINVAL);
     }
     if at >> 32 != 0 {
@@ -87,6 +87,15 @@ fn deadline(at: u64, absolute: bool, realtime: bool) -> Result<Option<u64>> {
 }
 
 fn wait(at: u64, expected: u32, deadline: Option<u64>, bitset: u32) -> Result<usize> {
+    let r = wait_once(at, expected, deadline, bitset);
+    // With a timeout it isn't begun again behind a handler (ERESTART_RESTARTBLOCK in Linux).
+    if r == Err(Errno::EINTR) && deadline.is_some() {
+        current().restart.set(Some(Restart::Until(deadline)));
+    }
+    r
+}
+
+fn wait_once(at: u64, expected: u32, deadline: Option<u64>, bitset: u32) -> Result<usize> {
     if bitset == 0 {
         return Err(Errno::EINVAL);
     }
@@ -98,10 +107,6 @@ fn wait(at: u64, expected: u32, deadline: Option<u64>, bitset: u32) -> Result<us
     let r = w.queue.wait_until(deadline, || w.woken.get().then_some(0));
     if !w.woken.get() {
         remove(&w);
-    }
-    // With a timeout it isn't begun again behind a handler (ERESTART_RESTARTBLOCK in Linux).
-    if r == Err(Errno::EINTR) && deadline.is_some() {
-        current().restart.set(Some(Restart::Until(deadline)));
     }
     r
 }
@@ -240,7 +245,7 @@ pub fn sys_set_robust_list(a: &[u64; 6]) -> Result<usize> {
 pub fn sys_get_robust_list(a: &[u64; 6]) -> Result<usize> {
     let t = if a[0] as i32 == 0 { current() } else { Task::by_tid(a[0] as i32).ok_or(Errno::ESRCH)? };
     // As for ptrace(2): the real ids of the caller are all the ids of the target.
-    let (me, its) = (current().process.cred(), t.process.cred());
+    let (me, its) = (current().cred(), t.cred());
     let same = [its.uid, its.euid, its.suid].iter().all(|u| *u == me.uid)
         && [its.gid, its.egid, its.sgid].iter().all(|g| *g == me.gid);
     if !Arc::ptr_eq(&t.process, &current().process) && !me.capable(crate::process::caps::SYS_PTRACE) && !same

@@ -1,12 +1,13 @@
 //! mmap, munmap, mprotect, brk, mremap, madvise, msync, mincore, mlock.
 use crate::errno::{Errno, Result};
-use crate::mm::{Backing, MapFile, PAGE, STACK, page_ceil, shared_object};
+use crate::mm::{Access, Backing, FaultError, MapFile, Mm, PAGE, STACK, Vma, page_ceil, shared_object};
 use crate::process::{caps, current_mm, current_process};
+use crate::sched::Breath;
 use occlum_linux_abi::mmap as mf;
 use occlum_sfi_spec::domain;
 
 fn range(at: u64, len: u64) -> Result<core::ops::Range<u64>> {
-    if at % PAGE != 0 {
+    if !at.is_multiple_of(PAGE) {
         return Err(Errno::EINVAL);
     }
     let end = at.checked_add(page_ceil(len)).filter(|e| *e <= domain::SIZE).ok_or(Errno::ENOMEM)?;
@@ -31,6 +32,7 @@ pub fn sys_mmap(a: &[u64; 6]) -> Result<usize> {
     if fixed && addr % PAGE != 0 {
         return Err(Errno::EINVAL);
     }
+    special_pages(flags)?;
     let mm = current_mm();
     within_address_limit(&mm, len)?;
     if fixed && flags & mf::MAP_FIXED_NOREPLACE != 0 && overlaps(&mm, addr, len) {
@@ -42,11 +44,22 @@ pub fn sys_mmap(a: &[u64; 6]) -> Result<usize> {
     } else {
         file_backing(fd, off, prot, shared)?
     };
+    let grows_down = flags & mf::MAP_GROWSDOWN != 0;
+    if grows_down && !matches!(backing, Backing::Anon) {
+        return Err(Errno::EINVAL);
+    }
     let lock = mm.lock_new.get() || flags & mf::MAP_LOCKED != 0;
-    if lock && may_lock(&mm, page_ceil(len)).is_err() {
-        return Err(Errno::EAGAIN);
+    if lock {
+        match may_lock(&mm, page_ceil(len)) {
+            Err(Errno::EPERM) if flags & mf::MAP_LOCKED != 0 => return Err(Errno::EPERM),
+            Err(_) => return Err(Errno::EAGAIN),
+            Ok(()) => {}
+        }
     }
     let start = mm.map(fixed.then_some(addr), addr, len, prot, backing)?;
+    if grows_down {
+        mm.set_grows_down(start);
+    }
     if lock {
         mm.set_locked(start..start + page_ceil(len), true);
     }
@@ -56,8 +69,26 @@ pub fn sys_mmap(a: &[u64; 6]) -> Result<usize> {
     Ok(start as usize)
 }
 
+/// Huge pages, of which there are none, as where /proc/sys/vm/nr_hugepages is 0; pages of persistent memory.
+fn special_pages(flags: u32) -> Result<()> {
+    /// Logarithms of page sizes, in the high bits; 0 is the usual one.
+    const SIZES: [u32; 3] = [0, 21, 30];
+    if flags & mf::MAP_HUGETLB != 0 {
+        let no_memory = flags & mf::MAP_ANONYMOUS != 0 && SIZES.contains(&(flags >> 26));
+        return Err(if no_memory { Errno::ENOMEM } else { Errno::EINVAL });
+    }
+    if flags & mf::MAP_TYPE != mf::MAP_SHARED_VALIDATE {
+        return Ok(());
+    }
+    match (flags & mf::MAP_ANONYMOUS != 0, flags & mf::MAP_SYNC != 0) {
+        (true, _) => Err(Errno::EINVAL),
+        (_, true) => Err(Errno::EOPNOTSUPP),
+        _ => Ok(()),
+    }
+}
+
 /// RLIMIT_AS.
-fn within_address_limit(mm: &crate::mm::Mm, more: u64) -> Result<()> {
+fn within_address_limit(mm: &Mm, more: u64) -> Result<()> {
     let limit = current_process().rlimit(9);
     if limit == u64::MAX || mm.mapped_bytes().saturating_add(more) <= limit {
         Ok(())
@@ -66,7 +97,7 @@ fn within_address_limit(mm: &crate::mm::Mm, more: u64) -> Result<()> {
     }
 }
 
-fn overlaps(mm: &crate::mm::Mm, addr: u64, len: u64) -> bool {
+fn overlaps(mm: &Mm, addr: u64, len: u64) -> bool {
     let end = addr.saturating_add(page_ceil(len));
     mm.vmas().any(|(s, v)| s < end && v.end > addr)
 }
@@ -119,7 +150,7 @@ pub fn sys_mprotect(a: &[u64; 6]) -> Result<usize> {
     let mm = current_mm();
     if grows != 0 {
         let (start, vma) = mm.find(r.start).ok_or(Errno::ENOMEM)?;
-        if grows != u64::from(mf::PROT_GROWSDOWN) || vma.name != STACK {
+        if grows != u64::from(mf::PROT_GROWSDOWN) || vma.name != STACK && !vma.grows_down {
             return Err(Errno::EINVAL);
         }
         r.start = start;
@@ -153,64 +184,92 @@ pub fn sys_mremap(a: &[u64; 6]) -> Result<usize> {
     Ok(mm.mremap(a[0], a[1], a[2], a[3] as u32, a[4])? as usize)
 }
 
-/// madvise(addr, len, advice)
+/// madvise(addr, len, advice): where nothing is mapped it is ENOMEM, after the rest was done.
 pub fn sys_madvise(a: &[u64; 6]) -> Result<usize> {
+    let advice = a[2] as u32;
+    if !matches!(advice, mf::MADV_NORMAL..=mf::MADV_DONTNEED | mf::MADV_FREE..=mf::MADV_DONTNEED_LOCKED) {
+        return Err(Errno::EINVAL);
+    }
     let r = range(a[0], a[1]).map_err(|_| Errno::EINVAL)?;
     let mm = current_mm();
-    match a[2] as u32 {
-        mf::MADV_DONTNEED | mf::MADV_FREE => {
-            if !mm.is_mapped(r.clone()) {
-                return Err(Errno::ENOMEM);
-            }
-            if a[2] as u32 == mf::MADV_DONTNEED {
-                mm.discard(r);
-            }
-            Ok(0)
+    if matches!(advice, mf::MADV_POPULATE_READ | mf::MADV_POPULATE_WRITE) {
+        return populate(&mm, r, advice == mf::MADV_POPULATE_WRITE);
+    }
+    let is_covered = covered(&mm, &r);
+    let mut at = r.start;
+    while let Some((start, vma)) = mm.first_in(at..r.end).filter(|_| at < r.end) {
+        advise(&mm, (start, &vma), start.max(at)..vma.end.min(r.end), advice)?;
+        at = vma.end;
+    }
+    is_covered
+}
+
+/// Advice about a part of one mapping. What is not named changes nothing that a program can see.
+fn advise(mm: &Mm, (start, vma): (u64, &Vma), r: core::ops::Range<u64>, advice: u32) -> Result<()> {
+    let is_private_anonymous = matches!(vma.backing, Backing::Anon);
+    match advice {
+        mf::MADV_DONTNEED | mf::MADV_FREE | mf::MADV_REMOVE | mf::MADV_COLD | mf::MADV_PAGEOUT
+            if vma.locked =>
+        {
+            Err(Errno::EINVAL)
         }
-        // Only private anonymous memory can be asked to be empty in a child.
-        mf::MADV_WIPEONFORK if !mm.is_private_anonymous(r.clone()) => Err(Errno::EINVAL),
+        mf::MADV_FREE | mf::MADV_WIPEONFORK if !is_private_anonymous => Err(Errno::EINVAL),
+        mf::MADV_DONTNEED | mf::MADV_DONTNEED_LOCKED => {
+            mm.discard(r);
+            Ok(())
+        }
+        mf::MADV_REMOVE => mm.remove(start, vma, r),
         mf::MADV_DONTFORK | mf::MADV_DOFORK | mf::MADV_WIPEONFORK | mf::MADV_KEEPONFORK => {
-            covered(&mm, &r)?;
-            mm.set_fork(r, crate::mm::Fork::of_advice(a[2] as u32));
-            Ok(0)
+            mm.set_fork(r, crate::mm::Fork::of_advice(advice));
+            Ok(())
         }
-        mf::MADV_POPULATE_READ | mf::MADV_POPULATE_WRITE => {
-            covered(&mm, &r)?;
-            populate(&mm, r, a[2] as u32 == mf::MADV_POPULATE_WRITE)
-        }
-        // Hints that change nothing a program can see.
-        0..=3 | 12..=17 | 20..=21 => covered(&mm, &r),
-        _ => Err(Errno::EINVAL),
+        _ => Ok(()),
     }
 }
 
-fn covered(mm: &crate::mm::Mm, r: &core::ops::Range<u64>) -> Result<usize> {
+fn covered(mm: &Mm, r: &core::ops::Range<u64>) -> Result<usize> {
     if r.is_empty() || mm.is_mapped(r.clone()) { Ok(0) } else { Err(Errno::ENOMEM) }
 }
 
-fn populate(mm: &crate::mm::Mm, r: core::ops::Range<u64>, write: bool) -> Result<usize> {
-    let access = if write { crate::mm::Access::Write } else { crate::mm::Access::Read };
+/// MADV_POPULATE_*, up to the first page that cannot be had.
+fn populate(mm: &Mm, r: core::ops::Range<u64>, write: bool) -> Result<usize> {
+    let access = if write { Access::Write } else { Access::Read };
+    let mut breath = Breath::begin();
     for at in r.step_by(PAGE as usize) {
+        breath.take();
+        let (_, vma) = mm.find(at).ok_or(Errno::ENOMEM)?;
+        if vma.prot & mf::PROT_READ == 0 && !write {
+            return Err(Errno::EINVAL);
+        }
         mm.handle_fault(at as u32, access).map_err(|e| match e {
-            crate::mm::FaultError::Denied => Errno::EINVAL,
+            FaultError::Denied => Errno::EINVAL,
             e => e.errno(),
         })?;
     }
     Ok(0)
 }
 
-/// msync(addr, len, flags)
+/// msync(addr, len, flags): where nothing is mapped it is ENOMEM, after the rest was done.
 pub fn sys_msync(a: &[u64; 6]) -> Result<usize> {
-    let r = range(a[0], a[1])?;
-    if a[2] & !7 != 0 || a[2] & 5 == 5 {
+    let (at, flags) = (a[0], a[2] as u32);
+    let both = mf::MS_ASYNC | mf::MS_SYNC;
+    if flags & !(both | mf::MS_INVALIDATE) != 0 || flags & both == both || at % PAGE != 0 {
         return Err(Errno::EINVAL);
     }
-    let mm = current_mm();
-    if !mm.is_mapped(r.clone()) {
-        return Err(Errno::ENOMEM);
+    // As Linux rounds: the largest lengths are none.
+    let len = a[1].wrapping_add(PAGE - 1) & !(PAGE - 1);
+    let end = at.checked_add(len).filter(|e| *e <= domain::SIZE).ok_or(Errno::ENOMEM)?;
+    let (mm, r) = (current_mm(), at..end);
+    let is_covered = covered(&mm, &r);
+    let mut at = r.start;
+    while let Some((start, vma)) = mm.first_in(at..r.end).filter(|_| at < r.end) {
+        if flags & mf::MS_INVALIDATE != 0 && vma.locked {
+            return Err(Errno::EBUSY);
+        }
+        mm.sync(start.max(at)..vma.end.min(r.end));
+        at = vma.end;
     }
-    mm.sync(r);
-    Ok(0)
+    is_covered
 }
 
 /// mincore(addr, len, vec): everything mapped counts as resident.
@@ -232,11 +291,11 @@ fn touched(at: u64, len: u64) -> Result<core::ops::Range<u64>> {
 }
 
 /// May the process lock `more` bytes? EPERM if it may lock none at all.
-fn may_lock(mm: &crate::mm::Mm, more: u64) -> Result<()> {
+fn may_lock(mm: &Mm, more: u64) -> Result<()> {
     const RLIMIT_MEMLOCK: usize = 8;
     let p = current_process();
     let limit = p.rlimit(RLIMIT_MEMLOCK);
-    if p.cred().capable(caps::IPC_LOCK) {
+    if crate::process::cred().capable(caps::IPC_LOCK) {
         return Ok(());
     }
     match limit {

@@ -1,24 +1,22 @@
 //! What belongs to no family: uname and the names it shows, sysinfo, getrandom, and refusals with their reasons.
 use crate::errno::{Errno, Result};
-use crate::process::{Process, caps, current_process};
+use crate::process::caps;
+use crate::sched::Breath;
 use crate::uaccess::{read_bytes, write_bytes};
 use alloc::vec::Vec;
-use occlum_rt::bkl::BklCell;
 
 /// Kernel release that uname shows: old enough to promise nothing that is missing.
 pub const RELEASE: &str = "5.15.0-occlum";
 
 /// Longest name in a `struct utsname`.
 const NAME_MAX: usize = 64;
-static DOMAIN: BklCell<Vec<u8>> = BklCell::new(Vec::new());
 
 /// uname(buf)
 pub fn sys_uname(a: &[u64; 6]) -> Result<usize> {
     let mut b = [0u8; 390];
-    let (host, set) = (crate::boot::hostname(), DOMAIN.with(Clone::clone));
-    let domain: &[u8] = if set.is_empty() { b"(none)" } else { &set };
+    let (host, domain) = (crate::boot::hostname(), crate::boot::domainname());
     let fields: [&[u8]; 6] =
-        [b"Linux", &host, RELEASE.as_bytes(), b"#1 SMP Occlum simulation", b"x86_64", domain];
+        [b"Linux", &host, RELEASE.as_bytes(), b"#1 SMP Occlum simulation", b"x86_64", &domain];
     for (i, f) in fields.iter().enumerate() {
         let n = f.len().min(NAME_MAX);
         b[65 * i..65 * i + n].copy_from_slice(&f[..n]);
@@ -28,7 +26,7 @@ pub fn sys_uname(a: &[u64; 6]) -> Result<usize> {
 }
 
 fn new_name(a: &[u64; 6]) -> Result<Vec<u8>> {
-    if !current_process().cred().capable(caps::SYS_ADMIN) {
+    if !crate::process::cred().capable(caps::SYS_ADMIN) {
         return Err(Errno::EPERM);
     }
     let len = usize::try_from(a[1] as i32).ok().filter(|n| *n <= NAME_MAX).ok_or(Errno::EINVAL)?;
@@ -43,7 +41,7 @@ pub fn sys_sethostname(a: &[u64; 6]) -> Result<usize> {
 }
 /// setdomainname(name, len)
 pub fn sys_setdomainname(a: &[u64; 6]) -> Result<usize> {
-    DOMAIN.set(new_name(a)?);
+    crate::boot::set_domainname(new_name(a)?);
     Ok(0)
 }
 
@@ -59,7 +57,10 @@ pub fn sys_sysinfo(a: &[u64; 6]) -> Result<usize> {
     }
     put(32, total * 4096);
     put(40, free * 4096);
-    b[80..82].copy_from_slice(&(Process::all().len() as u16).to_le_bytes());
+    let (_, shared) = crate::mm::in_use();
+    put(48, shared * 4096);
+    // No buffers and no swap, as /proc/meminfo says. What Linux calls processes are threads.
+    b[80..82].copy_from_slice(&(crate::process::task_count() as u16).to_le_bytes());
     b[104..108].copy_from_slice(&1u32.to_le_bytes());
     write_bytes(a[0], &b)?;
     Ok(0)
@@ -71,15 +72,19 @@ pub fn sys_getrandom(a: &[u64; 6]) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     let len = a[1].min(0x1ff_ffff) as usize;
-    let mut done = 0;
+    let (mut done, mut breath) = (0, Breath::begin());
     let mut b = [0u8; 256];
     while done < len {
+        // As Linux, after a page.
+        if breath.take() && done >= crate::mm::PAGE as usize {
+            break;
+        }
         let n = (len - done).min(b.len());
         occlum_rt::random::fill(&mut b[..n]);
         write_bytes(a[0] + done as u64, &b[..n])?;
         done += n;
     }
-    Ok(len)
+    Ok(done)
 }
 
 /// Calls that need rights nobody has inside: EPERM.

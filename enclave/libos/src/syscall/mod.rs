@@ -20,7 +20,7 @@ pub mod timers;
 use crate::code::{self, CodeError};
 use crate::errno::{Errno, Result};
 use crate::mm::{Access, FaultError};
-use crate::process::{Task, current, current_mm};
+use crate::process::{Task, current, current_mm, usage};
 use crate::signal::{self, Info};
 use alloc::sync::Arc;
 use occlum_linux_abi::signo::{SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGTRAP};
@@ -70,7 +70,7 @@ fn go_inside(me: &Arc<Task>) -> Left {
         Exit::MissRet(target) => follow_miss(me, Kind::Ret, target),
         Exit::MissCall(target) => follow_miss(me, Kind::Call, target),
         Exit::Emulate(pc) => crate::emulate::instruction(me, pc),
-        Exit::Exception(e) => exception(me, &e),
+        Exit::Exception(e) => usage::of_system(me, || exception(me, &e)),
         Exit::Kick => kick(me),
     }
     Left::Otherwise
@@ -104,6 +104,7 @@ fn resolve(t: &Arc<Task>) -> bool {
         Ok(at) => {
             t.rt.set_entry(at);
             t.resolve.set(false);
+            t.short_of_code.set(0);
             true
         }
         Err(e) => {
@@ -150,10 +151,7 @@ fn follow_miss(t: &Arc<Task>, kind: Kind, target: u32) {
 
 fn fetch_fault(t: &Arc<Task>, pc: u32, e: CodeError) {
     match e {
-        CodeError::Full => {
-            occlum_rt::log("occlum: the code cache is full: the process is killed\n");
-            signal::force(t, SIGKILL as i32, Info::kernel());
-        }
+        CodeError::Full => wait_for_code_room(t),
         // Tried again if that freed something: the task's rip is where it was to go on.
         CodeError::Fault(FaultError::HeapFull) => {
             out_of_memory(t);
@@ -171,12 +169,27 @@ fn fetch_fault(t: &Arc<Task>, pc: u32, e: CodeError) {
     }
 }
 
+/// There is no room for the code that the task would go on with: what others can have again when they need it gives way.
+fn wait_for_code_room(t: &Arc<Task>) {
+    /// As long as others that are inside may take to come out.
+    const TRIES: u32 = 200;
+    const PAUSE_NS: u64 = 10_000_000;
+    let tries = t.short_of_code.with_mut(|n| core::mem::replace(n, *n + 1));
+    if tries < TRIES {
+        code::make_room();
+        crate::sched::pause(if tries == 0 { 0 } else { PAUSE_NS });
+        return;
+    }
+    occlum_rt::log("occlum: the code cache is full: the process is killed\n");
+    signal::force(t, SIGKILL as i32, Info::kernel());
+}
+
 /// The signal of a memory fault; page-fault error code bits as the CPU gives them, for ucontext.
 fn memory_signal(t: &Arc<Task>, at: u64, f: FaultError, error_code: u64) {
     let (sig, code) = match f {
         FaultError::NotMapped => (SIGSEGV, 1),
         FaultError::Denied => (SIGSEGV, 2),
-        FaultError::PastEof => (SIGBUS, 2),
+        FaultError::NoContent => (SIGBUS, 2),
         FaultError::OutOfMemory | FaultError::HeapFull | FaultError::Mappings => {
             report_out_of_memory(t.process.pid, f);
             (SIGKILL, 0x80)
@@ -254,6 +267,7 @@ fn fp_code(t: &Arc<Task>, vector: u8) -> i32 {
 fn page_fault(t: &Arc<Task>, e: &Exception) {
     let mm = current_mm();
     let Some(off) = e.fault_off else { return outside_fault(t, e) };
+    t.count_fault();
     let access = if e.error_code & 2 != 0 { Access::Write } else { Access::Read };
     if mm.is_held_elsewhere(off, access) {
         go_on_inside(t, e.rip);
@@ -281,7 +295,7 @@ fn page_fault(t: &Arc<Task>, e: &Exception) {
             t.must_step.set(t.resolve.get());
         }
         Err(FaultError::HeapFull) if !out_of_memory(t) => go_on_inside(t, e.rip),
-        Err(FaultError::OutOfMemory) if crate::process::oom::make_room(t) => go_on_inside(t, e.rip),
+        Err(f) if crate::process::oom::make_room(t, f) => go_on_inside(t, e.rip),
         Err(f) => {
             if to_original(t, e.rip) {
                 memory_signal(t, u64::from(off), f, u64::from(e.error_code) | 4);
@@ -290,21 +304,25 @@ fn page_fault(t: &Arc<Task>, e: &Exception) {
     }
 }
 
-/// A fault outside the slot: a lookup in a table chunk without entries (R19), else an access near its ends.
+/// A fault outside the slot: a lookup in a table page that is not there (R19), else an access near its ends.
 fn outside_fault(t: &Arc<Task>, e: &Exception) {
     let mm = current_mm();
     if let Some(at) = occlum_rt::shadow::offset(mm.slot(), e.fault_addr) {
         return match mm.commit_shadow(at) {
             Ok(()) => go_on_inside(t, e.rip),
-            Err(why) => memory_signal(t, 0, why, 0),
+            Err(why) if crate::shadow::is_on() => memory_signal(t, 0, why, 0),
+            Err(why) if crate::process::oom::make_room(t, why) => go_on_inside(t, e.rip),
+            // This call or return goes without a hint.
+            Err(_) => t.must_step.set(to_original(t, e.rip)),
         };
     }
     let entry = occlum_rt::code::is_table_addr(mm.slot(), e.fault_addr);
-    if let Some((_, off)) = entry.filter(|_| occlum_rt::code::is_lookup(e.rip)) {
-        // Commit the chunk if code is there, and look up again: the miss stub does the rest.
+    if let Some((kind, off)) = entry.filter(|_| occlum_rt::code::is_lookup(e.rip)) {
+        // Commit the page if code is there, and look up again: the miss stub does the rest.
         if mm.find(u64::from(off)).is_some_and(|(_, v)| v.prot & occlum_linux_abi::mmap::PROT_EXEC != 0) {
-            return match mm.commit_table(off) {
-                Err(FaultError::OutOfMemory) if crate::process::oom::make_room(t) => go_on_inside(t, e.rip),
+            return match mm.commit_table(kind, off..off.saturating_add(1)) {
+                Err(why) if crate::process::oom::make_room(t, why) => go_on_inside(t, e.rip),
+                Err(_) if can_branch_without_table(t) => branch_without_table(t, e.rip, kind, off),
                 Err(why) => memory_signal(t, 0, why, 0),
                 Ok(()) => go_on_inside(t, e.rip),
             };
@@ -323,19 +341,41 @@ fn outside_fault(t: &Arc<Task>, e: &Exception) {
     }
 }
 
-/// The guest's branch at rip went to `off`, where nothing is executable: SIGSEGV with rip there, the return address
-/// pushed or popped, as on hardware. (The pattern has stored a call's return address before it looked the target up.)
-fn land_on(t: &Arc<Task>, off: u32) {
-    match crate::emulate::branch_rsp_delta(t.rt.rip()) {
-        Ok((delta, next)) => {
-            t.rt.set_gpr(4, t.rt.gpr(4).wrapping_add_signed(i64::from(delta)) & 0xffff_ffff);
-            if delta < 0 && crate::shadow::push(t.rt.gpr(4) as u32, next).is_err() {
-                return kill_for_memory(t);
-            }
-        }
-        Err(_) => return kill_for_memory(t),
+/// Is there no memory for the table of a program that is not the one to end? A program that waited may have lost pages of
+/// it meanwhile, so it goes on without. (Not with a shadow stack, whose words the pattern of a return consumes.)
+fn can_branch_without_table(t: &Task) -> bool {
+    occlum_rt::code::returns() == occlum_sfi_spec::Returns::Table && !crate::process::oom::is_next(&t.process)
+}
+
+/// Does what the interrupted lookup and its miss stub would have done.
+fn branch_without_table(t: &Arc<Task>, translated: u64, kind: Kind, off: u32) {
+    if to_original(t, translated) && take_branch(t, off) {
+        crate::stats::add("branches_without_table", 1);
+        follow_miss(t, kind, off);
     }
-    t.rt.set_rip(off);
+}
+
+/// The guest's branch at rip goes to `off`: the return address is pushed or popped, as on hardware. (The pattern has stored
+/// a call's return address before it looked the target up.) False: the process ends.
+fn take_branch(t: &Arc<Task>, off: u32) -> bool {
+    let branch = crate::emulate::branch_rsp_delta(t.rt.rip());
+    let taken = branch.is_ok_and(|(delta, next)| {
+        t.rt.set_gpr(4, t.rt.gpr(4).wrapping_add_signed(i64::from(delta)) & 0xffff_ffff);
+        delta >= 0 || crate::shadow::push(t.rt.gpr(4) as u32, next).is_ok()
+    });
+    if taken {
+        t.rt.set_rip(off);
+    } else {
+        kill_for_memory(t);
+    }
+    taken
+}
+
+/// The guest's branch at rip went to `off`, where nothing is executable: SIGSEGV with rip there.
+fn land_on(t: &Arc<Task>, off: u32) {
+    if !take_branch(t, off) {
+        return;
+    }
     let f =
         if current_mm().find(u64::from(off)).is_some() { FaultError::Denied } else { FaultError::NotMapped };
     memory_signal(t, u64::from(off), f, 0x14);
@@ -354,7 +394,7 @@ fn out_of_memory(t: &Arc<Task>) -> bool {
         // What is freed is needed again at once: programs have too much, and the largest makes room.
         t.short_of_memory.set(0);
         crate::fs::thrashing_ends();
-        let ends = !crate::process::oom::make_room(t);
+        let ends = !crate::process::oom::make_room(t, FaultError::OutOfMemory);
         if ends {
             kill_for_memory(t);
         }
@@ -408,7 +448,11 @@ fn syscall(t: &Arc<Task>) -> Left {
     }
     let nr = r.gpr(0);
     let args = [r.gpr(7), r.gpr(6), r.gpr(2), r.gpr(10), r.gpr(8), r.gpr(9)];
+    let measured = usage::begin(t, nr);
     let result = dispatch(t, nr, &args);
+    if let Some(m) = measured {
+        usage::end(t, nr, &m);
+    }
     match result {
         Ok(None) => {}
         Ok(Some(v)) => r.set_gpr(0, v as u64),
@@ -428,7 +472,11 @@ fn dispatch(t: &Arc<Task>, nr: u64, args: &[u64; 6]) -> Result<Option<usize>> {
     let row = table::row(nr);
     let traced = crate::trace::enter(t, row, nr, args);
     let result = match row {
-        Some(row) => (row.handler)(args),
+        Some(row) => {
+            let result = (row.handler)(args);
+            crate::sched::later::finish();
+            result
+        }
         None => {
             crate::stats::add("enosys", 1);
             Err(Errno::ENOSYS)

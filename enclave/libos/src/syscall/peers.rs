@@ -3,6 +3,7 @@ use crate::errno::{Errno, Result};
 use crate::fs::pidfd::PidFd;
 use crate::mm::{Mm, PAGE};
 use crate::process::{Process, Task, caps, current_process};
+use crate::sched::Breath;
 use crate::uaccess::{read_bytes, read_iovecs, write_bytes};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -11,7 +12,7 @@ use occlum_linux_abi::clone as cl;
 /// May the caller look into `p`, as ptrace(2) lets it? All ids of the target are its own, or it may look into all.
 fn may_look_into(p: &Arc<Process>) -> Result<()> {
     let me = current_process();
-    let (a, b) = (me.cred(), p.cred());
+    let (a, b) = (crate::process::cred(), p.cred());
     let same = [b.uid, b.euid, b.suid].iter().all(|u| *u == a.uid)
         && [b.gid, b.egid, b.sgid].iter().all(|g| *g == a.gid);
     if Arc::ptr_eq(&me, p) || a.capable(caps::SYS_PTRACE) || same && p.traits.get().dumpable {
@@ -42,7 +43,7 @@ fn transfer(a: &[u64; 6], one: fn(&Mm, u64, u64, &mut [u8]) -> Result<()>) -> Re
     let mm = p.mm().ok_or(Errno::ESRCH)?;
     let mut buf = [0u8; PIECE];
     let (mut mine, mut its) = (Ranges::new(local), Ranges::new(remote));
-    let mut done = 0;
+    let (mut done, mut breath) = (0, Breath::begin());
     while let (Some((at, n)), Some((there, m))) = (mine.rest(), its.rest()) {
         let to_page = PAGE - there % PAGE;
         let len = n.min(m).min(to_page) as usize;
@@ -52,6 +53,7 @@ fn transfer(a: &[u64; 6], one: fn(&Mm, u64, u64, &mut [u8]) -> Result<()>) -> Re
         mine.advance(len as u64);
         its.advance(len as u64);
         done += len;
+        breath.take();
     }
     Ok(done)
 }
@@ -154,7 +156,7 @@ pub fn sys_process_madvise(a: &[u64; 6]) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     may_look_into(&p)?;
-    if !Arc::ptr_eq(&p, &current_process()) && !current_process().cred().capable(caps::SYS_NICE) {
+    if !Arc::ptr_eq(&p, &current_process()) && !crate::process::cred().capable(caps::SYS_NICE) {
         return Err(Errno::EPERM);
     }
     let mm = p.mm().ok_or(Errno::ESRCH)?;

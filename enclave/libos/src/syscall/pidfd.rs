@@ -52,8 +52,7 @@ pub fn sys_pidfd_send_signal(a: &[u64; 6]) -> Result<usize> {
     }
     signal::check_may_send(&p, sig)?;
     if sig != 0 {
-        signal::check_room(&p, sig)?;
-        signal::send_process(&p, sig, info);
+        signal::post_process(&p, sig, info)?;
     }
     Ok(0)
 }
@@ -76,7 +75,7 @@ pub fn sys_pidfd_getfd(a: &[u64; 6]) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     let p = process_of(a[0])?;
-    let (me, other) = (current_process().cred(), p.cred());
+    let (me, other) = (crate::process::cred(), p.cred());
     let same = [other.uid, other.euid, other.suid].iter().all(|u| *u == me.uid)
         && [other.gid, other.egid, other.sgid].iter().all(|g| *g == me.gid);
     if !same && !me.capable(crate::process::caps::SYS_PTRACE) {

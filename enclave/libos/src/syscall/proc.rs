@@ -1,7 +1,7 @@
 //! Processes: clone and kin, exec, exit, wait, ids, groups and sessions, limits, prctl, scheduling calls.
 use crate::errno::{Errno, Result};
 use crate::fs::pidfd::PidFd;
-use crate::process::{self, CloneRequest, Process, Task, WaitFor, caps, current, current_process};
+use crate::process::{self, CloneRequest, Groups, Process, WaitFor, caps, current, current_process};
 use crate::uaccess::{read_bytes, read_cstr, read_string_array, read_val, write_bytes, write_val};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -135,7 +135,7 @@ pub fn sys_wait4(a: &[u64; 6]) -> Result<usize> {
         write_val(a[1], found.status)?;
     }
     if a[3] != 0 {
-        write_bytes(a[3], &super::time::rusage(found.process.times.get().cpu_ns))?;
+        write_bytes(a[3], &super::time::rusage_of(&found.process))?;
     }
     Ok(found.process.pid as usize)
 }
@@ -170,7 +170,7 @@ pub fn sys_waitid(a: &[u64; 6]) -> Result<usize> {
     if let Some(f) = &found {
         info = crate::signal::Info::child(&f.process, f.status).to_bytes(signo::SIGCHLD as i32);
         if a[4] != 0 {
-            write_bytes(a[4], &super::time::rusage(f.process.times.get().cpu_ns))?;
+            write_bytes(a[4], &super::time::rusage_of(&f.process))?;
         }
     }
     if a[2] != 0 {
@@ -190,21 +190,20 @@ ids! {
     /// getppid()
     sys_getppid => || current_process().ppid() as u64;
     /// getuid()
-    sys_getuid => || u64::from(current_process().cred().uid);
+    sys_getuid => || u64::from(process::cred().uid);
     /// geteuid()
-    sys_geteuid => || u64::from(current_process().cred().euid);
+    sys_geteuid => || u64::from(process::cred().euid);
     /// getgid()
-    sys_getgid => || u64::from(current_process().cred().gid);
+    sys_getgid => || u64::from(process::cred().gid);
     /// getegid()
-    sys_getegid => || u64::from(current_process().cred().egid);
+    sys_getegid => || u64::from(process::cred().egid);
     /// getpgrp()
     sys_getpgrp => || current_process().pgid.get() as u64;
 }
 
 /// Changes one kind of ids; `u32::MAX` keeps. Unprivileged processes may only pick among their own.
 fn set_ids(new: [u32; 3], group: bool) -> Result<usize> {
-    let p = current_process();
-    let mut c = p.cred();
+    let mut c = process::cred();
     let old = if group { [c.gid, c.egid, c.sgid] } else { [c.uid, c.euid, c.suid] };
     let privileged = c.capable(if group { caps::SETGID } else { caps::SETUID });
     let mut ids = old;
@@ -218,16 +217,19 @@ fn set_ids(new: [u32; 3], group: bool) -> Result<usize> {
     }
     if group {
         [c.gid, c.egid, c.sgid] = ids;
+        c.fsgid = c.egid;
     } else {
         [c.uid, c.euid, c.suid] = ids;
+        let fs = core::mem::replace(&mut c.fsuid, c.euid);
         c.follow_ids(old);
+        c.follow_fs_id(fs);
     }
-    p.cred.replace(c);
+    process::change_cred(|own| *own = c);
     Ok(0)
 }
 fn set_one(v: u64, group: bool) -> Result<usize> {
     let v = v as u32;
-    let all = current_process().cred().capable(if group { caps::SETGID } else { caps::SETUID });
+    let all = process::cred().capable(if group { caps::SETGID } else { caps::SETUID });
     if v == u32::MAX {
         return Err(Errno::EINVAL);
     }
@@ -235,7 +237,7 @@ fn set_one(v: u64, group: bool) -> Result<usize> {
 }
 fn set_re(a: &[u64; 6], group: bool) -> Result<usize> {
     let (r, e) = (a[0] as u32, a[1] as u32);
-    let c = current_process().cred();
+    let c = process::cred();
     let real = if group { c.gid } else { c.uid };
     let saved = if r != u32::MAX || e != u32::MAX && e != real { e } else { u32::MAX };
     set_ids([r, e, saved], group)
@@ -266,50 +268,65 @@ pub fn sys_setresgid(a: &[u64; 6]) -> Result<usize> {
 }
 /// getresuid(ruid, euid, suid)
 pub fn sys_getresuid(a: &[u64; 6]) -> Result<usize> {
-    let c = current_process().cred();
+    let c = process::cred();
     [c.uid, c.euid, c.suid].iter().zip(a).try_for_each(|(v, at)| write_val(*at, *v))?;
     Ok(0)
 }
 /// getresgid(rgid, egid, sgid)
 pub fn sys_getresgid(a: &[u64; 6]) -> Result<usize> {
-    let c = current_process().cred();
+    let c = process::cred();
     [c.gid, c.egid, c.sgid].iter().zip(a).try_for_each(|(v, at)| write_val(*at, *v))?;
     Ok(0)
 }
-/// setfsuid, setfsgid: return the id in force; it follows the effective one.
-pub fn sys_setfsuid(_a: &[u64; 6]) -> Result<usize> {
-    Ok(current_process().cred().euid as usize)
+/// setfsuid(uid): the id that was in force, whether it changed or not.
+pub fn sys_setfsuid(a: &[u64; 6]) -> Result<usize> {
+    let new = a[0] as u32;
+    Ok(process::change_cred(|c| {
+        let old = c.fsuid;
+        if new != u32::MAX && (c.capable(caps::SETUID) || [c.uid, c.euid, c.suid].contains(&new)) {
+            c.fsuid = new;
+            c.follow_fs_id(old);
+        }
+        old as usize
+    }))
 }
 /// setfsgid(gid)
-pub fn sys_setfsgid(_a: &[u64; 6]) -> Result<usize> {
-    Ok(current_process().cred().egid as usize)
+pub fn sys_setfsgid(a: &[u64; 6]) -> Result<usize> {
+    let new = a[0] as u32;
+    Ok(process::change_cred(|c| {
+        let old = c.fsgid;
+        if new != u32::MAX && (c.capable(caps::SETGID) || [c.gid, c.egid, c.sgid].contains(&new)) {
+            c.fsgid = new;
+        }
+        old as usize
+    }))
 }
 /// getgroups(size, list)
 pub fn sys_getgroups(a: &[u64; 6]) -> Result<usize> {
-    let groups = current_process().cred().groups;
+    let groups = process::cred().groups;
     let size = a[0] as i32;
-    if size < 0 || size != 0 && (size as usize) < groups.len() {
+    if size < 0 || size != 0 && (size as usize) < groups.list().len() {
         return Err(Errno::EINVAL);
     }
     if size != 0 {
-        for (i, g) in groups.iter().enumerate() {
+        for (i, g) in groups.list().iter().enumerate() {
             write_val(a[1] + 4 * i as u64, *g)?;
         }
     }
-    Ok(groups.len())
+    Ok(groups.list().len())
 }
 /// setgroups(size, list)
 pub fn sys_setgroups(a: &[u64; 6]) -> Result<usize> {
-    let p = current_process();
-    if !p.cred().capable(caps::SETGID) {
+    if !process::cred().capable(caps::SETGID) {
         return Err(Errno::EPERM);
     }
     if a[0] > 65536 {
         return Err(Errno::EINVAL);
     }
+    crate::mm::admit(12 * a[0])?;
     let groups: Result<Vec<u32>> = (0..a[0]).map(|i| read_val(a[1] + 4 * i)).collect();
-    let groups = groups?;
-    p.cred.with_mut(|c| c.groups = groups);
+    let groups = Groups::new(groups?);
+    process::change_cred(|c| c.groups = groups);
     Ok(0)
 }
 
@@ -371,7 +388,7 @@ pub fn sys_set_tid_address(a: &[u64; 6]) -> Result<usize> {
 /// May the caller see and set the limits of `p`? Itself, root, or all ids of `p` equal to its real ones (prlimit(2)).
 fn may_limit(p: &Arc<Process>) -> bool {
     let me = current_process();
-    let (a, b) = (me.cred(), p.cred());
+    let (a, b) = (process::cred(), p.cred());
     let same = [b.uid, b.euid, b.suid].iter().all(|u| *u == a.uid)
         && [b.gid, b.egid, b.sgid].iter().all(|g| *g == a.gid);
     Arc::ptr_eq(&me, p) || a.capable(caps::SYS_RESOURCE) || same
@@ -394,7 +411,7 @@ pub fn sys_prlimit64(a: &[u64; 6]) -> Result<usize> {
         if soft > hard {
             return Err(Errno::EINVAL);
         }
-        if hard > old.1 && !current_process().cred().capable(caps::SYS_RESOURCE) {
+        if hard > old.1 && !process::cred().capable(caps::SYS_RESOURCE) {
             return Err(Errno::EPERM);
         }
         p.rlimits.with_mut(|r| r[which] = (soft, hard));
@@ -442,8 +459,4 @@ pub fn sys_getcpu(a: &[u64; 6]) -> Result<usize> {
         write_val(a[1], 0u32)?;
     }
     Ok(0)
-}
-/// Tasks of a process, for /proc.
-pub fn task_by_tid(tid: i32) -> Option<Arc<Task>> {
-    Task::by_tid(tid)
 }

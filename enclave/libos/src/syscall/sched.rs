@@ -3,7 +3,7 @@
 //! Neighbours: `sched::class` keeps what is set here, `sched::queue` goes by it. Rights are those of Linux: one's own
 //! threads may be lowered, what raises them needs root or RLIMIT_NICE, RLIMIT_RTPRIO.
 use crate::errno::{Errno, Result};
-use crate::process::{self, Process, Task, caps, current, current_process};
+use crate::process::{self, Process, Task, caps, current};
 use crate::sched::class::{SCHED_BATCH, SCHED_FIFO, SCHED_IDLE, SCHED_OTHER, SCHED_RR, SchedAttr};
 use crate::sched::{all_vcpus, follow_affinity, reconsider};
 use crate::uaccess::{read_bytes, read_val, write_bytes, write_val};
@@ -25,13 +25,13 @@ fn task(pid: u64) -> Result<Arc<Task>> {
 
 /// Only root, and those whose effective uid is the real or effective one of the target.
 fn may_change(t: &Task) -> Result<()> {
-    let me = current_process().cred();
-    let same = t.process.cred.with(|c| me.euid == c.euid || me.euid == c.uid);
+    let me = process::cred();
+    let same = t.with_cred(|c| me.euid == c.euid || me.euid == c.uid);
     if me.capable(caps::SYS_NICE) || same { Ok(()) } else { Err(Errno::EPERM) }
 }
 
 fn may_all() -> bool {
-    current_process().cred.with(|c| c.capable(caps::SYS_NICE))
+    process::cred().capable(caps::SYS_NICE)
 }
 
 /// May a thread of `p` get this nice value, where the present one is greater?
@@ -76,7 +76,7 @@ pub fn sys_sched_yield(_a: &[u64; 6]) -> Result<usize> {
 
 /// sched_getaffinity(pid, size, mask): the bytes of the mask.
 pub fn sys_sched_getaffinity(a: &[u64; 6]) -> Result<usize> {
-    if a[1] < 8 || a[1] % 8 != 0 {
+    if a[1] < 8 || !a[1].is_multiple_of(8) {
         return Err(Errno::EINVAL);
     }
     let t = task(a[0]).map_err(|_| Errno::ESRCH)?;
@@ -253,9 +253,7 @@ fn meant(which: Which, who: i32) -> Vec<Arc<Task>> {
         let hit = match which {
             Which::One => t.tid == if who == 0 { me.tid } else { who },
             Which::Group => p.pgid.get() == if who == 0 { me.process.pgid.get() } else { who },
-            Which::User => {
-                p.cred.with(|c| c.uid) == if who == 0 { me.process.cred().uid } else { who as u32 }
-            }
+            Which::User => t.with_cred(|c| c.uid) == if who == 0 { me.cred().uid } else { who as u32 },
         };
         if hit {
             found.push(t.clone());

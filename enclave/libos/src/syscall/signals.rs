@@ -25,7 +25,7 @@ pub fn sys_rt_sigaction(a: &[u64; 6]) -> Result<usize> {
         read_bytes(a[1], &mut b)?;
         let word = |i: usize| u64::from_le_bytes(core::array::from_fn(|k| b[8 * i + k]));
         let new = Action { handler: word(0), flags: word(1), restorer: word(2), mask: word(3) & !KILL_STOP };
-        p.actions.with_mut(|x| x.set(sig, new));
+        signal::set_action(&p, sig, new);
     }
     if a[2] != 0 {
         for (i, v) in [old.handler, old.flags, old.restorer, old.mask].iter().enumerate() {
@@ -176,8 +176,7 @@ pub fn sys_rt_sigqueueinfo(a: &[u64; 6]) -> Result<usize> {
     }
     signal::check_may_send(&p, sig)?;
     if sig != 0 {
-        signal::check_room(&p, sig)?;
-        signal::send_process(&p, sig, Info { code, payload });
+        signal::post_process(&p, sig, Info { code, payload })?;
     }
     Ok(0)
 }

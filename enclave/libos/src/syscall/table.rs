@@ -167,6 +167,9 @@ table! {
     MLOCKALL mlockall(flags: flags) => memory::sys_mlockall;
     MUNLOCKALL munlockall() => memory::sys_munlockall;
     FUTEX futex(at: ptr, op: futex_op, val: uint, timeout: ptr, at2: ptr, val3: uint) => futex::sys_futex;
+    FUTEX_WAKE futex_wake(address: ptr, mask: ptr, most: int, flags: flags) => futex::many::sys_futex_wake;
+    FUTEX_WAIT futex_wait(address: ptr, value: ptr, mask: ptr, flags: flags, timeout: ptr, clock: int) => futex::many::sys_futex_wait;
+    FUTEX_REQUEUE futex_requeue(waiters: ptr, flags: flags, wake: int, move: int) => futex::many::sys_futex_requeue;
     FUTEX_WAITV futex_waitv(waiters: ptr, n: uint, flags: flags, timeout: ptr, clock: int) => futex::many::sys_futex_waitv;
     SET_ROBUST_LIST set_robust_list(head: ptr, len: size) => futex::sys_set_robust_list;
     GET_ROBUST_LIST get_robust_list(pid: int, head: ptr, len: ptr) => futex::sys_get_robust_list;
@@ -313,6 +316,9 @@ table! {
     SWAPON swapon(path: path, flags: flags) => fs::misc::sys_not_permitted;
     SWAPOFF swapoff(path: path) => fs::misc::sys_not_permitted;
     ACCT acct(path: path) => fs::misc::sys_not_permitted;
+    SETTIMEOFDAY settimeofday(tv: timeval_in, tz: ptr) => fs::misc::sys_not_permitted;
+    VHANGUP vhangup() => fs::misc::sys_not_permitted;
+    REBOOT reboot(magic: int, magic2: int, cmd: int, arg: ptr) => fs::misc::sys_not_permitted;
     QUOTACTL quotactl(cmd: int, special: path, id: int, addr: ptr) => fs::misc::sys_not_permitted;
     NAME_TO_HANDLE_AT name_to_handle_at(dirfd: dirfd, path: path, handle: ptr, mount_id: ptr, flags: at_flags) => fs::misc::sys_name_to_handle_at;
     OPEN_BY_HANDLE_AT open_by_handle_at(mount_fd:fd, handle:ptr, flags:flags) => fs::misc::sys_not_permitted;

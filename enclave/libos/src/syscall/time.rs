@@ -1,5 +1,6 @@
 //! Clocks, sleeping, interval timers, CPU times.
 use crate::errno::{Errno, Result};
+use crate::process::usage::Usage;
 use crate::process::{Process, Restart, Task, current, current_process};
 use crate::sched::WaitQueue;
 use crate::time::{monotonic_ns, realtime_ns};
@@ -45,11 +46,6 @@ pub fn clock_of(id: u64) -> Result<Clock> {
 }
 fn clock(id: u64) -> Result<u64> {
     clock_of(id).map(Clock::now)
-}
-
-/// CPU time of the process so far.
-fn cpu_ns() -> u64 {
-    current_process().cpu_now()
 }
 
 /// clock_gettime(clock, ts)
@@ -236,34 +232,42 @@ pub fn sys_getitimer(a: &[u64; 6]) -> Result<usize> {
     write_itimer(a[1], timers::get_itimer(&current_process(), itimer(a[0])?))
 }
 
-/// struct rusage with user time only.
-pub fn rusage(cpu: u64) -> [u8; 144] {
+/// `struct rusage`. No fault counts as major, and what Linux leaves at 0 stays 0.
+fn rusage(mut u: Usage) -> [u8; 144] {
+    let (user, system) = u.split();
+    let mut words = [0u64; 18];
+    words[..4].copy_from_slice(&[user / NS, user % NS / 1000, system / NS, system % NS / 1000]);
+    (words[4], words[8]) = (u.peak_kib, u.faults);
+    words[16..].copy_from_slice(&u.switches);
     let mut b = [0; 144];
-    b[..8].copy_from_slice(&(cpu / NS).to_le_bytes());
-    b[8..16].copy_from_slice(&(cpu % NS / 1000).to_le_bytes());
+    b.chunks_exact_mut(8).zip(words).for_each(|(to, word)| to.copy_from_slice(&word.to_le_bytes()));
     b
+}
+/// That of a child that has ended, with its own children.
+pub fn rusage_of(p: &Process) -> [u8; 144] {
+    let mut all = p.usage();
+    all.add(p.times.get().children);
+    rusage(all)
 }
 /// getrusage(who, usage)
 pub fn sys_getrusage(a: &[u64; 6]) -> Result<usize> {
     let p = current_process();
-    let cpu = match a[0] as i32 {
-        0 | 1 => cpu_ns(),
-        -1 => p.times.get().children_ns,
+    let used = match a[0] as i32 {
+        0 => p.usage(),
+        1 => current().usage_now(&p),
+        -1 => p.times.get().children,
         _ => return Err(Errno::EINVAL),
     };
-    let mut b = rusage(cpu);
-    if let Some(mm) = p.mm() {
-        b[32..40].copy_from_slice(&(mm.peak_pages.get() * 4).to_le_bytes());
-    }
-    write_bytes(a[1], &b)?;
+    write_bytes(a[1], &rusage(used))?;
     Ok(0)
 }
 /// times(buf)
 pub fn sys_times(a: &[u64; 6]) -> Result<usize> {
     const TICK: u64 = 10_000_000;
     if a[0] != 0 {
-        let children = current().process.times.get().children_ns;
-        for (i, ns) in [cpu_ns(), 0, children, 0].iter().enumerate() {
+        let p = current_process();
+        let (own, children) = (p.usage().split(), p.times.get().children.split());
+        for (i, ns) in [own.0, own.1, children.0, children.1].iter().enumerate() {
             write_val(a[0] + 8 * i as u64, ns / TICK)?;
         }
     }

@@ -12,7 +12,7 @@ fn timer_clock(id: u64) -> Result<Clock> {
     match id as i32 {
         // Clocks that only tell the time.
         4..=6 => Err(Errno::EOPNOTSUPP),
-        8 | 9 if !current_process().cred().capable(caps::WAKE_ALARM) => Err(Errno::EPERM),
+        8 | 9 if !crate::process::cred().capable(caps::WAKE_ALARM) => Err(Errno::EPERM),
         // Another process's CPU time: nobody would look at it in time.
         _ => match super::time::clock_of(id)? {
             Clock::Process(pid) if pid != current_process().pid => Err(Errno::EINVAL),

@@ -1,18 +1,19 @@
 //! Host files: open, read, write, names and attributes.
+//!
+//! Neighbours: `transfers` reads ahead and writes behind; `beneath` resolves names in shared directories.
+use super::beneath::Place;
+use super::transfers::Transfers;
 use super::{check, errno};
-use occlum_enclave_abi::{HostStat, Ocall};
+use occlum_enclave_abi::{ANYWHERE, HostStat, Ocall};
 use std::collections::BTreeSet;
-use std::ffi::CString;
+use std::os::fd::IntoRawFd;
 use std::sync::Mutex;
-
-fn path(data: &[u8]) -> Result<CString, i64> {
-    CString::new(data).map_err(|_| -i64::from(libc::EINVAL))
-}
 
 /// Descriptors that the enclave opened; what is left is closed at the end.
 #[derive(Default)]
 pub struct Files {
     open: Mutex<BTreeSet<i32>>,
+    transfers: Transfers,
 }
 
 impl Drop for Files {
@@ -44,12 +45,8 @@ impl Files {
     ) -> i64 {
         match call {
             Ocall::Open => {
-                let flags = a[0] as i32 | libc::O_CLOEXEC;
-                let r = with_path(&data[..in_len], |p| {
-                    // SAFETY: 1. `p` is a C string.
-                    let fd = unsafe { libc::open(p.as_ptr(), flags, a[1] as u32) };
-                    check(i64::from(fd))
-                });
+                let r = self.place(a[2], &data[..in_len]).and_then(|p| p.open(a[0] as i32, a[1] as u32));
+                let r = r.map_or_else(|e| e, |fd| i64::from(fd.into_raw_fd()));
                 if let (true, Ok(mut open)) = (r >= 0, self.open.lock()) {
                     open.insert(r as i32);
                 }
@@ -60,6 +57,7 @@ impl Files {
                 if !ours {
                     return -i64::from(libc::EBADF);
                 }
+                self.transfers.forget(a[0] as i32);
                 // SAFETY: 1. close has no memory arguments; the descriptor is the enclave's.
                 match check(i64::from(unsafe { libc::close(a[0] as i32) })) {
                     // It is closed nevertheless.
@@ -67,35 +65,131 @@ impl Files {
                     r => r,
                 }
             }
-            _ => serve(call, a, data, in_len, out_len),
+            Ocall::Pread => self.pread(a, &mut data[..out_len]),
+            Ocall::Pwrite => self.pwrite(a, &data[..in_len]),
+            Ocall::Fsync => match self.transfers.settle(a[0] as i32) {
+                // SAFETY: 1. fsync has no memory arguments.
+                0 if a[1] == 0 => check(i64::from(unsafe { libc::fsync(a[0] as i32) })),
+                settled => settled,
+            },
+            Ocall::Stat => self.stat(a[0], data, in_len, out_len),
+            Ocall::Readlink => self.readlink(a[0], data, in_len, out_len),
+            Ocall::PathOp => {
+                let changed = self.path_op(a, &data[..in_len]);
+                changed.map_or_else(|e| e, |()| 0)
+            }
+            _ => serve(call, a, data, out_len),
         }
+    }
+
+    /// What `path` names beneath a directory of the enclave's, or anywhere.
+    fn place<'a>(&self, dir: u64, path: &'a [u8]) -> Result<Place<'a>, i64> {
+        if dir == ANYWHERE {
+            return Ok(Place::anywhere(path));
+        }
+        self.place_in(dir, path)
+    }
+    fn place_in<'a>(&self, dir: u64, path: &'a [u8]) -> Result<Place<'a>, i64> {
+        let ours = i32::try_from(dir).ok().filter(|fd| self.open.lock().is_ok_and(|open| open.contains(fd)));
+        Place::beneath(ours.ok_or(-i64::from(libc::EBADF))?, path)
+    }
+
+    fn stat(&self, dir: u64, data: &mut [u8], in_len: usize, out_len: usize) -> i64 {
+        if out_len < HostStat::SIZE {
+            return -i64::from(libc::EINVAL);
+        }
+        // What was handed over, and the standard streams, have a descriptor only.
+        let found = if in_len == 0 {
+            super::beneath::stat_of(dir as i32)
+        } else {
+            self.place(dir, &data[..in_len]).and_then(|p| p.stat())
+        };
+        let st = match found {
+            Ok(st) => st,
+            Err(e) => return e,
+        };
+        data[..HostStat::SIZE].copy_from_slice(&host_stat(&st).to_bytes());
+        HostStat::SIZE as i64
+    }
+
+    fn readlink(&self, dir: u64, data: &mut [u8], in_len: usize, out_len: usize) -> i64 {
+        match self.place(dir, &data[..in_len]).and_then(|p| p.readlink(out_len)) {
+            Ok(text) => {
+                data[..text.len()].copy_from_slice(&text);
+                text.len() as i64
+            }
+            Err(e) => e,
+        }
+    }
+
+    fn path_op(&self, a: &[u64; 6], data: &[u8]) -> Result<(), i64> {
+        let mut parts = data.splitn(2, |b| *b == 0);
+        let (first, second) = (parts.next().unwrap_or(b""), parts.next().unwrap_or(b""));
+        let place = self.place_in(a[3], first)?;
+        let other = || self.place_in(a[4], second);
+        match a[0] {
+            1 => place.mkdir(a[1] as u32),
+            2 => place.rmdir(),
+            3 => place.unlink(),
+            4 => place.rename(&other()?),
+            5 => place.symlink(second),
+            6 => place.link(&other()?),
+            7 => place.chmod(a[1] as u32),
+            8 => place.mknod(a[1] as u32),
+            9 => place.utimens([timespec(a[1]), timespec(a[2])]),
+            10 => place.chown(a[1] as u32, a[2] as u32),
+            _ => Err(-i64::from(libc::EINVAL)),
+        }
+    }
+
+    fn pread(&self, a: &[u64; 6], data: &mut [u8]) -> i64 {
+        let (fd, offset, at_hand) = (a[0] as i32, a[1], a[3] != 0);
+        let n = data.len().min(a[2] as usize);
+        let buf = &mut data[..n];
+        let failed = self.transfers.before(fd, offset, n, false);
+        if failed < 0 {
+            return failed;
+        }
+        if a[4] == 0 {
+            return pread(fd, buf, offset as i64, at_hand);
+        }
+        let done = self.transfers.read(fd, offset, buf);
+        // What follows is on its way while this is read.
+        self.transfers.ahead(fd, offset.saturating_add(n as u64), a[4] as usize);
+        if done == n {
+            return n as i64;
+        }
+        match pread(fd, &mut buf[done..], offset.saturating_add(done as u64) as i64, at_hand) {
+            e if e < 0 && done == 0 => e,
+            more => done as i64 + more.max(0),
+        }
+    }
+
+    fn pwrite(&self, a: &[u64; 6], data: &[u8]) -> i64 {
+        let (fd, offset) = (a[0] as i32, a[1]);
+        if a[2] != 0 {
+            return self.transfers.write(fd, offset, data);
+        }
+        let failed = self.transfers.before(fd, offset, data.len(), true);
+        if failed < 0 {
+            return failed;
+        }
+        // SAFETY: 1. `data` is readable for its length.
+        check(unsafe { libc::pwrite(fd, data.as_ptr().cast(), data.len(), offset as i64) } as i64)
     }
 }
 
-fn serve(call: Ocall, a: &[u64; 6], data: &mut [u8], in_len: usize, out_len: usize) -> i64 {
+fn serve(call: Ocall, a: &[u64; 6], data: &mut [u8], out_len: usize) -> i64 {
     match call {
-        Ocall::Pread => {
-            let n = out_len.min(a[2] as usize);
-            pread(a[0] as i32, &mut data[..n], a[1] as i64, a[3] != 0)
-        }
-        Ocall::Pwrite => {
-            // SAFETY: 1. `data` is readable for in_len bytes.
-            check(unsafe { libc::pwrite(a[0] as i32, data.as_ptr().cast(), in_len, a[1] as i64) } as i64)
-        }
-        Ocall::Stat => stat(a, data, in_len, out_len),
-        Ocall::Readlink => readlink(data, in_len, out_len),
         Ocall::Readdir => readdir(a[0] as i32, a[1] as i64, &mut data[..out_len]),
-        Ocall::PathOp => path_op(a, &data[..in_len]),
         // SAFETY: 1. ftruncate has no memory arguments.
         Ocall::Ftruncate => check(i64::from(unsafe { libc::ftruncate(a[0] as i32, a[1] as i64) })),
-        // SAFETY: 1. fsync has no memory arguments.
-        Ocall::Fsync => check(i64::from(unsafe { libc::fsync(a[0] as i32) })),
         Ocall::Lock => {
             let how = if a[1] == 0 { libc::LOCK_SH } else { libc::LOCK_EX };
             // SAFETY: 1. flock has no memory arguments.
             check(i64::from(unsafe { libc::flock(a[0] as i32, how | libc::LOCK_NB) }))
         }
-        Ocall::Statfs => statfs(data, in_len, out_len),
+        Ocall::Statfs => statfs(a[0] as i32, &mut data[..out_len]),
         _ => -i64::from(libc::ENOSYS),
     }
 }
@@ -120,7 +214,7 @@ fn pread(fd: i32, buf: &mut [u8], offset: i64, at_hand: bool) -> i64 {
 }
 
 /// Are these bytes of a file in the page cache?
-fn is_cached(fd: i32, offset: i64, len: usize) -> bool {
+pub(super) fn is_cached(fd: i32, offset: i64, len: usize) -> bool {
     const PAGE: usize = 4096;
     let start = offset & !(PAGE as i64 - 1);
     // SAFETY: 1. an all-zero stat is valid, and the call fills it.
@@ -149,35 +243,9 @@ fn is_cached(fd: i32, offset: i64, len: usize) -> bool {
     }
 }
 
-fn with_path(bytes: &[u8], f: impl FnOnce(CString) -> i64) -> i64 {
-    match path(bytes) {
-        Ok(p) => f(p),
-        Err(e) => e,
-    }
-}
-
-fn stat(a: &[u64; 6], data: &mut [u8], in_len: usize, out_len: usize) -> i64 {
-    if out_len < HostStat::SIZE {
-        return -i64::from(libc::EINVAL);
-    }
-    // SAFETY: 1. an all-zero stat is valid; 2. the calls fill it; 3. `p` is a C string.
-    let mut st: libc::stat = unsafe { std::mem::zeroed() };
-    let r = if a[0] == u64::MAX {
-        let p = match path(&data[..in_len]) {
-            Ok(p) => p,
-            Err(e) => return e,
-        };
-        // SAFETY: as above.
-        unsafe { if a[1] != 0 { libc::stat(p.as_ptr(), &mut st) } else { libc::lstat(p.as_ptr(), &mut st) } }
-    } else {
-        // SAFETY: as above.
-        unsafe { libc::fstat(a[0] as i32, &mut st) }
-    };
-    if r < 0 {
-        return errno();
-    }
+fn host_stat(st: &libc::stat) -> HostStat {
     let ns = |s: i64, n: i64| s.saturating_mul(1_000_000_000).saturating_add(n);
-    let out = HostStat {
+    HostStat {
         dev: st.st_dev,
         ino: st.st_ino,
         mode: u64::from(st.st_mode),
@@ -191,18 +259,7 @@ fn stat(a: &[u64; 6], data: &mut [u8], in_len: usize, out_len: usize) -> i64 {
         atime_ns: ns(st.st_atime, st.st_atime_nsec),
         mtime_ns: ns(st.st_mtime, st.st_mtime_nsec),
         ctime_ns: ns(st.st_ctime, st.st_ctime_nsec),
-    };
-    data[..HostStat::SIZE].copy_from_slice(&out.to_bytes());
-    HostStat::SIZE as i64
-}
-
-fn readlink(data: &mut [u8], in_len: usize, out_len: usize) -> i64 {
-    let p = match path(&data[..in_len]) {
-        Ok(p) => p,
-        Err(e) => return e,
-    };
-    // SAFETY: 1. `p` is a C string; 2. `data` is writable for out_len bytes.
-    check(unsafe { libc::readlink(p.as_ptr(), data.as_mut_ptr().cast(), out_len) } as i64)
+    }
 }
 
 /// getdents64 from `cookie`, repacked: u64 ino, u64 next cookie, u8 type, u16 name length, name.
@@ -243,47 +300,14 @@ fn timespec(ns: u64) -> libc::timespec {
     libc::timespec { tv_sec: ns.div_euclid(1_000_000_000), tv_nsec: ns.rem_euclid(1_000_000_000) }
 }
 
-fn path_op(a: &[u64; 6], data: &[u8]) -> i64 {
-    let mut parts = data.splitn(2, |b| *b == 0);
-    let (first, second) = (parts.next().unwrap_or(b""), parts.next().unwrap_or(b""));
-    let (p, q) = match (path(first), path(second)) {
-        (Ok(p), Ok(q)) => (p, q),
-        (Err(e), _) | (_, Err(e)) => return e,
-    };
-    // SAFETY: 1. `p` and `q` are C strings; 2. the timespecs are local.
-    let r = unsafe {
-        match a[0] {
-            1 => libc::mkdir(p.as_ptr(), a[1] as u32),
-            2 => libc::rmdir(p.as_ptr()),
-            3 => libc::unlink(p.as_ptr()),
-            4 => libc::rename(p.as_ptr(), q.as_ptr()),
-            5 => libc::symlink(p.as_ptr(), q.as_ptr()),
-            6 => libc::link(p.as_ptr(), q.as_ptr()),
-            7 => libc::chmod(p.as_ptr(), a[1] as u32),
-            8 => libc::truncate(p.as_ptr(), a[1] as i64),
-            9 => {
-                let t = [timespec(a[1]), timespec(a[2])];
-                libc::utimensat(libc::AT_FDCWD, p.as_ptr(), t.as_ptr(), libc::AT_SYMLINK_NOFOLLOW)
-            }
-            10 => libc::lchown(p.as_ptr(), a[1] as u32, a[2] as u32),
-            _ => return -i64::from(libc::EINVAL),
-        }
-    };
-    check(i64::from(r))
-}
-
-fn statfs(data: &mut [u8], in_len: usize, out_len: usize) -> i64 {
-    if out_len < 64 {
+fn statfs(fd: i32, out: &mut [u8]) -> i64 {
+    if out.len() < 64 {
         return -i64::from(libc::EINVAL);
     }
-    // SAFETY: 1. an all-zero statfs is valid and the call fills it; 2. the path is a C string.
+    // SAFETY: 1. an all-zero statfs is valid; 2. the call fills it.
     let mut st: libc::statfs = unsafe { std::mem::zeroed() };
-    let p = match path(&data[..in_len]) {
-        Ok(p) => p,
-        Err(e) => return e,
-    };
     // SAFETY: as above.
-    if unsafe { libc::statfs(p.as_ptr(), &mut st) } < 0 {
+    if unsafe { libc::fstatfs(fd, &mut st) } < 0 {
         return errno();
     }
     let words = [
@@ -296,7 +320,7 @@ fn statfs(data: &mut [u8], in_len: usize, out_len: usize) -> i64 {
         st.f_ffree,
         st.f_namelen as u64,
     ];
-    for (chunk, w) in data.chunks_exact_mut(8).zip(words) {
+    for (chunk, w) in out.chunks_exact_mut(8).zip(words) {
         chunk.copy_from_slice(&w.to_le_bytes());
     }
     64

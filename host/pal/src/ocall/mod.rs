@@ -2,9 +2,11 @@
 //!
 //! Neighbours: `enclave-abi` (the table), the backend (memory, kicks). Invariants: a server touches only the frame's data
 //! area and host descriptors that it opened or 0-2; every failure is a negated errno.
+mod beneath;
 mod files;
 pub mod net;
 mod stream;
+mod transfers;
 pub mod wait;
 mod work;
 
@@ -247,9 +249,9 @@ impl Host {
         }
     }
 
-    fn wait(&self, vcpu: u32, deadline: u64, out: &mut [u8]) -> i64 {
+    fn wait(&self, vcpu: u32, at_most: u64, out: &mut [u8]) -> i64 {
         let has_orders = || self.control.as_ref().is_some_and(|c| c.has_orders());
-        self.wait.wait(vcpu, deadline, out, || self.ended().is_some(), has_orders)
+        self.wait.wait(vcpu, at_most, out, || self.ended().is_some(), has_orders)
     }
 
     fn log(&self, sink: u64, text: &[u8]) -> i64 {

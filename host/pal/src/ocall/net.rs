@@ -4,7 +4,10 @@
 //! of what may be reached are applied here a second time: the host protects itself with them, whatever the enclave asks.
 use super::wait::Waiter;
 use super::{check, errno};
-use occlum_enclave_abi::{NET_ADDR, NET_FROM, NET_INTERFACE, NET_MORE, NET_OPTION, NET_PEEK, NET_TO};
+use occlum_enclave_abi::{
+    NET_ADDR, NET_AT_MARK, NET_FROM, NET_INTERFACE, NET_MORE, NET_OPTION, NET_PEEK, NET_SEND_URGENT, NET_TO,
+    NET_URGENT,
+};
 use std::collections::BTreeSet;
 use std::mem::{size_of, zeroed};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
@@ -49,6 +52,7 @@ const OPTIONS: &[(i32, i32)] = &[
     (libc::SOL_SOCKET, libc::SO_SNDBUF),
     (libc::SOL_SOCKET, libc::SO_RCVBUF),
     (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
+    (libc::SOL_SOCKET, libc::SO_OOBINLINE),
     (libc::IPPROTO_TCP, libc::TCP_NODELAY),
     (libc::IPPROTO_TCP, libc::TCP_CORK),
     (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
@@ -202,7 +206,8 @@ impl Net {
             return EBADF;
         }
         let more = if a[1] & NET_MORE != 0 { libc::MSG_MORE } else { 0 };
-        let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | more;
+        let urgent = if a[1] & NET_SEND_URGENT != 0 { libc::MSG_OOB } else { 0 };
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | more | urgent;
         if a[1] & NET_TO == 0 {
             // Not by the C library's function, which a thread could be cancelled in: that costs, and none is.
             // SAFETY: 1. `input` is readable for its length; 2. there is no address.
@@ -230,7 +235,8 @@ impl Net {
             return EBADF;
         }
         let peek = if a[1] & NET_PEEK != 0 { libc::MSG_PEEK } else { 0 };
-        let flags = libc::MSG_DONTWAIT | peek;
+        let urgent = if a[1] & NET_URGENT != 0 { libc::MSG_OOB } else { 0 };
+        let flags = libc::MSG_DONTWAIT | peek | urgent;
         if a[1] & NET_FROM == 0 {
             // SAFETY: 1. `out` is writable for its length; 2. no address is asked for.
             return check(unsafe {
@@ -304,14 +310,23 @@ impl Net {
         if !self.has(a[0] as i32) {
             return EBADF;
         }
-        let events = libc::POLLIN | libc::POLLOUT | libc::POLLRDHUP;
+        let events = libc::POLLIN | libc::POLLPRI | libc::POLLOUT | libc::POLLRDHUP;
         let mut p = libc::pollfd { fd: a[0] as i32, events, revents: 0 };
         // SAFETY: 1. `p` is one pollfd.
         match unsafe { libc::poll(&mut p, 1, 0) } {
             n if n < 0 => errno(),
-            _ => i64::from(p.revents as u16),
+            _ => i64::from(u32::from(p.revents as u16) | at_mark(a[0] as i32)),
         }
     }
+}
+
+/// `NET_AT_MARK`, or 0 (also of sockets that know no urgent data).
+fn at_mark(fd: i32) -> u32 {
+    const SIOCATMARK: libc::c_ulong = 0x8905;
+    let mut is_at_mark: libc::c_int = 0;
+    // SAFETY: 1. SIOCATMARK writes one int.
+    let r = unsafe { libc::ioctl(fd, SIOCATMARK, &raw mut is_at_mark) };
+    if r == 0 && is_at_mark != 0 { NET_AT_MARK } else { 0 }
 }
 
 /// What waits in a datagram socket came before anyone inside was there.

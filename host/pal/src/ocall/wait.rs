@@ -131,14 +131,14 @@ impl Waiter {
     pub(super) fn wait(
         &self,
         vcpu: u32,
-        deadline: u64,
+        at_most: u64,
         out: &mut [u8],
         ended: impl Fn() -> bool,
         has_orders: impl Fn() -> bool,
     ) -> i64 {
-        // A wait without room for events is a nap of `deadline` ns and takes none.
+        // A wait without room for events is a nap of `at_most` ns and takes none.
         if out.len() < HostEvents::FULL {
-            match deadline {
+            match at_most {
                 0 => std::thread::yield_now(),
                 ns => std::thread::sleep(std::time::Duration::from_nanos(ns.min(1_000_000))),
             }
@@ -148,10 +148,12 @@ impl Waiter {
             return -i64::from(libc::EINVAL);
         };
         // Under load there is news already, and one call takes it.
-        let look = deadline == 0 || self.sockets.load(Ordering::Relaxed);
+        let deadline =
+            if at_most == u64::MAX { at_most } else { now(libc::CLOCK_MONOTONIC).saturating_add(at_most) };
+        let look = at_most == 0 || self.sockets.load(Ordering::Relaxed);
         let none = (0, [NO_EVENT; MAX_EVENTS]);
         let mut found = if look { self.take_ready() } else { none };
-        let skip = found.0 > 0 || deadline == 0 && self.quiet();
+        let skip = found.0 > 0 || at_most == 0 && self.quiet();
         // Marked before the look at `ended` and for orders, and not marked any more before the look at the orders below.
         let mark = 1 << (vcpu & 63);
         self.sleeping.fetch_or(mark, Ordering::SeqCst);
@@ -249,7 +251,7 @@ impl Waiter {
     /// Registers a socket for good, edge-triggered: its events come with this token.
     pub(super) fn register(&self, fd: i32, token: u64) -> i64 {
         self.sockets.store(true, Ordering::Relaxed);
-        let events = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
+        let events = libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
         let mut ev = libc::epoll_event { events: events as u32, u64: SOCKET | token & 0xffff_ffff };
         // SAFETY: 1. `ev` is one event.
         super::check(i64::from(unsafe { libc::epoll_ctl(self.epoll, libc::EPOLL_CTL_ADD, fd, &mut ev) }))
@@ -485,7 +487,7 @@ mod tests {
             pause(taken);
             if taken < all {
                 let start = now(libc::CLOCK_MONOTONIC);
-                waiter.wait(0, start + 20_000_000_000, &mut out, || false, || false);
+                waiter.wait(0, 20_000_000_000, &mut out, || false, || false);
                 assert!(now(libc::CLOCK_MONOTONIC) - start < 10_000_000_000, "a wake-up was lost");
             }
             shared.lock().unwrap().idle = false;
@@ -549,12 +551,21 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_lasts_as_long_as_it_may() {
+        let waiter = Waiter::new(1).unwrap();
+        let mut out = [0u8; HostEvents::FULL];
+        let start = now(libc::CLOCK_MONOTONIC);
+        waiter.wait(0, 3_000_000, &mut out, || false, || false);
+        assert!(now(libc::CLOCK_MONOTONIC) - start >= 3_000_000);
+    }
+
+    #[test]
     fn a_wake_before_the_wait_ends_it() {
         let waiter = Waiter::new(2).unwrap();
         let mut out = [0u8; HostEvents::FULL];
         waiter.wake(1);
         let start = now(libc::CLOCK_MONOTONIC);
-        waiter.wait(1, start + 20_000_000_000, &mut out, || false, || false);
+        waiter.wait(1, 20_000_000_000, &mut out, || false, || false);
         assert!(now(libc::CLOCK_MONOTONIC) - start < 10_000_000_000);
     }
 }

@@ -154,7 +154,7 @@ impl Piece {
 }
 
 /// Signals are for the threads that expect them.
-fn no_signals() {
+pub(super) fn no_signals() {
     // SAFETY: 1. the set is filled before it is used; 2. the mask concerns this thread only.
     unsafe {
         let mut all: libc::sigset_t = std::mem::zeroed();

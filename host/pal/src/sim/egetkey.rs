@@ -95,7 +95,7 @@ fn device() -> std::io::Result<Device> {
 
 /// Tells the user why the simulated CPU does not work, and the enclave that it does not.
 fn refused(what: &str, error: &std::io::Error) -> i64 {
-    eprintln!("occlum: the simulated CPU's {what}: {error}");
+    eprintln!("occlum: the simulated CPU's {what}: {} [OC300]", crate::said(error));
     -i64::from(error.raw_os_error().unwrap_or(libc::EIO))
 }
 

@@ -83,8 +83,8 @@ impl Elrange {
 
     fn check(&self, addr: u64, len: u64) -> bool {
         let Some(end) = addr.checked_add(len) else { return false };
-        addr % PAGE == 0
-            && len % PAGE == 0
+        addr.is_multiple_of(PAGE)
+            && len.is_multiple_of(PAGE)
             && len > 0
             && self.regions[1..].iter().any(|r| r.start <= addr && end <= r.end)
     }
@@ -204,7 +204,8 @@ impl Memory for Arc<Elrange> {
         let (flags, fd, off) = if private {
             (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE, -1, 0)
         } else {
-            (libc::MAP_SHARED, self.arena, arena_offset as i64)
+            // Each page touched for the first time would be a fault.
+            (libc::MAP_SHARED | libc::MAP_POPULATE, self.arena, arena_offset as i64)
         };
         // SAFETY: 1. the range lies inside regions that are ours; 2. the enclave asked for the change.
         let at = unsafe {
@@ -270,7 +271,7 @@ mod tests {
     fn a_page_is_added_once_and_inside_the_region() {
         let mut loader = Loader { runs: Vec::new() };
         loader.note(BASE + PAGE, 3).unwrap();
-        for addr in [BASE, BASE + PAGE, BASE - PAGE, elrange::IMAGE_END, u64::MAX & !(PAGE - 1)] {
+        for addr in [BASE, BASE + PAGE, BASE - PAGE, elrange::IMAGE_END, !(PAGE - 1)] {
             assert!(loader.note(addr, 3).is_err(), "{addr:#x}");
         }
     }

@@ -63,6 +63,10 @@ impl Inode for OverlayInode {
     fn file_id(&self) -> (u64, u64) {
         self.top().map_or((self.ino, 0), |i| i.file_id())
     }
+    fn object_id(&self) -> u64 {
+        // Copying up changes where the content is, not which file it is.
+        self.ino
+    }
     fn stat(&self) -> Result<Stat> {
         self.top()?.stat().map(|s| self.shown(s))
     }

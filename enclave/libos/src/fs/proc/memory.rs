@@ -3,8 +3,9 @@
 //! Invariants: sizes never say more than a process can have (4 GiB); a page counts as resident if it is in the slot, so
 //! text that runs translated is not, and neither are pages that were never touched.
 use super::super::prelude::*;
-use crate::mm::{Backing, Vma};
+use crate::mm::{Backing, Mm, Vma};
 use crate::process::{Process, Task};
+use crate::sched::Breath;
 use alloc::format;
 use occlum_linux_abi::mmap as mf;
 
@@ -59,26 +60,31 @@ impl Usage {
     }
 }
 
+/// Longest text of one mapping: rows, and a path.
+const AREA_MAX: usize = 2048 + 4096;
+
 struct Area {
     start: u64,
     vma: Vma,
     rss: u64,
 }
-fn areas(p: P) -> Vec<Area> {
-    let Some(mm) = p.mm() else { return Vec::new() };
-    mm.vmas()
-        .map(|(start, vma)| {
-            let rss = mm.resident_runs(start..vma.end).iter().map(|r| (r.end - r.start) / 1024).sum();
-            Area { start, vma, rss }
-        })
-        .collect()
+/// One at a time: there may be too many for a list, and others get on meanwhile.
+fn areas(mm: &Mm) -> impl Iterator<Item = Area> {
+    let mut breath = Breath::begin();
+    mm.vmas().map(move |(start, vma)| {
+        breath.take();
+        let rss = mm.resident_runs(start..vma.end).iter().map(|r| (r.end - r.start) / 1024).sum();
+        Area { start, vma, rss }
+    })
 }
 
 /// What the process uses.
 pub fn usage(p: P) -> Usage {
-    let code = p.mm().map(|m| m.layout().code).unwrap_or_default();
     let mut u = Usage::default();
-    areas(p).iter().for_each(|a| u.add(a.start, &a.vma, a.rss, &code));
+    if let Some(mm) = p.mm() {
+        let code = mm.layout().code;
+        areas(&mm).for_each(|a| u.add(a.start, &a.vma, a.rss, &code));
+    }
     u
 }
 
@@ -115,9 +121,16 @@ fn line(start: u64, v: &Vma) -> String {
 }
 
 /// /proc/PID/maps.
-pub fn maps(p: P, _t: T) -> Vec<u8> {
-    let Some(mm) = p.mm() else { return Vec::new() };
-    mm.vmas().map(|(start, v)| line(start, &v)).collect::<String>().into_bytes()
+pub fn maps(p: P) -> Result<Vec<u8>> {
+    let Some(mm) = p.mm() else { return Ok(Vec::new()) };
+    let (mut out, mut breath) = (Vec::new(), Breath::begin());
+    for (start, v) in mm.vmas() {
+        breath.take();
+        let line = line(start, &v);
+        out.try_reserve(line.len()).map_err(|_| ENOMEM)?;
+        out.extend_from_slice(line.as_bytes());
+    }
+    Ok(out)
 }
 
 /// The rows of smaps and smaps_rollup, in KiB.
@@ -167,9 +180,11 @@ fn vm_flags(v: &Vma) -> String {
 }
 
 /// /proc/PID/smaps.
-pub fn smaps(p: P, _t: T) -> Vec<u8> {
+pub fn smaps(p: P) -> Result<Vec<u8>> {
     let mut out = String::new();
-    for a in areas(p) {
+    let Some(mm) = p.mm() else { return Ok(Vec::new()) };
+    for a in areas(&mm) {
+        out.try_reserve(AREA_MAX).map_err(|_| ENOMEM)?;
         let mut u = Usage::default();
         u.add(a.start, &a.vma, a.rss, &(0..0));
         out += &line(a.start, &a.vma);
@@ -177,14 +192,15 @@ pub fn smaps(p: P, _t: T) -> Vec<u8> {
         out += "THPeligible:           0\n";
         out += &vm_flags(&a.vma);
     }
-    out.into_bytes()
+    Ok(out.into_bytes())
 }
 
 /// /proc/PID/smaps_rollup.
 pub fn smaps_rollup(p: P, _t: T) -> Vec<u8> {
-    let all = areas(p);
-    let (Some(first), Some(last)) = (all.first(), all.last()) else { return Vec::new() };
-    let head = format!("{:08x}-{:08x} ---p 00000000 00:00 0 ", first.start, last.vma.end);
+    let Some(mm) = p.mm() else { return Vec::new() };
+    let (first, last) = (mm.vmas().next(), mm.vmas().last());
+    let (Some((start, _)), Some((_, last))) = (first, last) else { return Vec::new() };
+    let head = format!("{:08x}-{:08x} ---p 00000000 00:00 0 ", start, last.end);
     format!("{head:<73}[rollup]\n{}", rows(&usage(p), None)).into_bytes()
 }
 

@@ -16,36 +16,44 @@ use super::{env, mount};
 use crate::process::caps;
 use crate::process::{Process, Task};
 
+/// How a text is made.
+enum Make {
+    /// It is short, or its length was asked for when what it tells was made.
+    Short(fn(&Arc<Process>, &Arc<Task>) -> Vec<u8>),
+    /// It may be longer than there is memory.
+    Long(fn(&Arc<Process>) -> Result<Vec<u8>>),
+}
+use Make::{Long, Short};
 /// Per-process files: name, permission bits, how the text is made.
-type PidFile = (&'static str, u32, fn(&Arc<Process>, &Arc<Task>) -> Vec<u8>);
+type PidFile = (&'static str, u32, Make);
 const PID_FILES: &[PidFile] = &[
-    ("auxv", 0o400, text::auxv),
-    ("cgroup", 0o444, text::cgroup),
-    ("children", 0o444, text::children),
-    ("cmdline", 0o444, text::cmdline),
-    ("comm", 0o644, text::comm),
-    ("coredump_filter", 0o644, text::coredump_filter),
-    ("environ", 0o400, text::environ),
-    ("gid_map", 0o644, text::id_map),
-    ("io", 0o400, text::io),
-    ("limits", 0o444, text::limits),
-    ("loginuid", 0o644, text::loginuid),
-    ("maps", 0o444, memory::maps),
-    ("mountinfo", 0o444, text::mountinfo),
-    ("mounts", 0o444, text::mounts),
-    ("oom_score", 0o444, text::oom_score),
-    ("oom_score_adj", 0o644, text::oom_score_adj),
-    ("personality", 0o400, text::personality),
-    ("schedstat", 0o444, text::schedstat),
-    ("setgroups", 0o644, text::setgroups),
-    ("smaps", 0o444, memory::smaps),
-    ("smaps_rollup", 0o444, memory::smaps_rollup),
-    ("stat", 0o444, text::stat),
-    ("statm", 0o444, memory::statm),
-    ("status", 0o444, text::status),
-    ("timerslack_ns", 0o644, text::timerslack),
-    ("uid_map", 0o644, text::id_map),
-    ("wchan", 0o444, text::wchan),
+    ("auxv", 0o400, Short(text::auxv)),
+    ("cgroup", 0o444, Short(text::cgroup)),
+    ("children", 0o444, Short(text::children)),
+    ("cmdline", 0o444, Short(text::cmdline)),
+    ("comm", 0o644, Short(text::comm)),
+    ("coredump_filter", 0o644, Short(text::coredump_filter)),
+    ("environ", 0o400, Short(text::environ)),
+    ("gid_map", 0o644, Short(text::id_map)),
+    ("io", 0o400, Short(text::io)),
+    ("limits", 0o444, Short(text::limits)),
+    ("loginuid", 0o644, Short(text::loginuid)),
+    ("maps", 0o444, Long(memory::maps)),
+    ("mountinfo", 0o444, Short(text::mountinfo)),
+    ("mounts", 0o444, Short(text::mounts)),
+    ("oom_score", 0o444, Short(text::oom_score)),
+    ("oom_score_adj", 0o644, Short(text::oom_score_adj)),
+    ("personality", 0o400, Short(text::personality)),
+    ("schedstat", 0o444, Short(text::schedstat)),
+    ("setgroups", 0o644, Short(text::setgroups)),
+    ("smaps", 0o444, Long(memory::smaps)),
+    ("smaps_rollup", 0o444, Short(memory::smaps_rollup)),
+    ("stat", 0o444, Short(text::stat)),
+    ("statm", 0o444, Short(memory::statm)),
+    ("status", 0o444, Short(text::status)),
+    ("timerslack_ns", 0o644, Short(text::timerslack)),
+    ("uid_map", 0o644, Short(text::id_map)),
+    ("wchan", 0o444, Short(text::wchan)),
 ];
 /// Per-process links.
 const PID_LINKS: [&str; 3] = ["cwd", "exe", "root"];
@@ -114,7 +122,7 @@ fn pid_of(id: i32) -> Option<i32> {
 /// May the caller look into the process?
 fn may_inspect(p: &Process) -> Result<()> {
     let cred = env::cred();
-    let same = p.cred.with(|c| c.euid == cred.uid);
+    let same = p.with_cred(|c| c.euid == cred.uid);
     if cred.can(caps::SYS_PTRACE) || same { Ok(()) } else { Err(EACCES) }
 }
 
@@ -130,6 +138,7 @@ impl ProcInode {
             Node::Fd(pid, fd) => S_IFLNK | fd_mode(pid, fd),
             Node::FdInfo(..) => S_IFREG | 0o400,
             Node::File(_, _, n) => S_IFREG | PID_FILES[n].1,
+            Node::System(n) if system::writer(n).is_some() => S_IFREG | 0o644,
             Node::System(_) => S_IFREG | 0o444,
         }
     }
@@ -161,7 +170,12 @@ impl ProcInode {
     }
     fn content(&self) -> Result<Vec<u8>> {
         match self.node {
-            Node::System(n) => Ok((system::FILES[n].1)()),
+            Node::System(n) => {
+                // The longest ones have a row for each socket, which is an open file.
+                const ROW: u64 = 512;
+                crate::mm::admit(super::file::open_count() * ROW)?;
+                Ok((system::FILES[n].1)())
+            }
             Node::FdInfo(pid, fd) => {
                 let f = process(pid)?.files().get(fd).map_err(|_| ENOENT)?;
                 let cloexec = if process(pid)?.files().cloexec(fd) == Ok(true) { O_CLOEXEC } else { 0 };
@@ -180,7 +194,10 @@ impl ProcInode {
                 if PID_FILES[n].1 & 0o004 == 0 {
                     may_inspect(&p)?;
                 }
-                Ok((PID_FILES[n].2)(&p, &t))
+                match PID_FILES[n].2 {
+                    Short(make) => Ok(make(&p, &t)),
+                    Long(make) => make(&p),
+                }
             }
             _ => Err(EISDIR),
         }
@@ -276,7 +293,7 @@ impl Inode for ProcInode {
     fn stat(&self) -> Result<Stat> {
         let (mut uid, mut gid) = (0, 0);
         if let Some(pid) = self.pid() {
-            (uid, gid) = process(pid)?.cred.with(|c| (c.euid, c.egid));
+            (uid, gid) = process(pid)?.with_cred(|c| (c.euid, c.egid));
         }
         let t = crate::time::realtime_ns() as i64;
         let nlink = if self.is_dir() { 2 } else { 1 };
@@ -345,9 +362,12 @@ impl Inode for ProcInode {
                 let tids: Vec<i32> = process(pid)?.tasks.with(|t| t.iter().map(|t| t.tid).collect());
                 tids.iter().for_each(|t| put(&decimal(*t), S_IFDIR));
             }
-            Node::FdDir(pid) => process(pid)?.files().fds().iter().for_each(|f| put(&decimal(*f), S_IFLNK)),
-            Node::FdInfoDir(pid) => {
-                process(pid)?.files().fds().iter().for_each(|f| put(&decimal(*f), S_IFREG))
+            Node::FdDir(pid) | Node::FdInfoDir(pid) => {
+                const ROW: u64 = 192;
+                let kind = if matches!(self.node, Node::FdDir(_)) { S_IFLNK } else { S_IFREG };
+                let files = process(pid)?.files();
+                crate::mm::admit(files.open_count() as u64 * ROW)?;
+                files.fds().for_each(|f| put(&decimal(f), kind));
             }
             _ => return Err(ENOTDIR),
         }
@@ -429,8 +449,13 @@ impl File for Snapshot {
         if rest.is_empty() { Ok(0) } else { dst.push(rest) }
     }
     fn try_write(&self, src: &mut Src) -> Result<usize> {
-        let mut buf = [0u8; 64];
+        let mut buf = [0u8; 80];
         let n = src.pull(&mut buf)?;
+        if let Node::System(k) = self.node
+            && let Some(write) = system::writer(k)
+        {
+            write(&buf[..n])?;
+        }
         if let Node::File(pid, tid, k) = self.node {
             let text = buf[..n].strip_suffix(b"\n").unwrap_or(&buf[..n]);
             match PID_FILES[k].0 {

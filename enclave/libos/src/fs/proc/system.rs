@@ -1,7 +1,8 @@
 //! System-wide texts of /proc, by path.
 use super::super::prelude::*;
-use super::super::{inotify, mount};
+use super::super::{inotify, leases, mount, pipe};
 use crate::ipc;
+use crate::net::counts::Count;
 use crate::net::text as net;
 use crate::process::Process;
 use crate::time::{monotonic_ns, realtime_ns};
@@ -51,27 +52,32 @@ pub const FILES: &[SystemFile] = &[
     ("swaps", || b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n".to_vec()),
     ("sys/fs/aio-max-nr", || b"65536\n".to_vec()),
     ("sys/fs/aio-nr", || b"0\n".to_vec()),
+    ("sys/fs/dir-notify-enable", || b"1\n".to_vec()),
     ("sys/fs/epoll/max_user_watches", || b"1048576\n".to_vec()),
     ("sys/fs/file-max", || b"1048576\n".to_vec()),
     ("sys/fs/file-nr", file_nr),
     ("sys/fs/inotify/max_queued_events", || format!("{}\n", inotify::QUEUE_MAX).into_bytes()),
     ("sys/fs/inotify/max_user_instances", || format!("{}\n", inotify::INSTANCES_MAX).into_bytes()),
     ("sys/fs/inotify/max_user_watches", || format!("{}\n", inotify::WATCHES_MAX).into_bytes()),
+    ("sys/fs/lease-break-time", || format!("{}\n", leases::break_seconds()).into_bytes()),
+    ("sys/fs/leases-enable", || b"1\n".to_vec()),
     ("sys/fs/mqueue/msg_max", || format!("{}\n", ipc::mq::MSG_MAX).into_bytes()),
     ("sys/fs/mqueue/msgsize_max", || format!("{}\n", ipc::mq::MSGSIZE_MAX).into_bytes()),
     ("sys/fs/mqueue/queues_max", || format!("{}\n", ipc::mq::QUEUES_MAX).into_bytes()),
     ("sys/fs/nr_open", || b"1048576\n".to_vec()),
-    ("sys/fs/pipe-max-size", || b"1048576\n".to_vec()),
+    ("sys/fs/pipe-max-size", || format!("{}\n", pipe::MAX_SIZE).into_bytes()),
+    ("sys/fs/pipe-user-pages-hard", || b"0\n".to_vec()),
+    ("sys/fs/pipe-user-pages-soft", || format!("{}\n", pipe::USER_PAGES).into_bytes()),
     ("sys/fs/protected_hardlinks", || b"0\n".to_vec()),
     ("sys/fs/protected_symlinks", || b"0\n".to_vec()),
     ("sys/fs/suid_dumpable", || b"0\n".to_vec()),
     ("sys/kernel/cap_last_cap", || b"40\n".to_vec()),
     ("sys/kernel/core_pattern", || b"core\n".to_vec()),
     ("sys/kernel/core_uses_pid", || b"0\n".to_vec()),
-    ("sys/kernel/domainname", || b"(none)\n".to_vec()),
+    ("sys/kernel/domainname", || [&crate::boot::domainname()[..], b"\n"].concat()),
     ("sys/kernel/hostname", || [&crate::boot::hostname()[..], b"\n"].concat()),
     ("sys/kernel/ngroups_max", || b"65536\n".to_vec()),
-    ("sys/kernel/osrelease", || b"6.1.0\n".to_vec()),
+    ("sys/kernel/osrelease", || format!("{}\n", crate::syscall::misc::RELEASE).into_bytes()),
     ("sys/kernel/ostype", || b"Linux\n".to_vec()),
     ("sys/kernel/overflowgid", || b"65534\n".to_vec()),
     ("sys/kernel/overflowuid", || b"65534\n".to_vec()),
@@ -226,6 +232,36 @@ fn devices() -> Vec<u8> {
     b"Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n136 pts\n\nBlock devices:\n"
         .to_vec()
 }
+/// Takes what was written to a file.
+pub type Writer = fn(&[u8]) -> Result<()>;
+/// What an administrator may write, by the name in `FILES`.
+const WRITERS: [(&str, Writer); 3] = [
+    ("sys/fs/lease-break-time", |text| {
+        leases::set_break_seconds(number(text)?);
+        Ok(())
+    }),
+    ("sys/kernel/domainname", |text| {
+        crate::boot::set_domainname(name(text)?);
+        Ok(())
+    }),
+    ("sys/kernel/hostname", |text| {
+        crate::boot::set_hostname(name(text)?);
+        Ok(())
+    }),
+];
+/// How the file is written, if it can be.
+pub fn writer(n: usize) -> Option<Writer> {
+    WRITERS.iter().find(|(file, _)| *file == FILES[n].0).map(|(_, w)| *w)
+}
+fn number(text: &[u8]) -> Result<u32> {
+    let text = core::str::from_utf8(text).map_err(|_| EINVAL)?.trim();
+    text.parse::<i32>().ok().and_then(|n| u32::try_from(n).ok()).ok_or(EINVAL)
+}
+/// A name of up to 64 bytes; what is longer is cut, as sysctl does.
+fn name(text: &[u8]) -> Result<Vec<u8>> {
+    let end = text.iter().position(|b| matches!(b, 0 | b'\n')).unwrap_or(text.len());
+    Ok(text[..end.min(64)].to_vec())
+}
 /// There are none that a program could see: their names alone.
 fn interrupts() -> Vec<u8> {
     let mut out = String::from("     ");
@@ -250,18 +286,23 @@ fn sockstat() -> Vec<u8> {
     )
     .into_bytes()
 }
-/// The counters of protocols are not kept: the tables that programs parse, with what is there now.
+/// The tables that programs parse. Kept are counters of connections and datagrams, for there are no segments inside.
 fn snmp() -> Vec<u8> {
-    let established = listed(&net::tcp4());
+    let of = crate::net::counts::of;
+    let established = crate::net::tcp::all().filter(|s| s.row().3 == crate::net::tcp::ESTABLISHED).count();
+    let (active, passive) = (of(Count::TcpActiveOpens), of(Count::TcpPassiveOpens));
+    let (failed, torn) = (of(Count::TcpAttemptFails), of(Count::TcpEstabResets));
+    let (received, nobody) = (of(Count::UdpInDatagrams), of(Count::UdpNoPorts));
+    let (full, sent) = (of(Count::UdpRcvbufErrors), of(Count::UdpOutDatagrams));
     format!(
         "Ip: Forwarding DefaultTTL InReceives InHdrErrors InAddrErrors ForwDatagrams InUnknownProtos InDiscards InDelivers \
          OutRequests OutDiscards OutNoRoutes ReasmTimeout ReasmReqds ReasmOKs ReasmFails FragOKs FragFails FragCreates\n\
          Ip: 2 64 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n\
          Icmp: InMsgs InErrors InCsumErrors OutMsgs OutErrors\nIcmp: 0 0 0 0 0\n\
          Tcp: RtoAlgorithm RtoMin RtoMax MaxConn ActiveOpens PassiveOpens AttemptFails EstabResets CurrEstab InSegs OutSegs \
-         RetransSegs InErrs OutRsts InCsumErrors\nTcp: 1 200 120000 -1 0 0 0 0 {established} 0 0 0 0 0 0\n\
+         RetransSegs InErrs OutRsts InCsumErrors\nTcp: 1 200 120000 -1 {active} {passive} {failed} {torn} {established} 0 0 0 0 0 0\n\
          Udp: InDatagrams NoPorts InErrors OutDatagrams RcvbufErrors SndbufErrors InCsumErrors IgnoredMulti MemErrors\n\
-         Udp: 0 0 0 0 0 0 0 0 0\n"
+         Udp: {received} {nobody} {full} {sent} {full} 0 0 0 0\n"
     )
     .into_bytes()
 }

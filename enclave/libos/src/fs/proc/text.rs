@@ -2,6 +2,7 @@
 use super::super::prelude::*;
 use super::{memory, system};
 use crate::process::{Process, Task, TaskState};
+use crate::signal::{Place, RLIMIT_SIGPENDING};
 use alloc::format;
 
 type P<'a> = &'a Arc<Process>;
@@ -133,7 +134,8 @@ fn stat_line(p: P, t: Option<&Arc<Task>>, comm: &str) -> Vec<u8> {
     let (bytes, pages) = memory(p);
     let l = p.mm().map(|m| m.layout()).unwrap_or_default();
     let ticks = |ns: u64| ns / 10_000_000;
-    let times = p.times.get();
+    let (mut own, mut children) = (p.usage(), p.times.get().children);
+    let (times, theirs) = (own.split(), children.split());
     let threads = p.tasks.with(Vec::len) as u64;
     let tid = t.map_or(p.pid, |t| t.tid);
     let (pending, blocked) = t.map_or((0, 0), |t| (t.pending.with(|s| s.set()), t.mask.get()));
@@ -142,7 +144,8 @@ fn stat_line(p: P, t: Option<&Arc<Task>>, comm: &str) -> Vec<u8> {
     // Fields 9 to 52 of proc(5): flags, faults, times, priority, threads, memory, signals, ranges.
     #[rustfmt::skip]
     let rest: [u64; 44] = [
-        0x40_0000, 0, 0, 0, 0, ticks(p.cpu_now()), 0, ticks(times.children_ns), 0, 20, 0, threads, 0,
+        0x40_0000, own.faults, children.faults, 0, 0, ticks(times.0), ticks(times.1), ticks(theirs.0), ticks(theirs.1), 20, 0,
+        threads, 0,
         ticks(p.start_ns), bytes, pages, u64::MAX, l.code.start, l.code.end, l.stack_top, 0, 0, pending,
         blocked, 0, 0, 0, 0, 0, 17, 0, 0, 0, 0, 0, 0, 0, 0, l.brk_start, l.args.start, l.args.end,
         l.env.start, l.env.end, 0,
@@ -179,8 +182,8 @@ pub fn status(p: P, t: T) -> Vec<u8> {
     let (letter, word) = state(p, Some(t));
     let u = memory::usage(p);
     let peak = p.mm().map_or(0, |m| m.peak_pages.get() * 4).max(u.rss());
-    let c = p.cred();
-    let groups: String = c.groups.iter().map(|g| format!("{g} ")).collect();
+    let c = t.cred();
+    let groups: String = c.groups.list().iter().map(|g| format!("{g} ")).collect();
     let (ignored, caught) = dispositions(p);
     let cpus = occlum_rt::vcpu::count().clamp(1, 63);
     let kib = |n: u64| format!("{n:8} kB");
@@ -195,8 +198,8 @@ pub fn status(p: P, t: T) -> Vec<u8> {
         ("Pid", number(t.tid)),
         ("PPid", number(p.ppid())),
         ("TracerPid", number(0)),
-        ("Uid", format!("{}\t{}\t{}\t{}", c.uid, c.euid, c.suid, c.euid)),
-        ("Gid", format!("{}\t{}\t{}\t{}", c.gid, c.egid, c.sgid, c.egid)),
+        ("Uid", format!("{}\t{}\t{}\t{}", c.uid, c.euid, c.suid, c.fsuid)),
+        ("Gid", format!("{}\t{}\t{}\t{}", c.gid, c.egid, c.sgid, c.fsgid)),
         ("FDSize", number(256)),
         ("Groups", groups),
         ("NStgid", number(p.pid)),
@@ -219,7 +222,7 @@ pub fn status(p: P, t: T) -> Vec<u8> {
         ("VmPTE", kib(u.size / 512 + 4)),
         ("VmSwap", kib(0)),
         ("Threads", number(p.tasks.with(Vec::len) as i32)),
-        ("SigQ", String::from("0/65536")),
+        ("SigQ", format!("{}/{}", Place::taken(c.uid), p.rlimit(RLIMIT_SIGPENDING))),
         ("SigPnd", set(t.pending.with(|s| s.set()))),
         ("ShdPnd", set(p.pending.with(|s| s.set()))),
         ("SigBlk", set(t.mask.get())),
@@ -236,8 +239,8 @@ pub fn status(p: P, t: T) -> Vec<u8> {
         ("Cpus_allowed_list", format!("0-{}", cpus - 1)),
         ("Mems_allowed", String::from("1")),
         ("Mems_allowed_list", String::from("0")),
-        ("voluntary_ctxt_switches", number(0)),
-        ("nonvoluntary_ctxt_switches", number(0)),
+        ("voluntary_ctxt_switches", format!("{}", t.usage.get().switches[0])),
+        ("nonvoluntary_ctxt_switches", format!("{}", t.usage.get().switches[1])),
     ];
     rows.iter().map(|(k, v)| format!("{k}:\t{v}\n")).collect::<String>().into_bytes()
 }

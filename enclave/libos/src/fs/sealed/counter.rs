@@ -2,7 +2,7 @@
 //!
 //! Neighbours: `occlum_sgx_arch::counter` (the messages), `crate::seal` (key and slot), `sealed-disk` (asks and advances).
 //! Invariant: nothing that the host returns is believed but an answer that carries the counter's MAC over this request.
-use super::super::host;
+use super::super::host::{self, At};
 use super::super::prelude::{EIO, ENOENT, O_CREAT, O_RDONLY, O_TRUNC, O_WRONLY};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -122,7 +122,7 @@ impl InsecureFile {
 
     fn line(&self) -> Result<Option<String>, Error> {
         let failed = |_| Error::Freshness(Distrust::Unreachable);
-        let fd = match host::open(&self.0, O_RDONLY, 0) {
+        let fd = match host::open(At::named(&self.0), O_RDONLY, 0) {
             Err(ENOENT) => return Ok(None),
             other => other.map_err(failed)?,
         };
@@ -134,9 +134,12 @@ impl InsecureFile {
     }
     /// The new line replaces the old one in one step.
     fn replace(&self, line: &str) -> super::super::prelude::Result<()> {
-        let mut new = self.0.clone();
-        new.extend_from_slice(b".new");
-        let fd = host::open(&new, O_WRONLY | O_CREAT | O_TRUNC, 0o600)?;
+        let at = self.0.iter().rposition(|c| *c == b'/').map_or(0, |i| i + 1);
+        let (dir, name) = self.0.split_at(at);
+        let dir = host::open_top(if dir.is_empty() { b"." } else { dir })?;
+        let new = [name, b".new"].concat();
+        let new = At::beneath(&dir, &new);
+        let fd = host::open(new, O_WRONLY | O_CREAT | O_TRUNC, 0o600)?;
         let written = host::pwrite(fd, 0, line.as_bytes());
         let synced = host::fsync(fd);
         host::close(fd);
@@ -144,7 +147,7 @@ impl InsecureFile {
             return Err(EIO);
         }
         synced?;
-        host::path_op(host::Op::Rename, 0, 0, &new, Some(&self.0))
+        host::path_op_to(host::Op::Rename, new, At::beneath(&dir, name))
     }
 }
 

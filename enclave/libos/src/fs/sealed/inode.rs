@@ -1,14 +1,18 @@
 //! Inodes of sealed stores.
 use super::super::file::File;
-use super::super::inode::{DirEntry, FsInfo, Inode, InodeRef, SetAttr, Stat, next_id};
+use super::super::inode::{DirEntry, FsInfo, Inode, InodeRef, SetAttr, Stat, next_id, write_pieces};
 use super::super::memfs::MemInode;
+use super::super::pages::ZERO_PAGE;
 use super::super::prelude::*;
+use super::super::uio::{Dst, Src, partial};
 use super::Store;
 use crate::time::realtime_ns;
 use occlum_sealed_fs::{Fs, Owner, SetAttr as SealedAttr};
 
 /// Entries that one turn of a listing takes.
 const LIST: usize = 1024;
+/// Bytes that are handed out at a time.
+const READ: usize = 128 << 10;
 /// Bytes that a directory shows for each entry.
 const ENTRY: u64 = 32;
 
@@ -187,9 +191,41 @@ impl Inode for SealedInode {
         self.regular()?;
         self.store.with(|fs| fs.read(self.ino, off, buf))
     }
+    /// From the pages themselves: nothing is kept from others while user memory is touched.
+    fn read_to(&self, off: u64, dst: &mut Dst) -> Result<usize> {
+        self.regular()?;
+        let mut total = 0;
+        while dst.remaining() > 0 {
+            let (at, want) = (off + total as u64, dst.remaining().min(READ));
+            let (pages, len) = match self.store.with_time(|fs| fs.pages(self.ino, at, want)) {
+                Ok(found) => found,
+                Err(e) => return partial(total, e),
+            };
+            let end = total + len;
+            for page in &pages {
+                let within = ((off + total as u64) % PAGE) as usize;
+                let n = (PAGE as usize - within).min(end - total);
+                let bytes = page.as_ref().map_or(&ZERO_PAGE[..], |p| &p[..]);
+                match dst.push(&bytes[within..within + n]) {
+                    Ok(m) if m < n => return Ok(total + m),
+                    Ok(m) => total += m,
+                    Err(e) => return partial(total, e),
+                }
+            }
+            if len < want {
+                break;
+            }
+        }
+        Ok(total)
+    }
     fn write_at(&self, off: u64, data: &[u8]) -> Result<usize> {
         self.changes()?;
         self.store.with(|fs| fs.write(self.ino, off, data, now()))
+    }
+    fn write_from(&self, off: u64, src: &mut Src) -> Result<usize> {
+        let written = write_pieces(self, off, src);
+        self.store.ease(self.ino);
+        written
     }
     fn truncate(&self, len: u64) -> Result<()> {
         self.changes()?;
@@ -244,15 +280,7 @@ impl Inode for SealedInode {
         [self.store.info.magic, PAGE, s.blocks, s.free, s.free, s.files + s.free, s.free, NAME_MAX as u64]
     }
     fn stand_in(&self) -> Option<Arc<MemInode>> {
-        if !matches!(self.kind, S_IFIFO | S_IFSOCK) {
-            return None;
-        }
-        if let Some(n) = self.stand_in.with(Clone::clone) {
-            return Some(n);
-        }
-        let n = MemInode::new(&self.store.info, self.kind | 0o600, (0, 0), 0);
-        self.stand_in.set(Some(n.clone()));
-        Some(n)
+        MemInode::stand_in(&self.stand_in, &self.store.info, self.kind)
     }
     fn open(&self, me: &InodeRef, flags: u32) -> Result<Option<Arc<dyn File>>> {
         match self.kind {

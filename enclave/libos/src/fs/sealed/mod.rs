@@ -2,9 +2,10 @@
 //!
 //! Neighbours: `device` (a host file as blocks), `counter` (which state is the newest), `inode` (the VFS's view),
 //! `common/sealed-fs` (does the work), `mount`.
-//! Invariants: the file system is taken out of its cell while it works, so whoever comes in between gets an error and
-//! never a half-done state; nothing of user memory is touched meanwhile. What is dirty becomes durable at fsync and
-//! sync, when there is too much of it, and at the end of the enclave.
+//! Invariants: the file system works under a lock of its own, in system calls that read, write back and sync without the
+//! BKL; it knows nothing of the LibOS, and nothing of user memory is touched meanwhile. It is built for AVX, so programs'
+//! vector state is saved before it works (`save_vectors`, and every OCALL). What is dirty becomes durable at
+//! fsync and sync, when there is too much of it, and at the end of the enclave.
 mod counter;
 mod device;
 mod inode;
@@ -15,6 +16,8 @@ pub use counter::Slot;
 use counter::{Before, Counter, InsecureFile};
 use device::HostStore;
 use inode::SealedInode;
+use occlum_rt::lock::Lock;
+use occlum_rt::ocall::save_vectors;
 use occlum_sealed_fs::disk::{Disk, Error as DiskError, Freshness, Key, Options, Random, Seal};
 use occlum_sealed_fs::{Error, Fs, FsOptions, ROOT};
 
@@ -56,9 +59,12 @@ struct Store {
     info: Arc<FsInfo>,
     /// Host path, for messages.
     source: Vec<u8>,
-    fs: BklCell<Option<alloc::boxed::Box<Fs<HostStore>>>>,
+    /// `None`: closed.
+    fs: Lock<Option<alloc::boxed::Box<Fs<HostStore>>>>,
+    /// Wakes when the file system is at rest again.
+    at_rest: WaitQueue,
     live: BklCell<BTreeMap<u64, Weak<SealedInode>>>,
-    /// Inodes that were given up while the file system was at work.
+    /// Inodes that were given up and not yet let go of.
     released: BklCell<Vec<u64>>,
     /// Damage was reported.
     reported: BklCell<bool>,
@@ -102,7 +108,8 @@ pub fn open(spec: &Spec<'_>) -> core::result::Result<InodeRef, String> {
     let store = Arc::new(Store {
         info,
         source: spec.source.to_vec(),
-        fs: BklCell::new(Some(alloc::boxed::Box::new(fs))),
+        fs: Lock::new(Some(alloc::boxed::Box::new(fs))),
+        at_rest: WaitQueue::new(),
         live: BklCell::new(BTreeMap::new()),
         released: BklCell::new(Vec::new()),
         reported: BklCell::new(false),
@@ -195,17 +202,19 @@ pub fn sync_all() {
 /// Drops what can be read again.
 pub fn reclaim() {
     for store in stores() {
-        store.fs.with_mut(|fs| {
-            if let Some(fs) = fs {
-                fs.drop_clean();
-            }
-        });
+        if let Some(mut fs) = store.fs.try_lock()
+            && let Some(fs) = &mut *fs
+        {
+            save_vectors();
+            fs.drop_clean();
+        }
     }
 }
 /// The end of the enclave: everything becomes durable, and the next start finds a clean store.
 pub fn close_all() {
     for store in stores() {
-        let Some(fs) = store.fs.take() else { continue };
+        let Some(fs) = store.fs.lock().take() else { continue };
+        save_vectors();
         if !store.info.read_only
             && let Err(e) = fs.unmount()
         {
@@ -216,16 +225,35 @@ pub fn close_all() {
 
 impl Store {
     /// Lets the file system work. Not while user memory is touched: a fault there may need it, too.
-    fn with<T>(&self, f: impl FnOnce(&mut Fs<HostStore>) -> core::result::Result<T, Error>) -> Result<T> {
+    fn with<T>(&self, f: impl FnOnce(&mut Fs<HostStore>) -> Done<T>) -> Result<T> {
         crate::mm::admit(WORK)?;
-        let mut fs = self.fs.take().ok_or(EIO)?;
-        let done = f(&mut fs);
-        for ino in self.released.take() {
-            // An inode that cannot be removed now is an orphan, removed at the next mount.
-            let _ = fs.release(ino);
+        let released = self.released.take();
+        let done = work(&mut self.fs.lock(), released, f);
+        done.ok_or(EIO)?.map_err(|e| self.errno(e))
+    }
+    /// The same for what may take its time, in a system call: others have the LibOS meanwhile, so `f` uses nothing of it.
+    fn with_time<T>(&self, f: impl FnOnce(&mut Fs<HostStore>) -> Done<T>) -> Result<T> {
+        if !crate::sched::may_wait() {
+            return self.with(f);
         }
-        self.fs.set(Some(fs));
-        done.map_err(|e| self.errno(e))
+        // Other tasks run meanwhile, whose reads are none of a caller's that looks for what is cold.
+        super::cold::block(|| {
+            self.at_rest.wait_uninterruptible(|| (!self.fs.is_busy()).then_some(()));
+            crate::mm::admit(WORK)?;
+            let fs = self.at_rest.wait_uninterruptible(|| self.fs.try_lock());
+            let released = self.released.take();
+            let done = fs.unlocked(|fs| work(fs, released, f));
+            self.at_rest.wake_all();
+            done.ok_or(EIO)?.map_err(|e| self.errno(e))
+        })
+    }
+    /// Writes back before a writer of this file must.
+    fn ease(&self, ino: u64) {
+        save_vectors();
+        if self.fs.try_lock().is_some_and(|mut fs| fs.as_mut().is_some_and(|fs| fs.is_heavy(ino))) {
+            // What could not be written stays dirty; whoever syncs hears of it.
+            let _ = self.with_time(Fs::lighten);
+        }
     }
 
     fn errno(&self, e: Error) -> Errno {
@@ -260,7 +288,7 @@ impl Store {
     }
 
     fn commit(&self) -> Result<()> {
-        if self.info.read_only { Ok(()) } else { self.with(Fs::commit) }
+        if self.info.read_only { Ok(()) } else { self.with_time(Fs::commit) }
     }
 
     /// The one inode in memory for an inode of the store.
@@ -290,10 +318,26 @@ impl Store {
         });
         self.released.with_mut(|r| r.push(ino));
         // Only what a removed file had is worth work now; the file system does the rest on its next turn.
-        let Some(mut fs) = self.fs.take() else { return };
-        for ino in self.released.take() {
-            let _ = fs.release(ino);
+        if let Some(mut fs) = self.fs.try_lock() {
+            work(&mut fs, self.released.take(), |_| Ok(()));
         }
-        self.fs.set(Some(fs));
     }
+}
+
+/// What the file system says.
+type Done<T> = core::result::Result<T, Error>;
+
+/// Lets go of inodes, then works. `None`: the store is closed.
+fn work<T>(
+    fs: &mut Option<alloc::boxed::Box<Fs<HostStore>>>,
+    released: Vec<u64>,
+    f: impl FnOnce(&mut Fs<HostStore>) -> Done<T>,
+) -> Option<Done<T>> {
+    let fs = fs.as_mut()?;
+    save_vectors();
+    for ino in released {
+        // An inode that cannot be removed now is an orphan, removed at the next mount.
+        let _ = fs.release(ino);
+    }
+    Some(f(fs))
 }

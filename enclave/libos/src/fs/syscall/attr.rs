@@ -1,6 +1,6 @@
 //! Modes, owners, times, lengths, extended attributes.
 use super::super::prelude::*;
-use super::super::{env, inotify, ops, seal};
+use super::super::{env, inotify, ops};
 use super::{Args, fd, int, path, real_file};
 use crate::time::realtime_ns;
 use crate::uaccess;
@@ -73,8 +73,6 @@ pub fn sys_ftruncate(a: &Args) -> Result<usize> {
 }
 /// fallocate(2).
 pub fn sys_fallocate(a: &Args) -> Result<usize> {
-    const COLLAPSE_RANGE: u32 = 8;
-    const INSERT_RANGE: u32 = 32;
     let f = real_file(a[0])?;
     if !f.can_write() {
         return Err(EBADF);
@@ -88,22 +86,7 @@ pub fn sys_fallocate(a: &Args) -> Result<usize> {
         S_IFIFO => return Err(ESPIPE),
         _ => return Err(ENODEV),
     }
-    seal::check_allocate(f.inode().as_ref(), int(a[1]), off.saturating_add(len))?;
-    ops::drop_set_ids(f.inode())?;
-    f.note_change();
-    // Zeroed ranges show in shared mappings, and what those wrote elsewhere stays.
-    let (inode, old) = (f.inode().as_ref(), f.inode().size());
-    crate::mm::before_read(inode);
-    inode.allocate(int(a[1]), off, len)?;
-    let size = inode.size();
-    // Where blocks were taken out or put in, all that is behind has moved.
-    let moved = int(a[1]) & (COLLAPSE_RANGE | INSERT_RANGE) != 0;
-    crate::mm::after_write(inode, off, if moved { size.max(old) - off } else { len });
-    if size < old {
-        crate::mm::after_truncate(inode, size);
-    }
-    inotify::about(f.dentry(), inotify::event::MODIFY);
-    Ok(0)
+    ops::allocate(&f, int(a[1]), off, len).map(|()| 0)
 }
 
 /// A time argument: `UTIME_NOW`, `UTIME_OMIT` or a value. Gives the time and whether it was explicit.

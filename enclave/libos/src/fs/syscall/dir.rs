@@ -7,6 +7,9 @@ use super::{Args, fd, file, int, path, real_file};
 use crate::process::caps;
 use crate::uaccess;
 
+/// Most bytes of entries that one call gives, several times what readdir(3) asks for.
+const AT_ONCE: usize = 32 << 10;
+
 /// Writes entries from the file's position on, each formed by `form`.
 fn do_getdents(a: &Args, form: fn(&DirEntry, u64, &mut Vec<u8>)) -> Result<usize> {
     let f = real_file(a[0])?;
@@ -17,7 +20,7 @@ fn do_getdents(a: &Args, form: fn(&DirEntry, u64, &mut Vec<u8>)) -> Result<usize
         return Err(ENOENT);
     }
     let entries = f.entries()?;
-    let room = int(a[2]) as usize;
+    let room = (int(a[2]) as usize).min(AT_ONCE);
     let mut out = Vec::new();
     let start = f.offset();
     let mut next = start;

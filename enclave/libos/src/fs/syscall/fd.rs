@@ -2,8 +2,9 @@
 use super::super::locks::{self, Family, Lock};
 use super::super::pipe::{self, PipeEnd};
 use super::super::prelude::*;
-use super::super::{OpenFile, env, seal};
+use super::super::{OpenFile, dnotify, env, hints, leases, seal, sigio};
 use super::{Args, fd, file, int, real_file};
+use crate::sched::Breath;
 use crate::uaccess;
 
 /// dup(2).
@@ -37,9 +38,10 @@ pub fn sys_close_range(a: &Args) -> Result<usize> {
     if flags & UNSHARE != 0 {
         env::unshare_files()?;
     }
-    let t = env::files();
-    for fd in t.fds().into_iter().filter(|f| (first..=last).contains(&(*f as u32))) {
+    let (t, mut breath) = (env::files(), Breath::begin());
+    for fd in t.fds().filter(|f| (first..=last).contains(&(*f as u32))) {
         let _ = if flags & CLOEXEC != 0 { t.set_cloexec(fd, true) } else { t.close(fd) };
+        breath.take();
     }
     Ok(0)
 }
@@ -54,9 +56,18 @@ const F_SETLK: u32 = 6;
 const F_SETLKW: u32 = 7;
 const F_SETOWN: u32 = 8;
 const F_GETOWN: u32 = 9;
+const F_SETSIG: u32 = 10;
+const F_GETSIG: u32 = 11;
+const F_SETOWN_EX: u32 = 15;
+const F_GETOWN_EX: u32 = 16;
 const F_OFD_GETLK: u32 = 36;
 const F_OFD_SETLK: u32 = 37;
 const F_OFD_SETLKW: u32 = 38;
+const F_SETLEASE: u32 = 1024;
+const F_GETLEASE: u32 = 1025;
+const F_NOTIFY: u32 = 1026;
+const F_GET_RW_HINT: u32 = 1035;
+const F_SET_RW_HINT: u32 = 1036;
 const F_DUPFD_CLOEXEC: u32 = 1030;
 const F_SETPIPE_SZ: u32 = 1031;
 const F_GETPIPE_SZ: u32 = 1032;
@@ -83,12 +94,23 @@ pub fn sys_fcntl(a: &Args) -> Result<usize> {
         F_SETFD => t.set_cloexec(fd(a[0]), a[2] & 1 != 0).map(|()| 0),
         F_GETFL => Ok((f.flags() | O_LARGEFILE) as usize),
         F_SETFL => {
-            f.set_flags(int(a[2]));
+            // As in Linux, files that have no signals take O_ASYNC all the same.
+            let _ = sigio::set_flags(&f, fd(a[0]), int(a[2]));
             Ok(0)
         }
         F_GETLK | F_OFD_GETLK => get_lock(&f, cmd, a[2]),
         F_SETLK | F_SETLKW | F_OFD_SETLK | F_OFD_SETLKW => set_lock(&f, cmd, a[2]),
-        F_SETOWN | F_GETOWN => Ok(0),
+        F_SETOWN => sigio::set_owner(&f, int(a[2]) as i32).map(|()| 0),
+        F_GETOWN => Ok(sigio::get_owner(&f) as usize),
+        F_SETOWN_EX => sigio::set_owner_ex(&f, a[2]).map(|()| 0),
+        F_GETOWN_EX => sigio::get_owner_ex(&f, a[2]).map(|()| 0),
+        F_SETSIG => sigio::set_signal(&f, a[2]).map(|()| 0),
+        F_GETSIG => Ok(f.owner.with(|o| o.sig) as usize),
+        F_SETLEASE => leases::set(&f, fd(a[0]), int(a[2])).map(|()| 0),
+        F_GETLEASE => Ok(leases::get(&f) as usize),
+        F_NOTIFY => dnotify::set(&f, t.id, fd(a[0]), int(a[2])).map(|()| 0),
+        F_GET_RW_HINT => hints::get(&f, a[2]).map(|()| 0),
+        F_SET_RW_HINT => hints::set(&f, a[2]).map(|()| 0),
         F_SETPIPE_SZ => f.downcast::<PipeEnd>().ok_or(EBADF)?.pipe.resize(int(a[2]) as usize),
         F_GETPIPE_SZ => Ok(f.downcast::<PipeEnd>().ok_or(EBADF)?.pipe.size()),
         F_ADD_SEALS => seal::add(&f, int(a[2])).map(|()| 0),
@@ -136,7 +158,7 @@ fn get_lock(f: &OpenFile, cmd: u32, off: u64) -> Result<usize> {
     if kind == 2 {
         return Err(EINVAL);
     }
-    let Some(held) = locks::conflict(f.inode().file_id().0, &want) else {
+    let Some(held) = locks::conflict(f.inode().object_id(), &want) else {
         uaccess::write_val(off, 2u16)?;
         return Ok(0);
     };
@@ -150,7 +172,7 @@ fn get_lock(f: &OpenFile, cmd: u32, off: u64) -> Result<usize> {
 }
 fn set_lock(f: &OpenFile, cmd: u32, off: u64) -> Result<usize> {
     let (want, kind) = read_flock(f, cmd, off)?;
-    let id = f.inode().file_id().0;
+    let id = f.inode().object_id();
     match kind {
         0 if !f.can_read() => return Err(EBADF),
         1 if !f.can_write() => return Err(EBADF),
@@ -172,7 +194,7 @@ pub fn sys_flock(a: &Args) -> Result<usize> {
     const LOCK_NB: u32 = 4;
     let f = real_file(a[0])?;
     let op = int(a[1]);
-    let id = f.inode().file_id().0;
+    let id = f.inode().object_id();
     let pid = env::peer().0;
     let lock = |write| Lock { family: Family::Whole, owner: f.id, pid, start: 0, end: u64::MAX, write };
     let wait = if op & LOCK_NB == 0 { locks::Wait::Blind } else { locks::Wait::No };
@@ -185,6 +207,9 @@ pub fn sys_flock(a: &Args) -> Result<usize> {
     Ok(0)
 }
 
+fn is_socket(f: &OpenFile) -> bool {
+    f.special().is_some_and(|s| s.as_socket().is_some())
+}
 /// ioctl(2): what holds for every file here, the rest at the file.
 pub fn sys_ioctl(a: &Args) -> Result<usize> {
     let f = real_file(a[0])?;
@@ -197,7 +222,13 @@ pub fn sys_ioctl(a: &Args) -> Result<usize> {
             f.set_flags(if on != 0 { flags | O_NONBLOCK } else { flags });
             Ok(0)
         }
-        FIOASYNC => Ok(0),
+        FIOASYNC => {
+            let on: i32 = uaccess::read_val(a[2])?;
+            let flags = f.flags() & !O_ASYNC | if on != 0 { O_ASYNC } else { 0 };
+            sigio::set_flags(&f, fd(a[0]), flags).map(|()| 0)
+        }
+        FIOSETOWN | SIOCSPGRP if is_socket(&f) => sigio::set_owner(&f, uaccess::read_val(a[2])?).map(|()| 0),
+        FIOGETOWN | SIOCGPGRP if is_socket(&f) => uaccess::write_val(a[2], sigio::get_owner(&f)).map(|()| 0),
         _ => match f.special() {
             Some(s) => s.ioctl(request, a[2]),
             None if request == FIONREAD && f.inode().is_regular() => {
@@ -214,7 +245,7 @@ fn do_pipe(out: u64, flags: u32) -> Result<usize> {
     if flags & !(O_CLOEXEC | O_NONBLOCK | O_DIRECT) != 0 {
         return Err(EINVAL);
     }
-    let (r, w) = pipe::new_pair(flags);
+    let (r, w) = pipe::new_pair(flags)?;
     install_pair(out, r, w, flags & O_CLOEXEC != 0)
 }
 /// Installs two files and writes their descriptors to `out`; all or nothing.

@@ -3,6 +3,7 @@ use super::super::OpenFile;
 use super::super::prelude::*;
 use super::super::uio::{Dst, Src, partial, try_vec};
 use super::{Args, file, int, real_file};
+use crate::sched::Breath;
 use crate::uaccess;
 
 fn offset(v: u64) -> Result<u64> {
@@ -108,8 +109,9 @@ fn copy(
 ) -> Result<usize> {
     let len = len.min(RW_MAX) as usize;
     let mut buf = try_vec(len.min(64 << 10))?;
-    let mut total = 0;
+    let (mut total, mut breath) = (0, Breath::begin());
     while total < len {
+        breath.take();
         let want = buf.len().min(len - total);
         let n = match read(&mut Dst::kernel(&mut buf[..want])) {
             Ok(0) => break,
@@ -181,7 +183,7 @@ pub fn sys_copy_file_range(a: &Args) -> Result<usize> {
     }
     let start = |p: u64, own: u64| if p == 0 { Ok(own) } else { offset(uaccess::read_val(p)?) };
     let (from, to) = (start(a[1], input.offset())?, start(a[3], out.offset())?);
-    let same = input.inode().file_id().0 == out.inode().file_id().0;
+    let same = input.inode().object_id() == out.inode().object_id();
     let len = a[4].min(RW_MAX);
     if same && from < to.saturating_add(len) && to < from.saturating_add(len) {
         return Err(EINVAL);

@@ -1,7 +1,8 @@
 //! splice, tee, vmsplice: bytes between pipes and files.
 //!
 //! Bytes go through a kernel buffer. Invariant: what was taken out of one end is in the other: the source is looked at, what
-//! the destination took is taken away, and nothing waits in between.
+//! the destination took is taken away. A file or socket may let others run in between, so the pipe keeps its head, or the
+//! room for what comes, from them.
 use super::super::OpenFile;
 use super::super::pipe::{Pipe, PipeEnd};
 use super::super::prelude::*;
@@ -100,6 +101,10 @@ fn out_of_pipe(p: &Pipe, to: &End, len: usize, no_wait: bool) -> Result<usize> {
             Err(e) => return partial(total, e),
         }
         let one = |special: Option<&dyn super::super::file::File>| {
+            if p.readable() == 0 {
+                return Ok(0);
+            }
+            let _head = p.hand_on();
             let data = p.peek(PIECE.min(len - total))?;
             let mut src = Src::kernel(&data);
             let n = match (special, to.at.get()) {
@@ -116,6 +121,8 @@ fn out_of_pipe(p: &Pipe, to: &End, len: usize, no_wait: bool) -> Result<usize> {
             None => one(None),
         };
         match r {
+            // Another reader took it.
+            Ok(0) if p.readable() == 0 && total == 0 => continue,
             Ok(0) => break,
             Ok(n) => {
                 to.advance(n);
@@ -134,18 +141,15 @@ fn into_pipe(from: &End, q: &Pipe, len: usize, no_wait: bool) -> Result<usize> {
             return partial(total, e);
         }
         let one = |special: Option<&dyn super::super::file::File>| {
-            let room = q.room().min(len - total).min(PIECE);
-            let mut buf = try_vec(room)?;
+            let room = q.promise(PIECE.min(len - total))?;
+            let mut buf = try_vec(room.size)?;
             let mut dst = Dst::kernel(&mut buf);
             let n = match (special, from.at.get()) {
                 (_, Some(at)) => from.file.pread(at, &mut dst)?,
                 (Some(s), None) => s.try_read(&mut dst)?,
                 (None, None) => from.file.read(&mut dst)?,
             };
-            if n > 0 {
-                q.put(&buf[..n])?;
-            }
-            Ok(n)
+            if n > 0 { room.put(&buf[..n]) } else { Ok(0) }
         };
         let r = match from.file.special() {
             // Another writer may fill the pipe meanwhile: then there is nothing to read into, and the loop waits again.
@@ -193,7 +197,7 @@ pub fn sys_tee(a: &Args) -> Result<usize> {
         }
         broken(q.wait_for_room(no_wait || out.nonblocking()).map(|()| 0))?;
         // Neither may have changed while the other was waited for.
-        if p.available() > 0 {
+        if p.readable() > 0 && q.room() > 0 {
             return q.put(&p.peek(len.min(q.room()))?);
         }
     }
@@ -219,9 +223,10 @@ pub fn sys_vmsplice(a: &Args) -> Result<usize> {
     let mut total = 0;
     while src.remaining() > 0 {
         let r = p.wait_for_room(no_wait).and_then(|()| {
-            let mut buf = try_vec(p.room().min(src.remaining()).min(PIECE))?;
+            let room = p.promise(PIECE.min(src.remaining()))?;
+            let mut buf = try_vec(room.size)?;
             let n = src.pull(&mut buf)?;
-            p.put(&buf[..n])
+            room.put(&buf[..n])
         });
         match broken(r) {
             Ok(0) => break,

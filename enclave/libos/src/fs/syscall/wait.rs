@@ -16,6 +16,12 @@ fn deadline_ms(v: u64) -> Option<u64> {
     let ms = int(v) as i32;
     (ms >= 0).then(|| after(ms as u64 * 1_000_000))
 }
+/// May the LibOS keep what waiting for `n` files takes?
+fn admit(n: usize) -> Result<()> {
+    /// A `Watch` and its number, its queue, the caller's place in that, in vectors that grow.
+    const COST: u64 = 128;
+    crate::mm::admit(n as u64 * COST)
+}
 /// Runs `f` with a temporary signal mask, if there is one.
 fn with_mask<T>(mask: u64, size: u64, f: impl FnOnce() -> Result<T>) -> Result<T> {
     if mask == 0 {
@@ -34,6 +40,7 @@ fn do_poll(fds: u64, n: u64, deadline: Option<u64>) -> Result<usize> {
     if n > env::nofile() as u64 {
         return Err(EINVAL);
     }
+    admit(n as usize)?;
     let mut raw = try_vec(n as usize * 8)?;
     uaccess::read_bytes(fds, &mut raw)?;
     let t = env::files();
@@ -93,6 +100,7 @@ const SETS: [(u32, u32); 3] = [
 
 fn do_select(n: u64, sets: [u64; 3], deadline: Option<u64>) -> Result<usize> {
     let n = usize::try_from(int(n) as i32).map_err(|_| EINVAL)?.min(env::nofile());
+    admit(n)?;
     let bytes = n.div_ceil(64) * 8;
     let t = env::files();
     let mut maps: Vec<Vec<u8>> = Vec::new();

@@ -1,0 +1,33 @@
+//! What the end of something large leaves to be done, in pieces: where things end, others may be looking on.
+//!
+//! A destructor may run while its caller borrows shared state, so it takes no breath (`Breath`). It leaves its work here, and
+//! the task that it ran in does it when its call is over, before its program goes on. Neighbours: `syscall` and
+//! `process::exit` say when that is. Invariant: nothing but memory waits for the work.
+use super::{Breath, may_wait};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use occlum_rt::bkl::BklCell;
+
+/// Does a piece that takes some microseconds; true when all is done.
+type Work = Box<dyn FnMut() -> bool + Send>;
+
+static LEFT: BklCell<Vec<Work>> = BklCell::new(Vec::new());
+
+/// Leaves `work` for later.
+pub fn leave(work: impl FnMut() -> bool + Send + 'static) {
+    LEFT.with_mut(|l| l.push(Box::new(work)));
+}
+
+/// Does what is left; others get on between its pieces. The caller borrows nothing.
+pub fn finish() {
+    if LEFT.with(Vec::is_empty) || !may_wait() {
+        return;
+    }
+    let mut breath = Breath::begin();
+    // What was taken is this task's alone; what comes meanwhile is somebody else's, or more of the same.
+    while let Some(mut work) = LEFT.with_mut(Vec::pop) {
+        while !work() {
+            breath.take();
+        }
+    }
+}

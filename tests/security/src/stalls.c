@@ -1,0 +1,259 @@
+/* Calls that take as long as calls can, beside a process that only wants to get on: stalls
+ *
+ * The neighbour makes small system calls all the time and counts them. For each long call (or row of short ones) a line says
+ * how many milliseconds it took, and how many calls the neighbour made meanwhile; of what makes others' calls longer, how much.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
+#include <linux/unix_diag.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MIB (1l << 20)
+#define MEMORY (256 * MIB)
+
+static volatile uint64_t *count;
+
+static uint64_t now_ms(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000ull + t.tv_nsec / 1000000;
+}
+static uint64_t begun, before;
+static void begin(void) { before = *count, begun = now_ms(); }
+static void end(const char *name) {
+    printf("%s: %llu ms, %llu calls\n", name, (unsigned long long)(now_ms() - begun), (unsigned long long)(*count - before));
+    fflush(stdout);
+}
+#define TIMED(name, call) (begin(), call, end(name))
+
+static char *take(long size) {
+    return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+}
+
+static void content(void) {
+    /* The same memory again and again. */
+    static struct iovec v[1024];
+    char *p = take(2 * MIB);
+    for (int i = 0; i < 1024; i++)
+        v[i] = (struct iovec){p, 2 * MIB - 4};
+    int zero = open("/dev/zero", O_RDWR), null = open("/dev/null", O_WRONLY), file = memfd_create("x", 0);
+    TIMED("zeros", readv(zero, v, 1024));
+    TIMED("random bytes", readv(open("/dev/urandom", O_RDONLY), v, 32));
+    TIMED("writes to /dev/zero", writev(zero, v, 1024));
+    TIMED("sendfile", sendfile(null, zero, NULL, 2048 * MIB));
+    TIMED("process_vm_readv", syscall(SYS_process_vm_readv, getpid(), v, 1024, v, 1024, 0));
+    TIMED("a large write", pwritev(file, v, 64, 0));
+    ftruncate(file, 2048 * MIB);
+    TIMED("a large read", preadv(file, v, 1024, 0));
+    close(file);
+}
+
+static void memory(void) {
+    char *p = take(MEMORY);
+    TIMED("populate", madvise(p, MEMORY, MADV_POPULATE_WRITE));
+    TIMED("getrandom", getrandom(p, MEMORY, 0));
+    int ends[2];
+    char c;
+    pipe(ends);
+    begin();
+    pid_t child = fork();
+    if (child == 0) {
+        close(ends[1]);
+        read(ends[0], &c, 1);
+        _exit(0);
+    }
+    end("fork");
+    begin();
+    close(ends[1]), waitpid(child, NULL, 0);
+    end("an end");
+    munmap(p, MEMORY);
+}
+
+/* A list of very many mappings. */
+static void mappings(void) {
+    char *p = take(MEMORY), text[1 << 12];
+    for (int i = 0; i < 20000; i++)
+        mprotect(p + 8192l * i, 4096, PROT_READ);
+    int fd = open("/proc/self/smaps", O_RDONLY);
+    TIMED("smaps", read(fd, text, sizeof text));
+    close(fd);
+    munmap(p, MEMORY);
+}
+
+static void send_to(int to, int fd) {
+    char control[CMSG_SPACE(sizeof fd)] = "", byte = 0;
+    struct iovec v = {&byte, 1};
+    struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+    c->cmsg_level = SOL_SOCKET, c->cmsg_type = SCM_RIGHTS, c->cmsg_len = CMSG_LEN(sizeof fd);
+    memcpy(CMSG_DATA(c), &fd, sizeof fd);
+    sendmsg(to, &m, MSG_DONTWAIT);
+}
+/* Sockets that are sent through themselves and closed: each close could look at all of them. */
+static void sockets(void) {
+    struct rlimit r = {1 << 16, 1 << 16};
+    setrlimit(RLIMIT_NOFILE, &r);
+    begin();
+    for (int i = 0, pair[2]; i < 8000 && socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0; i++) {
+        send_to(pair[0], pair[0]), send_to(pair[1], pair[1]);
+        if (i % 2)
+            close(pair[0]), close(pair[1]);
+    }
+    end("sockets in circles");
+    TIMED("all closed", close_range(3, ~0u, 0));
+}
+
+/* Timers: of signals that nobody wants, as often as can be, and very many that are due long after. */
+static pid_t with_timers(int n, long ns, long every, int ready) {
+    pid_t child = fork();
+    if (child)
+        return child;
+    signal(SIGRTMIN, SIG_IGN);
+    for (int i = 0; i < n; i++) {
+        timer_t timer;
+        struct sigevent e = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN};
+        struct itimerspec t = {{0, every}, {ns / 1000000000, ns % 1000000000}};
+        if (timer_create(CLOCK_MONOTONIC, &e, &timer) == 0)
+            timer_settime(timer, 0, &t, NULL);
+    }
+    write(ready, "x", 1);
+    for (;;)
+        pause();
+}
+static void timers(void) {
+    pid_t child[8];
+    int ends[2];
+    char c;
+    pipe(ends);
+    for (int i = 0; i < 8; i++)
+        child[i] = i < 2 ? with_timers(4000, 1, 1, ends[1]) : i < 7 ? with_timers(4000, 1000000000000, 0, ends[1]) : with_timers(1, 1000000, 1000000, ends[1]);
+    for (int i = 0; i < 8; i++)
+        read(ends[0], &c, 1);
+    TIMED("timers", usleep(200000));
+    for (int i = 0; i < 8; i++)
+        kill(child[i], SIGKILL), waitpid(child[i], NULL, 0);
+}
+
+static void set(void) {
+    struct rlimit r = {1 << 17, 1 << 17};
+    setrlimit(RLIMIT_NOFILE, &r);
+    int one = eventfd(1, EFD_NONBLOCK), set = epoll_create1(0), n = 50000;
+    for (int i = 0; i < n; i++) {
+        struct epoll_event e = {EPOLLIN, {.u32 = i}};
+        epoll_ctl(set, EPOLL_CTL_ADD, dup(one), &e);
+    }
+    struct epoll_event *found = calloc(n, sizeof *found);
+    TIMED("a wait for all of a set", epoll_wait(set, found, n, 0));
+    TIMED("the end of a set", close(set));
+    TIMED("descriptors closed", close_range(3, ~0u, 0));
+    free(found);
+}
+
+static void asked_for_sockets(void) {
+    struct {
+        struct nlmsghdr h;
+        struct unix_diag_req u;
+    } q[1600];
+    for (int i = 0; i < 1600; i++) {
+        q[i].h = (struct nlmsghdr){sizeof *q, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP, i, 0};
+        q[i].u = (struct unix_diag_req){.sdiag_family = AF_UNIX, .udiag_states = -1, .udiag_show = -1};
+    }
+    for (int i = 0; i < 4000; i++)
+        socket(AF_UNIX, SOCK_DGRAM, 0);
+    int s = socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG);
+    TIMED("sockets asked for", send(s, q, sizeof q, 0));
+    close_range(3, ~0u, 0);
+}
+
+/* What others' short calls take, with and without something that one process has very much of: never mind how long, but how
+ * much longer. */
+static uint64_t least_ns(void (*calls)(void)) {
+    uint64_t least = UINT64_MAX;
+    for (int i = 0; i < 20; i++) {
+        struct timespec a, b;
+        clock_gettime(CLOCK_MONOTONIC, &a);
+        calls();
+        clock_gettime(CLOCK_MONOTONIC, &b);
+        uint64_t took = (b.tv_sec - a.tv_sec) * 1000000000ull + b.tv_nsec - a.tv_nsec;
+        least = took < least ? took : least;
+    }
+    return least;
+}
+static void longer(const char *name, uint64_t before, uint64_t after) {
+    printf("%s: %llu times as long\n", name, (unsigned long long)((after + before / 2) / before));
+}
+static void closes(void) {
+    for (int i = 0; i < 100; i++)
+        close(open("/dev/null", O_RDONLY));
+}
+static void locks(void) {
+    uint64_t before = least_ns(closes);
+    for (int n = 0; n < 40; n++) {
+        int fd = memfd_create("x", 0);
+        for (int i = 0; i < 1000; i++) {
+            struct flock l = {F_WRLCK, SEEK_SET, 2 * i, 1, 0};
+            fcntl(fd, F_SETLK, &l);
+        }
+    }
+    longer("closes beside locks", before, least_ns(closes));
+    close_range(3, ~0u, 0);
+}
+static void looks(void) {
+    for (int i = 0; i < 100; i++)
+        access("/proc/self", F_OK);
+}
+static void groups(void) {
+    static gid_t many[65536];
+    for (int i = 0; i < 65536; i++)
+        many[i] = i;
+    uint64_t before = least_ns(looks);
+    setgroups(65536, many);
+    longer("looks of a member of many groups", before, least_ns(looks));
+    setgroups(0, many);
+}
+
+/* To a file of the host: what is said goes to the other stream. */
+static void to_the_host(void) {
+    static struct iovec v[128];
+    char *p = take(2 * MIB);
+    memset(p, 1, 2 * MIB);
+    for (int i = 0; i < 128; i++)
+        v[i] = (struct iovec){p, 2 * MIB};
+    int out = dup(1);
+    dup2(2, 1);
+    TIMED("a long write to the host", writev(out, v, 128));
+}
+
+int main(int argc, char **argv) {
+    count = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    pid_t neighbour = fork();
+    if (neighbour == 0)
+        for (;;)
+            syscall(SYS_getppid), ++*count;
+    TIMED("nothing", usleep(100000));
+    if (argc > 1)
+        to_the_host();
+    else
+        content(), memory(), mappings(), sockets(), timers(), set(), asked_for_sockets(), locks(), groups();
+    kill(neighbour, SIGKILL);
+    return 0;
+}
