@@ -271,7 +271,7 @@ extern "C" fn h_on_signal(signal: i32, info: *const libc::siginfo_t, context: *m
             }
             return;
         }
-        if signal == libc::SIGVTALRM {
+        if signal == libc::SIGPROF {
             TICKED += 1;
             if !generated || TICKED < LIMIT {
                 return;
@@ -417,13 +417,13 @@ impl Machine {
                 libc::SIGTRAP,
                 libc::SIGFPE,
                 libc::SIGSYS,
-                libc::SIGVTALRM,
+                libc::SIGPROF,
             ] {
                 libc::sigaction(s, &action, std::ptr::null_mut());
             }
             let tick = libc::timeval { tv_sec: 0, tv_usec: TICK_US };
             let timer = libc::itimerval { it_interval: tick, it_value: tick };
-            libc::setitimer(libc::ITIMER_VIRTUAL, &timer, std::ptr::null_mut());
+            libc::setitimer(libc::ITIMER_PROF, &timer, std::ptr::null_mut());
         }
         forbid_guest_system_calls();
     }
@@ -446,7 +446,7 @@ impl Machine {
             LIMIT = self.ticks;
             h_enter(s);
             let caught = (&raw const CAUGHT).read_volatile();
-            self.was_slow |= caught.signal == libc::SIGVTALRM;
+            self.was_slow |= caught.signal == libc::SIGPROF;
             ((*(&raw const h_out)).clone(), (caught.signal != 0).then_some(caught))
         }
     }

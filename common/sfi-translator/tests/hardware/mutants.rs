@@ -97,7 +97,7 @@ pub fn execute(sides: &mut Sides, start: &State, base: u32, code: &[u8]) -> Resu
         Some(what) => Err(what),
         None => Ok(match caught {
             None => Ran::Left,
-            Some(c) if c.signal == libc::SIGVTALRM => Ran::Loop,
+            Some(c) if c.signal == libc::SIGPROF => Ran::Loop,
             Some(_) => Ran::Signal,
         }),
     }
@@ -132,7 +132,7 @@ fn signal_harms(c: Caught, base: u32, len: usize) -> Option<String> {
     let in_slot = (SLOT - AROUND..SLOT + domain::SIZE + AROUND).contains(&c.address);
     let is_own = in_slot || table::entry_at(SLOT, c.address).is_some();
     let harm = match c.signal {
-        libc::SIGVTALRM => return None,
+        libc::SIGPROF => return None,
         libc::SIGSYS => "it made a system call",
         _ if !inside => "it ran something else",
         // Without an address: an operand that is not aligned, or rsp beyond all addresses.

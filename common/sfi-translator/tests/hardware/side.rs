@@ -210,7 +210,7 @@ impl Sides {
 
     /// A signal in translated code: undoes the pattern it interrupted.
     fn fault(&mut self, s: &mut State, c: Caught) -> End {
-        if c.signal == libc::SIGVTALRM {
+        if c.signal == libc::SIGPROF {
             return End::Loop;
         }
         let rip = c.rip as u32;
@@ -627,7 +627,7 @@ fn decode(code: &[u8], pc: u32) -> Instruction {
 /// What the native side's end is called; `None` if nothing like it exists.
 fn native_end(caught: Option<Caught>, stop: Option<u32>, other: End) -> Option<End> {
     let Some(c) = caught else { return Some(End::Done) };
-    if c.signal == libc::SIGVTALRM {
+    if c.signal == libc::SIGPROF {
         return Some(End::Loop);
     }
     if c.signal == libc::SIGTRAP && stop.is_some_and(|at| c.rip == u64::from(at) + 1) {
