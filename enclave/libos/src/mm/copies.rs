@@ -221,10 +221,14 @@ impl SharedObject {
     /// What mappings wrote to the pages goes to the file.
     pub(super) fn clean(&self, r: Range<u64>) {
         let Some(f) = self.file() else { return };
-        let dirty = self
-            .copies
-            .with(|c| c.range(r).filter(|(_, page)| page.dirty).map(|(n, _)| *n).collect::<Vec<u64>>());
-        for n in dirty {
+        let mut from = r.start;
+        let mut next = || {
+            let n =
+                self.copies.with(|c| c.range(from..r.end).find(|(_, page)| page.dirty).map(|(n, _)| *n))?;
+            from = n + 1;
+            Some(n)
+        };
+        while let Some(n) = next() {
             let len = f.size().saturating_sub(n * PAGE).min(PAGE) as usize;
             let mut bytes = [0; PAGE as usize];
             let found = self.copy(n, |page| page.take_dirty(&mut bytes));
@@ -246,8 +250,7 @@ impl SharedObject {
     /// write(2) changed bytes of the file.
     pub(super) fn rewritten(&self, inode: &dyn Inode, r: Range<u64>) {
         let hit = r.start / PAGE..r.end.div_ceil(PAGE);
-        let hit: Vec<u64> = self.copies.with(|c| c.range(hit).map(|(n, _)| *n).collect());
-        for n in hit {
+        for n in hit.filter(|n| self.copies.with(|c| c.contains_key(n))) {
             let part = r.start.max(n * PAGE)..r.end.min((n + 1) * PAGE);
             let mut bytes = [0; PAGE as usize];
             let bytes = &mut bytes[..(part.end - part.start) as usize];

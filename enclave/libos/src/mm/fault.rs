@@ -3,10 +3,8 @@
 //! Invariants: a page gets rights only after it has its content (while the LibOS writes what a guest may not write, the
 //! other threads are outside: pages of a file may stay for the next process); what a failed attempt took is given back.
 use super::budget::{admit_last, charge};
-use super::vma::overlapping;
 use super::{Backing, MapFile, Mm, PAGE, Vma, page_ceil, page_floor, parts, rights};
 use crate::errno::{Errno, Result};
-use alloc::vec::Vec;
 use core::ops::Range;
 use occlum_linux_abi::mmap as mf;
 use occlum_rt::vcpu::stop_others;
@@ -213,9 +211,7 @@ impl Mm {
 
     /// Commits the pages of a range at once, as far as vmas cover it (what exec knows will be touched).
     pub fn populate(&self, r: Range<u64>) -> Result<()> {
-        let parts: Vec<(u64, Vma)> =
-            self.inner.with(|i| overlapping(&i.vmas, r.clone()).map(|(s, v)| (s, v.clone())).collect());
-        for (start, vma) in parts {
+        for (start, vma) in self.vmas_in(r.clone()) {
             let part = page_floor(r.start.max(start))..page_ceil(r.end.min(vma.end));
             for run in self.runs(part, false) {
                 let first = run.start;

@@ -6,12 +6,10 @@
 //! every page beyond the new end away from all mappings, private copies included, as Linux does.
 use super::copies;
 use super::shared::SharedObject;
-use super::vma::overlapping;
 use super::{Backing, Mm, PAGE, Vma, page_ceil, page_floor, rights};
 use crate::fs::Inode;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
 use core::ops::Range;
 use occlum_linux_abi::mmap as mf;
 use occlum_rt::bkl::BklCell;
@@ -37,25 +35,26 @@ fn object_of(inode: &dyn Inode) -> Option<Arc<SharedObject>> {
     BY_FILE.with(|m| m.get(&id).and_then(Weak::upgrade))
 }
 
-/// All mappings of all processes that `pick` gives a base for.
-fn mappings(pick: impl Fn(&Backing) -> Option<u64>) -> Vec<Mapping> {
-    let mut out = Vec::new();
-    for mm in crate::process::Process::all().iter().filter_map(|p| p.mm()) {
-        mm.inner.with(|i| {
-            let picked =
-                i.vmas.iter().filter_map(|(start, v)| pick(&v.backing).map(|base| (*start, v, base)));
-            out.extend(picked.map(|(start, v, base)| Mapping {
-                mm: mm.clone(),
-                start,
-                vma: v.clone(),
-                base,
-            }));
-        });
-    }
-    out
+/// All mappings of all processes that `pick` gives a base for. Each is looked for when it is its turn: there may be too many
+/// for one list.
+fn mappings(pick: impl Fn(&Backing) -> Option<u64>) -> impl Iterator<Item = Mapping> {
+    let mut domains = crate::process::Process::all().into_iter().filter_map(|p| p.mm()).peekable();
+    let mut from = 0;
+    core::iter::from_fn(move || {
+        loop {
+            let mm = domains.peek()?;
+            let picked = |(start, v): (&u64, &Vma)| pick(&v.backing).map(|base| (*start, v.clone(), base));
+            if let Some((start, vma, base)) = mm.inner.with(|i| i.vmas.range(from..).find_map(picked)) {
+                from = vma.end;
+                return Some(Mapping { mm: mm.clone(), start, vma, base });
+            }
+            domains.next();
+            from = 0;
+        }
+    })
 }
 
-pub(super) fn mappings_of(object: &Arc<SharedObject>) -> Vec<Mapping> {
+pub(super) fn mappings_of(object: &Arc<SharedObject>) -> impl Iterator<Item = Mapping> {
     mappings(|b| match b {
         Backing::Shared(o, base) if Arc::ptr_eq(o, object) => Some(*base),
         _ => None,
@@ -77,7 +76,7 @@ impl Mapping {
 
 /// Is the file mapped shared where it is, or may become, writable?
 pub fn is_shared_writable(inode: &dyn Inode) -> bool {
-    object_of(inode).is_some_and(|o| mappings_of(&o).iter().any(|m| m.vma.may_write))
+    object_of(inode).is_some_and(|o| mappings_of(&o).any(|m| m.vma.may_write))
 }
 
 /// What mappings wrote to a file becomes visible to read(2).
@@ -103,21 +102,36 @@ pub fn after_write(inode: &dyn Inode, off: u64, len: u64) {
     if copies::is_on() {
         return object.rewritten(inode, off..off + len);
     }
-    let maps = mappings_of(&object);
-    if len == 0 {
-        return;
-    }
-    for n in object.pages_in(off / PAGE..=(off + len - 1) / PAGE) {
-        refresh(inode, &object, &maps, n * PAGE, off..off + len);
+    if len > 0 {
+        refresh(inode, &object, off..off + len);
     }
 }
 
-/// Copies what changed of the file's page at `foff` into the arena page, through a mapping that shows it; else the arena
-/// page goes. What mappings wrote beside it stays; beyond the end of the file there are zeros.
-fn refresh(inode: &dyn Inode, object: &SharedObject, maps: &[Mapping], foff: u64, changed: Range<u64>) {
-    let page = foff / PAGE;
-    let shown = maps.iter().find_map(|m| m.resident_page(foff).map(|at| (m, at)));
-    let Some((m, at)) = shown else { return object.forget(page..page + 1) };
+/// Copies what changed of the file into the arena pages, through mappings that show them; an arena page that none shows
+/// goes. What mappings wrote beside it stays; beyond the end of the file there are zeros.
+fn refresh(inode: &dyn Inode, object: &Arc<SharedObject>, changed: Range<u64>) {
+    /// Pages that are looked for at a time.
+    const PAGES: u64 = 1 << 12;
+    let end = (changed.end - 1) / PAGE + 1;
+    for first in (changed.start / PAGE..end).step_by(PAGES as usize) {
+        let mut left = object.pages_in(first..end.min(first + PAGES));
+        for m in mappings_of(object) {
+            left.retain(|n| match m.resident_page(n * PAGE) {
+                Some(at) => {
+                    refresh_page(inode, &m, at, n * PAGE, &changed);
+                    false
+                }
+                None => true,
+            });
+            if left.is_empty() {
+                break;
+            }
+        }
+        left.into_iter().for_each(|n| object.forget(n..n + 1));
+    }
+}
+
+fn refresh_page(inode: &dyn Inode, m: &Mapping, at: u64, foff: u64, changed: &Range<u64>) {
     let from = changed.start.max(foff);
     let mut bytes = [0u8; PAGE as usize];
     let bytes = &mut bytes[..(changed.end.min(foff + PAGE) - from) as usize];
@@ -164,7 +178,7 @@ pub fn after_truncate(inode: &dyn Inode, len: u64) {
         return object.overwrite(len / PAGE, |bytes| bytes[(len % PAGE) as usize..].fill(0));
     }
     if !len.is_multiple_of(PAGE) && object.has(len / PAGE) {
-        refresh(inode, &object, &mappings_of(&object), page_floor(len), len..cut);
+        refresh(inode, &object, len..cut);
     }
 }
 
@@ -216,9 +230,7 @@ impl Mapping {
 impl Mm {
     /// Writes shared file mappings in the range back.
     pub fn sync(&self, r: Range<u64>) {
-        let parts: Vec<(u64, Vma)> =
-            self.inner.with(|i| overlapping(&i.vmas, r).map(|(s, v)| (s, v.clone())).collect());
-        for (start, vma) in parts {
+        for (start, vma) in self.vmas_in(r) {
             if let Backing::Shared(o, base) = &vma.backing {
                 if copies::is_on() {
                     o.clean(base / PAGE..(base + vma.end - start) / PAGE);

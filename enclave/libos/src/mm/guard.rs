@@ -146,7 +146,8 @@ impl SharedObject {
 
     /// The same for all of its pages from `n` on that were translated, up to `end`.
     pub(super) fn code_range_changes(self: &Arc<Self>, r: Range<u64>) {
-        let hit: alloc::vec::Vec<u64> = self.code.with(|c| c.range(r).copied().collect());
-        hit.into_iter().for_each(|n| self.code_changes(n));
+        while let Some(n) = self.code.with(|c| c.range(r.clone()).next().copied()) {
+            self.code_changes(n);
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! parked; host rights follow the vma's rights at once.
 use super::budget::{admit, uncharge};
 use super::parked::{MIXED, UNMAP_PARK_MAX};
-use super::vma::{is_covered, is_free, overlapping};
+use super::vma::{is_covered, is_free};
 use super::{Backing, Fork, MapFile, Mm, PAGE, Vma, page_ceil, page_floor, rights};
 use crate::errno::{Errno, Result};
 use alloc::vec::Vec;
@@ -125,13 +125,18 @@ impl Mm {
         self.forget_shadow(&r);
         self.split(r.start);
         self.split(r.end);
-        let gone: Vec<(u64, Vma)> = self.inner.with_mut(|i| {
-            i.search.iter_mut().for_each(|s| s.freed(r.end));
-            let keys: Vec<u64> = i.vmas.range(r.clone()).map(|(k, _)| *k).collect();
-            keys.iter().filter_map(|k| i.vmas.remove(k).map(|v| (*k, v))).collect()
-        });
-        for (start, vma) in &gone {
-            self.release(*start, vma);
+        self.inner.with_mut(|i| i.search.iter_mut().for_each(|s| s.freed(r.end)));
+        let mut from = r.start;
+        let mut next = || {
+            self.inner.with_mut(|i| {
+                let start = *i.vmas.range(from..r.end).next()?.0;
+                let gone = i.vmas.remove_entry(&start)?;
+                from = gone.1.end;
+                Some(gone)
+            })
+        };
+        while let Some((start, vma)) = next() {
+            self.release(start, &vma);
         }
         Ok(())
     }
@@ -176,19 +181,17 @@ impl Mm {
         if prot & mf::PROT_WRITE == 0 {
             self.sync(r.clone());
         }
-        let changed: Vec<(u64, u32)> = self.inner.with_mut(|i| {
-            i.vmas
-                .range_mut(r.clone())
-                .filter(|(_, v)| v.prot != prot)
-                .map(|(s, v)| {
-                    let old = v.prot;
-                    v.prot = prot;
-                    v.private_code |= prot & mf::PROT_WRITE != 0;
-                    (*s, old)
-                })
-                .collect()
-        });
-        for (start, old) in changed {
+        let mut from = r.start;
+        let mut next = || {
+            self.inner.with_mut(|i| {
+                let (start, v) = i.vmas.range_mut(from..r.end).find(|(_, v)| v.prot != prot)?;
+                let old = core::mem::replace(&mut v.prot, prot);
+                v.private_code |= prot & mf::PROT_WRITE != 0;
+                from = v.end;
+                Some((*start, old))
+            })
+        };
+        while let Some((start, old)) = next() {
             self.code_rights_changed(start, old);
             let Some((_, vma)) = self.find(start) else { continue };
             // Pages of a W+X mapping may be guarded.
@@ -334,17 +337,10 @@ impl Mm {
 
     /// madvise(MADV_DONTNEED) on private memory: pages read zero (or the file) again.
     pub fn discard(&self, r: Range<u64>) {
-        let parts: Vec<(u64, u64, bool)> = self.inner.with(|i| {
-            overlapping(&i.vmas, r.clone())
-                .map(|(s, v)| (s.max(r.start), v.end.min(r.end), v.is_shared()))
-                .collect()
-        });
-        for (s, e, shared) in parts {
-            if shared {
-                continue;
-            }
+        for (start, vma) in self.vmas_in(r.clone()).filter(|(_, v)| !v.is_shared()) {
+            let (s, e) = (start.max(r.start), vma.end.min(r.end));
             // What was written is gone, and the code made of it.
-            if let Some(region) = self.find(s).and_then(|(_, v)| v.region).filter(|r| !r.is_shared()) {
+            if let Some(region) = vma.region.filter(|r| !r.is_shared()) {
                 region.drop_pages(s..e);
             }
             self.forget_shadow(&(s..e));

@@ -202,15 +202,6 @@ impl Mm {
     pub fn mapped_bytes(&self) -> u64 {
         self.inner.with(|i| i.vmas.iter().map(|(s, v)| v.end - s).sum())
     }
-    /// The vmas in order. Each is looked up when it is its turn: there may be too many for one list.
-    pub fn vmas(&self) -> impl Iterator<Item = (u64, Vma)> {
-        let mut from = 0;
-        core::iter::from_fn(move || {
-            let found = self.inner.with(|i| i.vmas.range(from..).next().map(|(s, v)| (*s, v.clone())));
-            from = found.as_ref()?.1.end;
-            found
-        })
-    }
     /// Number of vmas.
     pub fn mapping_count(&self) -> usize {
         self.inner.with(|i| i.vmas.len())

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a page is resident exactly if it shows its content at the host (rights may still be none, PROT_NONE).
 use super::{Mm, PAGE, page_ceil};
-use alloc::vec::Vec;
+use alloc::collections::BTreeMap;
 use core::ops::Range;
 
 impl Mm {
@@ -24,48 +24,39 @@ impl Mm {
         });
     }
 
-    /// Runs of pages in `r` whose residency is `want`.
-    pub(super) fn runs(&self, r: Range<u64>, want: bool) -> Vec<Range<u64>> {
-        if want {
-            return self.resident_runs(r);
-        }
-        let mut out: Vec<Range<u64>> = Vec::new();
-        self.inner.with(|i| {
-            let mut n = r.start / PAGE;
-            let end = page_ceil(r.end) / PAGE;
-            while n < end {
-                let word = i.resident.get(&(n / 64)).copied().unwrap_or(0);
-                if word >> (n % 64) & 1 == 0 {
-                    match out.last_mut() {
-                        Some(last) if last.end == n * PAGE => last.end += PAGE,
-                        _ => out.push(n * PAGE..(n + 1) * PAGE),
-                    }
-                }
-                n += 1;
-            }
-        });
-        out
+    /// Runs of pages in `r` whose residency is `want`. Each is looked for when it is its turn: there may be too many for one
+    /// list.
+    pub(super) fn runs(&self, r: Range<u64>, want: bool) -> impl Iterator<Item = Range<u64>> {
+        let end = page_ceil(r.end) / PAGE;
+        let mut from = (r.start / PAGE).min(end);
+        core::iter::from_fn(move || {
+            let run = self.inner.with(|i| {
+                let first = seek(&i.resident, from..end, want);
+                first..seek(&i.resident, first..end, !want)
+            });
+            from = run.end;
+            (!run.is_empty()).then(|| run.start * PAGE..run.end * PAGE)
+        })
     }
 
-    pub fn resident_runs(&self, r: Range<u64>) -> Vec<Range<u64>> {
-        let mut out: Vec<Range<u64>> = Vec::new();
-        let (first, last) = (r.start / PAGE, page_ceil(r.end) / PAGE);
-        self.inner.with(|i| {
-            for (k, word) in i.resident.range(first / 64..=last / 64) {
-                let mut left = *word;
-                while left != 0 {
-                    let n = k * 64 + u64::from(left.trailing_zeros());
-                    left &= left - 1;
-                    if n < first || n >= last {
-                        continue;
-                    }
-                    match out.last_mut() {
-                        Some(run) if run.end == n * PAGE => run.end += PAGE,
-                        _ => out.push(n * PAGE..(n + 1) * PAGE),
-                    }
-                }
-            }
-        });
-        out
+    pub fn resident_runs(&self, r: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+        self.runs(r, true)
     }
+}
+
+/// The first page of `r` whose residency is `want`, or the end.
+fn seek(resident: &BTreeMap<u64, u64>, r: Range<u64>, want: bool) -> u64 {
+    let in_word = |k: u64, word: u64| {
+        let wanted = if want { word } else { !word };
+        let from = r.start.max(k * 64) % 64;
+        let left = wanted & u64::MAX << from;
+        (left != 0).then(|| k * 64 + u64::from(left.trailing_zeros()))
+    };
+    let words = r.start / 64..r.end.div_ceil(64);
+    let found = if want {
+        resident.range(words).find_map(|(k, word)| in_word(*k, *word))
+    } else {
+        words.into_iter().find_map(|k| in_word(k, resident.get(&k).copied().unwrap_or(0)))
+    };
+    found.map_or(r.end, |n| n.min(r.end)).max(r.start)
 }

@@ -13,7 +13,7 @@ use crate::ipc::shm::{Did, note};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::ops::{Range, RangeInclusive};
+use core::ops::Range;
 use occlum_enclave_abi::Ocall;
 use occlum_rt::bkl::BklCell;
 use occlum_sfi_spec::domain;
@@ -34,7 +34,7 @@ impl SharedObject {
         self.file.as_ref()
     }
     /// Page indices in `r` that have an arena page.
-    pub(super) fn pages_in(&self, r: RangeInclusive<u64>) -> Vec<u64> {
+    pub(super) fn pages_in(&self, r: Range<u64>) -> Vec<u64> {
         self.pages.with(|p| p.range(r).map(|(n, _)| *n).collect())
     }
     pub(super) fn has(&self, page: u64) -> bool {
@@ -52,11 +52,13 @@ impl SharedObject {
     }
     /// Gives arena pages back that no mapping shows any more.
     pub(super) fn forget(&self, r: Range<u64>) {
-        for n in self.pages_in(r.start..=r.end - 1) {
-            if let Some(arena) = self.pages.with_mut(|p| p.remove(&n)) {
-                arena_free([arena].into_iter());
-            }
-        }
+        let next = || {
+            self.pages.with_mut(|p| {
+                let n = *p.range(r.clone()).next()?.0;
+                p.remove(&n)
+            })
+        };
+        core::iter::from_fn(next).for_each(|arena| arena_free([arena].into_iter()));
     }
 }
 

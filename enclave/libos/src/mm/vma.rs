@@ -11,7 +11,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 use occlum_linux_abi::mmap as mf;
-use occlum_sfi_spec::domain::MAP_MIN;
+use occlum_sfi_spec::domain::{MAP_MAX, MAP_MIN};
 
 /// The name of the stack that a program starts with.
 pub const STACK: &str = "[stack]";
@@ -111,6 +111,17 @@ impl Vma {
             _ => u64::MAX,
         }
     }
+    /// Could one mapping be this one and `next`, which begins where this one ends?
+    fn goes_on_as(&self, next: &Self) -> bool {
+        matches!((&self.backing, &next.backing), (Backing::Anon, Backing::Anon))
+            && self.prot == next.prot
+            && self.fork == next.fork
+            && self.locked == next.locked
+            && self.grows_down == next.grows_down
+            && self.name == next.name
+            && self.region.is_none()
+            && next.region.is_none()
+    }
     pub(super) fn is_shared(&self) -> bool {
         matches!(self.backing, Backing::Shared(..))
     }
@@ -185,6 +196,20 @@ impl Mm {
     pub fn first_in(&self, r: Range<u64>) -> Option<(u64, Vma)> {
         self.inner.with(|i| overlapping(&i.vmas, r).next().map(|(s, v)| (s, v.clone())))
     }
+    /// Those that have something of the range, in order. Each is looked up when it is its turn: there may be too many for
+    /// one list.
+    pub fn vmas_in(&self, r: Range<u64>) -> impl Iterator<Item = (u64, Vma)> {
+        let mut from = r.start;
+        core::iter::from_fn(move || {
+            let found = (from < r.end).then(|| self.first_in(from..r.end)).flatten()?;
+            from = found.1.end;
+            Some(found)
+        })
+    }
+    /// All of them.
+    pub fn vmas(&self) -> impl Iterator<Item = (u64, Vma)> {
+        self.vmas_in(0..MAP_MAX)
+    }
     /// Sets what children get of the range.
     pub fn set_fork(&self, r: Range<u64>, fork: Fork) {
         self.split(r.start);
@@ -232,31 +257,21 @@ impl Mm {
     pub(super) fn merge(&self, r: Range<u64>) {
         self.inner.with_mut(|i| {
             let lo = find(&i.vmas, r.start.saturating_sub(1)).map_or(r.start, |(s, _)| s);
-            let keys: Vec<u64> = i.vmas.range(lo..=r.end).map(|(k, _)| *k).collect();
-            let mut prev: Option<u64> = None;
-            for k in keys {
-                let joined = prev.and_then(|p| {
-                    let (a, b) = (i.vmas.get(&p)?, i.vmas.get(&k)?);
-                    let same = matches!((&a.backing, &b.backing), (Backing::Anon, Backing::Anon))
-                        && a.end == k
-                        && a.prot == b.prot
-                        && a.fork == b.fork
-                        && a.locked == b.locked
-                        && a.grows_down == b.grows_down
-                        && a.name == b.name
-                        && a.region.is_none()
-                        && b.region.is_none();
-                    same.then_some((p, b.end))
-                });
-                match joined {
-                    Some((p, end)) => {
-                        i.vmas.remove(&k);
-                        if let Some(v) = i.vmas.get_mut(&p) {
-                            v.end = end;
-                        }
-                    }
-                    None => prev = Some(k),
+            let mut at = lo;
+            while at <= r.end
+                && let Some((start, a)) = i.vmas.range(at..=r.end).next()
+            {
+                let (start, end) = (*start, a.end);
+                let next = i.vmas.get(&end).filter(|b| end <= r.end && a.goes_on_as(b)).map(|b| b.end);
+                let Some(longer) = next else {
+                    at = end;
+                    continue;
+                };
+                i.vmas.remove(&end);
+                if let Some(v) = i.vmas.get_mut(&start) {
+                    v.end = longer;
                 }
+                at = start;
             }
         });
     }

@@ -134,16 +134,14 @@ fn thread(t: &Task) {
 fn runs(mm: &Mm) -> Vec<(Range<u64>, u32)> {
     let mut out: Vec<(Range<u64>, u32)> = Vec::new();
     for (start, vma) in mm.vmas() {
-        let mut there = mm.resident_runs(start..vma.end);
+        let mut there = mm.resident_runs(start..vma.end).peekable();
         let head = match &vma.backing {
             Backing::File(..) if !vma.name.is_empty() => vma.end,
             Backing::File(_, 0) => start + PAGE,
             _ => start,
         };
-        if head > start && there.first().is_none_or(|r| r.start > start) {
-            there.insert(0, start..head);
-        }
-        for run in there {
+        let lacks = head > start && there.peek().is_none_or(|r| r.start > start);
+        for run in lacks.then_some(start..head).into_iter().chain(there) {
             match out.last_mut() {
                 // Within one mapping, holes that are small are filled.
                 Some((last, _)) if last.start >= start && run.start <= last.end + GAP => {

@@ -73,7 +73,7 @@ fn areas(mm: &Mm) -> impl Iterator<Item = Area> {
     let mut breath = Breath::begin();
     mm.vmas().map(move |(start, vma)| {
         breath.take();
-        let rss = mm.resident_runs(start..vma.end).iter().map(|r| (r.end - r.start) / 1024).sum();
+        let rss = mm.resident_runs(start..vma.end).map(|r| (r.end - r.start) / 1024).sum();
         Area { start, vma, rss }
     })
 }

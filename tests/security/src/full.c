@@ -1,0 +1,99 @@
+/* full CASE: makes many of something, takes all memory, gives a little back, and makes calls that go through them all. The
+ * calls may fail; says "alive" if that is all that comes of it.
+ */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+#define PAGE 4096ul
+#define LEFT (512ul << 10)
+
+static void must(int ok, const char *what) {
+    if (ok)
+        return;
+    perror(what);
+    exit(1);
+}
+
+/* Nobody is killed for memory that is asked for so. */
+static void fill(void) {
+    size_t size = 1ul << 30, have = 0;
+    char *all = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    must(all != MAP_FAILED, "mmap");
+    for (size_t piece = 64 * PAGE; piece >= PAGE; piece /= 64)
+        while (have + piece <= size && madvise(all + have, piece, MADV_POPULATE_WRITE) == 0)
+            have += piece;
+    if (have == size)
+        exit(2); /* too much memory for this test */
+    munmap(all + have - LEFT, LEFT);
+}
+
+/* ---- mappings: every second page is one that children would not have ---- */
+
+#define MAPPED (120ul << 20)
+
+static char *many_mappings(void) {
+    char *all = mmap(NULL, MAPPED, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    must(all != MAP_FAILED, "mmap");
+    for (size_t at = 0; at < MAPPED; at += 2 * PAGE)
+        must(madvise(all + at, PAGE, MADV_DONTFORK) == 0, "madvise");
+    fill();
+    return all;
+}
+static void unmapping(void) {
+    must(munmap(many_mappings(), MAPPED) == 0, "munmap");
+}
+static void changing_rights(void) {
+    char *all = many_mappings();
+    must(mprotect(all, MAPPED, PROT_READ) == 0, "mprotect");
+    must(mprotect(all, MAPPED, PROT_NONE) == 0, "mprotect");
+}
+static void advising(void) {
+    char *all = many_mappings();
+    must(madvise(all, MAPPED, MADV_DONTNEED) == 0, "madvise");
+    must(msync(all, MAPPED, MS_ASYNC) == 0, "msync");
+    must(madvise(all, MAPPED, MADV_DOFORK) == 0, "madvise");
+}
+static void forking(void) {
+    many_mappings();
+    pid_t child = fork();
+    if (child == 0)
+        _exit(0);
+    if (child > 0)
+        must(wait(NULL) == child, "wait");
+}
+
+/* Pages of one mapping, every second of which is there. */
+static void pages(void) {
+    char *all = mmap(NULL, MAPPED, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    must(all != MAP_FAILED, "mmap");
+    for (size_t at = 0; at < MAPPED && madvise(all + at, PAGE, MADV_POPULATE_WRITE) == 0;)
+        at += 2 * PAGE;
+    fill();
+    must(munmap(all, MAPPED) == 0, "munmap");
+}
+
+static const struct {
+    const char *name;
+    void (*run)(void);
+} CASES[] = {
+    {"unmapping", unmapping}, {"changing_rights", changing_rights}, {"advising", advising},
+    {"forking", forking},     {"pages", pages},
+};
+
+int main(int argc, char **argv) {
+    for (size_t i = 0; argc > 1 && i < sizeof CASES / sizeof *CASES; i++)
+        if (strcmp(argv[1], CASES[i].name) == 0) {
+            CASES[i].run();
+            puts("alive");
+            return 0;
+        }
+    return 1;
+}
