@@ -345,10 +345,9 @@ fn translate(
         account: mm.code_account(),
         max_instructions: FRAGMENT_MAX,
         prefetch_returns: vma.end - start >= PREFETCH_FROM,
-        returns: returns(region, vma.end - start),
+        returns: rtcode::returns(),
         native_tsc: crate::vdso::is_code(vma),
     };
-    let hinted = making.returns == Returns::Hints;
     let (base, frag) = publish(region.owner(), src, &Known(region), making)?;
     let origin = region.origin(off..off.saturating_add(frag.source_len));
     let tabled = cfi::jump_tables(start, vma, &frag.taken);
@@ -360,27 +359,14 @@ fn translate(
     let entries = frag.entries.clone();
     cache::place(base, frag, origin);
     link_known(region, base.base, &entries);
-    fill_tables(mm, vma, &entries, hinted);
+    fill_tables(mm, vma, &entries);
     Ok(())
 }
 
-/// How returns of a region of so many bytes are checked. Hints have to go before the code that they lead to: that of private
-/// regions goes bit by bit.
-fn returns(region: &Region, len: u64) -> Returns {
-    match rtcode::returns() {
-        Returns::Table if region.is_shared() && len >= PREFETCH_FROM => Returns::Hints,
-        returns => returns,
-    }
-}
-
-/// A new fragment's entries go into the tables at once: each saves a miss. Where returns have hints, only few look their
-/// sites up.
-fn fill_tables(mm: &Mm, vma: &Vma, entries: &[tr::Entry], hinted: bool) {
-    let sites = || {
-        let own =
-            entries.iter().filter(|e| e.kind == tr::EntryKind::ReturnSite && u64::from(e.off) < vma.end);
-        own.filter(|_| !hinted)
-    };
+/// A new fragment's entries go into the tables at once: each saves a miss.
+fn fill_tables(mm: &Mm, vma: &Vma, entries: &[tr::Entry]) {
+    let sites =
+        || entries.iter().filter(|e| e.kind == tr::EntryKind::ReturnSite && u64::from(e.off) < vma.end);
     // The first return into a new page of the table would fault, so it is committed.
     if let (Some(first), Some(last)) = (sites().map(|e| e.off).min(), sites().map(|e| e.off).max()) {
         // Without memory each lookup misses, no more.
