@@ -22,6 +22,13 @@ def test_no_page_stays_that_an_older_file_had() -> None:
     same([cc(SOURCES / "keptpage.c", "-static", "-w")])
 
 
+def test_no_change_of_a_page_stays_for_the_next_process() -> None:
+    """Neither in pages that are the file's for it, nor in memory that it has not written yet."""
+    program = cc(SOURCES / "keptchanges.c", "-static", "-w")
+    same([program])
+    same([program], options=["--no-alias"])
+
+
 def test_code_that_nobody_maps_leaves_room_for_others() -> None:
     """The shared part of the code cache is used again, while a process computes on without a system call."""
     same([cc(SOURCES / "codestorm.c", "-static", "-w"), "110000", "20"], timeout=300)

@@ -172,7 +172,7 @@ fn with_facts<T>(
 pub fn jump_tables(start: u64, vma: &Vma, constants: &[u32]) -> Vec<u32> {
     let mut targets = Vec::new();
     let Backing::File(file, offset) = &vma.backing else { return targets };
-    if !is_strict() || vma.private_code {
+    if !is_strict() || vma.has_own_code() {
         return targets;
     }
     let Ok(Some(facts)) = facts_of(file) else { return targets };

@@ -171,7 +171,7 @@ impl tr::Env for Known<'_> {
 /// What names the region of a vma whose translations processes share.
 fn shared_key(start: u64, vma: &Vma) -> Option<RegionKey> {
     match &vma.backing {
-        Backing::File(f, off) if vma.prot & mf::PROT_EXEC != 0 && !vma.private_code => {
+        Backing::File(f, off) if vma.prot() & mf::PROT_EXEC != 0 && !vma.has_own_code() => {
             let (id, version) = f.id();
             Some((id, version, *off, start, vma.end))
         }
@@ -248,7 +248,7 @@ fn region_of(mm: &Mm, start: u64, vma: &Vma) -> core::result::Result<Arc<Region>
 /// The executable vma of `off`.
 fn executable(mm: &Mm, off: u32) -> core::result::Result<(u64, Vma), CodeError> {
     let (start, vma) = mm.find(u64::from(off)).ok_or(CodeError::Fault(FaultError::NotMapped))?;
-    if vma.prot & mf::PROT_EXEC == 0 {
+    if vma.prot() & mf::PROT_EXEC == 0 {
         return Err(CodeError::Fault(FaultError::Denied));
     }
     Ok((start, vma))
@@ -289,7 +289,7 @@ fn source(
     let mut bytes = vec![0u8; (end - off) as usize];
     // Pristine file pages are read from the page cache: text need not be resident to run.
     if let Backing::File(f, foff) = &vma.backing
-        && !vma.private_code
+        && !vma.has_own_code()
     {
         let left = f.0.inode().size().saturating_sub(foff + (off - start));
         if left == 0 {
@@ -584,7 +584,7 @@ impl Place {
     /// The file and the offset there, of code that shows it as it is.
     pub fn in_file(&self) -> Option<(&MapFile, u64)> {
         match &self.vma.backing {
-            Backing::File(f, off) if !self.vma.private_code => {
+            Backing::File(f, off) if !self.vma.has_own_code() => {
                 Some((f, off + (u64::from(self.off) - self.start)))
             }
             _ => None,
@@ -612,7 +612,7 @@ impl Place {
 
     /// Was the code written, or its mapping split? Then what was known of it before is lost.
     pub fn code_changed(&self) -> bool {
-        self.vma.private_code || !matches!(self.vma.backing, Backing::File(..))
+        self.vma.has_own_code() || !matches!(self.vma.backing, Backing::File(..))
     }
 
     /// Is it in memory without a file of the tree, as the code that programs make?

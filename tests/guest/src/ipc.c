@@ -51,6 +51,34 @@ CASE(shared_segments) {
     puts("done");
 }
 
+/* Attached read-only, a segment stays so: in pieces, elsewhere, and in a child. */
+CASE(read_only_segments) {
+    enum { PAGE = 4096 };
+    int id = shmget(IPC_PRIVATE, 4 * PAGE, IPC_CREAT | 0600);
+    char *rw = shmat(id, NULL, 0), *ro = shmat(id, NULL, SHM_RDONLY);
+    CHECK(rw != (void *)-1 && ro != (void *)-1);
+    memset(rw, 7, 4 * PAGE);
+    CHECK_ERRNO(mprotect(ro, 4 * PAGE, PROT_READ | PROT_WRITE), EACCES);
+    CHECK_ERRNO(madvise(ro, PAGE, MADV_REMOVE), EACCES);
+    CHECK(mprotect(ro + PAGE, PAGE, PROT_NONE) == 0);
+    for (int i = 0; i < 4; i++)
+        CHECK_ERRNO(mprotect(ro + i * PAGE, PAGE, PROT_WRITE), EACCES);
+    char *moved = mremap(ro + 2 * PAGE, PAGE, 2 * PAGE, MREMAP_MAYMOVE), *again = mremap(ro, 0, PAGE, MREMAP_MAYMOVE);
+    CHECK(moved != MAP_FAILED && again != MAP_FAILED);
+    CHECK_ERRNO(mprotect(moved, PAGE, PROT_WRITE), EACCES);
+    CHECK_ERRNO(mprotect(again, PAGE, PROT_WRITE), EACCES);
+    CHECK_ERRNO(madvise(moved, PAGE, MADV_REMOVE), EACCES);
+    pid_t child = fork_clean();
+    if (child == 0) {
+        CHECK_ERRNO(mprotect(ro, PAGE, PROT_WRITE), EACCES);
+        CHECK_ERRNO(mprotect(moved, PAGE, PROT_WRITE), EACCES);
+        _exit(guest_failures);
+    }
+    report("child", child);
+    CHECK(moved[0] == 7 && again[0] == 7 && madvise(rw, PAGE, MADV_REMOVE) == 0 && ro[0] == 0 && rw[PAGE] == 7);
+    CHECK(shmctl(id, IPC_RMID, NULL) == 0);
+}
+
 CASE(segments_by_key) {
     key_t key = 0x51000000 + getpid();
     CHECK_ERRNO(shmget(key, 4096, 0600), ENOENT);

@@ -549,3 +549,42 @@ CASE(huge_pages) {
     CHECK(mmap(NULL, LEN, PROT_READ, MAP_SHARED_VALIDATE, fd, 0) != MAP_FAILED);
     CHECK(mmap(NULL, LEN, PROT_READ, MAP_PRIVATE | MAP_SYNC, fd, 0) != MAP_FAILED);
 }
+
+/* What each of these does to every second page makes mappings, of which there are only so many. */
+static int advise(char *p) { return madvise(p, PAGE, MADV_DONTFORK); }
+static int protect(char *p) { return mprotect(p, PAGE, PROT_READ); }
+static int lock(char *p) { return mlock2(p, PAGE, MLOCK_ONFAULT); }
+static int take_out(char *p) { return munmap(p, PAGE); }
+CASE(as_many_mappings_as_there_may_be) {
+    static int (*const split[])(char *) = {advise, protect, lock, take_out};
+    const size_t len = 140000l * PAGE;
+    for (unsigned i = 0; i < sizeof split / sizeof *split; i++) {
+        char *p = mmap(NULL, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        CHECK(p != MAP_FAILED);
+        size_t at = 0;
+        while (at < len && split[i](p + at + PAGE) == 0)
+            at += 2 * PAGE;
+        printf("%u: %s\n", i, at == len ? "without end" : strerrorname_of(errno));
+        /* Nothing that needs one more, but all that does not. */
+        CHECK_ERRNO(munmap(p + len - 8 * PAGE, PAGE), ENOMEM);
+        CHECK(mprotect(p + len - 4 * PAGE, PAGE, PROT_NONE) == 0 && munmap(p + len - PAGE, PAGE) == 0);
+        CHECK(munmap(p, 16 * PAGE) == 0 && munmap(p + len - 8 * PAGE, PAGE) == 0);
+        CHECK(munmap(p, len) == 0);
+    }
+}
+
+/* Code that grows runs at its new end, too, or there is no room for it. */
+CASE(code_grows) {
+    static const unsigned char returns_42[] = {0xb8, 42, 0, 0, 0, 0xc3};
+    char *limit = (char *)0x80000000, *p = limit - 2 * PAGE;
+    for (int may_move = 0; may_move < 2; may_move++) {
+        char *code = mmap(p, 2 * PAGE, RW | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+        char *grown = mremap(code, 2 * PAGE, 4 * PAGE, may_move ? MREMAP_MAYMOVE : 0);
+        if (grown == MAP_FAILED) {
+            CHECK(errno == ENOMEM && !may_move && munmap(code, 2 * PAGE) == 0);
+        } else {
+            memcpy(grown + 3 * PAGE, returns_42, sizeof returns_42);
+            CHECK(((int (*)(void))(grown + 3 * PAGE))() == 42 && munmap(grown, 4 * PAGE) == 0);
+        }
+    }
+}

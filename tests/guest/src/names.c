@@ -390,6 +390,7 @@ CASE(locked_pages) {
     CHECK(mlock(n, 2 * 4096) == 0 && mlock(n, 4096) == 0);
     CHECK_ERRNO(mlock(n + 2 * 4096, 4096), ENOMEM);
     CHECK(mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_LOCKED, -1, 0) == MAP_FAILED && errno == EAGAIN);
+    CHECK_ERRNO((long)mremap(n, 2 * 4096, 3 * 4096, MREMAP_MAYMOVE), EAGAIN);
     CHECK(munlock(n, 4096) == 0 && mlock(n + 2 * 4096, 4096) == 0);
     CHECK(munmap(n, 4 * 4096) == 0);
     CHECK_ERRNO(mlockall(MCL_CURRENT), ENOMEM);

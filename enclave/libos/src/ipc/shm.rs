@@ -75,7 +75,7 @@ pub fn note(object: &SharedObject, did: Did) {
 /// Where the segment is attached in a domain: for each mapping of it, where its first byte is or would be.
 fn attachments(mm: &Mm, object: &Arc<SharedObject>) -> Vec<u64> {
     let of_segment = |(start, v): (u64, crate::mm::Vma)| match &v.backing {
-        Backing::Shared(o, off) if Arc::ptr_eq(o, object) => Some(start.wrapping_sub(*off)),
+        Backing::Shared(o, off, _) if Arc::ptr_eq(o, object) => Some(start.wrapping_sub(*off)),
         _ => None,
     };
     mm.vmas().filter_map(of_segment).collect()
@@ -142,7 +142,7 @@ pub fn sys_shmat(a: &[u64; 6]) -> Result<usize> {
     let prot =
         mf::PROT_READ | if read_only { 0 } else { mf::PROT_WRITE } | if exec { mf::PROT_EXEC } else { 0 };
     let object = o.body.object.clone();
-    let start = mm.map((at != 0).then_some(at), 0, len, prot, Backing::Shared(object, 0))?;
+    let start = mm.map((at != 0).then_some(at), 0, len, prot, Backing::Shared(object, 0, !read_only))?;
     mm.set_name(start, "/SYSV");
     note(&o.body.object, Did::Attach);
     Ok(start as usize)
@@ -158,7 +158,9 @@ pub fn sys_shmdt(a: &[u64; 6]) -> Result<usize> {
     let parts: Vec<core::ops::Range<u64>> = mm
         .vmas()
         .filter(|(start, v)| match &v.backing {
-            Backing::Shared(o, off) => Arc::ptr_eq(o, &found.body.object) && start.wrapping_sub(*off) == at,
+            Backing::Shared(o, off, _) => {
+                Arc::ptr_eq(o, &found.body.object) && start.wrapping_sub(*off) == at
+            }
             _ => false,
         })
         .map(|(start, v)| start..v.end)

@@ -354,7 +354,7 @@ impl Mm {
         }
         let place = Place { slot: self.slot, at };
         let given = object.make_copy(n).and_then(|()| {
-            let given = object.copy(n, |page| page.give(self, place, vma.prot, write));
+            let given = object.copy(n, |page| page.give(self, place, vma.prot(), write));
             given.unwrap_or(Err(Errno::ENOMEM))
         });
         given.map_err(FaultError::of_content)
@@ -363,7 +363,7 @@ impl Mm {
     /// The page at `at`, which is shown, may be written now.
     pub(super) fn claim_copy(&self, vma: &Vma, object: &SharedObject, n: u64, at: u64) -> Result<()> {
         let place = Place { slot: self.slot, at };
-        object.copy(n, |page| page.give(self, place, vma.prot, true)).unwrap_or(Err(Errno::EFAULT))
+        object.copy(n, |page| page.give(self, place, vma.prot(), true)).unwrap_or(Err(Errno::EFAULT))
     }
 
     /// The pages in `r` show nothing any more; their content stays with the object.
@@ -389,7 +389,7 @@ impl Mm {
         }
         let at = u64::from(off) & !(PAGE - 1);
         let Some((start, vma)) = self.find(at) else { return false };
-        let Backing::Shared(object, base) = &vma.backing else { return false };
+        let Backing::Shared(object, base, _) = &vma.backing else { return false };
         let place = Place { slot: self.slot, at };
         let n = (base + (at - start)) / PAGE;
         object.copy(n, |page| page.is_held(place, access == Access::Write)).unwrap_or(false)

@@ -66,7 +66,7 @@ impl Mm {
             Access::Write => mf::PROT_WRITE,
             Access::Exec => mf::PROT_EXEC,
         };
-        if vma.prot & needed == 0 {
+        if vma.prot() & needed == 0 {
             return Err(FaultError::Denied);
         }
         if self.is_lost.get() {
@@ -83,7 +83,7 @@ impl Mm {
         let scarce = self.mappings_are_scarce(0);
         if scarce && !vma.is_shared() && page < vma.content_end(start) {
             let within = start..vma.end.min(vma.content_end(start));
-            let fill = self.thrifty_window(window, page, within, rights(vma.prot));
+            let fill = self.thrifty_window(window, page, within, rights(vma.prot()));
             window = fill.ok_or(FaultError::Mappings)?;
         }
         for run in self.runs(window, false) {
@@ -128,7 +128,7 @@ impl Mm {
         (page, access): (u64, Access),
     ) -> core::result::Result<(), FaultError> {
         match &vma.backing {
-            Backing::Shared(object, o) => {
+            Backing::Shared(object, o, _) => {
                 return self.commit_shared(start, vma, (object, *o), run, (page, access));
             }
             _ if page >= vma.content_end(start) && run.contains(&page) => return Err(FaultError::NoContent),
@@ -138,9 +138,9 @@ impl Mm {
             Backing::File(f, foff) => {
                 let from = foff + (run.start - start);
                 super::filemap::before_read_of(f.0.inode().as_ref(), from..from + (run.end - run.start));
-                self.add_pages(run.clone(), rights(vma.prot), || self.copy_in(f, from, &run))
+                self.add_pages(run.clone(), rights(vma.prot()), || self.copy_in(f, from, &run))
             }
-            _ => self.add_zero_pages(run, rights(vma.prot)),
+            _ => self.add_zero_pages(run, rights(vma.prot())),
         };
         // Where there is no room for the pages around it, the page alone may do.
         let done = match part(run.clone()) {

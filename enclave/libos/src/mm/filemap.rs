@@ -56,7 +56,7 @@ fn mappings(pick: impl Fn(&Backing) -> Option<u64>) -> impl Iterator<Item = Mapp
 
 pub(super) fn mappings_of(object: &Arc<SharedObject>) -> impl Iterator<Item = Mapping> {
     mappings(|b| match b {
-        Backing::Shared(o, base) if Arc::ptr_eq(o, object) => Some(*base),
+        Backing::Shared(o, base, _) if Arc::ptr_eq(o, object) => Some(*base),
         _ => None,
     })
 }
@@ -76,7 +76,7 @@ impl Mapping {
 
 /// Is the file mapped shared where it is, or may become, writable?
 pub fn is_shared_writable(inode: &dyn Inode) -> bool {
-    object_of(inode).is_some_and(|o| mappings_of(&o).any(|m| m.vma.may_write))
+    object_of(inode).is_some_and(|o| mappings_of(&o).any(|m| m.vma.may_write()))
 }
 
 /// What mappings wrote to a file becomes visible to read(2).
@@ -139,7 +139,7 @@ fn refresh_page(inode: &dyn Inode, m: &Mapping, at: u64, foff: u64, changed: &Ra
         return;
     }
     let to = at + (from - foff);
-    let host = rights(m.vma.prot);
+    let host = rights(m.vma.prot());
     // A page that was guarded may still be read-only where its mapping is writable.
     if host == 3 && m.mm.slot.write(to, bytes).is_ok() {
         return;
@@ -210,7 +210,7 @@ impl Mapping {
         if gone.is_empty() {
             return;
         }
-        if self.vma.prot & mf::PROT_EXEC != 0 {
+        if self.vma.prot() & mf::PROT_EXEC != 0 {
             self.mm.drop_translations(gone.clone());
         }
         self.mm.discard(gone);
@@ -219,7 +219,7 @@ impl Mapping {
     /// Is the private page at `at` no copy of its own yet? Which pages were written is not recorded: those that can be
     /// count as written once their bytes are not the file's.
     fn is_pristine(&self, inode: &dyn Inode, at: u64, foff: u64) -> bool {
-        if rights(self.vma.prot) == 1 && !self.vma.private_code {
+        if self.vma.is_pristine() {
             return true;
         }
         let (mut mine, mut file) = ([0u8; PAGE as usize], [0u8; PAGE as usize]);
@@ -231,7 +231,7 @@ impl Mm {
     /// Writes shared file mappings in the range back.
     pub fn sync(&self, r: Range<u64>) {
         for (start, vma) in self.vmas_in(r) {
-            if let Backing::Shared(o, base) = &vma.backing {
+            if let Backing::Shared(o, base, _) = &vma.backing {
                 if copies::is_on() {
                     o.clean(base / PAGE..(base + vma.end - start) / PAGE);
                 } else {
@@ -250,7 +250,7 @@ impl Mm {
         r: Range<u64>,
     ) {
         let Some(f) = object.file() else { return };
-        if vma.prot & mf::PROT_WRITE == 0 {
+        if vma.prot() & mf::PROT_WRITE == 0 {
             return;
         }
         let size = f.size();

@@ -28,24 +28,23 @@ impl Mm {
             if let Some(region) = v.region.as_ref().filter(|r| r.is_shared()) {
                 child.claim_entries((region.start(), v.end, region.id()));
             }
-            child.inner.with_mut(|i| i.vmas.insert(start, forked(&v)));
+            child.inner.with_mut(|i| i.vmas.insert(start, v.forked()));
         }
         child.set_layout(self.layout());
         // The copy is of one moment: threads that ran on meanwhile would tear it (R29).
         occlum_rt::vcpu::stop_others(self.slot);
         let mut breath = alone.then(Breath::begin);
         for (start, vma) in self.vmas().filter(|(_, v)| v.fork != Fork::Leave) {
-            child.settle_parked(start, &vma, false)?;
+            child.settle_parked(start, &vma, vma.fork == Fork::Wipe)?;
             if vma.fork == Fork::Wipe {
-                child.discard(start..vma.end);
                 continue;
             }
-            if let Backing::Shared(object, _) = &vma.backing {
+            if let Backing::Shared(object, ..) = &vma.backing {
                 note(object, Did::Attach);
                 continue;
             }
             // Pages that the slot had and the parent has not: nobody overwrites them below.
-            if rights(vma.prot) == 3 {
+            if rights(vma.prot()) == 3 {
                 for held in child.resident_runs(start..vma.end) {
                     for run in self.runs(held, false) {
                         child.refill(start, &vma, run)?;
@@ -67,7 +66,7 @@ impl Mm {
 
     /// Copies resident pages into the child: over pages its slot has already, or into new ones.
     pub(super) fn copy_pages(&self, child: &Mm, vma: &Vma, run: Range<u64>) -> Result<()> {
-        if rights(vma.prot) == 3 {
+        if rights(vma.prot()) == 3 {
             for part in child.resident_runs(run.clone()) {
                 let n = part.end - part.start;
                 Slot::copy(self.slot, part.start, child.slot, part.start, n).map_err(|_| Errno::EFAULT)?;
@@ -81,9 +80,9 @@ impl Mm {
 
     pub(super) fn copy_run(&self, child: &Mm, vma: &Vma, run: Range<u64>) -> Result<()> {
         let n = run.end - run.start;
-        let host = rights(vma.prot);
+        let host = rights(vma.prot());
         // Pristine file pages come again from the page cache, or are parked in the slot already.
-        if host != 3 && !vma.private_code && matches!(vma.backing, Backing::File(..)) {
+        if vma.is_pristine() {
             return Ok(());
         }
         if host == 0 {
@@ -97,11 +96,4 @@ impl Mm {
         }
         copied
     }
-}
-
-pub(super) fn forked(v: &Vma) -> Vma {
-    let mut c = v.clone();
-    c.region = c.region.filter(|r| r.is_shared());
-    c.locked = false;
-    c
 }

@@ -31,8 +31,8 @@ impl Mm {
     ) -> core::result::Result<(), FaultError> {
         for page in (r.start..r.end).step_by(PAGE as usize) {
             let done = match &vma.backing {
-                Backing::Shared(object, base) => object.guard((base + (page - start)) / PAGE),
-                _ if rights(vma.prot) == 3 && !region.has_code(page) => {
+                Backing::Shared(object, base, _) => object.guard((base + (page - start)) / PAGE),
+                _ if rights(vma.prot()) == 3 && !region.has_code(page) => {
                     if self.mappings_have_run_out() {
                         return Err(FaultError::Mappings);
                     }
@@ -49,7 +49,7 @@ impl Mm {
     /// writable.
     pub(super) fn unguard_page(&self, start: u64, vma: &Vma, page: u64) -> Result<()> {
         match &vma.backing {
-            Backing::Shared(object, base) => {
+            Backing::Shared(object, base, _) => {
                 let n = (base + (page - start)) / PAGE;
                 object.code_changes(n);
                 if copies::is_on() {
@@ -62,13 +62,13 @@ impl Mm {
                 }
             }
         }
-        self.protect(page..page + PAGE, rights(vma.prot), false, false)
+        self.protect(page..page + PAGE, rights(vma.prot()), false, false)
     }
 
     /// Pages of a region that leaves its vma get the vma's rights back. (While it is executable, `MIXED` says so.)
     pub(super) fn unguard(&self, region: &Region) {
         let Some((start, vma)) = self.find(region.start()) else { return };
-        if rights(vma.prot) != 3 || vma.is_shared() || vma.prot & mf::PROT_EXEC != 0 {
+        if rights(vma.prot()) != 3 || vma.is_shared() || vma.prot() & mf::PROT_EXEC != 0 {
             return;
         }
         for run in self.runs(start..vma.end, true) {
@@ -80,7 +80,7 @@ impl Mm {
 
     /// Gives resident pages of the vma at `start` its rights; guarded ones stay so.
     pub(super) fn give_rights(&self, start: u64, vma: &Vma, run: Range<u64>) -> Result<()> {
-        let host = rights(vma.prot);
+        let host = rights(vma.prot());
         if host != 3 || vma.region.is_none() && !vma.is_shared() {
             return self.protect(run, host, false, false);
         }
@@ -98,7 +98,7 @@ impl Mm {
 
     fn is_guarded(&self, start: u64, vma: &Vma, page: u64) -> bool {
         match &vma.backing {
-            Backing::Shared(object, base) => {
+            Backing::Shared(object, base, _) => {
                 let n = (base + (page - start)) / PAGE;
                 object.is_guarded(n) || object.is_read_only(n)
             }
@@ -124,7 +124,7 @@ impl SharedObject {
             return Ok(());
         }
         for m in mappings_of(self) {
-            if let Some(at) = m.resident_page(n * PAGE).filter(|_| rights(m.vma.prot) == 3) {
+            if let Some(at) = m.resident_page(n * PAGE).filter(|_| rights(m.vma.prot()) == 3) {
                 m.mm.protect(at..at + PAGE, 1, false, false)?;
             }
         }

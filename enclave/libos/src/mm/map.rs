@@ -4,8 +4,8 @@
 //! parked; host rights follow the vma's rights at once.
 use super::budget::{admit, uncharge};
 use super::parked::{MIXED, UNMAP_PARK_MAX};
-use super::vma::{is_covered, is_free};
-use super::{Backing, Fork, MapFile, Mm, PAGE, Vma, page_ceil, page_floor, rights};
+use super::vma::{is_covered, is_free, overlapping_mut};
+use super::{Backing, Mm, PAGE, Vma, page_ceil, page_floor, rights};
 use crate::errno::{Errno, Result};
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -33,18 +33,22 @@ pub(super) const LOW_BASE: u64 = 16 << 20;
 impl Mm {
     /// mmap after its arguments were checked. `at`: where, if MAP_FIXED.
     pub fn map(&self, at: Option<u64>, hint: u64, len: u64, prot: u32, backing: Backing) -> Result<u64> {
-        let len = page_ceil(len);
+        self.insert(at, hint, len, Vma::new(0, prot, backing))
+    }
+
+    /// The same of what `vma` says, but for its end.
+    fn insert(&self, at: Option<u64>, hint: u64, len: u64, mut vma: Vma) -> Result<u64> {
+        let (len, prot) = (page_ceil(len), vma.prot());
         if len == 0 {
             return Err(Errno::EINVAL);
         }
-        admit(MAP_COST)?;
+        self.admit_vma()?;
         self.admit_mappings()?;
-        if self.mapping_count() >= MAP_COUNT_MAX {
-            return Err(Errno::ENOMEM);
-        }
         let start = match at {
             Some(a) => a,
-            None => self.choose(hint, len, prot, !matches!(backing, Backing::Anon)).ok_or(Errno::ENOMEM)?,
+            None => {
+                self.choose(hint, len, prot, !matches!(vma.backing, Backing::Anon)).ok_or(Errno::ENOMEM)?
+            }
         };
         if start % PAGE != 0 {
             return Err(Errno::EINVAL);
@@ -60,27 +64,19 @@ impl Mm {
         if self.is_lost.get() {
             return Err(Errno::ENOMEM);
         }
-        if let Some(mapped) = backing.file().and_then(|f| f.0.inode().mapped()) {
+        if let Some(mapped) = vma.backing.file().and_then(|f| f.0.inode().mapped()) {
             mapped.set(true);
         }
-        let private_code = prot & mf::PROT_WRITE != 0;
-        let seen = backing.file().map(MapFile::id);
-        let vma = Vma {
-            end,
-            prot,
-            fork: Fork::Copy,
-            locked: false,
-            grows_down: false,
-            may_write: true,
-            backing,
-            name: "",
-            region: None,
-            private_code,
-            seen,
-        };
+        vma.end = end;
+        self.put(start, vma)?;
+        Ok(start)
+    }
+
+    /// A vma is there, or one that was there is larger: of what the slot keeps under it, nothing shows.
+    pub(super) fn put(&self, start: u64, vma: Vma) -> Result<()> {
         self.settle_parked(start, &vma, true)?;
         self.inner.with_mut(|i| i.vmas.insert(start, vma));
-        Ok(start)
+        Ok(())
     }
 
     /// A free range, top down: files and executable memory first below `CODE_TOP`, then below 2 GiB; other large
@@ -120,11 +116,18 @@ impl Mm {
         if self.inner.with(|i| is_free(&i.vmas, r.clone())) {
             return Ok(());
         }
-        self.admit_cuts(&r)?;
+        // As Linux, memory can be given back where there are no more vmas to be had, but for a hole in one.
+        let cuts = |at: u64| self.find(at).is_some_and(|(start, _)| start != at);
+        if self.find(r.start).is_some_and(|(start, v)| start < r.start && r.end < v.end) {
+            self.admit_vma()?;
+        }
+        if cuts(r.start) || cuts(r.end) {
+            self.admit_mappings()?;
+        }
         self.drop_translations(r.clone());
         self.forget_shadow(&r);
-        self.split(r.start);
-        self.split(r.end);
+        self.cut(r.start);
+        self.cut(r.end);
         self.inner.with_mut(|i| i.search.iter_mut().for_each(|s| s.freed(r.end)));
         let mut from = r.start;
         let mut next = || {
@@ -141,21 +144,36 @@ impl Mm {
         Ok(())
     }
 
-    /// May the range's ends cut mappings in two, where the host's are scarce? (As Linux asks when it splits one.)
-    fn admit_cuts(&self, r: &Range<u64>) -> Result<()> {
-        let cuts = |at: u64| self.find(at).is_some_and(|(start, _)| start != at);
-        if cuts(r.start) || cuts(r.end) { self.admit_mappings() } else { Ok(()) }
+    /// Splits vmas so that the range's ends are boundaries, but those that the call does not change, as long as there may be
+    /// more and the host's mappings are not scarce. (As Linux asks when it splits one.)
+    pub(super) fn split(&self, r: &Range<u64>, changes: impl Fn(&Vma) -> bool) -> Result<()> {
+        for at in [r.start, r.end] {
+            if !r.is_empty() && self.find(at).is_some_and(|(start, v)| start != at && changes(&v)) {
+                self.admit_vma()?;
+                self.admit_mappings()?;
+                self.cut(at);
+            }
+        }
+        Ok(())
+    }
+
+    /// May there be one vma more?
+    fn admit_vma(&self) -> Result<()> {
+        if self.mapping_count() >= MAP_COUNT_MAX {
+            return Err(Errno::ENOMEM);
+        }
+        admit(MAP_COST)
     }
 
     pub(super) fn release(&self, start: u64, vma: &Vma) {
-        if let Backing::Shared(object, base) = &vma.backing {
+        if let Backing::Shared(object, base, _) = &vma.backing {
             return self.release_shared(start, vma, (object, *base));
         }
         for run in self.runs(start..vma.end, true) {
             let pages = (run.end - run.start) / PAGE;
             self.count_pages(-(pages as i64));
             // A thread or spawn stack comes back at once, mostly at the same place.
-            let park = pages <= UNMAP_PARK_MAX && rights(vma.prot) == 3 && self.parked.with(Vec::len) < 64;
+            let park = pages <= UNMAP_PARK_MAX && rights(vma.prot()) == 3 && self.parked.with(Vec::len) < 64;
             if !park {
                 self.withdraw(run.clone());
             } else if self.protect(run.clone(), 0, false, false).is_err() {
@@ -175,18 +193,16 @@ impl Mm {
         if !self.inner.with(|i| is_covered(&i.vmas, r.clone())) {
             return Err(Errno::ENOMEM);
         }
-        self.admit_cuts(&r)?;
-        self.split(r.start);
-        self.split(r.end);
+        self.split(&r, |v| v.prot() != prot)?;
         if prot & mf::PROT_WRITE == 0 {
             self.sync(r.clone());
         }
         let mut from = r.start;
         let mut next = || {
             self.inner.with_mut(|i| {
-                let (start, v) = i.vmas.range_mut(from..r.end).find(|(_, v)| v.prot != prot)?;
-                let old = core::mem::replace(&mut v.prot, prot);
-                v.private_code |= prot & mf::PROT_WRITE != 0;
+                let (start, v) = i.vmas.range_mut(from..r.end).find(|(_, v)| v.prot() != prot)?;
+                let old = v.prot();
+                v.set_prot(prot);
                 from = v.end;
                 Some((*start, old))
             })
@@ -259,37 +275,31 @@ impl Mm {
                 return Ok(old);
             }
             let grow = old + old_len..old + new_len;
-            let room = grow.end <= MAP_MAX && self.inner.with(|i| is_free(&i.vmas, grow.clone()));
+            let most = if vma.prot() & mf::PROT_EXEC != 0 { EXEC_MAX } else { MAP_MAX };
+            let room = grow.end <= most && self.inner.with(|i| is_free(&i.vmas, grow.clone()));
             if room && old + old_len == vma.end {
                 self.drop_translations(start..vma.end); // which are those of the smaller mapping
-                self.inner.with_mut(|i| {
-                    if let Some(v) = i.vmas.get_mut(&start) {
-                        v.end = grow.end;
-                    }
-                });
+                let (_, mut vma) = self.find(start).ok_or(Errno::EFAULT)?;
+                vma.end = grow.end;
+                self.put(start, vma)?;
                 return Ok(old);
             }
             if !may_move {
                 return Err(Errno::ENOMEM);
             }
         }
-        let backing = vma.shifted(old - start);
-        let to = self.map(fixed.then_some(new_addr), 0, new_len, vma.prot, backing)?;
-        self.inner.with_mut(|i| {
-            if let Some(v) = i.vmas.get_mut(&to) {
-                v.seen = vma.seen; // pages move
-                v.may_write = vma.may_write;
-                v.fork = vma.fork;
-                v.locked = vma.locked;
-                v.grows_down = vma.grows_down;
-            }
-        });
+        if !stays {
+            // What moves is a vma of its own, so that it can go when its pages have.
+            self.split(&(old..old + old_len), |_| true)?;
+        }
+        let to = self.insert(fixed.then_some(new_addr), 0, new_len, vma.moved(old - start))?;
         if let Err(e) = self.move_pages(old, to, old_len.min(new_len), &vma) {
             self.unmap(to..to + new_len)?;
             return Err(e);
         }
         if stays {
             self.discard(old..old + old_len);
+            self.set_locked(start..vma.end, false)?;
         } else {
             self.unmap(old..old + old_len)?;
         }
@@ -305,13 +315,7 @@ impl Mm {
         if !may_move {
             return Err(Errno::ENOMEM);
         }
-        let to = self.map(at, 0, page_ceil(len), vma.prot, vma.shifted(old - start))?;
-        self.inner.with_mut(|i| {
-            if let Some(v) = i.vmas.get_mut(&to) {
-                (v.may_write, v.fork, v.locked) = (vma.may_write, vma.fork, vma.locked);
-            }
-        });
-        Ok(to)
+        self.insert(at, 0, page_ceil(len), vma.moved(old - start))
     }
 
     pub(super) fn move_pages(&self, from: u64, to: u64, len: u64, vma: &Vma) -> Result<()> {
@@ -325,10 +329,10 @@ impl Mm {
         for run in self.runs(from..from + len, true) {
             let n = run.end - run.start;
             let dst = to + (run.start - from);
-            if rights(vma.prot) == 0 {
+            if rights(vma.prot()) == 0 {
                 self.protect(run.clone(), 1, false, false)?;
             }
-            self.add_pages(dst..dst + n, rights(vma.prot), || {
+            self.add_pages(dst..dst + n, rights(vma.prot()), || {
                 Slot::copy(self.slot, run.start, self.slot, dst, n).map_err(|_| Errno::EFAULT)
             })?;
         }
@@ -351,7 +355,10 @@ impl Mm {
                     continue;
                 }
                 // Refused, they are zero all the same, and stay.
-                let _ = self.take_away(run);
+                if self.take_away(run.clone()).is_err() {
+                    self.inner
+                        .with_mut(|i| overlapping_mut(&mut i.vmas, run).for_each(|(_, v)| v.pages_change()));
+                }
             }
         }
     }
@@ -360,7 +367,7 @@ impl Mm {
     pub fn remove(&self, start: u64, vma: &Vma, r: Range<u64>) -> Result<()> {
         let (object, base) = match &vma.backing {
             Backing::Anon => return Err(Errno::EINVAL),
-            Backing::Shared(object, base) if vma.may_write => (object, base),
+            Backing::Shared(object, base, true) => (object, base),
             _ => return Err(Errno::EACCES),
         };
         let bytes = base + (r.start - start)..base + (r.end - start);
@@ -384,7 +391,8 @@ impl Mm {
 
     /// Writable private pages with the content they had at first, without the holes that taking them would make.
     fn empty_in_place(&self, run: &Range<u64>) -> Result<()> {
-        let (start, vma) = self.find(run.start).filter(|(_, v)| rights(v.prot) == 3).ok_or(Errno::EINVAL)?;
+        let (start, vma) =
+            self.find(run.start).filter(|(_, v)| rights(v.prot()) == 3).ok_or(Errno::EINVAL)?;
         self.refill(start, &vma, run.clone())
     }
 }

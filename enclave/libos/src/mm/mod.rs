@@ -213,7 +213,7 @@ impl Mm {
 
     /// Does an executable vma contain `off`?
     pub fn is_executable(&self, off: u64) -> bool {
-        self.inner.with(|i| find(&i.vmas, off).is_some_and(|(_, v)| v.prot & mf::PROT_EXEC != 0))
+        self.inner.with(|i| find(&i.vmas, off).is_some_and(|(_, v)| v.prot() & mf::PROT_EXEC != 0))
     }
 
     /// The process ends, and nobody else has the domain (`holders`: references that count for nobody): large memory goes
@@ -223,7 +223,7 @@ impl Mm {
             return;
         }
         let mut breath = Breath::begin();
-        for (start, vma) in self.vmas().filter(|(_, v)| !v.is_shared() && rights(v.prot) == 3) {
+        for (start, vma) in self.vmas().filter(|(_, v)| !v.is_shared() && rights(v.prot()) == 3) {
             for at in (start..vma.end).step_by(SHED as usize) {
                 for run in self.runs(at..vma.end.min(at + SHED), true) {
                     // What the host does not take goes with the rest.

@@ -96,15 +96,17 @@ impl Mm {
     }
 
     fn settle(&self, start: u64, vma: &Vma, fill: bool, p: &Parked) -> Result<()> {
-        let host = if vma.private_code { 3 } else { rights(vma.prot) };
         let clean = match (&vma.backing, p.held) {
             (Backing::File(f, off), Held::File(file, at)) => {
-                host == 1 && f.id() == file && off + (p.range.start - start) == at
+                // What shared mappings wrote makes another version.
+                super::filemap::before_read_of(f.0.inode().as_ref(), at..at + p.pages() * PAGE);
+                let fits = off + (p.range.start - start) == at;
+                fits && rights(vma.prot()) == 1 && vma.clean().is_some_and(|(of, _)| of == file)
             }
             _ => false,
         };
         let dirty = matches!(p.held, Held::Dirty)
-            && rights(vma.prot) == 3
+            && rights(vma.prot()) == 3
             && !vma.is_shared()
             && p.range.end <= vma.content_end(start);
         if !clean && !dirty {
@@ -169,14 +171,9 @@ impl Mm {
     pub(super) fn parkable(&self, vmas: &BTreeMap<u64, Vma>) -> Vec<Parked> {
         let mut out = Vec::new();
         for (start, v) in vmas.iter().filter(|(_, v)| !v.is_shared()) {
-            let host = rights(v.prot);
-            let mixed = host == 3 && (v.prot & mf::PROT_EXEC != 0 || v.region.is_some());
-            let clean = match &v.backing {
-                Backing::File(f, off) if !v.private_code && host == 1 && v.seen == Some(f.id()) => {
-                    Some((f.id(), *off))
-                }
-                _ => None,
-            };
+            let host = rights(v.prot());
+            let mixed = host == 3 && (v.prot() & mf::PROT_EXEC != 0 || v.region.is_some());
+            let clean = v.clean().filter(|_| host == 1);
             for range in self.resident_runs(*start..v.end) {
                 let held = match clean {
                     Some((file, off)) => Held::File(file, off + (range.start - start)),

@@ -134,8 +134,8 @@ impl Mm {
             return Err(FaultError::NoContent);
         }
         let most = (run.end - run.start).min(end - ooff) / PAGE;
-        let (first, rights) = (ooff / PAGE, object.rights_of(ooff / PAGE, vma.prot));
-        let known = object.stretch(first..first + most, |n| object.rights_of(n, vma.prot) == rights);
+        let (first, rights) = (ooff / PAGE, object.rights_of(ooff / PAGE, vma.prot()));
+        let known = object.stretch(first..first + most, |n| object.rights_of(n, vma.prot()) == rights);
         let shown = |pages: u64| run.start..run.start + pages * PAGE;
         let done = match known {
             (Some(arena), pages) => self.alias(shown(pages), arena, rights).map(|()| shown(pages)),

@@ -88,7 +88,7 @@ impl Mm {
     /// Is this region mapped, at `start`, and executable?
     pub fn runs_region(&self, start: u64, id: u64) -> bool {
         self.inner.with(|i| {
-            let v = i.vmas.get(&start).filter(|v| v.prot & mf::PROT_EXEC != 0);
+            let v = i.vmas.get(&start).filter(|v| v.prot() & mf::PROT_EXEC != 0);
             v.and_then(|v| v.region.as_ref()).is_some_and(|r| r.id() == id)
         })
     }
@@ -97,11 +97,7 @@ impl Mm {
     pub(super) fn drop_translations(&self, r: Range<u64>) {
         let gone: Vec<(Arc<Region>, u64)> = self.inner.with_mut(|i| {
             let hit = overlapping_mut(&mut i.vmas, r.clone()).filter(|(_, v)| v.region.is_some());
-            hit.filter_map(|(_, v)| {
-                v.private_code = true;
-                v.region.take().map(|r| (r, v.end))
-            })
-            .collect()
+            hit.filter_map(|(_, v)| v.take_region().map(|r| (r, v.end))).collect()
         });
         for (region, end) in gone {
             self.detach(region, end);
@@ -149,7 +145,7 @@ impl Mm {
             // The file's pages become this domain's own.
             return self.drop_translations(start..vma.end);
         }
-        let (was, is) = (old & mf::PROT_EXEC != 0, vma.prot & mf::PROT_EXEC != 0);
+        let (was, is) = (old & mf::PROT_EXEC != 0, vma.prot() & mf::PROT_EXEC != 0);
         if was && !is {
             self.disable(start..vma.end);
             crate::code::regions_changed(self.slot);

@@ -1,7 +1,8 @@
 //! Vmas: what each mapping shows, and the ordered set of them.
 //!
 //! Invariants: vmas do not overlap and lie in [MAP_MIN, MAP_MAX); start and end are page-aligned; a vma that was split
-//! or changed under its translations owns its code (`private_code`), because a region belongs to one whole vma.
+//! or changed under its translations owns its code (`has_own_code`), because a region belongs to one whole vma; a private
+//! mapping of a file that was writable at some time is `pristine` no more, nor is any that was made of it.
 use super::shared::SharedObject;
 use super::{Mm, PAGE, page_ceil};
 use crate::code::Region;
@@ -47,8 +48,8 @@ pub enum Backing {
     Anon,
     /// Private copy of a file from this offset.
     File(MapFile, u64),
-    /// Shared object from this page-aligned offset.
-    Shared(Arc<SharedObject>, u64),
+    /// Shared object from this page-aligned offset; may the mapping become writable (VM_MAYWRITE)?
+    Shared(Arc<SharedObject>, u64, bool),
 }
 
 impl Backing {
@@ -56,7 +57,7 @@ impl Backing {
     pub fn offset(&self) -> u64 {
         match self {
             Backing::Anon => 0,
-            Backing::File(_, off) | Backing::Shared(_, off) => *off,
+            Backing::File(_, off) | Backing::Shared(_, off, _) => *off,
         }
     }
 
@@ -65,43 +66,104 @@ impl Backing {
         match self {
             Backing::Anon => None,
             Backing::File(f, _) => Some(f),
-            Backing::Shared(o, _) => o.file(),
+            Backing::Shared(o, ..) => o.file(),
         }
     }
 }
 
-/// A mapping.
+/// A mapping: a new one, or what became of another one, with all that is known of its pages.
 #[derive(Clone)]
 pub struct Vma {
     /// Exclusive end.
     pub end: u64,
-    /// PROT_*.
-    pub prot: u32,
+    prot: u32,
     /// What a child gets of it.
     pub fork: Fork,
     /// Counts against RLIMIT_MEMLOCK.
     pub locked: bool,
     /// An access below it makes it larger (MAP_GROWSDOWN).
     pub grows_down: bool,
-    /// May become writable (VM_MAYWRITE).
-    pub may_write: bool,
     /// Content.
     pub backing: Backing,
     /// Name shown in maps ("[heap]", `STACK`).
     pub name: &'static str,
     /// Translations, once something ran.
     pub region: Option<Arc<Region>>,
-    /// Was writable at some time: its translations are this process's own.
-    pub private_code: bool,
-    /// The file and its version when it was mapped: resident pages may hold what a later version has no more.
-    pub seen: Option<(u64, u64)>,
+    /// Private pages are bytes of this file, which had this version when it was mapped: nothing but the LibOS ever wrote
+    /// to them. A later version may be what came in later.
+    pristine: Option<(u64, u64)>,
+    /// Its translations were lost while it was there.
+    own_code: bool,
 }
 impl Vma {
-    pub(super) fn shifted(&self, by: u64) -> Backing {
+    /// A new mapping, of which nothing is resident.
+    pub(super) fn new(end: u64, prot: u32, backing: Backing) -> Self {
+        let pristine = match &backing {
+            Backing::File(f, _) if prot & mf::PROT_WRITE == 0 => Some(f.id()),
+            _ => None,
+        };
+        Self {
+            end,
+            prot,
+            fork: Fork::Copy,
+            locked: false,
+            grows_down: false,
+            backing,
+            name: "",
+            region: None,
+            pristine,
+            own_code: false,
+        }
+    }
+    /// PROT_*.
+    pub fn prot(&self) -> u32 {
+        self.prot
+    }
+    pub(super) fn set_prot(&mut self, prot: u32) {
+        self.prot = prot;
+        if prot & mf::PROT_WRITE != 0 {
+            self.pages_change();
+        }
+    }
+    /// Resident pages hold something else than their file from here on.
+    pub(super) fn pages_change(&mut self) {
+        self.pristine = None;
+    }
+    /// Are its pages, resident or not, bytes of a file that nobody wrote to here?
+    pub fn is_pristine(&self) -> bool {
+        self.pristine.is_some()
+    }
+    /// The file and version whose bytes all resident pages hold, and where in it they begin.
+    pub(super) fn clean(&self) -> Option<((u64, u64), u64)> {
+        match &self.backing {
+            Backing::File(f, off) if self.pristine == Some(f.id()) => Some((f.id(), *off)),
+            _ => None,
+        }
+    }
+    /// Its translations go and are made anew for this process only.
+    pub(super) fn take_region(&mut self) -> Option<Arc<Region>> {
+        self.own_code = true;
+        self.region.take()
+    }
+    /// Are its translations this process's own?
+    pub fn has_own_code(&self) -> bool {
+        self.own_code || !self.is_pristine()
+    }
+    /// The part from `by` on, elsewhere.
+    pub(super) fn moved(&self, by: u64) -> Self {
+        let name = if matches!(self.backing, Backing::Anon) { "" } else { self.name };
+        Self { backing: self.shifted(by), name, region: None, ..self.clone() }
+    }
+    /// What a child has of it.
+    pub(super) fn forked(&self) -> Self {
+        let region = self.region.clone().filter(|r| r.is_shared());
+        Self { region, locked: false, ..self.clone() }
+    }
+    fn shifted(&self, by: u64) -> Backing {
         match &self.backing {
             Backing::Anon => Backing::Anon,
             Backing::File(f, o) => Backing::File(f.clone(), o + by),
-            Backing::Shared(s, o) => Backing::Shared(s.clone(), o + by),
+            Backing::Shared(s, o, may_write) => Backing::Shared(s.clone(), o + by, *may_write),
         }
     }
     /// Where an access begins to be a SIGBUS, for the vma at `start`: the end of the file, or none.
@@ -121,6 +183,10 @@ impl Vma {
             && self.name == next.name
             && self.region.is_none()
             && next.region.is_none()
+    }
+    /// May it become writable?
+    pub fn may_write(&self) -> bool {
+        !matches!(self.backing, Backing::Shared(_, _, false))
     }
     pub(super) fn is_shared(&self) -> bool {
         matches!(self.backing, Backing::Shared(..))
@@ -150,13 +216,13 @@ impl Fork {
 
 impl Mm {
     /// mlock or munlock of the range. Pages never leave memory anyway; what counts is the limit.
-    pub fn set_locked(&self, r: Range<u64>, locked: bool) {
-        self.split(r.start);
-        self.split(r.end);
+    pub fn set_locked(&self, r: Range<u64>, locked: bool) -> Result<()> {
+        self.split(&r, |v| v.locked != locked)?;
         self.inner.with_mut(|i| overlapping_mut(&mut i.vmas, r.clone()).for_each(|(_, v)| v.locked = locked));
         if !locked {
             self.merge(r);
         }
+        Ok(())
     }
     /// Bytes of locked mappings, all or within a range.
     pub fn locked_bytes(&self, r: Range<u64>) -> u64 {
@@ -179,7 +245,7 @@ impl Mm {
         /// Linux's stack_guard_gap.
         const GAP: u64 = 256 * PAGE;
         let to = off & !(PAGE - 1);
-        self.inner.with_mut(|i| {
+        let (start, vma) = self.inner.with(|i| {
             let (start, above) = i.vmas.range(off..).next().filter(|(_, v)| v.grows_down)?;
             let (start, end) = (*start, above.end);
             let near = i.vmas.range(..to).next_back();
@@ -187,10 +253,11 @@ impl Mm {
             if is_near || to < MAP_MIN || end - to > most || start - to > room {
                 return None;
             }
-            let vma = i.vmas.remove(&start)?;
-            i.vmas.insert(to, vma.clone());
-            Some((to, vma))
-        })
+            Some((start, above.clone()))
+        })?;
+        self.put(to, vma.clone()).ok()?;
+        self.inner.with_mut(|i| i.vmas.remove(&start));
+        Some((to, vma))
     }
     /// The first mapping that has something of the range.
     pub fn first_in(&self, r: Range<u64>) -> Option<(u64, Vma)> {
@@ -211,10 +278,11 @@ impl Mm {
         self.vmas_in(0..MAP_MAX)
     }
     /// Sets what children get of the range.
-    pub fn set_fork(&self, r: Range<u64>, fork: Fork) {
-        self.split(r.start);
-        self.split(r.end);
-        self.inner.with_mut(|i| overlapping_mut(&mut i.vmas, r).for_each(|(_, v)| v.fork = fork));
+    pub fn set_fork(&self, r: Range<u64>, fork: Fork) -> Result<()> {
+        self.split(&r, |v| v.fork != fork)?;
+        self.inner.with_mut(|i| overlapping_mut(&mut i.vmas, r.clone()).for_each(|(_, v)| v.fork = fork));
+        self.merge(r);
+        Ok(())
     }
     /// Sets the name that maps shows.
     pub fn set_name(&self, start: u64, name: &'static str) {
@@ -225,21 +293,13 @@ impl Mm {
         });
     }
 
-    /// The mapping at `start` never becomes writable.
-    pub fn deny_write(&self, start: u64) {
-        self.inner.with_mut(|i| {
-            if let Some(v) = i.vmas.get_mut(&start) {
-                v.may_write = false;
-            }
-        });
-    }
     /// May all of the range become writable?
     pub fn may_write(&self, r: Range<u64>) -> bool {
-        self.inner.with(|i| overlapping(&i.vmas, r).all(|(_, v)| v.may_write))
+        self.inner.with(|i| overlapping(&i.vmas, r).all(|(_, v)| v.may_write()))
     }
 
-    /// Splits vmas so that `at` is a boundary.
-    pub(super) fn split(&self, at: u64) {
+    /// Splits the vma around `at`, so that `at` is a boundary. Whoever asks has seen that there may be one more.
+    pub(super) fn cut(&self, at: u64) {
         let Some((start, vma)) = self.find(at).filter(|(start, _)| *start != at) else { return };
         if vma.region.is_some() {
             self.drop_translations(start..vma.end);

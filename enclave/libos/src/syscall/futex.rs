@@ -41,7 +41,7 @@ fn key_of(at: u64) -> Result<Key> {
     let mm = current_mm();
     let (start, vma) = mm.find(at).ok_or(Errno::EFAULT)?;
     match &vma.backing {
-        Backing::Shared(object, base) => Ok((Arc::as_ptr(object) as usize as u64, base + (at - start))),
+        Backing::Shared(object, base, _) => Ok((Arc::as_ptr(object) as usize as u64, base + (at - start))),
         _ => Ok((u64::from(mm.slot().index()), at)),
     }
 }

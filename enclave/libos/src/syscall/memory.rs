@@ -39,11 +39,8 @@ pub fn sys_mmap(a: &[u64; 6]) -> Result<usize> {
         return Err(Errno::EEXIST);
     }
     let prot = prot & (mf::PROT_READ | mf::PROT_WRITE | mf::PROT_EXEC);
-    let (backing, may_write) = if flags & mf::MAP_ANONYMOUS != 0 {
-        (if shared { Backing::Shared(shared_object(None), 0) } else { Backing::Anon }, true)
-    } else {
-        file_backing(fd, off, prot, shared)?
-    };
+    let backing =
+        if flags & mf::MAP_ANONYMOUS != 0 { zeros(shared) } else { file_backing(fd, off, prot, shared)? };
     let grows_down = flags & mf::MAP_GROWSDOWN != 0;
     if grows_down && !matches!(backing, Backing::Anon) {
         return Err(Errno::EINVAL);
@@ -61,10 +58,7 @@ pub fn sys_mmap(a: &[u64; 6]) -> Result<usize> {
         mm.set_grows_down(start);
     }
     if lock {
-        mm.set_locked(start..start + page_ceil(len), true);
-    }
-    if !may_write {
-        mm.deny_write(start);
+        mm.set_locked(start..start + page_ceil(len), true)?;
     }
     Ok(start as usize)
 }
@@ -105,8 +99,12 @@ fn overlaps(mm: &Mm, addr: u64, len: u64) -> bool {
 /// /dev/zero: mapping it gives anonymous memory.
 const ZERO_DEVICE: u64 = 1 << 8 | 5;
 
-/// What a mapping of a file shows, and whether it may become writable.
-fn file_backing(fd: i32, off: u64, prot: u32, shared: bool) -> Result<(Backing, bool)> {
+fn zeros(shared: bool) -> Backing {
+    if shared { Backing::Shared(shared_object(None), 0, true) } else { Backing::Anon }
+}
+
+/// What a mapping of a file shows.
+fn file_backing(fd: i32, off: u64, prot: u32, shared: bool) -> Result<Backing> {
     let file = current_process().files().get(fd)?;
     if !file.can_read() {
         return Err(Errno::EACCES);
@@ -115,16 +113,17 @@ fn file_backing(fd: i32, off: u64, prot: u32, shared: bool) -> Result<(Backing, 
         return Err(Errno::EACCES);
     }
     if file.stat().is_ok_and(|s| s.rdev == ZERO_DEVICE) {
-        return Ok((if shared { Backing::Shared(shared_object(None), 0) } else { Backing::Anon }, true));
+        return Ok(zeros(shared));
     }
     if !file.inode().is_regular() {
         return Err(Errno::ENODEV);
     }
-    let unsealed = !shared || crate::fs::check_map(file.inode().as_ref(), prot & mf::PROT_WRITE != 0)?;
-    let may_write = !shared || unsealed && file.can_write();
-    let f = MapFile(file);
-    let backing = if shared { Backing::Shared(shared_object(Some(f)), off) } else { Backing::File(f, off) };
-    Ok((backing, may_write))
+    if !shared {
+        return Ok(Backing::File(MapFile(file), off));
+    }
+    let unsealed = crate::fs::check_map(file.inode().as_ref(), prot & mf::PROT_WRITE != 0)?;
+    let may_write = unsealed && file.can_write();
+    Ok(Backing::Shared(shared_object(Some(MapFile(file))), off, may_write))
 }
 
 /// munmap(addr, length)
@@ -180,7 +179,11 @@ pub fn sys_mremap(a: &[u64; 6]) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     let mm = current_mm();
-    within_address_limit(&mm, page_ceil(a[2]).saturating_sub(a[1]))?;
+    let more = page_ceil(a[2]).saturating_sub(a[1]);
+    if more > 0 && mm.find(a[0]).is_some_and(|(_, v)| v.locked) {
+        may_lock(&mm, more).map_err(|_| Errno::EAGAIN)?;
+    }
+    within_address_limit(&mm, more)?;
     Ok(mm.mremap(a[0], a[1], a[2], a[3] as u32, a[4])? as usize)
 }
 
@@ -220,8 +223,8 @@ fn advise(mm: &Mm, (start, vma): (u64, &Vma), r: core::ops::Range<u64>, advice: 
         }
         mf::MADV_REMOVE => mm.remove(start, vma, r),
         mf::MADV_DONTFORK | mf::MADV_DOFORK | mf::MADV_WIPEONFORK | mf::MADV_KEEPONFORK => {
-            mm.set_fork(r, crate::mm::Fork::of_advice(advice));
-            Ok(())
+            // For want of mappings it is EAGAIN, here.
+            mm.set_fork(r, crate::mm::Fork::of_advice(advice)).map_err(|_| Errno::EAGAIN)
         }
         _ => Ok(()),
     }
@@ -238,7 +241,7 @@ fn populate(mm: &Mm, r: core::ops::Range<u64>, write: bool) -> Result<usize> {
     for at in r.step_by(PAGE as usize) {
         breath.take();
         let (_, vma) = mm.find(at).ok_or(Errno::ENOMEM)?;
-        if vma.prot & mf::PROT_READ == 0 && !write {
+        if vma.prot() & mf::PROT_READ == 0 && !write {
             return Err(Errno::EINVAL);
         }
         mm.handle_fault(at as u32, access).map_err(|e| match e {
@@ -310,16 +313,14 @@ pub fn sys_mlock(a: &[u64; 6]) -> Result<usize> {
     let (mm, r) = (current_mm(), touched(a[0], a[1])?);
     may_lock(&mm, r.end - r.start - mm.locked_bytes(r.clone()))?;
     covered(&mm, &r)?;
-    mm.set_locked(r, true);
-    Ok(0)
+    mm.set_locked(r, true).map(|()| 0)
 }
 
 /// munlock(addr, len)
 pub fn sys_munlock(a: &[u64; 6]) -> Result<usize> {
     let (mm, r) = (current_mm(), touched(a[0], a[1])?);
     covered(&mm, &r)?;
-    mm.set_locked(r, false);
-    Ok(0)
+    mm.set_locked(r, false).map(|()| 0)
 }
 
 /// mlock2(addr, len, flags)
@@ -344,7 +345,7 @@ pub fn sys_mlockall(a: &[u64; 6]) -> Result<usize> {
     let all = mm.mapped_bytes();
     if flags & MCL_CURRENT != 0 {
         may_lock(&mm, all - mm.locked_bytes(0..domain::SIZE))?;
-        mm.set_locked(0..domain::SIZE, true);
+        mm.set_locked(0..domain::SIZE, true)?;
     } else {
         may_lock(&mm, 0)?;
     }
@@ -356,8 +357,7 @@ pub fn sys_mlockall(a: &[u64; 6]) -> Result<usize> {
 pub fn sys_munlockall(_a: &[u64; 6]) -> Result<usize> {
     let mm = current_mm();
     mm.lock_new.set(false);
-    mm.set_locked(0..domain::SIZE, false);
-    Ok(0)
+    mm.set_locked(0..domain::SIZE, false).map(|()| 0)
 }
 
 /// membarrier(cmd, flags, cpu): every other thread of the process (or of all) that runs passes through the kernel.

@@ -319,7 +319,7 @@ fn outside_fault(t: &Arc<Task>, e: &Exception) {
     let entry = occlum_rt::code::is_table_addr(mm.slot(), e.fault_addr);
     if let Some((kind, off)) = entry.filter(|_| occlum_rt::code::is_lookup(e.rip)) {
         // Commit the page if code is there, and look up again: the miss stub does the rest.
-        if mm.find(u64::from(off)).is_some_and(|(_, v)| v.prot & occlum_linux_abi::mmap::PROT_EXEC != 0) {
+        if mm.find(u64::from(off)).is_some_and(|(_, v)| v.prot() & occlum_linux_abi::mmap::PROT_EXEC != 0) {
             return match mm.commit_table(kind, off..off.saturating_add(1)) {
                 Err(why) if crate::process::oom::make_room(t, why) => go_on_inside(t, e.rip),
                 Err(_) if can_branch_without_table(t) => branch_without_table(t, e.rip, kind, off),

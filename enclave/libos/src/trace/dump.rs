@@ -147,7 +147,7 @@ fn runs(mm: &Mm) -> Vec<(Range<u64>, u32)> {
                 Some((last, _)) if last.start >= start && run.start <= last.end + GAP => {
                     last.end = last.end.max(run.end);
                 }
-                _ => out.push((run, vma.prot)),
+                _ => out.push((run, vma.prot())),
             }
         }
     }

@@ -85,11 +85,11 @@ fn memory(mm: &Mm, at: u64, most: u64) -> Vec<u8> {
 fn maps(t: &Task, mm: &Mm, all: bool) {
     let mut b = Builder::new(Kind::Maps, t.process.pid, t.tid);
     t.process.exe.with(|exe| b.counted(exe));
-    for (start, vma) in mm.vmas().filter(|(_, v)| all || v.prot & PROT_EXEC != 0) {
+    for (start, vma) in mm.vmas().filter(|(_, v)| all || v.prot() & PROT_EXEC != 0) {
         b.u32(start as u32);
         b.u32(vma.end as u32);
         b.u64(vma.backing.offset());
-        b.u32(vma.prot);
+        b.u32(vma.prot());
         match vma.backing.file().filter(|_| vma.name.is_empty()) {
             Some(file) => b.counted(&file.path()),
             None => b.counted(vma.name.as_bytes()),

@@ -51,7 +51,7 @@ pub fn sample(t: &Task) {
 /// FNV-1a over the executable mappings.
 fn digest(mm: &Mm) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
-    for (start, vma) in mm.vmas().filter(|(_, v)| v.prot & PROT_EXEC != 0) {
+    for (start, vma) in mm.vmas().filter(|(_, v)| v.prot() & PROT_EXEC != 0) {
         let (id, version) = vma.backing.file().map_or((0, 0), |f| f.id());
         for word in [start, vma.end, vma.backing.offset(), id, version] {
             hash = (hash ^ word).wrapping_mul(0x100_0000_01b3);

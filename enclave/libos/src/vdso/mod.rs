@@ -56,5 +56,5 @@ pub fn map(mm: &Mm) -> Result<u64> {
 
 /// Is it the vDSO's code as it came?
 pub fn is_code(vma: &Vma) -> bool {
-    vma.name == NAME && !vma.private_code
+    vma.name == NAME && !vma.has_own_code()
 }

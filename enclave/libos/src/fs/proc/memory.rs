@@ -46,15 +46,15 @@ impl Usage {
         match v.backing {
             Backing::Shared(..) => self.shared += rss,
             // A private page of a file that was written to is the process's own.
-            Backing::File(..) if !v.private_code => self.file += rss,
+            Backing::File(..) if v.is_pristine() => self.file += rss,
             _ => self.anon += rss,
         }
         let stack = v.name == crate::mm::STACK;
         if stack {
             self.stack += kib;
-        } else if v.prot & mf::PROT_EXEC != 0 {
+        } else if v.prot() & mf::PROT_EXEC != 0 {
             *(if code.contains(&start) { &mut self.exe } else { &mut self.lib }) += kib;
-        } else if v.prot & mf::PROT_WRITE != 0 && !matches!(v.backing, Backing::Shared(..)) {
+        } else if v.prot() & mf::PROT_WRITE != 0 && !matches!(v.backing, Backing::Shared(..)) {
             self.data += kib;
         }
     }
@@ -89,7 +89,7 @@ pub fn usage(p: P) -> Usage {
 }
 
 fn line(start: u64, v: &Vma) -> String {
-    let bit = |b: u32, c: char| if v.prot & b != 0 { c } else { '-' };
+    let bit = |b: u32, c: char| if v.prot() & b != 0 { c } else { '-' };
     let shared = matches!(v.backing, Backing::Shared(..));
     let (off, ino, dev, path) = match &v.backing {
         // The vDSO is a file to nobody.
@@ -98,7 +98,7 @@ fn line(start: u64, v: &Vma) -> String {
             let s = f.0.stat().unwrap_or_default();
             (*off, s.ino, s.dev, String::from_utf8_lossy(&f.path()).into_owned())
         }
-        Backing::Shared(_, off) => match v.backing.file() {
+        Backing::Shared(_, off, _) => match v.backing.file() {
             Some(f) => {
                 let s = f.0.stat().unwrap_or_default();
                 (*off, s.ino, s.dev, String::from_utf8_lossy(&f.path()).into_owned())
@@ -169,7 +169,7 @@ fn rows(u: &Usage, mapped: Option<u64>) -> String {
 fn vm_flags(v: &Vma) -> String {
     let mut out = String::from("VmFlags:");
     for (bit, name) in [(1, " rd"), (2, " wr"), (4, " ex")] {
-        if v.prot & bit != 0 {
+        if v.prot() & bit != 0 {
             out += name;
         }
     }
