@@ -40,6 +40,8 @@ struct Request {
     argv: Vec<Vec<u8>>,
     envp: Vec<Vec<u8>>,
     exec_path: Vec<u8>,
+    /// Whoever executes it could read it as well.
+    may_be_read: bool,
 }
 
 fn open_elf(file: Arc<OpenFile>) -> Result<Program> {
@@ -119,7 +121,9 @@ fn finish_prepare(
         None => None,
         Some(range) => Some(open_interp(&program.file, range.start, range.end)?),
     };
-    Ok(Request { program, interp, argv, envp, exec_path })
+    let may_be_read =
+        [Some(&program), interp.as_ref()].into_iter().flatten().all(|p| crate::fs::may_read(&p.file));
+    Ok(Request { program, interp, argv, envp, exec_path, may_be_read })
 }
 
 fn open_interp(file: &Arc<OpenFile>, start: u64, end: u64) -> Result<Program> {
@@ -394,11 +398,12 @@ fn exec_file(
     task.robust_list.set(0);
     task.comm.set(comm_of(&request.exec_path));
     p.actions.with_mut(crate::signal::SigActions::reset_for_exec);
-    p.traits.with_mut(|t| t.dumpable = true);
     p.flow.take();
     crate::timers::reset_for_exec(&p);
     p.exe.replace(crate::fs::path_of(&request.program.file));
     task.settle_cred();
+    let is_own = task.with_cred(|c| c.euid == c.uid && c.egid == c.gid);
+    built.mm.dumpable.set(is_own && request.may_be_read);
     task.change_cred(crate::process::Cred::follow_exec);
     p.execed.set(true);
     if let Some(files) = files {

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
+#include <sys/fsuid.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/sysinfo.h>
@@ -184,6 +185,149 @@ CASE(memory_of_others) {
     CHECK(strcmp(shared_text, "what the parent has") == 0);
     l = (struct iovec){text, 5};
     CHECK(process_vm_writev(getpid(), &l, 1, &remote, 1, 0) == 5);
+}
+
+enum { OTHER = 1234 };
+
+static void drop_ids(void) { CHECK(setgroups(0, NULL) == 0 && setgid(OTHER) == 0 && setuid(OTHER) == 0); }
+static void drop_effective(void) { CHECK(setegid(OTHER) == 0 && seteuid(OTHER) == 0); }
+static void be_seen(void) { CHECK(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) == 0); }
+/* What a process does before another one, with all ids OTHER, looks into it. */
+static void as_it_is(void) {}
+static void dropped(void) { drop_ids(); }
+static void dropped_and_seen(void) { drop_ids(), be_seen(); }
+static void effective(void) { drop_effective(); }
+static void effective_and_seen(void) { drop_effective(), be_seen(); }
+static void for_files(void) { setfsgid(OTHER), setfsuid(OTHER), be_seen(); }
+static void group_stays(void) {
+    CHECK(setgroups(0, NULL) == 0 && setresgid(OTHER, OTHER, 0) == 0 && setuid(OTHER) == 0);
+    be_seen();
+}
+static void with_rights(void) {
+    CHECK(prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) == 0);
+    drop_ids(), be_seen();
+}
+static void hidden(void) {
+    drop_ids(), be_seen();
+    CHECK(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0);
+}
+static char unreadable[] = "/tmp/guest-peers-XXXXXX";
+static void another_program(void) { drop_ids(), execl("/bin/cat", "cat", NULL); }
+static void unreadable_program(void) { drop_ids(), execl(unreadable, "cat", NULL); }
+static const struct {
+    const char *name;
+    void (*become)(void);
+} targets[] = {{"as it is", as_it_is},       {"dropped", dropped},         {"dropped, seen", dropped_and_seen},
+               {"effective", effective},     {"effective, seen", effective_and_seen},
+               {"for files, seen", for_files}, {"a group stays", group_stays}, {"with rights", with_rights},
+               {"hidden", hidden},           {"another program", another_program}, {"unreadable program", unreadable_program}};
+
+static void told(const char *what, long result) { printf(" %s:%s", what, result < 0 ? strerrorname_of(errno) : "ok"); }
+static const char *in_proc(pid_t pid, const char *name) {
+    static char path[64];
+    snprintf(path, sizeof path, "/proc/%d/%s", pid, name);
+    return path;
+}
+static void look_at(pid_t pid) {
+    static const char *const files[] = {"environ", "maps", "smaps", "auxv", "fd", "fd/0", "fdinfo", "fdinfo/0", "status", "cwd", "root"};
+    char text[4096];
+    for (unsigned i = 0; i < sizeof files / sizeof *files; i++)
+        told(files[i], open(in_proc(pid, files[i]), O_RDONLY));
+    told("exe", readlink(in_proc(pid, "exe"), text, sizeof text));
+    told("link", readlink(in_proc(pid, "fd/0"), text, sizeof text));
+    struct iovec l = {text, 4}, r = {shared_text, 4};
+    long n = process_vm_readv(pid, &l, 1, &r, 1, 0);
+    told("memory", n < 0 && errno == EFAULT ? 0 : n);
+    int pidfd = syscall(SYS_pidfd_open, pid, 0);
+    told("getfd", syscall(SYS_pidfd_getfd, pidfd, 0, 0));
+    told("advise", syscall(SYS_process_madvise, pidfd, &l, 0, 20 /* MADV_COLD */, 0));
+    struct rlimit limit;
+    told("limit", prlimit(pid, RLIMIT_NOFILE, NULL, &limit));
+    void *head;
+    size_t len;
+    told("list", syscall(SYS_get_robust_list, pid, &head, &len));
+    struct stat d, f;
+    CHECK(stat(in_proc(pid, ""), &d) == 0 && stat(in_proc(pid, "environ"), &f) == 0);
+    printf(" of %d %d, %d %d", d.st_uid, d.st_gid, f.st_uid, f.st_gid);
+    FILE *stat = fopen(in_proc(pid, "stat"), "r");
+    unsigned long code = 0;
+    CHECK(stat && fgets(text, sizeof text, stat));
+    sscanf(strrchr(text, ')'), ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %*u %*u %*d %*u %lu", &code);
+    printf(" code %s\n", code > 1 ? "shown" : "hidden");
+}
+
+/* Who has dropped rights is not looked into by others with the ids that it has now, unless it says so. */
+CASE(looking_into_others) {
+    if (!is_root())
+        return;
+    char copy[100];
+    int fd = mkstemp(unreadable);
+    snprintf(copy, sizeof copy, "cat /bin/cat > %s; chmod 711 %s", unreadable, unreadable);
+    CHECK(fd >= 0 && close(fd) == 0 && system(copy) == 0 && chdir("/") == 0);
+    for (unsigned i = 0; i < sizeof targets / sizeof *targets; i++) {
+        int stay[2], ready[2];
+        char c;
+        CHECK(pipe2(stay, O_CLOEXEC) == 0 && pipe2(ready, O_CLOEXEC) == 0);
+        pid_t target = fork_clean();
+        if (target == 0) {
+            dup2(stay[0], 0);
+            close(stay[1]);
+            targets[i].become();
+            close(ready[1]);
+            read(0, &c, 1);
+            _exit(guest_failures);
+        }
+        close(ready[1]);
+        CHECK(read(ready[0], &c, 1) == 0);
+        printf("%s:", targets[i].name);
+        fflush(stdout);
+        pid_t looker = fork_clean();
+        if (looker == 0) {
+            drop_ids();
+            look_at(target);
+            fflush(stdout);
+            _exit(guest_failures);
+        }
+        int status;
+        CHECK(waitpid(looker, &status, 0) == looker && status == 0);
+        close(stay[1]);
+        CHECK(waitpid(target, &status, 0) == target && status == 0);
+        close(stay[0]), close(ready[0]);
+    }
+    unlink(unreadable);
+}
+
+/* A process that dropped its rights, itself. */
+CASE(dropping_rights) {
+    if (!is_root())
+        return;
+    int value = -1;
+    CHECK(prctl(PR_SET_PDEATHSIG, SIGUSR1, 0, 0, 0) == 0 && prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 1);
+    CHECK(setuid(0) == 0 && setgid(0) == 0 && prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 1);
+    /* Whoever shares the memory sees it. */
+    pid_t child = vfork();
+    if (child == 0) {
+        syscall(SYS_setfsgid, OTHER);
+        _exit(0);
+    }
+    CHECK(waitpid(child, NULL, 0) == child && prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 0);
+    be_seen();
+    CHECK(prctl(PR_GET_PDEATHSIG, &value, 0, 0, 0) == 0 && value == SIGUSR1);
+    drop_ids();
+    CHECK(prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 0 && prctl(PR_GET_PDEATHSIG, &value, 0, 0, 0) == 0 && value == 0);
+    child = fork_clean();
+    if (child == 0)
+        _exit(prctl(PR_GET_DUMPABLE, 0, 0, 0, 0));
+    report("inherited", child);
+    CHECK_ERRNO(open("/proc/self/environ", O_RDONLY), EACCES);
+    CHECK_ERRNO(open("/proc/self/comm", O_WRONLY), EACCES);
+    CHECK(open("/proc/self/maps", O_RDONLY) >= 0 && open("/proc/self/cwd", O_RDONLY) >= 0);
+    int p[2];
+    char path[32];
+    CHECK(pipe(p) == 0);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", p[0]);
+    CHECK(readlink(path, path, sizeof path) > 0 && open("/proc/self/fd", O_RDONLY) >= 0 && open("/proc/self/fdinfo/0", O_RDONLY) >= 0);
+    CHECK(access("/proc/self/fd", R_OK | X_OK) == 0);
 }
 
 static long kcmp(pid_t a, pid_t b, int type, unsigned long i, unsigned long k) {

@@ -106,6 +106,11 @@ pub trait Inode: Send + Sync + 'static {
         self.file_id().0
     }
 
+    /// Checks `want` (`MAY_*`), by the permission bits unless there are other rules.
+    fn check(&self, cred: &super::path::Cred, want: u32) -> Result<()> {
+        cred.check(&self.stat()?, want)
+    }
+
     /// The entry of a directory.
     fn lookup(&self, _name: &[u8]) -> Result<InodeRef> {
         Err(ENOTDIR)

@@ -96,7 +96,7 @@ fn enter(ctx: &FsContext, cwd: &[u8]) -> Result<()> {
     if !d.inode().is_dir() {
         return Err(ENOTDIR);
     }
-    env::cred().check(&d.inode().stat()?, MAY_EXEC)?;
+    d.inode().check(&env::cred(), MAY_EXEC)?;
     ctx.set_cwd(d);
     Ok(())
 }
@@ -185,6 +185,11 @@ fn open_exec_dentry(d: Arc<dentry::Dentry>) -> Result<Arc<OpenFile>> {
     inode.open(inode, O_RDONLY)?;
     inotify::about(&d, inotify::event::OPEN);
     Ok(OpenFile::new(d, None, O_RDONLY))
+}
+
+/// Could the caller open the file for reading?
+pub fn may_read(f: &OpenFile) -> bool {
+    f.inode().check(&env::cred(), MAY_READ).is_ok()
 }
 
 /// The path of an open file, as /proc shows it.

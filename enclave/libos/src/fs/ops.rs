@@ -182,7 +182,7 @@ fn open_dentry(d: Arc<Dentry>, flags: u32, fresh: bool) -> Result<Arc<OpenFile>>
         _ => {}
     }
     if !fresh {
-        env::cred().check(&inode.stat()?, access_of(flags))?;
+        inode.check(&env::cred(), access_of(flags))?;
     }
     leases::break_all(&inode, write, flags & O_NONBLOCK == 0)?;
     let special = inode.open(&inode, flags)?;

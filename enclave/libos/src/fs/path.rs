@@ -182,7 +182,7 @@ impl Walk<'_> {
         if !i.is_dir() {
             return Err(ENOTDIR);
         }
-        if self.cred.can(caps::DAC_READ_SEARCH) { Ok(()) } else { self.cred.check(&i.stat()?, MAY_EXEC) }
+        if self.cred.can(caps::DAC_READ_SEARCH) { Ok(()) } else { i.check(self.cred, MAY_EXEC) }
     }
 
     fn step(&mut self, last_mode: Last) -> Result<Option<Walked>> {

@@ -31,6 +31,7 @@ impl Mm {
             child.inner.with_mut(|i| i.vmas.insert(start, v.forked()));
         }
         child.set_layout(self.layout());
+        child.dumpable.set(self.dumpable.get());
         // The copy is of one moment: threads that ran on meanwhile would tear it (R29).
         occlum_rt::vcpu::stop_others(self.slot);
         let mut breath = alone.then(Breath::begin);

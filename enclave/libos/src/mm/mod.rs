@@ -114,6 +114,8 @@ pub struct Mm {
     moved_within: BklCell<bool>,
     /// mlockall(MCL_FUTURE): new mappings are locked.
     pub lock_new: BklCell<bool>,
+    /// Others with the ids of its processes may look into it (PR_SET_DUMPABLE).
+    pub dumpable: BklCell<bool>,
 }
 
 fn page_floor(x: u64) -> u64 {
@@ -165,6 +167,7 @@ impl Mm {
             barriers: BklCell::new(0),
             is_lost: BklCell::new(false),
             lock_new: BklCell::new(false),
+            dumpable: BklCell::new(true),
             moved_within: BklCell::new(false),
         });
         mm.register();

@@ -8,6 +8,7 @@ pub mod caps;
 mod exit;
 mod fork;
 mod ids;
+mod look;
 pub mod oom;
 pub mod usage;
 pub mod users;
@@ -16,6 +17,7 @@ mod wait;
 pub use exit::{begin_group_exit, exit_task, kill_other_threads, wake_for_signal};
 pub use fork::{CloneRequest, VforkGate, do_clone, new_init, new_job, new_resident_init, release_vfork};
 pub use ids::{init, peak_tasks, pid_max, task_count, try_current, with_current, with_tasks};
+pub use look::Ids;
 pub use wait::{WaitFor, Waited, do_wait};
 
 use crate::fs::{FileTable, FsContext};
@@ -187,8 +189,6 @@ pub struct Times {
 /// What a process is told about itself and inherits: prctl(2), personality(2), /proc.
 #[derive(Clone, Copy, Debug)]
 pub struct Traits {
-    /// PR_SET_DUMPABLE.
-    pub dumpable: bool,
     /// PR_SET_NO_NEW_PRIVS.
     pub no_new_privs: bool,
     /// PR_SET_THP_DISABLE.
@@ -205,7 +205,6 @@ pub const DEFAULT_SLACK: u64 = 50_000;
 impl Default for Traits {
     fn default() -> Self {
         Self {
-            dumpable: true,
             no_new_privs: false,
             thp_disabled: false,
             personality: 0,
@@ -426,6 +425,14 @@ impl Task {
         r
     }
     fn set_cred(&self, c: Cred) {
+        self.with_cred(|old| {
+            let ids = |c: &Cred| [c.euid, c.egid, c.fsuid, c.fsgid];
+            if ids(old) != ids(&c) || c.caps.permitted & !old.caps.permitted != 0 {
+                // What it knows from before is not for those whose ids it has now.
+                self.process.mm().iter().for_each(|mm| mm.dumpable.set(false));
+                self.process.pdeathsig.set(0);
+            }
+        });
         if self.tid != self.process.pid {
             self.own_cred.set(Some(c));
             return;

@@ -244,12 +244,7 @@ pub fn sys_set_robust_list(a: &[u64; 6]) -> Result<usize> {
 /// get_robust_list(pid, head_ptr, len_ptr)
 pub fn sys_get_robust_list(a: &[u64; 6]) -> Result<usize> {
     let t = if a[0] as i32 == 0 { current() } else { Task::by_tid(a[0] as i32).ok_or(Errno::ESRCH)? };
-    // As for ptrace(2): the real ids of the caller are all the ids of the target.
-    let (me, its) = (current().cred(), t.cred());
-    let same = [its.uid, its.euid, its.suid].iter().all(|u| *u == me.uid)
-        && [its.gid, its.egid, its.sgid].iter().all(|g| *g == me.gid);
-    if !Arc::ptr_eq(&t.process, &current().process) && !me.capable(crate::process::caps::SYS_PTRACE) && !same
-    {
+    if !t.may_be_seen(crate::process::Ids::Real) {
         return Err(Errno::EPERM);
     }
     write_val(a[2], 24u64)?;

@@ -2,28 +2,20 @@
 use crate::errno::{Errno, Result};
 use crate::fs::pidfd::PidFd;
 use crate::mm::{Mm, PAGE};
-use crate::process::{Process, Task, caps, current_process};
+use crate::process::{Ids, Process, Task, caps, current_mm, current_process};
 use crate::sched::Breath;
 use crate::uaccess::{read_bytes, read_iovecs, write_bytes};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use occlum_linux_abi::clone as cl;
 
-/// May the caller look into `p`, as ptrace(2) lets it? All ids of the target are its own, or it may look into all.
-fn may_look_into(p: &Arc<Process>) -> Result<()> {
-    let me = current_process();
-    let (a, b) = (crate::process::cred(), p.cred());
-    let same = [b.uid, b.euid, b.suid].iter().all(|u| *u == a.uid)
-        && [b.gid, b.egid, b.sgid].iter().all(|g| *g == a.gid);
-    if Arc::ptr_eq(&me, p) || a.capable(caps::SYS_PTRACE) || same && p.traits.get().dumpable {
-        Ok(())
-    } else {
-        Err(Errno::EPERM)
-    }
+/// May the caller look into the task?
+fn check_seen(t: &Task) -> Result<()> {
+    if t.may_be_seen(Ids::Real) { Ok(()) } else { Err(Errno::EPERM) }
 }
 
-fn target(pid: u64) -> Result<Arc<Process>> {
-    Task::by_tid(pid as i32).map(|t| t.process.clone()).ok_or(Errno::ESRCH)
+fn target(pid: u64) -> Result<Arc<Task>> {
+    Task::by_tid(pid as i32).ok_or(Errno::ESRCH)
 }
 
 /// Most bytes between looks at the clock of others: the other memory may be large.
@@ -38,9 +30,11 @@ fn transfer(a: &[u64; 6], one: fn(&Mm, u64, u64, &mut [u8]) -> Result<()>) -> Re
     if local.iter().all(|r| r.1 == 0) || remote.iter().all(|r| r.1 == 0) {
         return Ok(0);
     }
-    let p = target(a[0])?;
-    may_look_into(&p)?;
-    let mm = p.mm().ok_or(Errno::ESRCH)?;
+    let t = target(a[0])?;
+    let mm = t.process.mm().ok_or(Errno::ESRCH)?;
+    if !Arc::ptr_eq(&mm, &current_mm()) {
+        check_seen(&t)?;
+    }
     let mut buf = [0u8; PIECE];
     let (mut mine, mut its) = (Ranges::new(local), Ranges::new(remote));
     let (mut done, mut breath) = (0, Breath::begin());
@@ -119,13 +113,14 @@ pub fn sys_kcmp(a: &[u64; 6]) -> Result<usize> {
     const IO: u32 = 5;
     const SYSVSEM: u32 = 6;
     let (p, q) = (target(a[0])?, target(a[1])?);
-    may_look_into(&p)?;
-    may_look_into(&q)?;
+    check_seen(&p)?;
+    check_seen(&q)?;
+    let (p, q) = (&p.process, &q.process);
     match a[2] as u32 {
         FILE => Ok(order(p.files().get(a[3] as i32)?.id, q.files().get(a[4] as i32)?.id)),
         VM => {
             let slot = |p: &Arc<Process>| p.mm().map_or(u64::MAX, |m| u64::from(m.slot().index()));
-            Ok(order(slot(&p), slot(&q)))
+            Ok(order(slot(p), slot(q)))
         }
         FILES => Ok(order(p.files().id, q.files().id)),
         FS if Arc::ptr_eq(&p.fs(), &q.fs()) => Ok(0),
@@ -155,7 +150,9 @@ pub fn sys_process_madvise(a: &[u64; 6]) -> Result<usize> {
     if !matches!(a[3] as u32, MADV_WILLNEED | MADV_COLD | MADV_PAGEOUT | MADV_COLLAPSE) {
         return Err(Errno::EINVAL);
     }
-    may_look_into(&p)?;
+    if !p.may_be_seen(Ids::Files) {
+        return Err(Errno::EACCES);
+    }
     if !Arc::ptr_eq(&p, &current_process()) && !crate::process::cred().capable(caps::SYS_NICE) {
         return Err(Errno::EPERM);
     }

@@ -2,7 +2,7 @@
 use crate::errno::{Errno, Result};
 use crate::fs::OpenFile;
 use crate::fs::pidfd::{self, PidFd};
-use crate::process::{Process, Task, current, current_process};
+use crate::process::{Ids, Process, Task, current, current_process};
 use crate::signal::{self, Info};
 use crate::uaccess::read_val;
 use alloc::sync::Arc;
@@ -75,10 +75,7 @@ pub fn sys_pidfd_getfd(a: &[u64; 6]) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     let p = process_of(a[0])?;
-    let (me, other) = (crate::process::cred(), p.cred());
-    let same = [other.uid, other.euid, other.suid].iter().all(|u| *u == me.uid)
-        && [other.gid, other.egid, other.sgid].iter().all(|g| *g == me.gid);
-    if !same && !me.capable(crate::process::caps::SYS_PTRACE) {
+    if !p.may_be_seen(Ids::Real) {
         return Err(Errno::EPERM);
     }
     if p.exit_status.get().is_some() {

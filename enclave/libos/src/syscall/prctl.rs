@@ -1,7 +1,7 @@
 //! prctl(2), personality(2).
 use super::caps;
 use crate::errno::{Errno, Result};
-use crate::process::{Task, Traits, current, current_process};
+use crate::process::{Task, Traits, current, current_mm, current_process};
 use crate::uaccess::{read_bytes, read_cstr, write_bytes, write_val};
 use occlum_linux_abi::prctl as pr;
 
@@ -36,10 +36,10 @@ pub fn sys_prctl(a: &[u64; 6]) -> Result<usize> {
             Ok(0)
         }
         pr::PR_GET_PDEATHSIG => write_val(a[1], t.process.pdeathsig.get()).map(|()| 0),
-        pr::PR_GET_DUMPABLE => Ok(usize::from(traits().dumpable)),
+        pr::PR_GET_DUMPABLE => Ok(usize::from(current_mm().dumpable.get())),
         pr::PR_SET_DUMPABLE => {
-            let on = flag(a[1])?;
-            set(|t| t.dumpable = on)
+            current_mm().dumpable.set(flag(a[1])?);
+            Ok(0)
         }
         pr::PR_SET_NAME => set_name(&t, a[1]),
         pr::PR_GET_NAME => write_bytes(a[1], &t.comm.get()).map(|()| 0),

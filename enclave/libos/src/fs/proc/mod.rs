@@ -14,7 +14,7 @@ use super::prelude::*;
 use super::uio::{Dst, Src};
 use super::{env, mount};
 use crate::process::caps;
-use crate::process::{Process, Task};
+use crate::process::{Ids, Process, Task};
 
 /// How a text is made.
 enum Make {
@@ -55,6 +55,8 @@ const PID_FILES: &[PidFile] = &[
     ("uid_map", 0o644, Short(text::id_map)),
     ("wchan", 0o444, Short(text::wchan)),
 ];
+/// What of them tells what is in the process, and is for those who may look into it.
+const INSIDE: [&str; 7] = ["auxv", "environ", "io", "maps", "personality", "smaps", "smaps_rollup"];
 /// Per-process links.
 const PID_LINKS: [&str; 3] = ["cwd", "exe", "root"];
 /// Per-process directories.
@@ -121,9 +123,7 @@ fn pid_of(id: i32) -> Option<i32> {
 }
 /// May the caller look into the process?
 fn may_inspect(p: &Process) -> Result<()> {
-    let cred = env::cred();
-    let same = p.with_cred(|c| c.euid == cred.uid);
-    if cred.can(caps::SYS_PTRACE) || same { Ok(()) } else { Err(EACCES) }
+    if p.may_be_seen(Ids::Files) { Ok(()) } else { Err(EACCES) }
 }
 
 impl ProcInode {
@@ -133,10 +133,11 @@ impl ProcInode {
     fn mode(&self) -> u32 {
         match self.node {
             Node::Root | Node::Dir(..) | Node::TaskDir(_) | Node::SystemDir(..) => S_IFDIR | 0o555,
-            Node::FdDir(_) | Node::FdInfoDir(_) => S_IFDIR | 0o500,
+            Node::FdInfoDir(_) => S_IFDIR | 0o555,
+            Node::FdDir(_) => S_IFDIR | 0o500,
             Node::SelfLink | Node::ThreadSelf | Node::Link(..) => S_IFLNK | 0o777,
             Node::Fd(pid, fd) => S_IFLNK | fd_mode(pid, fd),
-            Node::FdInfo(..) => S_IFREG | 0o400,
+            Node::FdInfo(..) => S_IFREG | 0o444,
             Node::File(_, _, n) => S_IFREG | PID_FILES[n].1,
             Node::System(n) if system::writer(n).is_some() => S_IFREG | 0o644,
             Node::System(_) => S_IFREG | 0o444,
@@ -191,8 +192,8 @@ impl ProcInode {
                     // A zombie has no task: its status is still there.
                     Err(_) => return Ok(text::of_zombie(&p, PID_FILES[n].0)),
                 };
-                if PID_FILES[n].1 & 0o004 == 0 {
-                    may_inspect(&p)?;
+                if INSIDE.contains(&PID_FILES[n].0) && !t.may_be_seen(Ids::Files) {
+                    return Err(EACCES);
                 }
                 match PID_FILES[n].2 {
                     Short(make) => Ok(make(&p, &t)),
@@ -293,7 +294,11 @@ impl Inode for ProcInode {
     fn stat(&self) -> Result<Stat> {
         let (mut uid, mut gid) = (0, 0);
         if let Some(pid) = self.pid() {
-            (uid, gid) = process(pid)?.with_cred(|c| (c.euid, c.egid));
+            let p = process(pid)?;
+            // Of who may not be looked into, only the directories that all may see are its own.
+            if p.is_dumpable() == Some(true) || self.mode() == S_IFDIR | 0o555 {
+                (uid, gid) = p.with_cred(|c| (c.euid, c.egid));
+            }
         }
         let t = crate::time::realtime_ns() as i64;
         let nlink = if self.is_dir() { 2 } else { 1 };
@@ -310,6 +315,14 @@ impl Inode for ProcInode {
             blksize: 1024,
             ..times
         })
+    }
+    fn check(&self, cred: &super::path::Cred, want: u32) -> Result<()> {
+        match self.node {
+            Node::FdDir(pid) if pid == crate::process::current_process().pid => return Ok(()),
+            Node::FdInfoDir(pid) => may_inspect(&*process(pid)?)?,
+            _ => {}
+        }
+        cred.check(&self.stat()?, want)
     }
     fn lookup(&self, name: &[u8]) -> Result<InodeRef> {
         match self.node {
@@ -459,6 +472,7 @@ impl File for Snapshot {
         if let Node::File(pid, tid, k) = self.node {
             let text = buf[..n].strip_suffix(b"\n").unwrap_or(&buf[..n]);
             match PID_FILES[k].0 {
+                "comm" if pid != crate::process::current_process().pid => return Err(EINVAL),
                 "comm" => {
                     let mut comm = [0u8; 16];
                     let len = text.len().min(15);

@@ -1,7 +1,8 @@
 //! Texts of /proc/<pid>.
 use super::super::prelude::*;
 use super::{memory, system};
-use crate::process::{Process, Task, TaskState};
+use crate::mm::Layout;
+use crate::process::{Ids, Process, Task, TaskState};
 use crate::signal::{Place, RLIMIT_SIGPENDING};
 use alloc::format;
 
@@ -132,7 +133,12 @@ fn tty_of(p: &Process) -> (u64, i32) {
 fn stat_line(p: P, t: Option<&Arc<Task>>, comm: &str) -> Vec<u8> {
     let (tty, fg) = tty_of(p);
     let (bytes, pages) = memory(p);
-    let l = p.mm().map(|m| m.layout()).unwrap_or_default();
+    // Where things are is not for everybody.
+    let l = match p.mm().map(|m| m.layout()) {
+        Some(l) if p.may_be_seen(Ids::Files) => l,
+        Some(_) => Layout { code: 1..1, ..Layout::default() },
+        None => Layout::default(),
+    };
     let ticks = |ns: u64| ns / 10_000_000;
     let (mut own, mut children) = (p.usage(), p.times.get().children);
     let (times, theirs) = (own.split(), children.split());

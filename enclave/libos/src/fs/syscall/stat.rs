@@ -120,7 +120,7 @@ fn do_access(dirfd: i32, name: &[u8], mode: u32, flags: u32) -> Result<usize> {
     if mode & MAY_WRITE != 0 && d.inode().fs().read_only && matches!(kind, S_IFREG | S_IFDIR | S_IFLNK) {
         return Err(EROFS);
     }
-    if mode == 0 { Ok(0) } else { cred.check(&s, mode).map(|()| 0) }
+    if mode == 0 { Ok(0) } else { d.inode().check(&cred, mode).map(|()| 0) }
 }
 /// access(2).
 pub fn sys_access(a: &Args) -> Result<usize> {
