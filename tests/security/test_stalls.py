@@ -33,16 +33,16 @@ def check(text: str, count: int) -> None:
 
 @pytest.mark.parametrize("cpus", ["1", "2"])
 def test_neighbours_get_on_beside_long_calls(cpus: str) -> None:
-    result = enclave([cc(SOURCE, "-static", "-w")], options=["-m", "1G", "--cpus", cpus], timeout=120)
+    result = enclave([cc(SOURCE, "-static", "-w", "-pthread")], options=["-m", "1G", "--cpus", cpus], timeout=120)
     assert result.returncode == 0, result.errors[-2000:]
-    check(result.text, 20)
+    check(result.text, 22)
     longer = [(name, int(times)) for name, times in LONGER.findall(result.text)]
     assert len(longer) == 2
     assert [line for line in longer if line[1] > TIMES] == []
 
 
 def test_neighbours_get_on_beside_a_long_write_to_the_host(tmp_path: Path) -> None:
-    program = cc(SOURCE, "-static", "-w")
+    program = cc(SOURCE, "-static", "-w", "-pthread")
     with (tmp_path / "out").open("wb") as out:
         argv = enclave_argv([program, "write"], ["--cpus", "2"])
         done = subprocess.run(argv, stdout=out, stderr=subprocess.PIPE, timeout=120, check=True)

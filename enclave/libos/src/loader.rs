@@ -377,7 +377,7 @@ fn exec_file(
     let files = own_files(&p)?;
     // Point of no return.
     if p.tasks.with(Vec::len) > 1 {
-        crate::process::kill_other_threads(task);
+        crate::process::kill_other_threads(task)?;
     }
     p.usage();
     let old = p.mm.replace(Some(built.mm.clone()));

@@ -14,7 +14,7 @@ pub use breath::Breath;
 pub use load::ONE as LOAD_ONE;
 
 use crate::errno::{Errno, Result};
-use crate::process::{Task, TaskState, current, try_current};
+use crate::process::{EndedBy, Task, TaskState, current, try_current};
 use crate::signal::owner::Band;
 use crate::time::monotonic_ns;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -597,13 +597,17 @@ impl WaitQueue {
     /// Waits until `cond` gives a value. Err(EINTR) on a deliverable signal, Err(ETIMEDOUT) at the deadline
     /// (CLOCK_MONOTONIC ns).
     pub fn wait_until<T>(&self, deadline_ns: Option<u64>, cond: impl FnMut() -> Option<T>) -> Result<T> {
-        wait_on(&[self], deadline_ns, true, cond)
+        wait_on(&[self], deadline_ns, EndedBy::Signal, cond)
+    }
+    /// The same, but EINTR means that the task has to end; other signals wait.
+    pub fn wait_killable<T>(&self, deadline_ns: Option<u64>, cond: impl FnMut() -> Option<T>) -> Result<T> {
+        wait_on(&[self], deadline_ns, EndedBy::Death, cond)
     }
     /// The same, but signals do not end the wait (for short waits of the kernel's own).
     pub fn wait_uninterruptible<T>(&self, cond: impl FnMut() -> Option<T>) -> T {
         let mut cond = cond;
         loop {
-            if let Ok(v) = wait_on(&[self], None, false, &mut cond) {
+            if let Ok(v) = wait_on(&[self], None, EndedBy::Nothing, &mut cond) {
                 return v;
             }
         }
@@ -628,7 +632,7 @@ pub fn may_wait() -> bool {
 /// Lets others run for a while; no signal ends it.
 pub fn pause(ns: u64) {
     let deadline = monotonic_ns().saturating_add(ns);
-    let _ = wait_on::<()>(&[], Some(deadline), false, || None);
+    let _ = wait_on::<()>(&[], Some(deadline), EndedBy::Nothing, || None);
 }
 
 /// Waits on several queues at once.
@@ -638,13 +642,13 @@ pub fn wait_any<T>(
     cond: impl FnMut() -> Option<T>,
 ) -> Result<T> {
     let refs: Vec<&WaitQueue> = queues.iter().map(|q| &**q).collect();
-    wait_on(&refs, deadline_ns, true, cond)
+    wait_on(&refs, deadline_ns, EndedBy::Signal, cond)
 }
 
 fn wait_on<T>(
     queues: &[&WaitQueue],
     deadline: Option<u64>,
-    interruptible: bool,
+    ended_by: EndedBy,
     mut cond: impl FnMut() -> Option<T>,
 ) -> Result<T> {
     let me = current();
@@ -652,7 +656,7 @@ fn wait_on<T>(
         if let Some(v) = cond() {
             return Ok(v);
         }
-        if interruptible && crate::signal::has_deliverable(&me) {
+        if ended_by.is_there(&me) {
             return Err(Errno::EINTR);
         }
         if deadline.is_some_and(|d| monotonic_ns() >= d) {
@@ -662,7 +666,7 @@ fn wait_on<T>(
             q.enqueue(&me);
         }
         me.state.set(TaskState::Blocked);
-        me.interruptible.set(interruptible);
+        me.ended_by.set(ended_by);
         if let Some(d) = deadline {
             SCHED.with_mut(|s| s.timers.insert((d, me.tid as u64), Alarm::Task(me.clone())));
         }

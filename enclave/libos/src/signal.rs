@@ -9,7 +9,7 @@ mod pending;
 pub use pending::{Pending, Place, RLIMIT_SIGPENDING};
 
 use crate::errno::{Errno, Result};
-use crate::process::{self, Process, Restart, Task, TaskState, WaitStatus, current};
+use crate::process::{self, EndedBy, Process, Restart, Task, TaskState, WaitStatus, current};
 use crate::sched::{Breath, WaitQueue};
 use crate::uaccess;
 use alloc::sync::Arc;
@@ -276,7 +276,10 @@ fn wake_taker(p: &Arc<Process>, sig: i32) {
     }
     // sigtimedwait-like waiters have it blocked: they look for themselves.
     for t in &tasks {
-        if t.state.get() == TaskState::Blocked && t.interruptible.get() && t.mask.get() & bit(sig) != 0 {
+        if t.state.get() == TaskState::Blocked
+            && t.ended_by.get() == EndedBy::Signal
+            && t.mask.get() & bit(sig) != 0
+        {
             crate::sched::make_runnable(t);
         }
     }

@@ -27,6 +27,36 @@ static void *adds(void *arg) {
     return (void *)times;
 }
 
+static void *waits(void *word) {
+    futex(word, FUTEX_WAIT, 0, NULL, NULL, 0);
+    CHECK(!"a thread was woken whose word is no more");
+    return NULL;
+}
+/* Who waits for a word that is no more takes nobody's wake-up: no other word is that one, wherever it lies. */
+CASE(words_that_are_no_more) {
+    enum { WORDS = 32, ROUNDS = 40 };
+    uint32_t *words[WORDS];
+    for (int i = 0; i < WORDS; i++) {
+        pthread_t t;
+        words[i] = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        words[i][1] = i;
+        pthread_create(&t, NULL, waits, words[i]);
+    }
+    sleep_ms(50);
+    for (int i = 0; i < WORDS; i++)
+        munmap(words[i], 4096);
+    for (int i = 0; i < ROUNDS; i++) {
+        uint32_t *word = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        pid_t child = fork_clean();
+        if (child == 0)
+            _exit(futex(word, FUTEX_WAIT, 0, NULL, NULL, 0));
+        while (futex(word, FUTEX_WAKE, 1, NULL, NULL, 0) == 0)
+            sleep_ms(1);
+        int status;
+        CHECK(waitpid(child, &status, 0) == child && status == 0);
+    }
+}
+
 /* The kernel's change of a word and those of other threads both count. */
 CASE(wake_op) {
     enum { BY_KERNEL = 100000 };

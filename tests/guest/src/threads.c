@@ -2,6 +2,7 @@
 #include "guest.h"
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sys/prctl.h>
 #include <semaphore.h>
 #include <stdatomic.h>
 #include <sys/time.h>
@@ -243,6 +244,66 @@ CASE(exec_from_a_thread) {
             pause();
     }
     report("exec", child);
+}
+
+/* Who waits for a child that has its memory ends all the same: by a signal, with its process, for another thread's exec. */
+static void *begets(void *told) {
+    if (vfork() == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        write(*(int *)told, "x", 1);
+        for (;;)
+            pause();
+    }
+    return NULL;
+}
+CASE(vfork_parents_end) {
+    enum { KILLED, EXITS, EXECS, WAYS };
+    static const char *const names[] = {"killed", "exits", "execs"};
+    for (int how = 0; how < WAYS; how++) {
+        int ends[2];
+        char c;
+        CHECK(pipe(ends) == 0);
+        pid_t child = fork_clean();
+        if (child == 0) {
+            pthread_t thread;
+            pthread_create(&thread, NULL, begets, &ends[1]);
+            if (how == KILLED)
+                pthread_join(thread, NULL);
+            read(ends[0], &c, 1);
+            if (how == EXECS)
+                execl("/bin/echo", "echo", "after exec", (char *)NULL);
+            _exit(7);
+        }
+        if (how == KILLED) {
+            CHECK(read(ends[0], &c, 1) == 1);
+            CHECK(kill(child, SIGKILL) == 0);
+        }
+        report(names[how], child);
+        close(ends[0]), close(ends[1]);
+    }
+}
+
+static pthread_barrier_t together;
+static void *becomes_true(void *unused) {
+    (void)unused;
+    pthread_barrier_wait(&together);
+    execl("/bin/true", "true", (char *)NULL);
+    return NULL;
+}
+CASE(execs_at_once) {
+    for (int round = 0; round < 30; round++) {
+        pid_t child = fork_clean();
+        if (child == 0) {
+            pthread_t thread;
+            pthread_barrier_init(&together, NULL, 4);
+            for (int i = 0; i < 3; i++)
+                pthread_create(&thread, NULL, becomes_true, NULL);
+            becomes_true(NULL);
+            _exit(1);
+        }
+        int status;
+        CHECK(waitpid(child, &status, 0) == child && status == 0);
+    }
 }
 
 CASE(many_threads) {

@@ -20,6 +20,8 @@ use occlum_sfi_spec::domain;
 
 /// Memory shared between mappings and processes: pages of the backend's shared arena.
 pub struct SharedObject {
+    /// No other one's, ever.
+    id: u64,
     /// Arena page by page index of the object.
     pages: BklCell<BTreeMap<u64, u64>>,
     /// Or its pages, if there are no aliases.
@@ -30,6 +32,10 @@ pub struct SharedObject {
 }
 
 impl SharedObject {
+    /// Its number, which no other object has or will have.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
     pub(super) fn file(&self) -> Option<&MapFile> {
         self.file.as_ref()
     }
@@ -72,6 +78,7 @@ impl Drop for SharedObject {
 pub fn shared_object(file: Option<MapFile>) -> Arc<SharedObject> {
     let make = |file| {
         Arc::new(SharedObject {
+            id: crate::fs::inode::next_id(),
             pages: BklCell::new(BTreeMap::new()),
             copies: BklCell::new(BTreeMap::new()),
             code: BklCell::new(BTreeSet::new()),

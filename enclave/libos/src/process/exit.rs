@@ -4,14 +4,19 @@
 //! until its parent (or the nearest subreaper, or init) reaps it; no reference to a task is left on its own stack when it
 //! ends.
 use super::ids::{PIDS, forget_task};
-use super::{Process, Task, TaskState, WaitStatus, release_vfork};
+use super::{EndedBy, Process, Task, TaskState, WaitStatus, release_vfork};
+use crate::errno::{Errno, Result};
 use crate::sched;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use occlum_linux_abi::signo;
 
-/// Asks every other thread of the process to end and waits until they did (exec).
-pub fn kill_other_threads(me: &Arc<Task>) {
+/// Asks every other thread of the process to end and waits until they did (exec). EAGAIN: it has to end itself, another
+/// one's exec was faster.
+pub fn kill_other_threads(me: &Arc<Task>) -> Result<()> {
+    if me.ending().is_some() {
+        return Err(Errno::EAGAIN);
+    }
     let others: Vec<_> =
         me.process.tasks.with(|t| t.iter().filter(|t| !Arc::ptr_eq(t, me)).cloned().collect());
     for t in &others {
@@ -20,13 +25,19 @@ pub fn kill_other_threads(me: &Arc<Task>) {
     }
     drop(others);
     let p = me.process.clone();
-    p.cont_event.wait_uninterruptible(|| (p.tasks.with(Vec::len) == 1).then_some(()));
+    p.cont_event
+        .wait_killable(None, || (p.tasks.with(Vec::len) == 1).then_some(()))
+        .map_err(|_| Errno::EAGAIN)
 }
 
 /// Wakes a task for a signal: out of an interruptible wait, or out of the guest.
 pub fn wake_for_signal(t: &Arc<Task>) {
     match t.state.get() {
-        TaskState::Blocked if t.interruptible.get() => sched::make_runnable(t),
+        TaskState::Blocked => match t.ended_by.get() {
+            EndedBy::Signal => sched::make_runnable(t),
+            by if by.is_there(t) => sched::make_runnable(t),
+            _ => {}
+        },
         TaskState::Running => sched::kick(t),
         _ => {}
     }
@@ -89,8 +100,8 @@ pub(super) fn exit_process(p: &Arc<Process>, status: WaitStatus) {
     p.usage();
     let mm = p.mm.replace(None);
     drop(mm);
-    super::oom::memory_freed();
     p.exit_status.set(Some(status));
+    super::oom::memory_freed();
     if p.sid.get() == p.pid {
         crate::fs::session_ended(p.pid);
     }

@@ -86,6 +86,7 @@ fn first_of_session(
         end_event: Arc::new(WaitQueue::new()),
         exit_status: BklCell::new(None),
         exiting: BklCell::new(None),
+        awaited_since: BklCell::new(None),
         stopped: BklCell::new(None),
         job_event: BklCell::new(None),
         cont_event: WaitQueue::new(),
@@ -188,7 +189,8 @@ pub fn do_clone(r: &CloneRequest) -> Result<i32> {
     let words = crate::shadow::Saved::take(&me);
     sched::make_runnable(&child);
     drop(child);
-    gate.queue.wait_uninterruptible(|| (gate.open.get() || me.process.exiting.get().is_some()).then_some(()));
+    // Who has to end does not wait for a child that may never let go.
+    let _ = gate.queue.wait_killable(None, || gate.open.get().then_some(()));
     if r.flags & cl::CLONE_VM != 0 && r.stack == 0 {
         words.put_back(&me);
     }
@@ -267,6 +269,7 @@ pub(super) fn clone_process(me: &Arc<Task>, r: &CloneRequest) -> Result<Arc<Task
         end_event: Arc::new(WaitQueue::new()),
         exit_status: BklCell::new(None),
         exiting: BklCell::new(None),
+        awaited_since: BklCell::new(None),
         stopped: BklCell::new(None),
         job_event: BklCell::new(None),
         cont_event: WaitQueue::new(),

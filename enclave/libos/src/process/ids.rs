@@ -125,7 +125,7 @@ pub(super) fn new_task(process: &Arc<Process>, tid: i32) -> Result<Arc<Task>> {
         process: process.clone(),
         rt,
         state: BklCell::new(TaskState::New),
-        interruptible: BklCell::new(true),
+        ended_by: BklCell::new(super::EndedBy::Signal),
         vcpu: BklCell::new(0),
         sched: crate::sched::class::Entity::default(),
         mask: BklCell::new(0),
@@ -151,6 +151,7 @@ pub(super) fn new_task(process: &Arc<Process>, tid: i32) -> Result<Arc<Task>> {
         on_cpu_since: BklCell::new(crate::time::monotonic_ns()),
         restart: BklCell::new(None),
         own_cred: BklCell::new(None),
+        futexes: BklCell::new(0),
         must_exit: BklCell::new(None),
     });
     TASKS.with_mut(|t| t[index] = Some(task.clone()));

@@ -46,6 +46,27 @@ pub enum TaskState {
     Dead,
 }
 
+/// What ends a task's wait before that comes what it waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EndedBy {
+    /// Nothing: the wait is short, or the state is not one to leave.
+    Nothing,
+    /// What ends the task itself.
+    Death,
+    /// Any signal that is delivered.
+    Signal,
+}
+impl EndedBy {
+    /// Is such an end there?
+    pub fn is_there(self, t: &Task) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Death => crate::signal::is_fatal_pending(t),
+            Self::Signal => crate::signal::has_deliverable(t),
+        }
+    }
+}
+
 /// Whether a call that a signal interrupted begins again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Restart {
@@ -73,8 +94,8 @@ pub struct Task {
     pub rt: occlum_rt::task::Task,
     /// Scheduling state.
     pub state: BklCell<TaskState>,
-    /// Whether its wait may be ended by a signal.
-    pub interruptible: BklCell<bool>,
+    /// What ends its wait early.
+    pub ended_by: BklCell<EndedBy>,
     /// vCPU it runs or ran on.
     pub vcpu: BklCell<u32>,
     /// Policy, priority, affinity.
@@ -125,6 +146,8 @@ pub struct Task {
     pub restart: BklCell<Option<Restart>>,
     /// Its credentials, where they are not its process's.
     pub(super) own_cred: BklCell<Option<Cred>>,
+    /// In how many lists of waiters of futexes it is.
+    pub futexes: BklCell<usize>,
     /// Asked to end with this status (exit, exec from another thread).
     pub must_exit: BklCell<Option<WaitStatus>>,
 }
@@ -254,6 +277,8 @@ pub struct Process {
     pub exit_status: BklCell<Option<WaitStatus>>,
     /// exit_group or a fatal signal is under way.
     pub exiting: BklCell<Option<WaitStatus>>,
+    /// Since when somebody without memory has waited for its end.
+    pub awaited_since: BklCell<Option<u64>>,
     /// Stopped by a job-control signal; `Some(sig)` until SIGCONT.
     pub stopped: BklCell<Option<i32>>,
     /// A stop or continue that wait4 has not yet reported: (status).
@@ -380,28 +405,15 @@ impl Process {
     }
 }
 
-/// Who ends when the LibOS's own memory does: one that is ending already, else the one that seems to take most of it,
-/// the youngest of equals; the first process only when it is alone.
-pub fn out_of_memory_victim() -> Option<Arc<Process>> {
-    let mut all = Process::all();
-    all.retain(|p| p.exit_status.get().is_none());
-    if let Some(p) = all.iter().find(|p| p.exiting.get().is_some()) {
-        return Some(p.clone());
-    }
-    if all.len() > 1 {
-        all.retain(|p| p.pid != 1);
-    }
-    all.into_iter().max_by_key(|p| (p.heap_weight(), p.start_ns))
-}
-
 impl Process {
-    /// About how many objects the LibOS keeps for it.
-    fn heap_weight(&self) -> usize {
+    /// About how many objects of some hundred bytes the LibOS keeps for it.
+    fn kept_objects(&self) -> usize {
         let mappings = self.mm().map_or(0, |mm| mm.mapping_count());
         // An open file may be a queue full of messages.
         let of_files = |f: &Arc<FileTable>| 16 * f.open_count() + f.lock_count();
         let files = self.files.with(|f| f.as_ref().map_or(0, of_files));
-        (mappings + files + self.timers.with(Timers::count)) / 256
+        let of_tasks = |all: &Vec<Arc<Task>>| all.iter().map(|t| 16 + t.futexes.get()).sum::<usize>();
+        mappings + files + self.timers.with(Timers::count) + self.tasks.with(of_tasks)
     }
 }
 

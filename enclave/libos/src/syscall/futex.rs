@@ -1,7 +1,8 @@
-//! futex(2): wait, wake, requeue, bitsets; robust lists at exit. Keys are (slot, offset) for private words and the
-//! arena page for shared ones.
+//! futex(2): wait, wake, requeue, bitsets; robust lists at exit.
 //!
-//! Parts: `pi` (locks that lend priorities), `many` (futex_waitv and the calls beside it).
+//! Parts: `pi` (locks that lend priorities), `many` (futex_waitv and the calls beside it). Invariants: a key is that of one
+//! word for ever, for waiters may wait where their word is no more; nothing goes through all waiters of a word at once, for
+//! there may be very many.
 pub mod many;
 mod pi;
 
@@ -10,26 +11,35 @@ pub use pi::release_held;
 use crate::errno::{Errno, Result};
 use crate::mm::Backing;
 use crate::process::{Restart, Task, current, current_mm};
-use crate::sched::WaitQueue;
+use crate::sched::{Breath, WaitQueue};
 use crate::uaccess::{self, read_val, write_val};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use occlum_linux_abi::futex as f;
 use occlum_rt::bkl::BklCell;
 
-type Key = (u64, u64);
+/// A word.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    /// By slot and offset: who waits has the slot.
+    Own(u32, u64),
+    /// By shared object and offset in it.
+    Shared(u64, u64),
+}
+/// A place among the waiters: by word, then by who came first.
+type Place = (Key, u64);
 
 struct Waiter {
     queue: Arc<WaitQueue>,
     bitset: u32,
-    key: BklCell<Key>,
+    place: BklCell<Place>,
     woken: BklCell<bool>,
     /// FUTEX_WAIT_REQUEUE_PI: what it waits for a move to.
     pi: Option<pi::Target>,
 }
 
-static WAITERS: BklCell<BTreeMap<Key, Vec<Arc<Waiter>>>> = BklCell::new(BTreeMap::new());
+static WAITERS: BklCell<BTreeMap<Place, Arc<Waiter>>> = BklCell::new(BTreeMap::new());
+static NUMBER: BklCell<u64> = BklCell::new(0);
 
 fn key_of(at: u64) -> Result<Key> {
     if !at.is_multiple_of(4) {
@@ -41,8 +51,8 @@ fn key_of(at: u64) -> Result<Key> {
     let mm = current_mm();
     let (start, vma) = mm.find(at).ok_or(Errno::EFAULT)?;
     match &vma.backing {
-        Backing::Shared(object, base, _) => Ok((Arc::as_ptr(object) as usize as u64, base + (at - start))),
-        _ => Ok((u64::from(mm.slot().index()), at)),
+        Backing::Shared(object, base, _) => Ok(Key::Shared(object.id(), base + (at - start))),
+        _ => Ok(Key::Own(mm.slot().index(), at)),
     }
 }
 
@@ -112,26 +122,58 @@ fn wait_once(at: u64, expected: u32, deadline: Option<u64>, bitset: u32) -> Resu
 }
 
 fn enqueue(key: Key, bitset: u32, queue: Arc<WaitQueue>, pi: Option<pi::Target>) -> Arc<Waiter> {
-    let (key_cell, woken) = (BklCell::new(key), BklCell::new(false));
-    let w = Arc::new(Waiter { queue, bitset, key: key_cell, woken, pi });
-    WAITERS.with_mut(|m| m.entry(key).or_default().push(w.clone()));
+    let (place, woken) = (BklCell::new((key, 0)), BklCell::new(false));
+    let w = Arc::new(Waiter { queue, bitset, place, woken, pi });
+    insert(key, &w);
     w
 }
 
-fn waiters(key: Key) -> Vec<Arc<Waiter>> {
-    WAITERS.with(|m| m.get(&key).cloned().unwrap_or_default())
+/// The waiter is the last for this word.
+fn insert(key: Key, w: &Arc<Waiter>) {
+    let number = NUMBER.with_mut(|n| {
+        *n += 1;
+        *n
+    });
+    w.place.set((key, number));
+    WAITERS.with_mut(|m| m.insert((key, number), w.clone()));
 }
 
-fn remove(w: &Arc<Waiter>) {
-    let key = w.key.get();
-    WAITERS.with_mut(|m| {
-        if let Some(list) = m.get_mut(&key) {
-            list.retain(|x| !Arc::ptr_eq(x, w));
-            if list.is_empty() {
-                m.remove(&key);
-            }
+fn is_waiting(w: &Waiter) -> bool {
+    WAITERS.with(|m| m.contains_key(&w.place.get()))
+}
+
+fn remove(w: &Waiter) {
+    WAITERS.with_mut(|m| m.remove(&w.place.get()));
+}
+
+/// Those that wait for the word now, in order. Each is looked for when it is its turn, and others get on meanwhile: it may be
+/// one that has just been woken or moved, or gone.
+struct Waiters {
+    from: Place,
+    to: Place,
+    breath: Breath,
+}
+impl Waiters {
+    fn of(key: Key) -> Self {
+        Self { from: (key, 0), to: (key, NUMBER.get()), breath: Breath::begin() }
+    }
+    /// The first.
+    fn first(key: Key) -> Option<Arc<Waiter>> {
+        WAITERS.with(|m| m.range((key, 0)..=(key, u64::MAX)).next().map(|(_, w)| w.clone()))
+    }
+}
+impl Iterator for Waiters {
+    type Item = Arc<Waiter>;
+    fn next(&mut self) -> Option<Arc<Waiter>> {
+        self.breath.take();
+        if self.from > self.to {
+            return None;
         }
-    });
+        let found = WAITERS.with(|m| m.range(self.from..=self.to).next().map(|(at, w)| (*at, w.clone())));
+        let ((key, number), w) = found?;
+        self.from = (key, number + 1);
+        Some(w)
+    }
 }
 
 /// Wakes up to `n` waiters whose bitset meets `bitset`.
@@ -140,25 +182,30 @@ pub fn wake(at: u64, n: usize, bitset: u32) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     let key = key_of(at)?;
-    if pi::is_in_use(key) || waiters(key).iter().any(|w| w.pi.is_some() && w.bitset & bitset != 0) {
+    if pi::is_in_use(key) {
         return Err(Errno::EINVAL);
     }
-    Ok(wake_key(key, n.max(1), bitset))
+    wake_key(key, n.max(1), bitset)
 }
 
-fn wake_key(key: Key, n: usize, bitset: u32) -> usize {
-    let list = waiters(key);
+fn wake_key(key: Key, n: usize, bitset: u32) -> Result<usize> {
     let mut woken = 0;
-    for w in list.iter().filter(|w| w.bitset & bitset != 0) {
-        if woken >= n {
-            break;
+    for w in Waiters::of(key) {
+        if w.pi.is_some() {
+            return Err(Errno::EINVAL);
         }
-        remove(w);
+        if w.bitset & bitset == 0 {
+            continue;
+        }
+        remove(&w);
         w.woken.set(true);
         w.queue.wake_all();
         woken += 1;
+        if woken >= n {
+            break;
+        }
     }
-    woken
+    Ok(woken)
 }
 
 fn requeue(a: &[u64; 6], expected: Option<u32>) -> Result<usize> {
@@ -171,23 +218,29 @@ fn requeue(a: &[u64; 6], expected: Option<u32>) -> Result<usize> {
     {
         return Err(Errno::EAGAIN);
     }
-    if waiters(from).iter().any(|w| w.pi.is_some()) {
-        return Err(Errno::EINVAL);
-    }
-    Ok(move_waiters(from, to, a[2] as usize, a[3] as usize))
+    move_waiters(from, to, a[2] as usize, a[3] as usize)
 }
 
 /// Wakes up to `wake` waiters and moves up to `most` others; returns how many it touched.
-fn move_waiters(from: Key, to: Key, wake: usize, most: usize) -> usize {
-    let woken = wake_key(from, wake, u32::MAX);
-    let list = waiters(from);
-    let moved = list.len().min(most);
-    for w in &list[..moved] {
-        remove(w);
-        w.key.set(to);
-        WAITERS.with_mut(|m| m.entry(to).or_default().push(w.clone()));
+fn move_waiters(from: Key, to: Key, wake: usize, most: usize) -> Result<usize> {
+    let mut done = 0;
+    for w in Waiters::of(from) {
+        if done >= wake + most {
+            break;
+        }
+        if w.pi.is_some() {
+            return Err(Errno::EINVAL);
+        }
+        remove(&w);
+        if done < wake {
+            w.woken.set(true);
+            w.queue.wake_all();
+        } else {
+            insert(to, &w);
+        }
+        done += 1;
     }
-    woken + moved
+    Ok(done)
 }
 
 fn wake_op(a: &[u64; 6]) -> Result<usize> {
@@ -225,9 +278,9 @@ fn wake_op(a: &[u64; 6]) -> Result<usize> {
     if [first, second].iter().any(|k| pi::is_in_use(*k)) {
         return Err(Errno::EINVAL);
     }
-    let mut n = wake_key(first, (a[2] as u32).max(1) as usize, u32::MAX);
+    let mut n = wake_key(first, (a[2] as u32).max(1) as usize, u32::MAX)?;
     if hit {
-        n += wake_key(second, (a[3] as u32).max(1) as usize, u32::MAX);
+        n += wake_key(second, (a[3] as u32).max(1) as usize, u32::MAX)?;
     }
     Ok(n)
 }

@@ -20,13 +20,30 @@ pub mod timers;
 use crate::code::{self, CodeError};
 use crate::errno::{Errno, Result};
 use crate::mm::{Access, FaultError};
+use crate::process::oom::{self, Heap};
 use crate::process::{Task, current, current_mm, usage};
 use crate::signal::{self, Info};
 use alloc::sync::Arc;
+use occlum_linux_abi::nr;
 use occlum_linux_abi::signo::{SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGTRAP};
 use occlum_rt::task::{Exception, Exit, enter_guest};
 use occlum_sfi_spec::table::Kind;
 
+/// Calls that are made even where the LibOS's own memory has run out for good: they give some back.
+const GIVES_BACK: [u32; 12] = [
+    nr::EXIT,
+    nr::EXIT_GROUP,
+    nr::RT_SIGRETURN,
+    nr::MUNMAP,
+    nr::CLOSE,
+    nr::KILL,
+    nr::WAIT4,
+    nr::UNLINK,
+    nr::FTRUNCATE,
+    nr::MSGCTL,
+    nr::SEMCTL,
+    nr::SHMCTL,
+];
 /// So often a task tries again what had no memory, though some was freed.
 const TRIES_WITHOUT_MEMORY: u32 = 64;
 
@@ -153,9 +170,7 @@ fn fetch_fault(t: &Arc<Task>, pc: u32, e: CodeError) {
     match e {
         CodeError::Full => wait_for_code_room(t),
         // Tried again if that freed something: the task's rip is where it was to go on.
-        CodeError::Fault(FaultError::HeapFull) => {
-            out_of_memory(t);
-        }
+        CodeError::Fault(FaultError::HeapFull) => need_memory(t),
         CodeError::Refused(why) => {
             let text = alloc::format!("occlum: pid {}: code at {pc:#x} refused: {why}\n", t.process.pid);
             occlum_rt::log(&text);
@@ -277,8 +292,8 @@ fn page_fault(t: &Arc<Task>, e: &Exception) {
         // A signal goes first, and comes back to the access.
         return go_on_inside(t, e.rip);
     };
-    if crate::fs::is_thrashing() && out_of_memory(t) {
-        return;
+    if crate::fs::is_thrashing() && matches!(out_of_memory(t), Heap::Ends) {
+        return go_on_inside(t, e.rip);
     }
     match done {
         // The access is tried again: resume is the interrupted address.
@@ -294,8 +309,12 @@ fn page_fault(t: &Arc<Task>, e: &Exception) {
             code::settle(t);
             t.must_step.set(t.resolve.get());
         }
-        Err(FaultError::HeapFull) if !out_of_memory(t) => go_on_inside(t, e.rip),
-        Err(f) if crate::process::oom::make_room(t, f) => go_on_inside(t, e.rip),
+        // Tried again if that freed something.
+        Err(FaultError::HeapFull) => {
+            need_memory(t);
+            go_on_inside(t, e.rip);
+        }
+        Err(f) if oom::make_room(t, f) => go_on_inside(t, e.rip),
         Err(f) => {
             if to_original(t, e.rip) {
                 memory_signal(t, u64::from(off), f, u64::from(e.error_code) | 4);
@@ -311,7 +330,7 @@ fn outside_fault(t: &Arc<Task>, e: &Exception) {
         return match mm.commit_shadow(at) {
             Ok(()) => go_on_inside(t, e.rip),
             Err(why) if crate::shadow::is_on() => memory_signal(t, 0, why, 0),
-            Err(why) if crate::process::oom::make_room(t, why) => go_on_inside(t, e.rip),
+            Err(why) if oom::make_room(t, why) => go_on_inside(t, e.rip),
             // This call or return goes without a hint.
             Err(_) => t.must_step.set(to_original(t, e.rip)),
         };
@@ -321,7 +340,7 @@ fn outside_fault(t: &Arc<Task>, e: &Exception) {
         // Commit the page if code is there, and look up again: the miss stub does the rest.
         if mm.find(u64::from(off)).is_some_and(|(_, v)| v.prot() & occlum_linux_abi::mmap::PROT_EXEC != 0) {
             return match mm.commit_table(kind, off..off.saturating_add(1)) {
-                Err(why) if crate::process::oom::make_room(t, why) => go_on_inside(t, e.rip),
+                Err(why) if oom::make_room(t, why) => go_on_inside(t, e.rip),
                 Err(_) if can_branch_without_table(t) => branch_without_table(t, e.rip, kind, off),
                 Err(why) => memory_signal(t, 0, why, 0),
                 Ok(()) => go_on_inside(t, e.rip),
@@ -344,7 +363,7 @@ fn outside_fault(t: &Arc<Task>, e: &Exception) {
 /// Is there no memory for the table of a program that is not the one to end? A program that waited may have lost pages of
 /// it meanwhile, so it goes on without. (Not with a shadow stack, whose words the pattern of a return consumes.)
 fn can_branch_without_table(t: &Task) -> bool {
-    occlum_rt::code::returns() == occlum_sfi_spec::Returns::Table && !crate::process::oom::is_next(&t.process)
+    occlum_rt::code::returns() == occlum_sfi_spec::Returns::Table && !oom::is_next(&t.process)
 }
 
 /// Does what the interrupted lookup and its miss stub would have done.
@@ -381,41 +400,38 @@ fn land_on(t: &Arc<Task>, off: u32) {
     memory_signal(t, u64::from(off), f, 0x14);
 }
 
-/// The LibOS's own memory is nearly used up, by what no limit stopped. True: this process ends for it. Else there was
-/// something to free, or another ends.
+/// The LibOS's own memory is nearly used up, by what no limit stopped: what can be freed is, or somebody ends.
 #[cold]
-fn out_of_memory(t: &Arc<Task>) -> bool {
-    crate::mm::give_way();
-    if occlum_rt::mem::heap_recovered() {
-        let tries = t.short_of_memory.with_mut(|n| core::mem::replace(n, *n + 1));
-        if tries < TRIES_WITHOUT_MEMORY && !crate::fs::is_thrashing() {
-            return false;
+fn out_of_memory(t: &Arc<Task>) -> Heap {
+    loop {
+        crate::mm::give_way();
+        if occlum_rt::mem::heap_recovered() {
+            break;
         }
-        // What is freed is needed again at once: programs have too much, and the largest makes room.
-        t.short_of_memory.set(0);
-        crate::fs::thrashing_ends();
-        let ends = !crate::process::oom::make_room(t, FaultError::OutOfMemory);
-        if ends {
-            kill_for_memory(t);
+        match oom::make_heap_room(t) {
+            Heap::Changed => {}
+            other => return other,
         }
-        return ends;
     }
-    match crate::process::out_of_memory_victim() {
-        Some(p) if Arc::ptr_eq(&p, &t.process) => {
-            kill_for_memory(t);
-            return true;
-        }
-        Some(p) => {
-            if p.exiting.get().is_none() {
-                report_out_of_memory(p.pid, FaultError::HeapFull);
-                signal::send_process(&p, SIGKILL as i32, Info::kernel());
-            }
-            // It ends before this task asks for more.
-            crate::sched::yield_now();
-        }
-        None => {}
+    let tries = t.short_of_memory.with_mut(|n| core::mem::replace(n, *n + 1));
+    if tries < TRIES_WITHOUT_MEMORY && !crate::fs::is_thrashing() {
+        return Heap::Changed;
     }
-    false
+    // What is freed is needed again at once: programs have too much, and the largest makes room.
+    t.short_of_memory.set(0);
+    crate::fs::thrashing_ends();
+    if oom::make_room(t, FaultError::OutOfMemory) {
+        return Heap::Changed;
+    }
+    kill_for_memory(t);
+    Heap::Ends
+}
+
+/// The same for a task that cannot go on without.
+fn need_memory(t: &Arc<Task>) {
+    if matches!(out_of_memory(t), Heap::Hopeless) {
+        kill_for_memory(t);
+    }
 }
 
 /// Says so, and counts it.
@@ -439,14 +455,19 @@ fn syscall(t: &Arc<Task>) -> Left {
     // What `syscall` leaves in rcx and r11; the stub had other use for them.
     r.set_gpr(1, u64::from(r.rip()));
     r.set_gpr(11, r.rflags());
+    let nr = r.gpr(0);
     if occlum_rt::mem::heap_is_low() || crate::fs::is_thrashing() {
-        if out_of_memory(t) {
-            return Left::Otherwise;
+        match out_of_memory(t) {
+            Heap::Ends => return Left::Otherwise,
+            Heap::Hopeless if GIVES_BACK.iter().all(|n| u64::from(*n) != nr) => {
+                r.set_gpr(0, i64::from(-Errno::ENOMEM.as_i32()) as u64);
+                return Left::Otherwise;
+            }
+            _ => {}
         }
     } else {
         t.short_of_memory.set(0);
     }
-    let nr = r.gpr(0);
     let args = [r.gpr(7), r.gpr(6), r.gpr(2), r.gpr(10), r.gpr(8), r.gpr(9)];
     let measured = usage::begin(t, nr);
     let result = dispatch(t, nr, &args);

@@ -9,6 +9,8 @@ use alloc::vec::Vec;
 
 /// Most futexes of one call.
 const MOST: u32 = 128;
+/// What a waiter takes of the heap.
+const COST: u64 = 256;
 const FUTEX2_SIZE_U32: u32 = 2;
 const FUTEX2_PRIVATE: u32 = 128;
 
@@ -80,12 +82,16 @@ pub fn sys_futex_waitv(a: &[u64; 6]) -> Result<usize> {
             return Err(Errno::EAGAIN);
         }
     }
+    crate::mm::admit(u64::from(n) * COST)?;
     let queue = Arc::new(WaitQueue::new());
     let all: Vec<Arc<Waiter>> =
         keys.into_iter().map(|key| enqueue(key, u32::MAX, queue.clone(), None)).collect();
+    let me = crate::process::current();
+    me.futexes.set(all.len());
     let r = queue.wait_until(deadline, || all.iter().position(|w| w.woken.get()));
     let late = all.iter().position(|w| w.woken.get());
-    all.iter().filter(|w| !w.woken.get()).for_each(remove);
+    all.iter().filter(|w| !w.woken.get()).for_each(|w| remove(w));
+    me.futexes.set(0);
     // A wake-up that came together with the end of the wait is not lost.
     r.or_else(|e| late.ok_or(e))
 }

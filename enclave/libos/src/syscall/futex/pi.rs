@@ -4,7 +4,7 @@
 //! it, or has inherited it and not yet said so in the word; its owner has the priority of the first of those that wait for any of its locks; who hands a lock over writes the
 //! word, so no third thread can take it in between. Words are the program's and may hold anything: they decide who owns
 //! what only together with `LOCKS`.
-use super::{Key, enqueue, f, key_of, remove, waiters};
+use super::{Key, Waiters, enqueue, f, is_waiting, key_of, remove};
 use crate::errno::{Errno, Result};
 use crate::process::{Restart, Task, current};
 use crate::sched::{self, WaitQueue};
@@ -93,7 +93,7 @@ fn take_or_owner(key: Key, at: u64, t: &Arc<Task>, set_waiters: bool) -> Result<
         if tid == t.tid {
             return Err(Errno::EDEADLK);
         }
-        if waiters(key).iter().any(|w| w.pi.is_none()) {
+        if Waiters::first(key).is_some_and(|w| w.pi.is_none()) {
             return Err(Errno::EINVAL);
         }
         if let Some(owner) = LOCKS.with(|l| l.get(&key).map(|k| k.owner.clone())) {
@@ -314,14 +314,19 @@ pub(super) fn requeue(a: &[u64; 6]) -> Result<usize> {
     if read_val::<u32>(a[0])? != a[5] as u32 {
         return Err(Errno::EAGAIN);
     }
-    let mut list = waiters(from);
-    list.sort_by_key(|w| w.pi.as_ref().map_or(u8::MAX, |p| p.task.sched.priority()));
-    if list.iter().any(|w| w.pi.as_ref().is_none_or(|p| p.key != to)) {
-        return Err(Errno::EINVAL);
+    // Each has a thread of its own: they are not too many for a list.
+    let mut list = Vec::new();
+    for w in Waiters::of(from) {
+        if w.pi.as_ref().is_none_or(|p| p.key != to) {
+            return Err(Errno::EINVAL);
+        }
+        list.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        list.push(w);
     }
+    list.sort_by_key(|w| w.pi.as_ref().map_or(u8::MAX, |p| p.task.sched.priority()));
     let mut done = 0;
     for w in list.iter().take((a[3] as usize).saturating_add(1)) {
-        let Some(pi) = &w.pi else { break };
+        let Some(pi) = w.pi.as_ref().filter(|_| is_waiting(w)) else { continue };
         let owner = take_or_owner(to, a[4], &pi.task, true)?;
         remove(w);
         w.woken.set(true);
