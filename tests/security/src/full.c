@@ -2,6 +2,7 @@
  * calls may fail; says "alive" if that is all that comes of it.
  */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <stdint.h>
@@ -9,6 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/msg.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -113,6 +117,40 @@ static void waiters(void) {
     syscall(SYS_futex, &other, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
 }
 
+/* ---- System V objects, and what lists them ---- */
+
+static void look_at(const char *table) {
+    char text[4096];
+    int fd = open(table, O_RDONLY);
+    if (fd >= 0)
+        read(fd, text, sizeof text), close(fd);
+}
+static int queues(void) { return msgget(IPC_PRIVATE, 0600 | IPC_CREAT); }
+static int sets(void) { return semget(IPC_PRIVATE, 1, 0600 | IPC_CREAT); }
+static int segments(void) { return shmget(IPC_PRIVATE, 4096, 0600 | IPC_CREAT); }
+static void listed(int (*one)(void), const char *table) {
+    int n = 0;
+    while (one() >= 0)
+        n++;
+    must(n > 1000, "objects");
+    look_at(table);
+    fill();
+    look_at(table);
+}
+static void listed_queues(void) { listed(queues, "/proc/sysvipc/msg"); }
+static void listed_sets(void) { listed(sets, "/proc/sysvipc/sem"); }
+static void listed_segments(void) { listed(segments, "/proc/sysvipc/shm"); }
+static void semaphores(void) {
+    static unsigned short values[32000];
+    struct sembuf one = {31999, 1, SEM_UNDO};
+    int set = semget(IPC_PRIVATE, 32000, 0600 | IPC_CREAT);
+    must(set >= 0, "semget");
+    fill();
+    semop(set, &one, 1);
+    semctl(set, 0, GETALL, values);
+    semctl(set, 0, SETALL, values);
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
@@ -120,6 +158,10 @@ static const struct {
     {"unmapping", unmapping}, {"changing_rights", changing_rights}, {"advising", advising},
     {"forking", forking},     {"pages", pages},
     {"waiters", waiters},
+    {"listed_queues", listed_queues},
+    {"listed_sets", listed_sets},
+    {"listed_segments", listed_segments},
+    {"semaphores", semaphores},
 };
 
 int main(int argc, char **argv) {

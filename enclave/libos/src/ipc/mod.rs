@@ -2,8 +2,10 @@
 //!
 //! Neighbours: `mm` maps segments, `process::exit` tells of ends (SEM_UNDO), `fs::proc` prints /proc/sysvipc.
 //! Invariants: an id names one object for ever (the index is used again with another sequence number); whoever waits
-//! holds the object and finds `removed` set when it goes; what programs can make grow is bounded and asked of
-//! `mm::admit` first.
+//! holds the object and finds `removed` set when it goes; what programs can make grow is bounded, counted for its user
+//! (`Kept`: it ends with no process), and asked of `mm::admit` first; nothing makes a list of all objects, for there may be
+//! very many.
+pub mod kept;
 pub mod mq;
 pub mod msg;
 pub mod sem;
@@ -14,8 +16,10 @@ use crate::process::caps;
 use crate::process::{Cred, current_process};
 use crate::sched::WaitQueue;
 use crate::uaccess::{read_bytes, write_bytes};
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use kept::Kept;
 use occlum_rt::bkl::BklCell;
 
 const IPC_PRIVATE: i32 = 0;
@@ -88,6 +92,7 @@ pub struct Object<T> {
     perm: BklCell<Perm>,
     removed: BklCell<bool>,
     changed: WaitQueue,
+    _kept: Kept,
     body: T,
 }
 
@@ -145,8 +150,8 @@ impl<T> Ids<T> {
     const fn new() -> Self {
         Self { slots: Vec::new(), sequence: 0 }
     }
-    fn all(&self) -> Vec<Arc<Object<T>>> {
-        self.slots.iter().flatten().cloned().collect()
+    fn count(&self) -> usize {
+        self.slots.iter().flatten().count()
     }
     fn by_id(&self, id: i32) -> Result<Arc<Object<T>>> {
         let index = usize::try_from(id).map_err(|_| Errno::EINVAL)? % SEQUENCE as usize;
@@ -161,10 +166,11 @@ impl<T> Ids<T> {
     fn highest(&self) -> usize {
         self.slots.iter().rposition(Option::is_some).unwrap_or(0)
     }
-    fn insert(&mut self, key: i32, flags: u32, max: usize, body: T) -> Result<i32> {
+    fn insert(&mut self, g: &Get<'_, T>, body: T, kept: Kept) -> Result<i32> {
         let index = match self.slots.iter().position(Option::is_none) {
             Some(i) => i,
-            None if self.slots.len() < max => {
+            None if self.slots.len() < g.max => {
+                self.slots.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
                 self.slots.push(None);
                 self.slots.len() - 1
             }
@@ -174,9 +180,10 @@ impl<T> Ids<T> {
         self.sequence = (self.sequence + 1) % (i32::MAX as u32 / SEQUENCE);
         self.slots[index] = Some(Arc::new(Object {
             id,
-            perm: BklCell::new(Perm::new(key, flags)),
+            perm: BklCell::new(Perm::new(g.key, g.flags)),
             removed: BklCell::new(false),
             changed: WaitQueue::new(),
+            _kept: kept,
             body,
         }));
         Ok(id)
@@ -204,9 +211,35 @@ fn get<T>(ids: &BklCell<Ids<T>>, g: &Get<'_, T>) -> Result<usize> {
     if g.key != IPC_PRIVATE && g.flags & IPC_CREAT == 0 {
         return Err(Errno::ENOENT);
     }
-    let body = (g.make)()?;
+    let kept = Kept::take(g.cost).ok_or(Errno::ENOSPC)?;
     crate::mm::admit(g.cost)?;
-    ids.with_mut(|i| i.insert(g.key, g.flags, g.max, body)).map(|id| id as usize)
+    let body = (g.make)()?;
+    ids.with_mut(|i| i.insert(g, body, kept)).map(|id| id as usize)
+}
+
+/// All objects of a kind. Each is looked up when it is its turn.
+fn all<T>(ids: &BklCell<Ids<T>>) -> impl Iterator<Item = Arc<Object<T>>> {
+    let mut next = 0;
+    core::iter::from_fn(move || {
+        ids.with(|i| {
+            let (n, o) = i.slots.iter().enumerate().skip(next).find_map(|(n, o)| Some((n, o.as_ref()?)))?;
+            next = n + 1;
+            Some(o.clone())
+        })
+    })
+}
+
+/// Longest row of /proc/sysvipc.
+const ROW: usize = 256;
+/// How many rows its files have at most.
+pub fn rows() -> usize {
+    msg::count().max(sem::count()).max(shm::count())
+}
+/// A text with a heading that has room for so many rows. `fs::proc` has asked whether there is.
+fn table(heading: &str, rows: usize) -> String {
+    let mut out = String::with_capacity(heading.len() + rows * ROW);
+    out.push_str(heading);
+    out
 }
 
 /// Takes the object out of its table and wakes who waits for it.

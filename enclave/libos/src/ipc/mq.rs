@@ -44,7 +44,7 @@ struct Watcher {
 
 struct State {
     /// By priority (highest first), then by number.
-    messages: BTreeMap<(Reverse<u32>, u64), Vec<u8>>,
+    messages: BTreeMap<(Reverse<u32>, u64), (Vec<u8>, Kept)>,
     number: u64,
     bytes: u64,
     /// Tasks that wait for a message.
@@ -240,18 +240,19 @@ pub fn sys_mq_timedsend(a: &[u64; 6]) -> Result<usize> {
     }
     let mut text = fs::try_vec(a[2] as usize)?;
     read_bytes(a[1], &mut text)?;
+    let kept = Kept::take(a[2] + COST).ok_or(Errno::ENOMEM)?;
     crate::mm::admit(a[2] + COST)?;
-    let mut text = Some(text);
+    let mut message = Some((text, kept));
     let put = || {
         q.state.with_mut(|s| {
             if s.messages.len() as u64 >= q.max {
                 return f.nonblocking().then_some(Err(Errno::EAGAIN));
             }
-            let text = text.take().unwrap_or_default();
+            let message = message.take()?;
             let first = s.messages.is_empty() && s.receivers == 0;
-            s.bytes += text.len() as u64;
+            s.bytes += message.0.len() as u64;
             s.number += 1;
-            s.messages.insert((Reverse(priority), s.number), text);
+            s.messages.insert((Reverse(priority), s.number), message);
             Some(Ok(if first { s.watcher.take() } else { None }))
         })
     };
@@ -281,7 +282,7 @@ pub fn sys_mq_timedreceive(a: &[u64; 6]) -> Result<usize> {
     }
     let take = || {
         q.state.with_mut(|s| match s.messages.pop_first() {
-            Some(((Reverse(priority), _), text)) => {
+            Some(((Reverse(priority), _), (text, _))) => {
                 s.bytes -= text.len() as u64;
                 Some(Ok((priority, text)))
             }

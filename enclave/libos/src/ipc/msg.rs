@@ -3,7 +3,6 @@ use super::*;
 use crate::uaccess::{read_val, write_val};
 use alloc::collections::VecDeque;
 use alloc::format;
-use alloc::string::String;
 
 const MSG_NOERROR: u32 = 0o10000;
 const MSG_EXCEPT: u32 = 0o20000;
@@ -21,6 +20,7 @@ const COST: u64 = 64;
 struct Message {
     kind: i64,
     text: Vec<u8>,
+    _kept: Option<Kept>,
 }
 #[derive(Default)]
 struct State {
@@ -37,6 +37,11 @@ struct State {
 pub struct Queue(BklCell<State>);
 
 static QUEUES: BklCell<Ids<Queue>> = BklCell::new(Ids::new());
+
+/// How many queues there are.
+pub fn count() -> usize {
+    QUEUES.with(Ids::count)
+}
 
 /// msgget(key, flags)
 pub fn sys_msgget(a: &[u64; 6]) -> Result<usize> {
@@ -64,8 +69,9 @@ pub fn sys_msgsnd(a: &[u64; 6]) -> Result<usize> {
     read_bytes(a[1] + 8, &mut text)?;
     let o = by_id(a[0])?;
     o.perm.with(|p| p.check(WRITE))?;
+    let kept = Some(Kept::take(size + COST).ok_or(Errno::ENOMEM)?);
     crate::mm::admit(size + COST)?;
-    let mut message = Some(Message { kind, text });
+    let mut message = Some(Message { kind, text, _kept: kept });
     let pid = current_process().pid;
     let put = || {
         if o.removed.get() {
@@ -76,6 +82,9 @@ pub fn sys_msgsnd(a: &[u64; 6]) -> Result<usize> {
             let fits = s.bytes + size <= s.limit && (s.messages.len() as u64) < s.limit;
             if !fits {
                 return nowait.then_some(Err(Errno::EAGAIN));
+            }
+            if s.messages.try_reserve(1).is_err() {
+                return Some(Err(Errno::ENOMEM));
             }
             s.bytes += size;
             s.messages.extend(message.take());
@@ -114,7 +123,7 @@ fn take(s: &mut State, max: usize, kind: i64, flags: u32) -> Option<Result<Messa
         return Some(Err(Errno::E2BIG));
     }
     if flags & MSG_COPY != 0 {
-        return Some(Ok(Message { kind: m.kind, text: m.text.clone() }));
+        return Some(Ok(Message { kind: m.kind, text: m.text.clone(), _kept: None }));
     }
     let m = s.messages.remove(at)?;
     s.bytes -= m.text.len() as u64;
@@ -166,11 +175,10 @@ fn write_stat(o: &Object<Queue>, at: u64) -> Result<()> {
     write_bytes(at, &b)
 }
 fn system(cmd: u32, at: u64) -> Result<usize> {
-    let all = QUEUES.with(Ids::all);
-    let sum = |f: fn(&State) -> u64| all.iter().map(|o| o.body.0.with(f)).sum::<u64>() as i32;
+    let sum = |f: fn(&State) -> u64| all(&QUEUES).map(|o| o.body.0.with(f)).sum::<u64>() as i32;
     let mut ints = [0, 0, MSGMAX as i32, MSGMNB as i32, MSGMNI as i32, 16, 0, 0];
     if cmd == MSG_INFO {
-        ints[0] = all.len() as i32;
+        ints[0] = count() as i32;
         ints[1] = sum(|s| s.messages.len() as u64);
         ints[6] = sum(|s| s.bytes);
     } else {
@@ -222,10 +230,11 @@ pub fn sys_msgctl(a: &[u64; 6]) -> Result<usize> {
 
 /// /proc/sysvipc/msg.
 pub fn text() -> Vec<u8> {
-    let mut out = String::from(
+    let mut out = table(
         "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime      ctime\n",
+        count(),
     );
-    for o in QUEUES.with(Ids::all) {
+    for o in all(&QUEUES) {
         let p = o.perm.get();
         o.body.0.with(|s| {
             let ([st, rt, ct], [send, receive]) = (s.times, s.pids);

@@ -2,10 +2,8 @@
 //!
 //! Invariant: a counter and what processes would undo of it stay within 0..=SEMVMX and +-SEMVMX.
 use super::*;
-use crate::uaccess::read_val;
 use alloc::collections::BTreeMap;
 use alloc::format;
-use alloc::string::String;
 
 const SEM_UNDO: u16 = 0o10000;
 const GETPID: u32 = 11;
@@ -38,12 +36,24 @@ struct Counter {
 /// A set.
 pub struct Set {
     counters: BklCell<Vec<Counter>>,
-    undo: BklCell<BTreeMap<i32, Vec<i32>>>,
+    /// What the ends of processes change, by process and counter.
+    undo: BklCell<BTreeMap<(i32, usize), i32>>,
     /// Last operation, last change.
     times: BklCell<(u64, u64)>,
 }
 
 static SETS: BklCell<Ids<Set>> = BklCell::new(Ids::new());
+/// By process and set: of how many counters its end changes some.
+static UNDO: BklCell<BTreeMap<(i32, i32), usize>> = BklCell::new(BTreeMap::new());
+
+/// How many sets there are.
+pub fn count() -> usize {
+    SETS.with(Ids::count)
+}
+/// How many counters the end of the process changes.
+pub fn undo_count(pid: i32) -> usize {
+    UNDO.with(|u| u.range((pid, 0)..=(pid, i32::MAX)).map(|(_, n)| *n).sum())
+}
 
 /// /proc/sys/kernel/sem.
 pub fn limits() -> Vec<u8> {
@@ -87,43 +97,72 @@ enum Block {
     Error(Errno),
 }
 
-impl Set {
+impl Object<Set> {
     /// Does all operations, or none.
     fn try_ops(&self, ops: &[Op], pid: i32) -> core::result::Result<(), Block> {
-        let mut new = self.counters.with(Clone::clone);
-        let mut undo: Option<Vec<i32>> = None;
-        for o in ops {
-            let c = &mut new[o.num];
-            let nowait = u32::from(o.flags) & IPC_NOWAIT != 0;
-            if o.op == 0 {
-                if c.value != 0 {
-                    return Err(Block::On(o.num, 1, nowait));
-                }
-            } else if c.value + o.op < 0 {
-                return Err(Block::On(o.num, 0, nowait));
-            } else if c.value + o.op > SEMVMX {
-                return Err(Block::Error(Errno::ERANGE));
-            }
-            c.value += o.op;
-            c.pid = pid;
-            if o.flags & SEM_UNDO != 0 {
-                let len = self.counters.with(Vec::len);
-                let known =
-                    || self.undo.with(|u| u.get(&pid).cloned()).unwrap_or_else(|| alloc::vec![0; len]);
-                let adjust = &mut undo.get_or_insert_with(known)[o.num];
-                *adjust -= o.op;
-                if adjust.abs() > SEMVMX {
-                    return Err(Block::Error(Errno::ERANGE));
-                }
+        for (n, o) in ops.iter().enumerate() {
+            if let Err(block) = self.try_op(o, pid) {
+                ops[..n].iter().rev().for_each(|o| self.change(o, pid, -o.op));
+                return Err(block);
             }
         }
-        self.counters.set(new);
-        if let Some(u) = undo {
-            self.undo.with_mut(|m| m.insert(pid, u));
-        }
-        self.times.with_mut(|t| t.0 = now());
+        self.body.counters.with_mut(|c| ops.iter().for_each(|o| c[o.num].pid = pid));
+        self.body.times.with_mut(|t| t.0 = now());
         Ok(())
     }
+    fn try_op(&self, o: &Op, pid: i32) -> core::result::Result<(), Block> {
+        let nowait = u32::from(o.flags) & IPC_NOWAIT != 0;
+        let value = self.body.counters.with(|c| c[o.num].value);
+        let undo = self.body.undo.with(|u| u.get(&(pid, o.num)).copied().unwrap_or(0));
+        let bounded = o.flags & SEM_UNDO == 0 || (undo - o.op).abs() <= SEMVMX;
+        match value + o.op {
+            _ if o.op == 0 && value != 0 => Err(Block::On(o.num, 1, nowait)),
+            new if new < 0 => Err(Block::On(o.num, 0, nowait)),
+            new if new > SEMVMX || !bounded => Err(Block::Error(Errno::ERANGE)),
+            _ => {
+                self.change(o, pid, o.op);
+                Ok(())
+            }
+        }
+    }
+    /// Changes a counter, and with SEM_UNDO what the end of the process does to it.
+    fn change(&self, o: &Op, pid: i32, by: i32) {
+        self.body.counters.with_mut(|c| c[o.num].value += by);
+        if o.flags & SEM_UNDO != 0 && by != 0 {
+            let at = (pid, o.num);
+            let old = self.body.undo.with(|u| u.get(&at).copied().unwrap_or(0));
+            self.set_undo(at, old - by);
+        }
+    }
+    fn set_undo(&self, at: (i32, usize), to: i32) {
+        let was = self.body.undo.with_mut(|u| if to == 0 { u.remove(&at) } else { u.insert(at, to) });
+        let index = (at.0, self.id);
+        UNDO.with_mut(|all| match (was.is_some(), to != 0) {
+            (false, true) => *all.entry(index).or_insert(0) += 1,
+            (true, false) => {
+                let left = all.get(&index).map_or(0, |n| n - 1);
+                if left == 0 {
+                    all.remove(&index);
+                } else {
+                    all.insert(index, left);
+                }
+            }
+            _ => {}
+        });
+    }
+    /// No end of a process changes a counter that `which` names any more.
+    fn forget_undo(&self, which: impl Fn(usize) -> bool) {
+        let mut from = (i32::MIN, 0);
+        while let Some(at) =
+            self.body.undo.with(|u| u.range(from..).map(|(at, _)| *at).find(|at| which(at.1)))
+        {
+            self.set_undo(at, 0);
+            from = at;
+        }
+    }
+}
+
+impl Set {
     fn count_waiter(&self, num: usize, kind: usize, by: i32) {
         self.counters.with_mut(|c| {
             if let Some(c) = c.get_mut(num) {
@@ -162,7 +201,7 @@ fn do_semop(a: &[u64; 6], deadline: Option<u64>) -> Result<usize> {
     let alters = ops.iter().any(|x| x.op != 0);
     o.perm.with(|p| p.check(if alters { WRITE } else { READ }))?;
     if ops.iter().any(|x| x.flags & SEM_UNDO != 0) {
-        crate::mm::admit(4 * o.body.counters.with(Vec::len) as u64)?;
+        crate::mm::admit(ops.len() as u64 * 128)?;
     }
     let pid = current_process().pid;
     let mut blocked = None;
@@ -170,7 +209,7 @@ fn do_semop(a: &[u64; 6], deadline: Option<u64>) -> Result<usize> {
         if o.removed.get() {
             return Some(Err(Errno::EIDRM));
         }
-        match o.body.try_ops(&ops, pid) {
+        match o.try_ops(&ops, pid) {
             Ok(()) => Some(Ok(0)),
             Err(Block::Error(e)) => Some(Err(e)),
             Err(Block::On(_, _, true)) => Some(Err(Errno::EAGAIN)),
@@ -223,17 +262,16 @@ fn write_stat(o: &Object<Set>, at: u64) -> Result<()> {
     write_bytes(at, &b)
 }
 fn system(cmd: u32, at: u64) -> Result<usize> {
-    let sets = SETS.with(Ids::all);
-    let all = (SEMMSL * SEMMNI as u64) as i32;
+    let most = (SEMMSL * SEMMNI as u64) as i32;
     // SEM_INFO tells in two of the fields what exists.
     let (used, counters) = match cmd {
         SEM_INFO => {
-            (sets.len() as i32, sets.iter().map(|o| o.body.counters.with(Vec::len)).sum::<usize>() as i32)
+            (count() as i32, all(&SETS).map(|o| o.body.counters.with(Vec::len)).sum::<usize>() as i32)
         }
         _ => (20, SEMVMX),
     };
     let ops = SEMOPM as i32;
-    let ints = [all, SEMMNI as i32, all, all, SEMMSL as i32, ops, ops, used, SEMVMX, counters];
+    let ints = [most, SEMMNI as i32, most, most, SEMMSL as i32, ops, ops, used, SEMVMX, counters];
     write_ints(at, &ints)?;
     Ok(SETS.with(Ids::highest))
 }
@@ -243,18 +281,19 @@ fn changed(o: &Object<Set>) {
 }
 fn set_all(o: &Object<Set>, at: u64) -> Result<usize> {
     let n = o.body.counters.with(Vec::len);
-    let values: Result<Vec<u16>> = (0..n as u64).map(|i| read_val(at + 2 * i)).collect();
-    let values = values?;
-    if values.iter().any(|v| i32::from(*v) > SEMVMX) {
+    let mut values = crate::fs::try_vec(2 * n)?;
+    read_bytes(at, &mut values)?;
+    let values = || values.chunks_exact(2).map(|v| i32::from(u16::from_le_bytes([v[0], v[1]])));
+    if values().any(|v| v > SEMVMX) {
         return Err(Errno::ERANGE);
     }
     let pid = current_process().pid;
     o.body.counters.with_mut(|c| {
-        for (c, v) in c.iter_mut().zip(&values) {
-            (c.value, c.pid) = (i32::from(*v), pid);
+        for (c, v) in c.iter_mut().zip(values()) {
+            (c.value, c.pid) = (v, pid);
         }
     });
-    o.body.undo.set(BTreeMap::new());
+    o.forget_undo(|_| true);
     changed(o);
     Ok(0)
 }
@@ -264,7 +303,7 @@ fn set_one(o: &Object<Set>, num: usize, value: i32) -> Result<usize> {
     }
     let pid = current_process().pid;
     o.body.counters.with_mut(|c| (c[num].value, c[num].pid) = (value, pid));
-    o.body.undo.with_mut(|u| u.values_mut().for_each(|u| u[num] = 0));
+    o.forget_undo(|n| n == num);
     changed(o);
     Ok(0)
 }
@@ -300,13 +339,17 @@ pub fn sys_semctl(a: &[u64; 6]) -> Result<usize> {
         }
         IPC_RMID => {
             o.check_owner()?;
+            o.forget_undo(|_| true);
             take_out(&SETS, &o);
             Ok(0)
         }
         GETALL => {
             readable()?;
-            let values: Vec<u8> =
-                o.body.counters.with(|c| c.iter().flat_map(|c| (c.value as u16).to_le_bytes()).collect());
+            let mut values = crate::fs::try_vec(2 * o.body.counters.with(Vec::len))?;
+            o.body.counters.with(|c| {
+                let of_each = c.iter().zip(values.chunks_exact_mut(2));
+                of_each.for_each(|(c, v)| v.copy_from_slice(&(c.value as u16).to_le_bytes()));
+            });
             write_bytes(a[3], &values)?;
             Ok(0)
         }
@@ -334,24 +377,28 @@ pub fn sys_semctl(a: &[u64; 6]) -> Result<usize> {
 
 /// SEM_UNDO of a process that ended: as far as the values allow.
 pub(super) fn process_ended(pid: i32) {
-    for o in SETS.with(Ids::all) {
-        let Some(undo) = o.body.undo.with_mut(|u| u.remove(&pid)) else { continue };
-        o.body.counters.with_mut(|c| {
-            for (c, by) in c.iter_mut().zip(&undo).filter(|(_, by)| **by != 0) {
-                c.value = (c.value + by).clamp(0, SEMVMX);
-                c.pid = pid;
-            }
-        });
+    while let Some(id) = UNDO.with(|u| u.range((pid, 0)..=(pid, i32::MAX)).next().map(|((_, id), _)| *id)) {
+        let Ok(o) = SETS.with(|s| s.by_id(id)) else { return };
+        while let Some((at, by)) =
+            o.body.undo.with(|u| u.range((pid, 0)..=(pid, usize::MAX)).next().map(|(at, by)| (*at, *by)))
+        {
+            o.body.counters.with_mut(|c| {
+                c[at.1].value = (c[at.1].value + by).clamp(0, SEMVMX);
+                c[at.1].pid = pid;
+            });
+            o.set_undo(at, 0);
+        }
         o.changed.wake_all();
     }
 }
 
 /// /proc/sysvipc/sem.
 pub fn text() -> Vec<u8> {
-    let mut out = String::from(
+    let mut out = table(
         "       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n",
+        count(),
     );
-    for o in SETS.with(Ids::all) {
+    for o in all(&SETS) {
         let (p, (ot, ct)) = (o.perm.get(), o.body.times.get());
         let n = o.body.counters.with(Vec::len);
         out += &format!(

@@ -1,13 +1,12 @@
 //! shmget, shmat, shmdt, shmctl: segments are shared objects of `mm`.
 //!
-//! Nobody counts attachments: they are the mappings that show the segment, found when somebody asks; `mm` tells when one
-//! came or went (`note`). A segment that was
-//! removed stays until the last mapping is gone; it is then dropped at the next call.
+//! `mm` counts the mappings that show one, and tells when one came or went (`note`). A segment that was removed stays until the
+//! last mapping is gone.
 use super::*;
-use crate::mm::{Backing, Mm, PAGE, SharedObject, page_ceil, shared_object};
-use crate::process::{Process, current_mm};
+use crate::mm::{Backing, PAGE, SharedObject, Vma, page_ceil, shared_object};
+use crate::process::current_mm;
+use crate::sched::Breath;
 use alloc::format;
-use alloc::string::String;
 use occlum_linux_abi::mmap as mf;
 use occlum_sfi_spec::domain;
 
@@ -44,13 +43,22 @@ pub fn max_size() -> u64 {
     domain::SIZE
 }
 
-/// Segments that were removed and have no mapping any more go.
-fn sweep() {
-    for o in SEGMENTS.with(Ids::all) {
-        if o.removed.get() && Arc::strong_count(&o.body.object) == 1 {
-            let gone = SEGMENTS.with_mut(|s| s.remove(&o));
-            drop(gone);
-        }
+/// Most pages of all segments: they end with no process, and half of the memory is left to these.
+pub fn max_pages() -> u64 {
+    crate::mm::total() / 2
+}
+/// How many segments there are.
+pub fn count() -> usize {
+    SEGMENTS.with(Ids::count)
+}
+fn pages() -> u64 {
+    all(&SEGMENTS).map(|o| page_ceil(o.body.size) / PAGE).sum()
+}
+
+/// A segment that was removed and has no mapping any more goes.
+fn sweep(o: &Object<Segment>) {
+    if o.removed.get() && o.body.object.shown() == 0 {
+        drop(SEGMENTS.with_mut(|s| s.remove(o)));
     }
 }
 
@@ -64,42 +72,26 @@ pub enum Did {
 }
 /// A mapping of the object came or went: if it is a segment, it keeps when, and whose doing it was.
 pub fn note(object: &SharedObject, did: Did) {
-    let find = |s: &Ids<Segment>| s.all().into_iter().find(|o| core::ptr::eq(&*o.body.object, object));
-    let Some(o) = SEGMENTS.with(find) else { return };
+    let Some(Ok(o)) = object.segment.get().map(|id| SEGMENTS.with(|s| s.by_id(id))) else { return };
     if let Some(t) = crate::process::try_current() {
         o.body.last.set(t.process.pid);
     }
     o.body.times.with_mut(|t| t[did as usize] = now());
-}
-
-/// Where the segment is attached in a domain: for each mapping of it, where its first byte is or would be.
-fn attachments(mm: &Mm, object: &Arc<SharedObject>) -> Vec<u64> {
-    let of_segment = |(start, v): (u64, crate::mm::Vma)| match &v.backing {
-        Backing::Shared(o, off, _) if Arc::ptr_eq(o, object) => Some(start.wrapping_sub(*off)),
-        _ => None,
-    };
-    mm.vmas().filter_map(of_segment).collect()
-}
-fn attach_count(s: &Segment) -> usize {
-    let mut domains: Vec<Arc<Mm>> = Vec::new();
-    for mm in Process::all().iter().filter_map(|p| p.mm()) {
-        if !domains.iter().any(|d| Arc::ptr_eq(d, &mm)) {
-            domains.push(mm);
-        }
-    }
-    domains.iter().map(|mm| attachments(mm, &s.object).len()).sum()
+    sweep(&o);
 }
 
 /// shmget(key, size, flags)
 pub fn sys_shmget(a: &[u64; 6]) -> Result<usize> {
     let (size, flags) = (a[1], a[2] as u32);
-    sweep();
     if flags & SHM_HUGETLB != 0 {
         return Err(Errno::ENOMEM);
     }
     let make = || {
         if size == 0 || size > max_size() {
             return Err(Errno::EINVAL);
+        }
+        if pages() + page_ceil(size) / PAGE > max_pages() {
+            return Err(Errno::ENOSPC);
         }
         Ok(Segment {
             object: shared_object(None),
@@ -112,12 +104,14 @@ pub fn sys_shmget(a: &[u64; 6]) -> Result<usize> {
     };
     let fits = |s: &Segment| if size > s.size { Err(Errno::EINVAL) } else { Ok(()) };
     let cost = 1 << 10;
-    get(&SEGMENTS, &Get { key: a[0] as i32, flags, max: MAX, cost, fits: &fits, make: &make })
+    let id = get(&SEGMENTS, &Get { key: a[0] as i32, flags, max: MAX, cost, fits: &fits, make: &make })?;
+    let o = SEGMENTS.with(|s| s.by_id(id as i32))?;
+    o.body.object.segment.set(Some(o.id));
+    Ok(id)
 }
 
 /// shmat(id, addr, flags)
 pub fn sys_shmat(a: &[u64; 6]) -> Result<usize> {
-    sweep();
     let (mut at, flags) = (a[1], a[2] as u32);
     let o = SEGMENTS.with(|s| s.by_id(a[0] as i32))?;
     if at % PAGE != 0 {
@@ -136,7 +130,7 @@ pub fn sys_shmat(a: &[u64; 6]) -> Result<usize> {
     let len = page_ceil(o.body.size);
     let mm = current_mm();
     let end = at.checked_add(len).filter(|e| *e <= domain::SIZE).ok_or(Errno::EINVAL)?;
-    if at != 0 && flags & SHM_REMAP == 0 && mm.vmas().any(|(s, v)| s < end && v.end > at) {
+    if at != 0 && flags & SHM_REMAP == 0 && mm.first_in(at..end).is_some() {
         return Err(Errno::EINVAL);
     }
     let prot =
@@ -152,24 +146,22 @@ pub fn sys_shmat(a: &[u64; 6]) -> Result<usize> {
 pub fn sys_shmdt(a: &[u64; 6]) -> Result<usize> {
     let at = a[0];
     let mm = current_mm();
-    let segments = SEGMENTS.with(Ids::all);
-    let found =
-        segments.iter().find(|o| attachments(&mm, &o.body.object).contains(&at)).ok_or(Errno::EINVAL)?;
-    let parts: Vec<core::ops::Range<u64>> = mm
-        .vmas()
-        .filter(|(start, v)| match &v.backing {
-            Backing::Shared(o, off, _) => {
-                Arc::ptr_eq(o, &found.body.object) && start.wrapping_sub(*off) == at
-            }
-            _ => false,
-        })
-        .map(|(start, v)| start..v.end)
-        .collect();
-    for r in parts {
-        mm.unmap(r)?;
+    let mut breath = Breath::begin();
+    // The segment whose first byte is at `at`, or was before it was unmapped.
+    let mut shown = |(start, v): (u64, Vma)| match v.backing {
+        Backing::Shared(o, off, _) if o.segment.get().is_some() && start.wrapping_sub(off) == at => Some(o),
+        _ => {
+            breath.take();
+            None
+        }
+    };
+    let object = mm.vmas_in(at..domain::SIZE).find_map(&mut shown).ok_or(Errno::EINVAL)?;
+    for (start, v) in mm.vmas_in(at..domain::SIZE) {
+        let end = v.end;
+        if shown((start, v)).is_some_and(|o| Arc::ptr_eq(&o, &object)) {
+            mm.unmap(start..end)?;
+        }
     }
-    drop(segments);
-    sweep();
     Ok(0)
 }
 
@@ -181,14 +173,13 @@ fn write_stat(o: &Object<Segment>, at: u64) -> Result<()> {
     o.put_perm(&mut b, state);
     let pids = u64::from(s.creator as u32) | u64::from(s.last.get() as u32) << 32;
     let words =
-        [(48, s.size), (56, atime), (64, dtime), (72, ctime), (80, pids), (88, attach_count(s) as u64)];
+        [(48, s.size), (56, atime), (64, dtime), (72, ctime), (80, pids), (88, s.object.shown() as u64)];
     put(&mut b, &words);
     write_bytes(at, &b)
 }
 
 /// shmctl(id, cmd, buf)
 pub fn sys_shmctl(a: &[u64; 6]) -> Result<usize> {
-    sweep();
     let cmd = a[1] as u32 & !IPC_64;
     if (a[0] as i32) < 0 {
         return Err(Errno::EINVAL);
@@ -196,18 +187,13 @@ pub fn sys_shmctl(a: &[u64; 6]) -> Result<usize> {
     match cmd {
         IPC_INFO => {
             let mut b = [0; 72];
-            put(
-                &mut b,
-                &[(0, max_size()), (8, 1), (16, MAX as u64), (24, MAX as u64), (32, max_size() / PAGE)],
-            );
+            put(&mut b, &[(0, max_size()), (8, 1), (16, MAX as u64), (24, MAX as u64), (32, max_pages())]);
             write_bytes(a[2], &b)?;
             return Ok(SEGMENTS.with(Ids::highest));
         }
         SHM_INFO => {
-            let all = SEGMENTS.with(Ids::all);
-            let pages = all.iter().map(|o| page_ceil(o.body.size) / PAGE).sum::<u64>();
             let mut b = [0; 48];
-            put(&mut b, &[(0, all.len() as u64), (8, pages), (16, pages)]);
+            put(&mut b, &[(0, count() as u64), (8, pages()), (16, pages())]);
             write_bytes(a[2], &b)?;
             return Ok(SEGMENTS.with(Ids::highest));
         }
@@ -231,8 +217,7 @@ pub fn sys_shmctl(a: &[u64; 6]) -> Result<usize> {
             o.check_owner()?;
             o.removed.set(true);
             o.perm.with_mut(|p| p.key = IPC_PRIVATE);
-            drop(o);
-            sweep();
+            sweep(&o);
         }
         SHM_LOCK | SHM_UNLOCK => {
             o.check_owner()?;
@@ -245,11 +230,11 @@ pub fn sys_shmctl(a: &[u64; 6]) -> Result<usize> {
 
 /// /proc/sysvipc/shm.
 pub fn text() -> Vec<u8> {
-    sweep();
-    let mut out = String::from(
+    let mut out = table(
         "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime                   rss                  swap\n",
+        count(),
     );
-    for o in SEGMENTS.with(Ids::all) {
+    for o in all(&SEGMENTS) {
         let (p, s, [at, dt, ct]) = (o.perm.get(), &o.body, o.body.times.get());
         let mode = p.mode | if o.removed.get() { SHM_DEST } else { 0 };
         out += &format!(
@@ -259,7 +244,7 @@ pub fn text() -> Vec<u8> {
             s.size,
             s.creator,
             s.last.get(),
-            attach_count(s),
+            s.object.shown(),
             p.uid,
             p.gid,
             p.cuid,

@@ -29,12 +29,24 @@ pub struct SharedObject {
     /// Page indices that code may have been translated from (`guard`).
     pub(super) code: BklCell<BTreeSet<u64>>,
     file: Option<MapFile>,
+    /// How many mappings show it.
+    shown: BklCell<usize>,
+    /// The System V segment that it is, if it is one.
+    pub segment: BklCell<Option<i32>>,
 }
 
 impl SharedObject {
     /// Its number, which no other object has or will have.
     pub fn id(&self) -> u64 {
         self.id
+    }
+    /// How many mappings show it, in all processes.
+    pub fn shown(&self) -> usize {
+        self.shown.get()
+    }
+    /// One more does.
+    pub(super) fn shown_again(&self) {
+        self.shown.with_mut(|n| *n += 1);
     }
     pub(super) fn file(&self) -> Option<&MapFile> {
         self.file.as_ref()
@@ -83,6 +95,8 @@ pub fn shared_object(file: Option<MapFile>) -> Arc<SharedObject> {
             copies: BklCell::new(BTreeMap::new()),
             code: BklCell::new(BTreeSet::new()),
             file,
+            shown: BklCell::new(0),
+            segment: BklCell::new(None),
         })
     };
     let Some(f) = file else { return make(None) };
@@ -207,6 +221,7 @@ impl Mm {
 
     /// A shared mapping goes.
     pub(super) fn release_shared(&self, start: u64, vma: &Vma, (object, base): (&SharedObject, u64)) {
+        object.shown.with_mut(|n| *n -= 1);
         note(object, Did::Detach);
         if copies::is_on() {
             self.leave_copies(start, vma, (object, base));

@@ -309,7 +309,7 @@ impl Mm {
             let mut tail = v.clone();
             tail.backing = v.shifted(at - start);
             v.end = at;
-            i.vmas.insert(at, tail);
+            i.add(at, tail);
         });
     }
 

@@ -413,7 +413,8 @@ impl Process {
         let of_files = |f: &Arc<FileTable>| 16 * f.open_count() + f.lock_count();
         let files = self.files.with(|f| f.as_ref().map_or(0, of_files));
         let of_tasks = |all: &Vec<Arc<Task>>| all.iter().map(|t| 16 + t.futexes.get()).sum::<usize>();
-        mappings + files + self.timers.with(Timers::count) + self.tasks.with(of_tasks)
+        let own = mappings + files + self.timers.with(Timers::count) + self.tasks.with(of_tasks);
+        own + crate::ipc::sem::undo_count(self.pid)
     }
 }
 

@@ -172,9 +172,9 @@ impl ProcInode {
     fn content(&self) -> Result<Vec<u8>> {
         match self.node {
             Node::System(n) => {
-                // The longest ones have a row for each socket, which is an open file.
+                // The longest ones have a row for each socket, which is an open file, or for each object of IPC.
                 const ROW: u64 = 512;
-                crate::mm::admit(super::file::open_count() * ROW)?;
+                crate::mm::admit(super::file::open_count().max(crate::ipc::rows() as u64) * ROW)?;
                 Ok((system::FILES[n].1)())
             }
             Node::FdInfo(pid, fd) => {

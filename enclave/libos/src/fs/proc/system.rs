@@ -94,7 +94,7 @@ pub const FILES: &[SystemFile] = &[
     ("sys/kernel/pty/max", || format!("{}\n", super::super::pty::MAX).into_bytes()),
     ("sys/kernel/pty/nr", || format!("{}\n", super::super::pty::count()).into_bytes()),
     ("sys/kernel/sem", ipc::sem::limits),
-    ("sys/kernel/shmall", || format!("{}\n", ipc::shm::max_size() / PAGE).into_bytes()),
+    ("sys/kernel/shmall", || format!("{}\n", ipc::shm::max_pages()).into_bytes()),
     ("sys/kernel/shmmax", || format!("{}\n", ipc::shm::max_size()).into_bytes()),
     ("sys/kernel/shmmni", || format!("{}\n", ipc::shm::MAX).into_bytes()),
     ("sys/kernel/tainted", || b"0\n".to_vec()),
