@@ -95,11 +95,6 @@ def shadow(seed: int, shard: int, rounds: int) -> Shard:
     return run_test("occlum-sfi-translator", "hardware", test, (seed, shard, rounds))
 
 
-def hints(seed: int, shard: int, rounds: int) -> Shard:
-    """The same with hints for returns."""
-    return run_test("occlum-sfi-translator", "hardware", "sequences_with_hints_run_like_native", (seed, shard, rounds))
-
-
 def seldom(seed: int, shard: int, rounds: int) -> Shard:
     """Sequences that begin with seldom operands."""
     test = "seldom_operands_run_like_native"
@@ -161,14 +156,6 @@ With a shadow stack (`--cfi=shadow-stack`): *Refused*: up to a return that goes 
 the translated side traps. `ret n` is emulated.
 """,
         shadow,
-        lambda: test_program("occlum-sfi-translator", "hardware"),
-        200_000,
-        10,
-    ),
-    "translator-hints": Campaign(
-        "Translated code with hints for returns against the hardware",
-        SEQUENCES,
-        hints,
         lambda: test_program("occlum-sfi-translator", "hardware"),
         200_000,
         10,

@@ -43,7 +43,7 @@ pub mod domain {
     pub const SIZE: u64 = 1 << 32;
     /// Base of slot 0.
     pub const FIRST_BASE: u64 = (1 << 40) + STRIDE;
-    /// Distance between two slot bases: 16 GiB return table, 4 GiB slot, 4 GiB gap, which holds shadow words or hints,
+    /// Distance between two slot bases: 16 GiB return table, 4 GiB slot, 4 GiB gap, which holds shadow words,
     /// 16 GiB call table.
     pub const STRIDE: u64 = 40 << 30;
     /// Number of slots.
@@ -67,8 +67,6 @@ pub enum Returns {
     /// The return table alone: to any return site.
     #[default]
     Table,
-    /// The same, and what calls left first (`hint`). For code that is not taken away while hints may lead there.
-    Hints,
     /// The shadow word first: to where the call came from.
     Shadow,
 }
@@ -101,20 +99,6 @@ pub mod shadow {
     /// The return address of the return that consumed a word.
     pub const fn consumed_site(word: u64) -> Option<u32> {
         if word >> 32 == 0 && word != 0 { Some(!(word as u32)) } else { None }
-    }
-}
-
-/// Hints for returns (`Returns::Hints`), where the shadow words would be: 8 bytes for each stack word. A call leaves which
-/// return address it pushed, in the low half, and where that is translated, in the high half. A return goes there if the low
-/// half fits. The high half is always a proven entry or the miss stub of returns.
-pub mod hint {
-    /// Low half of the hint for return address `site`: negative, so that a low half of zero fits none.
-    pub const fn site(site: u32) -> u32 {
-        !site
-    }
-    /// A hint that fits no return address.
-    pub const fn none(miss_ret: u32) -> u64 {
-        (miss_ret as u64) << 32
     }
 }
 
@@ -198,7 +182,7 @@ pub mod ctx {
     pub const REASON: u32 = 0x0f0;
     /// 1 if XSAVE holds the x87, MXCSR and upper-vector state of this task (u32).
     pub const XSTATE_SAVED: u32 = 0x0f4;
-    /// `shadow::DISTANCE`, u64: what the patterns of shadow words and hints add to rsp.
+    /// `shadow::DISTANCE`, u64: what the patterns of shadow words add to rsp.
     pub const SHADOW: u32 = 0x0f8;
     /// General registers by hardware number (rax rcx rdx rbx rsp rbp rsi rdi r8..r15), u64 each; rsp is a real address.
     pub const GPR: u32 = 0x100;

@@ -4,7 +4,7 @@
 //! Invariants: registers are hardware numbers 0..16; positions are byte offsets from the fragment's base.
 
 use alloc::vec::Vec;
-use occlum_sfi_spec::{ctx, hint, shadow, table};
+use occlum_sfi_spec::{ctx, shadow, table};
 
 pub(crate) const RCX: u8 = 1;
 pub(crate) const RDX: u8 = 2;
@@ -186,43 +186,6 @@ impl Asm {
     pub(crate) fn shadow_store(&mut self, site: u32) {
         self.bytes(&[0x4a, 0xc7, 0x04, 0x1c]);
         self.imm32(shadow::live(site) as u32); // sign-extended: sites lie below 2 GiB
-    }
-
-    /// `movl $v, disp(%rsp,%r11)`: half of a hint, r11 the distance.
-    fn hint_half(&mut self, disp: u8, v: u32) {
-        match disp {
-            0 => self.bytes(&[0x42, 0xc7, 0x04, 0x1c]),
-            _ => self.bytes(&[0x42, 0xc7, 0x44, 0x1c, disp]),
-        }
-        self.imm32(v);
-    }
-
-    /// The hint of the return address just pushed, r11 the distance: first where it is translated, to be filled in at the
-    /// place that comes back, then which it is.
-    pub(crate) fn hint_store(&mut self, site: u32) -> u32 {
-        self.hint_half(4, 0);
-        let at = self.at() - 4;
-        self.hint_half(0, hint::site(site));
-        at
-    }
-
-    /// To where the hint at rsp leads if it is that of r11d, a return address; else through the table. rcx is spilled.
-    pub(crate) fn hinted_return(&mut self) {
-        self.load(RCX, ctx::SHADOW);
-        self.bytes(&[0x48, 0x63, 0x0c, 0x0c]); // movslq (%rsp,%rcx), %rcx
-        self.bytes(&[0x4a, 0x8d, 0x4c, 0x19, 1]); // lea 1(%rcx,%r11), %rcx
-        self.bytes(&[0xe3, 0]); // jrcxz
-        let from = self.at();
-        self.reload(RCX);
-        self.table_lookup(table::Kind::Ret);
-        self.lea_rsp(8);
-        self.jmp_r11();
-        self.code[from as usize - 1] = (self.at() - from) as u8;
-        self.load(RCX, ctx::SHADOW);
-        self.bytes(&[0x44, 0x8b, 0x5c, 0x0c, 4]); // mov 4(%rsp,%rcx), %r11d
-        self.reload(RCX);
-        self.lea_rsp(8);
-        self.jmp_r11();
     }
 
     /// rcx = 0 if the shadow word at rsp is that of r11d, a return address; a trap otherwise.

@@ -254,7 +254,7 @@ impl<'a> Emitter<'a> {
             _ => {}
         }
         self.begin_row(item.off, i.len());
-        if matches!(item.class, Class::Call(_)) && self.call_takes_r11(n) {
+        if matches!(item.class, Class::Call(_)) && self.has_shadow() {
             self.at_home();
         }
         match item.class {
@@ -266,10 +266,9 @@ impl<'a> Emitter<'a> {
             Class::Jcc(t) => self.branch(n, Some(condition(i)), t, long),
             Class::Loop(t) => self.loop_branch(n, item, t, long),
             Class::Call(t) => {
-                let hint = self.push_return(n);
-                self.give_back_after_call(n, t);
+                self.push_return(n);
+                self.give_back_after_call(t);
                 self.branch(n, None, t, long);
-                self.returns_here(hint);
             }
             Class::JmpIndirect => self.indirect(item, None),
             Class::CallIndirect => self.indirect(item, Some(n)),
@@ -486,41 +485,20 @@ impl<'a> Emitter<'a> {
         }
     }
 
-    /// The push of call `n`, with its shadow word or its hint (r11 is free, and lost); the table entry that the callee's `ret`
-    /// will load may be far from the caches. Returns where the hint says what is behind the call, which `returns_here` is to
-    /// fill in.
-    pub(crate) fn push_return(&mut self, n: usize) -> Option<u32> {
+    /// The push of call `n`, with its shadow word (r11 is free, and lost); the table entry that the callee's `ret` will load
+    /// may be far from the caches.
+    pub(crate) fn push_return(&mut self, n: usize) {
         let site = self.extent.items[n].next();
         self.asm.push_imm(site);
         self.dirty = 0;
-        if self.call_takes_r11(n) {
-            self.asm.load(R11, ctx::SHADOW);
-        }
         if self.has_shadow() {
+            self.asm.load(R11, ctx::SHADOW);
             self.asm.shadow_store(site);
-        }
-        if self.leaves_hint(n) {
-            return Some(self.asm.hint_store(site));
         }
         if self.cfg.prefetch_returns
             && let Some(disp) = table::ret_entry_disp(site)
         {
             self.asm.prefetch_gs(disp);
-        }
-        None
-    }
-
-    /// Does call `n` leave a hint? What is behind it has to follow; calls through fs or gs are few, and have a longer pattern.
-    fn leaves_hint(&self, n: usize) -> bool {
-        let item = &self.extent.items[n];
-        let follows = self.extent.items.get(n + 1).is_some_and(|next| next.off == item.next());
-        self.has_hints() && follows && !crate::classify::has_tls_segment(&item.instr)
-    }
-
-    /// The call whose hint has a target at `hint` returns to here.
-    pub(crate) fn returns_here(&mut self, hint: Option<u32>) {
-        if let Some(at) = hint {
-            self.asm.patch32(at, self.here());
         }
     }
 
@@ -528,18 +506,9 @@ impl<'a> Emitter<'a> {
         self.cfg.returns == Returns::Shadow
     }
 
-    pub(crate) fn has_hints(&self) -> bool {
-        self.cfg.returns == Returns::Hints
-    }
-
-    /// Does call `n` write a word beside the one it pushes?
-    pub(crate) fn call_takes_r11(&self, n: usize) -> bool {
-        self.has_shadow() || self.leaves_hint(n)
-    }
-
     /// A call inside the fragment: its target expects r11 in the register. (It is at home as well, like before any call.)
-    fn give_back_after_call(&mut self, n: usize, target: u32) {
-        if self.call_takes_r11(n) && self.r11 != Home::Slot && self.extent.leader_at(target).is_some() {
+    fn give_back_after_call(&mut self, target: u32) {
+        if self.has_shadow() && self.r11 != Home::Slot && self.extent.leader_at(target).is_some() {
             self.asm.reload(R11);
         }
     }

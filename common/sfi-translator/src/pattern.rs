@@ -179,16 +179,14 @@ impl Emitter<'_> {
             return self.emulate_late(item.off);
         }
         self.asm.store(R11, ctx::TARGET);
-        let mut hint = None;
         if let Some(n) = call {
-            hint = self.push_return(n);
-            if self.call_takes_r11(n) {
+            self.push_return(n);
+            if self.has_shadow() {
                 self.asm.load(R11, ctx::TARGET);
             }
         }
         self.asm.table_lookup(table::Kind::Call);
         self.asm.jmp_r11();
-        self.returns_here(hint);
     }
 
     /// `ret` and `ret n` through the return table; a miss finds the target just below rsp.
@@ -198,16 +196,12 @@ impl Emitter<'_> {
         if drop > MAX_RET_DROP || (1..8).contains(&drop) || drop != 0 && shadow {
             return self.emulate_late(off);
         }
-        let hinted = drop == 0 && self.has_hints();
-        if shadow || hinted {
+        if shadow {
             self.asm.spill(RCX);
         }
         self.free(R11);
         self.asm.bytes(&[0x44, 0x8b, 0x1c, 0x24]); // mov (%rsp), %r11d
         self.dirty = 0;
-        if hinted {
-            return self.asm.hinted_return();
-        }
         if drop != 0 {
             self.asm.bytes(&[0x4c, 0x89, 0x9c, 0x24]); // mov %r11, drop(%rsp)
             self.asm.bytes(&u32::from(drop).to_le_bytes());

@@ -30,12 +30,6 @@ pub fn undo(rows: &[Row], code: &[u8], base: u32, translated_pc: u32) -> Option<
         if i.is_invalid() {
             return None;
         }
-        // Behind the target of a jump inside the row is only what came by it.
-        let over = if i.code() == Code::Jrcxz_rel8_64 { i.near_branch64() } else { 0 };
-        if over > 0 && over <= bytes.len() as u64 {
-            decoder.set_position(over as usize).ok()?;
-            decoder.set_ip(over);
-        }
         track(&i, &mut state);
         if i.code() == Code::Lea_r64_m && i.is_ip_rel_memory_operand() {
             state.rcx = Some(row.off.wrapping_add(u32::from(row.len)));
@@ -69,9 +63,7 @@ fn track(i: &Instruction, state: &mut Undo) {
             state.truncate[i.op0_register().number()] = false;
         }
         Code::Lea_r64_m => track_lea(i, state),
-        Code::Mov_rm64_imm32 | Code::Mov_rm32_imm32
-            if i.memory_base() == Register::RSP && i.memory_index() == Register::R11 =>
-        {
+        Code::Mov_rm64_imm32 if i.memory_base() == Register::RSP && i.memory_index() == Register::R11 => {
             state.shadow = ShadowWord::Pushed;
         }
         Code::Mov_rm32_imm32 if i.memory_base() == Register::RSP && i.memory_index() == Register::RCX => {

@@ -158,7 +158,7 @@ fn one(m: &mut Machine, bytes: &[u8], round: u64) -> Result<bool, String> {
     }
     m.write(CODE, &code);
     m.reset_code();
-    let entry = m.translate(&configs()[(round % 3) as usize], CODE, &code);
+    let entry = m.translate(&configs()[(round % 2) as usize], CODE, &code);
     m.clear_vectors();
     let (mut out, end) = m.run(&s, entry, 0);
     if end == End::Stub(reason::EMULATE, CODE) {

@@ -62,7 +62,7 @@ fn hostile_bytes_stay_confined() {
     for round in 0..rounds {
         let bytes = soup(&mut r);
         let start = if r.below(8) == 0 { 0x7fff_ff80 } else { r.next() as u32 & 0x7fff_ffff };
-        let cfg = configs()[round % 3];
+        let cfg = configs()[round % 2];
         let Ok(f) = translate(&cfg, Source { start, bytes: &bytes }, BASE, 7, &Nothing) else {
             continue;
         };

@@ -5,7 +5,7 @@ mod common;
 
 use common::configs;
 use common::machine::{End, Machine, SLOT, STATUS, State, TF};
-use occlum_sfi_spec::{Returns, hint, reason, shadow};
+use occlum_sfi_spec::{Returns, reason, shadow};
 use occlum_sfi_translator::{Config, ShadowWord, undo};
 use std::collections::BTreeMap;
 
@@ -90,9 +90,7 @@ impl Run<'_> {
     /// Where the return that popped the word at `popped` leads.
     fn return_target(&self, popped: u32) -> u32 {
         match self.cfg.returns {
-            Returns::Table | Returns::Hints => {
-                u32::from_le_bytes(self.m.read(popped, 4).0.try_into().unwrap())
-            }
+            Returns::Table => u32::from_le_bytes(self.m.read(popped, 4).0.try_into().unwrap()),
             Returns::Shadow => shadow::consumed_site(self.m.shadow(popped)).expect("a consumed word"),
         }
     }
@@ -296,57 +294,4 @@ fn calls_and_returns_leave_no_live_word() {
         let word = m.shadow(s.gpr[4] as u32 - 8);
         assert_eq!(shadow::consumed_site(word), Some(CODE + 5));
     });
-}
-
-/// Runs `FORGED` with hints; at the start's rsp stands TARGET, and `hint` says what its hint is, from where the int3 before
-/// TARGET is translated. Where it ended.
-fn run_with_hint(m: &mut Machine, hint: impl Fn(u32) -> u64) -> u32 {
-    m.reset_code();
-    m.fill_tables(CODE, 64);
-    prepare(m, &FORGED);
-    let s = start_state();
-    m.write(s.gpr[4] as u32, &TARGET.to_le_bytes());
-    let cfg = configs()[2];
-    let before = m.translate(&cfg, TARGET - 1, &FORGED[15..]);
-    m.set_shadow(s.gpr[4] as u32, hint(before));
-    let first = m.translate(&cfg, CODE, &FORGED);
-    let (out, end) = Run { m, cfg, bytes: &FORGED }.go(s.clone(), first);
-    assert_eq!((out.gpr[4], out.gpr[1]), (s.gpr[4] + 8, s.gpr[1]));
-    let End::Stub(reason::EMULATE, pc) = end else { panic!("{end:x?}") };
-    pc
-}
-
-#[test]
-fn a_return_follows_a_hint_that_fits() {
-    Machine::with(|m| {
-        let word = |low: u32| move |to: u32| u64::from(to) << 32 | u64::from(low);
-        assert_eq!(run_with_hint(m, word(hint::site(TARGET))), TARGET - 1);
-        let others = [0, TARGET, hint::site(TARGET + 1), hint::site(TARGET) & 0x7fff_ffff, u32::MAX];
-        for low in others {
-            assert_eq!(run_with_hint(m, word(low)), TARGET, "{low:#x}");
-        }
-        assert_eq!(run_with_hint(m, |_| hint::none(0)), TARGET);
-    });
-}
-
-#[test]
-fn calls_leave_a_hint_of_what_is_behind_them() {
-    // call +1 ; int3 ; ret, and the same through rax
-    let through_rax = [0xff, 0xd0, 0xcc, 0xc3];
-    for (bytes, site) in [(&[0xe8, 1, 0, 0, 0, 0xcc, 0xc3][..], CODE + 5), (&through_rax, CODE + 2)] {
-        Machine::with(|m| {
-            m.reset_code();
-            m.fill_tables(CODE, 64);
-            prepare(m, bytes);
-            let mut s = start_state();
-            s.gpr[0] = u64::from(CODE) + 3;
-            let cfg = configs()[2];
-            let first = m.translate(&cfg, CODE, bytes);
-            let (out, end) = Run { m, cfg, bytes }.go(s, first);
-            assert_eq!(end, End::Stub(reason::EMULATE, site));
-            let word = m.shadow(out.gpr[4] as u32 - 8);
-            assert_eq!(word as u32, hint::site(site));
-            assert_eq!((word >> 32) as u32, m.map.entries[&site]);
-        });
-    }
 }

@@ -1,4 +1,4 @@
-//! The names of what is enforced: invariants (V1..V16, listed in `lib`) and the single checks that serve them.
+//! The names of what is enforced: invariants (V1..V15, listed in `lib`) and the single checks that serve them.
 //!
 //! Neighbours: every refusal in this crate goes through `require` with its `Check`; `docs/verifier.md` explains them.
 //! Invariants: a check belongs to one invariant; `require` is the only place where a check can be switched off, and only
@@ -37,8 +37,6 @@ pub enum Invariant {
     V14,
     /// The shadow stack.
     V15,
-    /// Hints of returns.
-    V16,
 }
 
 macro_rules! checks {
@@ -163,10 +161,6 @@ checks! {
     ShadowSite: V15,
     /// a trap outside the return pattern
     TrapAlone: V15,
-    /// the comparison of a hint outside the return pattern
-    HintAlone: V16,
-    /// a hint that leads to no proven entry
-    HintEntry: V16,
 }
 
 /// `Err(check)` unless `good`.

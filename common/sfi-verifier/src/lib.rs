@@ -36,9 +36,6 @@
 //! - V15 With `Returns::Shadow`: a lookup among the return sites comes only behind a comparison of the very number it looks
 //!   up with the shadow word at rsp, and consumes that word. Shadow words are written otherwise only behind `push $site`,
 //!   as the complement of the site. With `Returns::Table`, nothing touches them.
-//! - V16 With `Returns::Hints`, as with `Table`, but for hints. One is written behind `push $imm` only: first the half that says
-//!   where it leads, to an entry of the same unit, then the other. It is followed only behind a comparison of that with the
-//!   word at rsp.
 //!
 //! r11 is at home, in its spill slot, when a unit is entered, and its register may hold a real address. So a unit that
 //! begins with the reload of r11 has the program's r11 in the register, is entered from outside only at such reloads and at
@@ -62,7 +59,7 @@ use check::require;
 use decode::WINDOW;
 use occlum_sfi_spec::{Returns, Stubs, ctx, elrange};
 use operand::Effect;
-use pattern::{Matcher, Token, role};
+use pattern::{Matcher, Token};
 
 /// Most that rsp may move between two confinements.
 const BUDGET: u32 = 32 << 10;
@@ -149,18 +146,8 @@ pub fn verify(
     maps.clear();
     let in_register = unit.code.starts_with(&FETCH);
     let matcher = Matcher::new(in_register, returns);
-    let mut pass = Pass {
-        stubs,
-        returns,
-        unit,
-        proven,
-        in_register,
-        matcher,
-        moved: 0,
-        falls: true,
-        blamed: None,
-        hinted: None,
-    };
+    let mut pass =
+        Pass { stubs, returns, unit, proven, in_register, matcher, moved: 0, falls: true, blamed: None };
     let mut result = in_cache(unit).and_then(|()| pass.run(maps));
     if result.is_ok()
         && let Some(n) = stray_target(maps, need)
@@ -219,14 +206,11 @@ struct Pass<'a> {
     falls: bool,
     /// A target known to be wrong: the pass ends with the first branch that leads there.
     blamed: Option<u32>,
-    /// Where in the unit a hint leads that has not come yet.
-    hinted: Option<usize>,
 }
 
 impl Pass<'_> {
     fn run(&mut self, maps: &mut Maps<'_>) -> Result<(), Violation> {
         (self.matcher, self.moved, self.falls) = (Matcher::new(self.in_register, self.returns), 0, true);
-        self.hinted = None;
         let code = self.unit.code;
         let (mut at, mut address, mut len) = (0, self.unit.base, 0);
         while at < code.len() {
@@ -239,9 +223,7 @@ impl Pass<'_> {
             })?;
             at += usize::from(len);
         }
-        require(self.hinted.is_none(), Check::HintEntry)
-            .and_then(|()| require(!self.falls, Check::FallsOff))
-            .map_err(|check| Violation { at: address, len, check })
+        require(!self.falls, Check::FallsOff).map_err(|check| Violation { at: address, len, check })
     }
 
     /// The instruction at offset `at`; its length comes back in `len`.
@@ -272,23 +254,7 @@ impl Pass<'_> {
             }
         }
         self.matcher.step(&token, bytes)?;
-        self.hint(at, &token, bytes, maps)?;
         self.apply(&token, inside, maps)
-    }
-
-    /// V16: a hint leads to an entry of the unit that follows, before the next hint.
-    fn hint(&mut self, at: usize, token: &Token, bytes: &[u8; WINDOW], maps: &Maps<'_>) -> Result<(), Check> {
-        if let Some(to) = self.hinted.filter(|to| *to <= at) {
-            require(to == at && is_set(maps.entries, at), Check::HintEntry)?;
-            self.hinted = None;
-        }
-        if token.roles & role::bit(role::HINT_ENTRY) == 0 {
-            return Ok(());
-        }
-        let to = pattern::hint_entry(bytes).wrapping_sub(self.unit.base) as usize;
-        require(to > at && self.hinted.is_none(), Check::HintEntry)?;
-        self.hinted = Some(to);
-        Ok(())
     }
 
     /// `inside`: a pattern had begun before.

@@ -95,15 +95,7 @@ pub(crate) mod role {
     pub(crate) const SHADOW_TRAP: u8 = 52;
     pub(crate) const SHADOW_CONSUME: u8 = 53;
     pub(crate) const LEA_R11: u8 = 54;
-    /// With hints: `movl $entry,4(%rsp,%r11)`, `movl $imm,(%rsp,%r11)`; `movslq (%rsp,%rcx),%rcx`, `jrcxz` over the lookup with
-    /// the reload of rcx, `lea 8(%rsp),%rsp` in five bytes, `mov 4(%rsp,%rcx),%r11d`
-    pub(crate) const HINT_ENTRY: u8 = 55;
-    pub(crate) const HINT_SITE: u8 = 56;
-    pub(crate) const HINT_LOAD: u8 = 57;
-    pub(crate) const HINT_FITS: u8 = 58;
-    pub(crate) const RETURN_LEA8: u8 = 59;
-    pub(crate) const HINT_TARGET: u8 = 60;
-    pub(crate) const COUNT: usize = 61;
+    pub(crate) const COUNT: usize = 55;
 
     pub(crate) const fn bit(role: u8) -> u64 {
         1 << role
@@ -151,16 +143,6 @@ const IN_REGISTER_TABLE: &Rows = &[
     ("return as a jump", &[SPILL_R11, RETURN_LOAD, STORE_TARGET, LEA_R11, CALL_TABLE, RETURN_LEA, JUMP_R11]),
 ];
 
-/// What comes to it with `Returns::Hints`.
-#[rustfmt::skip]
-const IN_REGISTER_HINTS: &Rows = &[
-    ("hinted call", &[PUSH_IMM, SHADOW_R11, HINT_ENTRY, HINT_SITE]),
-    ("hinted indirect call", &[SPILL_R11, LOAD_R11D, STORE_TARGET, PUSH_IMM, SHADOW_R11, HINT_ENTRY, HINT_SITE,
-        LOAD_TARGET, LEA_R11, CALL_TABLE, JUMP_R11]),
-    ("hinted return", &[SPILL_RCX, SPILL_R11, RETURN_LOAD, SHADOW_RCX, HINT_LOAD, SHADOW_SUM, HINT_FITS, NOT_R11,
-        RETURN_TABLE, RETURN_LEA8, JUMP_R11, SHADOW_RCX, HINT_TARGET, RELOAD, RETURN_LEA8, JUMP_R11]),
-];
-
 /// The same, `Returns::Shadow`.
 #[rustfmt::skip]
 const IN_REGISTER_SHADOW: &Rows = &[
@@ -195,16 +177,6 @@ const AT_HOME_TABLE: &Rows = &[
         MAYBE | PREFETCH, LEA_R11, CALL_TABLE, JUMP_R11]),
     ("return", &[RETURN_LOAD, MAYBE | RETURN_STORE, NOT_R11, RETURN_TABLE, RETURN_LEA, JUMP_R11]),
     ("return as a jump", &[RETURN_LOAD, STORE_TARGET, LEA_R11, CALL_TABLE, RETURN_LEA, JUMP_R11]),
-];
-
-/// What comes to it with `Returns::Hints`.
-#[rustfmt::skip]
-const AT_HOME_HINTS: &Rows = &[
-    ("hinted call", &[PUSH_IMM, SHADOW_R11, HINT_ENTRY, HINT_SITE]),
-    ("hinted indirect call", &[LOAD_R11D, STORE_TARGET, PUSH_IMM, SHADOW_R11, HINT_ENTRY, HINT_SITE, LOAD_TARGET,
-        LEA_R11, CALL_TABLE, JUMP_R11]),
-    ("hinted return", &[SPILL_RCX, RETURN_LOAD, SHADOW_RCX, HINT_LOAD, SHADOW_SUM, HINT_FITS, NOT_R11, RETURN_TABLE,
-        RETURN_LEA8, JUMP_R11, SHADOW_RCX, HINT_TARGET, RELOAD, RETURN_LEA8, JUMP_R11]),
 ];
 
 /// The same, `Returns::Shadow`.
@@ -271,25 +243,9 @@ const FIXED: &[Fixed] = &[
     only(&[0x48, 0x8b, 0x0c, 0x0c], SHADOW_LOAD, Check::StackIndex),
     fixed(&[0x4a, 0x8d, 0x4c, 0x19, 1], SHADOW_SUM),
     only(&[0xc7, 0x44, 0x0c, 4, 0, 0, 0, 0], SHADOW_CONSUME, Check::StackIndex),
-    Fixed { bytes: &[0x42, 0xc7, 0x44, 0x1c, 4], role: HINT_ENTRY, only: Some(Check::StackIndex), immediate: 4 },
-    Fixed { bytes: &[0x42, 0xc7, 0x04, 0x1c], role: HINT_SITE, only: Some(Check::StackIndex), immediate: 4 },
-    only(&[0x48, 0x63, 0x0c, 0x0c], HINT_LOAD, Check::StackIndex),
-    fixed(&[0x48, 0x8d, 0x64, 0x24, 8], RETURN_LEA8),
-    only(&[0x44, 0x8b, 0x5c, 0x0c, 4], HINT_TARGET, Check::StackIndex),
-    // Each as one instruction, so that nothing else leads to where it goes: `jrcxz` over `ud2`; `jrcxz` with the reload of
-    // rcx, the first of 29 bytes that it jumps over (9), before `not %r11` (3), the lookup (9), `lea` (5) and `jmp` (3).
+    // One instruction, so that nothing else leads to where it goes: `jrcxz` over `ud2`.
     only(&[0xe3, 2, 0x0f, 0x0b], SHADOW_TRAP, Check::TrapAlone),
-    only(&[0xe3, 29, 0x64, 0x48, 0x8b, 0x0c, 0x25, ctx::spill(RCX as u32) as u8, 0, 0, 0], HINT_FITS, Check::HintAlone),
 ];
-
-/// Where the immediate of `HINT_ENTRY` stands.
-const ENTRY_AT: usize = 5;
-
-/// Where the hint that `HINT_ENTRY` writes leads.
-pub(crate) fn hint_entry(bytes: &[u8; WINDOW]) -> u32 {
-    let [.., a, b, c, d] = bytes[..ENTRY_AT + 4] else { return 0 };
-    u32::from_le_bytes([a, b, c, d])
-}
 
 /// What an instruction does with r11.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -341,10 +297,8 @@ struct Machine {
 }
 
 static REGISTER: Machine = compile([EVERYWHERE, IN_REGISTER, IN_REGISTER_TABLE]);
-static REGISTER_HINTS: Machine = compile([EVERYWHERE, IN_REGISTER, IN_REGISTER_TABLE, IN_REGISTER_HINTS]);
 static REGISTER_SHADOW: Machine = compile([EVERYWHERE, IN_REGISTER, IN_REGISTER_SHADOW]);
 static HOME: Machine = compile([EVERYWHERE, AT_HOME, AT_HOME_TABLE]);
-static HOME_HINTS: Machine = compile([EVERYWHERE, AT_HOME, AT_HOME_TABLE, AT_HOME_HINTS]);
 static HOME_SHADOW: Machine = compile([EVERYWHERE, AT_HOME, AT_HOME_SHADOW]);
 
 const fn compile<const N: usize>(tables: [&Rows; N]) -> Machine {
@@ -390,10 +344,8 @@ impl Matcher {
     pub(crate) fn new(in_register: bool, returns: Returns) -> Matcher {
         let machine = match (in_register, returns) {
             (true, Returns::Table) => &REGISTER,
-            (true, Returns::Hints) => &REGISTER_HINTS,
             (true, Returns::Shadow) => &REGISTER_SHADOW,
             (false, Returns::Table) => &HOME,
-            (false, Returns::Hints) => &HOME_HINTS,
             (false, Returns::Shadow) => &HOME_SHADOW,
         };
         let at_home = !in_register;

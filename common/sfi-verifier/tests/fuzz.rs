@@ -10,7 +10,7 @@ use common::{
     Accepted, BASE, PROVEN, RETURNS, Random, STUBS, check_with, code_sections, mix, mix_bytes, setting,
     snippets, sweep,
 };
-use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Register};
+use iced_x86::{Decoder, DecoderOptions};
 use occlum_sfi_spec::Returns;
 use occlum_sfi_verifier::is_set;
 use slow::unit::{Places, check_unit};
@@ -36,12 +36,6 @@ fn originals(returns: Returns) -> Vec<Vec<u8>> {
     units
 }
 
-/// `movl $entry,4(%rsp,%r11)`
-fn is_hint(i: &Instruction) -> bool {
-    let place = (i.memory_base(), i.memory_index(), i.memory_displacement64());
-    i.code() == Code::Mov_rm32_imm32 && place == (Register::RSP, Register::R11, 4)
-}
-
 /// The code for BASE instead of `from`.
 fn rebase(from: u32, code: &[u8]) -> Vec<u8> {
     let mut out = code.to_vec();
@@ -52,11 +46,6 @@ fn rebase(from: u32, code: &[u8]) -> Vec<u8> {
             let end = (i.next_ip() as u32 - from) as usize;
             let rel = target.wrapping_sub(BASE + end as u32);
             out[end - 4..end].copy_from_slice(&rel.to_le_bytes());
-        }
-        let hinted = i.immediate32().wrapping_sub(from);
-        if is_hint(&i) && (hinted as usize) < code.len() {
-            let end = (i.next_ip() as u32 - from) as usize;
-            out[end - 4..end].copy_from_slice(&(BASE + hinted).to_le_bytes());
         }
     }
     out

@@ -59,25 +59,6 @@
     distance rcx
     movl $0, 4(%rsp,%rcx)
 .endm
-# Hints of returns: that of a call, and the comparison of a return, which jumps over the reload of rcx and the lookup.
-.macro hint site, to
-    movl $\to, 4(%rsp,%r11)
-    movl $~\site, (%rsp,%r11)
-.endm
-.macro fits over=29
-    distance rcx
-    movslq (%rsp,%rcx), %rcx
-    lea 1(%rcx,%r11), %rcx
-    .byte 0xe3, \over
-    reload rcx, 1
-.endm
-.macro hinted
-    distance rcx
-    mov 4(%rsp,%rcx), %r11d
-    reload rcx, 1
-    lea 8(%rsp), %rsp
-    jmp *%r11
-.endm
 .macro shadowed site
     pushq $\site
     distance r11

@@ -1,10 +1,10 @@
-//! What must be accepted and what must not: the snippets of `pass/` and `fail/` (V1 to V12, V15, V16), and in code what is no matter
+//! What must be accepted and what must not: the snippets of `pass/` and `fail/` (V1 to V12, V15), and in code what is no matter
 //! of a unit's bytes (the code cache's limits, patches and table entries: V3, V13, V14).
 
 mod common;
 
 use common::{BASE, Known, PROVEN, STUBS, check, snippets};
-use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Register};
+use iced_x86::{Decoder, DecoderOptions, Instruction};
 use occlum_sfi_spec::{Returns, elrange};
 use occlum_sfi_verifier::{
     Check, Invariant, Maps, Proven, Unit, check_patch, check_table_entry, is_set, map_len, verify,
@@ -47,7 +47,7 @@ fn every_check_and_invariant_has_its_snippets() {
     for s in &all {
         *count.entry(s.file.split('-').next().unwrap()).or_default() += 1;
     }
-    assert_eq!(count.len(), 14, "a file for each of V1 to V12, V15 and V16");
+    assert_eq!(count.len(), 13, "a file for each of V1 to V12, and V15");
     assert!(count.values().all(|&n| n >= 5), "{count:?}");
     for s in &all {
         assert!(Check::ALL.iter().any(|c| format!("{c:?}") == s.word()), "{} is no check", s.word());
@@ -77,19 +77,7 @@ fn join(base: u32, from: &[(usize, Instruction)], code: &[u8], pieces: &[Piece])
             }
         }
     }
-    move_hints(base, base + code.len() as u32, &mut out);
     out
-}
-
-/// Hints lead behind their pattern: as far from the end as before.
-fn move_hints(base: u32, end: u32, out: &mut [u8]) {
-    for (at, i) in instructions(base, out) {
-        let place = (i.memory_base(), i.memory_index(), i.memory_displacement64());
-        if i.code() == Code::Mov_rm32_imm32 && place == (Register::RSP, Register::R11, 4) {
-            let to = base + out.len() as u32 - (end - i.immediate32());
-            out[at + 5..at + 9].copy_from_slice(&to.to_le_bytes());
-        }
-    }
 }
 
 enum Piece {
@@ -141,14 +129,11 @@ struct Pattern {
 }
 
 fn patterns() -> Vec<Pattern> {
-    let files = ["patterns", "home", "shadow", "hints"];
+    let files = ["patterns", "home", "shadow"];
     let chosen = snippets("pass").into_iter().filter(|s| files.contains(&s.file.as_str()));
     let all = chosen.map(|s| {
         let i = instructions(s.base, &s.code);
-        let first = usize::from(s.code.starts_with(&FETCH));
-        // Behind the pattern: the jump that is put there, and the entry that a hint leads to.
-        let behind = |at: &usize| *at > 0 && s.file == "hints" && s.code[*at..].starts_with(&FETCH);
-        let last = i.iter().position(|(at, _)| behind(at)).unwrap_or(i.len() - usize::from(!s.open));
+        let (first, last) = (usize::from(s.code.starts_with(&FETCH)), i.len() - usize::from(!s.open));
         Pattern { s, all: i, first, last }
     });
     all.collect()
@@ -212,8 +197,7 @@ fn boundaries_are_the_clean_starts_outside_patterns() {
         let set = |map: &[u8]| -> Vec<usize> { (0..s.code.len()).filter(|&n| is_set(map, n)).collect() };
         assert_eq!(set(&accepted.boundaries), expected, "{}", s.title);
         let exit = |at: &usize| s.code[*at..].starts_with(&[0x64, 0xc7]);
-        let fetch = |at: &usize| s.file == "hints" && s.code[*at..].starts_with(&FETCH);
-        let in_register = |at: &usize| *at == 0 || fetch(at) || exit(at);
+        let in_register = |at: &usize| *at == 0 || exit(at);
         let entries = if first == 1 { expected.into_iter().filter(in_register).collect() } else { expected };
         assert_eq!(set(&accepted.entries), entries, "{}", s.title);
     }

@@ -134,8 +134,7 @@ pub fn retire(addr: u32, len: usize) {
     unsafe { core::ptr::write_bytes(p, 0xcc, len) };
 }
 
-/// Puts a unit into the cache if the verifier accepts it. BKL held; nothing jumps there yet. With `Returns::Hints` it may leave
-/// hints of its entries: before it is retired, they have to go (`shadow::release`).
+/// Puts a unit into the cache if the verifier accepts it. BKL held; nothing jumps there yet.
 ///
 /// # Panics
 /// If `addr` is not 16-aligned, a unit that was not retired lies there, or the enclave's code is for other returns.

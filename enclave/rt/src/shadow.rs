@@ -1,19 +1,15 @@
-//! Shadow words of a slot (`sfi_spec::shadow`), or the hints that stand in their place without a shadow stack
-//! (`sfi_spec::hint`): their pages, and the only routines of the LibOS that touch them.
+//! Shadow words of a slot (`sfi_spec::shadow`): their pages, and the only routines of the LibOS that touch them.
 //!
 //! Neighbours: translated code reads and writes them in its patterns of calls and returns; `libos::mm` says which pages are
 //! there, `libos::shadow` which words the LibOS writes.
-//! Invariants: pages come zeroed, or with hints that fit nothing, and lie inside [START, END) of their slot; a word of a
-//! page that is not there reads as zero and cannot be written, whatever the host says of the page. The high half of a hint
-//! is a proven entry or the miss stub at any time that a guest thread could read it: the LibOS changes low halves only.
+//! Invariants: pages come zeroed and lie inside [START, END) of their slot; a word of a page that is not there reads as
+//! zero and cannot be written, whatever the host says of the page.
 use crate::asm;
-use crate::code::{returns, stubs};
 use crate::slot::Slot;
-use crate::vcpu::stop_others;
 use core::ops::Range;
 use occlum_enclave_abi::Ocall;
 use occlum_sfi_spec::shadow::{DISTANCE, END, START, consumed_site, live};
-use occlum_sfi_spec::{PAGE, Returns, domain, hint};
+use occlum_sfi_spec::{PAGE, domain};
 
 /// Where in a slot's shadow an address lies, counted from the slot's base.
 pub fn offset(slot: Slot, addr: u64) -> Option<u64> {
@@ -32,31 +28,14 @@ fn pages(slot: Slot, r: &Range<u64>) -> Option<(u64, u64)> {
         .then(|| (slot.base() + r.start, r.end - r.start))
 }
 
-/// Makes pages readable and writable, with words that fit nothing. False: the host has no memory.
+/// Makes pages readable and writable, zeroed. False: the host has no memory.
 pub fn commit(slot: Slot, r: Range<u64>) -> bool {
-    let Some((addr, len)) = pages(slot, &r) else { return false };
-    if returns() == Returns::Shadow {
-        return crate::mem::commit(addr, len, true).is_ok();
-    }
-    // Nobody sees the zeros.
-    stop_others(slot);
-    let done = crate::mem::commit(addr, len, true).is_ok();
-    if done {
-        let empty = [hint::none(stubs().miss_ret); (PAGE / 8) as usize];
-        for at in (addr..addr + len).step_by(PAGE as usize) {
-            // SAFETY: 1. a page of the slot's shadow, which no Rust object overlaps; 2. the source is `empty`; 3. a fault is
-            // fixed up.
-            unsafe { asm::occlum_rt_user_copy(at, empty.as_ptr() as u64, PAGE) };
-        }
-    }
-    done
+    pages(slot, &r).is_some_and(|(addr, len)| crate::mem::commit(addr, len, true).is_ok())
 }
 
 /// Takes pages away with their content: the slot's next process is to find zeros.
 pub fn release(slot: Slot, r: Range<u64>) {
     let Some((addr, len)) = pages(slot, &r) else { return };
-    // Nobody reads half of a hint before it goes, and half behind that.
-    stop_others(slot);
     const DROP: u64 = 2;
     let refused = crate::ocall::call(Ocall::MemProtect, &[addr, len, 0, DROP], &[], &mut []);
     if refused != 0 {
@@ -64,32 +43,11 @@ pub fn release(slot: Slot, r: Range<u64>) {
     }
 }
 
-/// The words in a range that is committed fit nothing any more.
-pub fn forget(slot: Slot, r: Range<u64>) {
-    if !(START <= r.start && r.start <= r.end && r.end <= END) {
-        return;
-    }
-    if returns() != Returns::Shadow {
-        r.step_by(8).for_each(|at| forget_hint(slot.base() + at));
-    } else {
+/// Zeros in a range that is committed.
+pub fn zero(slot: Slot, r: Range<u64>) {
+    if START <= r.start && r.start <= r.end && r.end <= END {
         // SAFETY: 1. the range lies in the slot's shadow, which no Rust object overlaps; 2. a fault is fixed up.
         unsafe { asm::occlum_rt_user_zero(slot.base() + r.start, r.end - r.start) };
-    }
-}
-
-/// The hint at an address of a slot's shadow fits nothing any more, whoever reads it meanwhile.
-fn forget_hint(at: u64) {
-    let low = 0u32;
-    // SAFETY: 1. callers name a word of a slot's shadow; 2. the source is a local, and 4 bytes are one store; 3. a fault is
-    // fixed up.
-    unsafe { asm::occlum_rt_user_copy(at, (&raw const low).addr() as u64, 4) };
-}
-
-/// Takes back the word that an interrupted call wrote for the stack word at `off`.
-pub fn take_back(slot: Slot, off: u32) {
-    match returns() {
-        Returns::Shadow => _ = store(slot, off, 0),
-        _ => _ = word(slot, off).map(forget_hint),
     }
 }
 

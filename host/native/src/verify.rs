@@ -25,7 +25,7 @@ const CONFIG: Config = Config {
     stubs: STUBS,
     max_instructions: 400,
     prefetch_returns: true,
-    returns: Returns::Hints,
+    returns: Returns::Table,
     native_tsc: false,
 };
 /// Bytes of source that a fragment is made from.

@@ -1,5 +1,5 @@
-/* Returns to code that has changed, or is not there any more, since its call: in files so large that calls leave hints of
- * where their return sites are translated. The next return has to see what is there now, as on the CPU.
+/* Returns to code that has changed, or is not there any more, since its call, in files that are large. The next return has to
+ * see what is there now, as on the CPU.
  */
 #include "guest.h"
 #include <pthread.h>

@@ -387,9 +387,6 @@ impl Machine {
         self.map = Map::default();
         self.exits.clear();
         self.next_code = BASE;
-        let (at, len) = (SLOT + domain::SIZE + u64::from(LOW), (HIGH - LOW) as usize);
-        // SAFETY: 1. The shadow, where hints may lead to what is forgotten, is anonymous memory of this file.
-        assert_eq!(unsafe { libc::madvise(at as *mut _, len, libc::MADV_DONTNEED) }, 0);
     }
 
     fn table_set(&mut self, kind: table::Kind, off: u32, to: u32) {

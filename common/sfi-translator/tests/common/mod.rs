@@ -13,13 +13,9 @@ use occlum_sfi_spec::{Returns, ctx, table};
 use occlum_sfi_translator::{Config, Fragment, Row};
 use std::collections::BTreeMap;
 
-/// With the plain returns, with the shadow stack, and with hints.
-pub const fn configs() -> [Config; 3] {
-    [
-        config(),
-        Config { returns: Returns::Shadow, ..config() },
-        Config { returns: Returns::Hints, ..config() },
-    ]
+/// With the plain returns and with the shadow stack.
+pub const fn configs() -> [Config; 2] {
+    [config(), Config { returns: Returns::Shadow, ..config() }]
 }
 
 /// Executable sections whose name starts with `prefix`.
@@ -130,13 +126,9 @@ fn allowed_memory(i: &Instruction, bytes: &[u8]) -> bool {
         && i.segment_prefix() == Register::None
 }
 
-/// The accesses to shadow words and hints.
+/// The three accesses to shadow words.
 fn is_shadow_access(bytes: &[u8]) -> bool {
-    let hint = bytes == [0x48, 0x63, 0x0c, 0x0c]
-        || bytes == [0x44, 0x8b, 0x5c, 0x0c, 4]
-        || bytes.starts_with(&[0x42, 0xc7, 0x44, 0x1c, 4])
-        || bytes.starts_with(&[0x42, 0xc7, 0x04, 0x1c]);
-    hint || bytes == [0x48, 0x8b, 0x0c, 0x0c]
+    bytes == [0x48, 0x8b, 0x0c, 0x0c]
         || bytes == [0xc7, 0x44, 0x0c, 4, 0, 0, 0, 0]
         || bytes.starts_with(&[0x4a, 0xc7, 0x04, 0x1c])
 }

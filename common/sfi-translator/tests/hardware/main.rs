@@ -178,8 +178,6 @@ enum What {
     Sequences,
     /// Translated with a shadow stack.
     Shadow,
-    /// Translated with hints for returns.
-    Hints,
     /// Beginning with what comes seldom (`Grammar::seldom`).
     Seldom,
     /// Changed translations are run, and compared with nothing.
@@ -187,13 +185,8 @@ enum What {
 }
 
 impl What {
-    fn config(self, shard: u64) -> Config {
-        let returns = match self {
-            What::Shadow => Returns::Shadow,
-            What::Hints => Returns::Hints,
-            What::Mutants if shard % 2 == 1 => Returns::Hints,
-            _ => Returns::Table,
-        };
+    fn config(self) -> Config {
+        let returns = if self == What::Shadow { Returns::Shadow } else { Returns::Table };
         Config { returns, ..config() }
     }
     fn grammar(self) -> Grammar {
@@ -217,7 +210,7 @@ impl Shard {
 
     /// Runs sequences `from..to` in this process and reports.
     fn work(&self, grammar: &Grammar, from: u64, to: u64, end: Instant, report: &mut Report) {
-        let mut sides = Sides::new(self.machine(from / BATCH), self.what.config(self.number));
+        let mut sides = Sides::new(self.machine(from / BATCH), self.what.config());
         let one = setting("OCCLUM_TEST_ONE");
         for n in (from..to).filter(|n| one.is_none_or(|o| o == *n)) {
             if Instant::now() >= end {
@@ -442,11 +435,6 @@ fn sequences_run_like_native() {
 #[test]
 fn sequences_with_a_shadow_stack_run_like_native() {
     assert_eq!(problems(What::Shadow), 0, "sequences behave differently, or end the scratch process");
-}
-
-#[test]
-fn sequences_with_hints_run_like_native() {
-    assert_eq!(problems(What::Hints), 0, "sequences behave differently, or end the scratch process");
 }
 
 #[test]

@@ -8,7 +8,7 @@
 use crate::machine::{CACHE, CODE, Caught, DATA, END, GUEST_GS, SLOT, State, TLS};
 use crate::shared::{Random, STUBS};
 use crate::side::Sides;
-use occlum_sfi_spec::{Returns, ctx, domain, shadow, table};
+use occlum_sfi_spec::{Returns, ctx, domain, table};
 use occlum_sfi_verifier::{Maps, Proven, Unit, map_len, verify};
 
 /// Changes tried of each sequence before the next one.
@@ -82,8 +82,6 @@ pub fn execute(sides: &mut Sides, start: &State, base: u32, code: &[u8]) -> Resu
     *sides.machine.context(ctx::SLOT_BASE) = SLOT;
     *sides.machine.context(ctx::TLS) = u64::from(TLS);
     *sides.machine.context(ctx::GUEST_GS) = u64::from(GUEST_GS);
-    *sides.machine.context(ctx::SHADOW) = shadow::DISTANCE;
-    sides.machine.clear_shadow();
     s.gpr[11] = 0xbad0_11ba_d011;
     let before = outside(sides);
     let (out, caught) = sides.machine.run(&s);

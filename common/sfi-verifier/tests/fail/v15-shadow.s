@@ -45,7 +45,7 @@
     pushq $0x12345
     distance r11
     mov %rax, (%rsp,%r11)
-@ Broken half a shadow word
+@ StackIndex half a shadow word
     pushq $0x12345
     distance r11
     movl $~0x12345, (%rsp,%r11)

@@ -34,7 +34,7 @@ enum Value {
     Rubbish,
     /// From a stack word to its shadow word: a constant, no secret.
     Distance,
-    /// The shadow word at rsp, or the low half of the hint there.
+    /// The shadow word at rsp.
     Word,
     /// That, and r11, and 1.
     Difference,
@@ -65,10 +65,6 @@ struct Shadow {
     trap: bool,
     /// A return site was looked up, its shadow word is to be consumed.
     owed: bool,
-    /// The half of a hint that says where to go is written.
-    half: bool,
-    /// Only the comparison of a hint comes here.
-    fits: Option<u64>,
 }
 
 pub struct Machine<'a> {
@@ -127,27 +123,16 @@ pub fn check_unit(
         if !falls {
             m.reset();
         }
-        m.fitted(i.ip(), falls).map_err(fail)?;
         m.arrive(i.ip() as u32).map_err(fail)?;
         falls = m.step(&i).map_err(fail)?;
     }
-    if falls || m.shadow.fits.is_some() { Err("falls off".into()) } else { Ok(()) }
+    if falls { Err("falls off".into()) } else { Ok(()) }
 }
 
 impl Machine<'_> {
     fn reset(&mut self) {
         (self.regs, self.stack, self.exit) = ([Guest; 16], Stack::Near(0, 0), false);
-        (self.target, self.shadow) = (Guest, Shadow { fits: self.shadow.fits, ..Shadow::default() });
-    }
-
-    /// Where a comparison that fitted goes on: as it was there, with rcx 0.
-    fn fitted(&mut self, ip: u64, falls: bool) -> Answer {
-        let Some(at) = self.shadow.fits.filter(|at| *at <= ip) else { return Ok(()) };
-        ensure(at == ip && !falls, "where the comparison goes")?;
-        (self.shadow.fits, self.shadow.compared) = (None, true);
-        self.regs[11] = Low;
-        let at = ip as u32;
-        ensure(!self.proven.is_entry(at) && !self.proven.is_boundary(at), "others come here, too")
+        (self.target, self.shadow) = (Guest, Shadow::default());
     }
 
     fn is_own(&self, n: usize) -> bool {
@@ -196,8 +181,7 @@ impl Machine<'_> {
             u.register().full_register() == Register::R11
                 && !matches!(u.access(), OpAccess::Read | OpAccess::CondRead)
         });
-        let follows = i.memory_base() == Register::RSP && i.memory_index() != Register::None;
-        if writes && i.code() != Code::Not_rm64 && !is_lookup(i) && !follows {
+        if writes && i.code() != Code::Not_rm64 && !is_lookup(i) {
             self.shadow.compared = false;
             self.regs.iter_mut().filter(|r| **r == Difference).for_each(|r| *r = Word);
         }
@@ -208,7 +192,6 @@ impl Machine<'_> {
             Code::Mov_rm64_imm32 => {}
             _ => self.shadow.pushed = None,
         }
-        self.shadow.half &= i.code() == Code::Mov_rm32_imm32;
     }
 
     /// True: `i` is the jump over the trap.
@@ -216,14 +199,8 @@ impl Machine<'_> {
         if i.code() != Code::Jrcxz_rel8_64 || self.regs[1] != Difference {
             return Ok(false);
         }
-        self.regs[1] = Guest;
-        if self.returns == Returns::Hints {
-            ensure(i.near_branch_target() > i.next_ip() && self.shadow.fits.is_none(), "a comparison")?;
-            ensure(self.stack == Stack::Near(0, 0), "rsp not confined")?;
-            self.shadow.fits = Some(i.near_branch_target());
-            return Ok(true);
-        }
         ensure(i.near_branch_target() == i.next_ip() + 2, "where the comparison goes")?;
+        self.regs[1] = Guest;
         (self.shadow.compared, self.shadow.trap) = (true, true);
         Ok(true)
     }
@@ -234,12 +211,9 @@ impl Machine<'_> {
         if !memory || i.mnemonic() == Mnemonic::Lea || i.segment_prefix() != Register::None {
             return Ok(false);
         }
-        ensure(self.returns != Returns::Table, "a shadow word")?;
+        ensure(self.returns == Returns::Shadow, "a shadow word")?;
         let plain = i.memory_index_scale() == 1 && self.stack == Stack::Near(0, 0);
         ensure(plain && self.regs[number(i.memory_index()) as usize] == Distance, "place of a shadow word")?;
-        if self.returns == Returns::Hints {
-            return self.hint(i).map(|()| true);
-        }
         match (i.code(), i.memory_displacement64()) {
             (Code::Mov_r64_rm64, 0) => self.regs[number(i.op0_register()) as usize] = Word,
             (Code::Mov_rm64_imm32, 0) => {
@@ -250,24 +224,6 @@ impl Machine<'_> {
             _ => return Err("access to a shadow word"),
         }
         Ok(true)
-    }
-
-    /// The accesses to hints: where one leads is written first, and read only behind the comparison.
-    fn hint(&mut self, i: &Instruction) -> Answer {
-        match (i.code(), i.memory_displacement64()) {
-            (Code::Mov_rm32_imm32, 4) => {
-                ensure(self.proven.is_entry(i.immediate32()), "a hint of no entry")?;
-                self.shadow.half = true;
-            }
-            (Code::Mov_rm32_imm32, 0) => ensure(core::mem::take(&mut self.shadow.half), "half a hint")?,
-            (Code::Movsxd_r64_rm32, 0) => self.regs[number(i.op0_register()) as usize] = Word,
-            (Code::Mov_r32_rm32, 4) => {
-                ensure(core::mem::take(&mut self.shadow.compared), "a hint that was not compared")?;
-                self.regs[number(i.op0_register()) as usize] = Entry;
-            }
-            _ => return Err("access to a hint"),
-        }
-        Ok(())
     }
 
     fn leave(&mut self, target: u32) -> Answer {

@@ -76,7 +76,7 @@ fn undo_shadow(task: &Task, what: tr::ShadowWord) {
     let (slot, rsp) = (task.rt.slot(), task.rt.gpr(4) as u32);
     match what {
         tr::ShadowWord::Kept => {}
-        tr::ShadowWord::Pushed => occlum_rt::shadow::take_back(slot, rsp.wrapping_sub(8)),
+        tr::ShadowWord::Pushed => _ = occlum_rt::shadow::store(slot, rsp.wrapping_sub(8), 0),
         tr::ShadowWord::Consumed => occlum_rt::shadow::revive(slot, rsp),
     }
 }

@@ -1,4 +1,4 @@
-//! Lookup tables, and hints for returns, of programs that wait: a cache, whose pages go when nobody looks anything up there.
+//! Lookup tables of programs that wait: a cache, whose pages go when nobody looks anything up there.
 //!
 //! What a table holds comes back entry by entry, by misses, when the program runs again. Neighbours: `tables` brings pages
 //! in, `sched` calls `look` with its timers, `budget` asks when memory is short. Invariant: while a program has table pages
@@ -94,13 +94,12 @@ fn waiting() -> Vec<(Arc<Mm>, u64)> {
 
 impl Mm {
     fn has_tables(&self) -> bool {
-        self.pieces.with(|p| p.table_pages > 0) || self.has_hints()
+        self.pieces.with(|p| p.table_pages > 0)
     }
     fn drop_tables(&self) {
         let gone = occlum_rt::code::table_release(self.slot);
         super::budget::uncharge(gone);
         self.pieces.with_mut(|p| p.take_tables(gone));
         crate::stats::add("idle_table_pages", gone);
-        self.drop_hints();
     }
 }

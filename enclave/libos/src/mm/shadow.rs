@@ -1,9 +1,8 @@
 //! The pages of a domain's shadow words (`rt::shadow`): brought in where a call first needs them, copied at fork, dropped
-//! with the stack memory that they shadow. The same of hints for returns, which are only of use: a child of fork begins
-//! without them, and they go with the lookup tables of programs that wait.
+//! with the stack memory that they shadow.
 //!
 //! Invariants: a page is there exactly if its chunk is in `Mm::shadow`; each is charged to the budget once; nothing of it
-//! outlives the domain, or the mapping that it shadows. No hint leads to code of a region that is not mapped.
+//! outlives the domain, or the mapping that it shadows.
 use super::budget::{charge, uncharge};
 use super::{FaultError, Mm, PAGE};
 use crate::errno::{Errno, Result};
@@ -47,9 +46,6 @@ impl Mm {
         self.shadow.with_mut(|s| s.insert(chunk));
         self.pieces.with_mut(|p| p.give(r, 3));
         crate::stats::add("shadow_pages", pages);
-        if !crate::shadow::is_on() {
-            super::idle::expect_look();
-        }
         Ok(())
     }
 
@@ -77,7 +73,7 @@ impl Mm {
             } else {
                 let part = r.start.max(c.start)..r.end.min(c.end);
                 if !part.is_empty() {
-                    shadow::forget(self.slot, part);
+                    shadow::zero(self.slot, part);
                 }
             }
         }
@@ -92,18 +88,6 @@ impl Mm {
         uncharge(pages);
     }
 
-    /// Are there pages of hints?
-    pub(super) fn has_hints(&self) -> bool {
-        !crate::shadow::is_on() && self.shadow.with(|s| !s.is_empty())
-    }
-
-    /// Drops all hints: the calls that left them, or where they lead, are of no use any more.
-    pub(super) fn drop_hints(&self) {
-        if !crate::shadow::is_on() {
-            self.drop_shadow();
-        }
-    }
-
     /// All of them, at the domain's end.
     pub(super) fn drop_shadow(&self) {
         while let Some(chunk) = self.shadow.with(|s| s.first().copied()) {
@@ -113,9 +97,6 @@ impl Mm {
 
     /// fork: the child has the same words.
     pub(super) fn copy_shadow(&self, child: &Mm) -> Result<()> {
-        if !crate::shadow::is_on() {
-            return Ok(());
-        }
         let mut from = 0;
         while let Some(chunk) = self.shadow.with(|s| s.range(from..).next().copied()) {
             let r = range(chunk);

@@ -114,10 +114,6 @@ impl Mm {
         self.disable(region.start()..end);
         self.unguard(&region);
         crate::code::regions_changed(self.slot);
-        // Behind that nobody in its code leaves new ones.
-        if region.is_shared() {
-            self.drop_hints();
-        }
     }
 
     /// No table entry leads to code of regions in the range any more. The region may stay: its fragments are not lost.

@@ -329,10 +329,7 @@ fn outside_fault(t: &Arc<Task>, e: &Exception) {
     if let Some(at) = occlum_rt::shadow::offset(mm.slot(), e.fault_addr) {
         return match mm.commit_shadow(at) {
             Ok(()) => go_on_inside(t, e.rip),
-            Err(why) if crate::shadow::is_on() => memory_signal(t, 0, why, 0),
-            Err(why) if oom::make_room(t, why) => go_on_inside(t, e.rip),
-            // This call or return goes without a hint.
-            Err(_) => t.must_step.set(to_original(t, e.rip)),
+            Err(why) => memory_signal(t, 0, why, 0),
         };
     }
     let entry = occlum_rt::code::is_table_addr(mm.slot(), e.fault_addr);
