@@ -101,6 +101,58 @@ static void mappings(void) {
     munmap(p, MEMORY);
 }
 
+/* A large file that a mapping writes to, and what has to do with what it wrote. */
+static char *written(int file, long size) {
+    ftruncate(file, size);
+    char *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    for (long i = 0; i < size; i += 4096)
+        p[i] = 1;
+    return p;
+}
+static void shared_file(void) {
+    const long size = MEMORY;
+    int file = memfd_create("shared", 0);
+    char *p = written(file, size), c;
+    TIMED("msync", msync(p, size, MS_SYNC));
+    TIMED("fsync", fsync(file));
+    begin();
+    for (int i = 0; i < 20; i++)
+        pread(file, &c, 1, i * MIB);
+    end("small reads");
+    TIMED("mprotect of a shared file", mprotect(p, size, PROT_READ));
+    TIMED("munmap", munmap(p, size));
+    p = written(file, size / 4);
+    TIMED("ftruncate", ftruncate(file, 0));
+    munmap(p, size / 4);
+    begin();
+    if (fork() == 0) {
+        written(file, size);
+        _exit(0);
+    }
+    wait(NULL);
+    end("the end of a mapping");
+    close(file);
+}
+
+/* Code in a file, and very many mappings of something else. */
+static void code(void) {
+    enum { PAGES = 1000, OTHERS = 20000 };
+    int file = memfd_create("code", 0);
+    char *p = written(file, PAGES * 4096l);
+    memset(p, 0xc3, PAGES * 4096l);
+    munmap(p, PAGES * 4096l);
+    p = mmap(NULL, PAGES * 4096l, PROT_READ | PROT_EXEC, MAP_SHARED, file, 0);
+    for (int i = 0; i < PAGES; i++)
+        ((void (*)(void))(p + i * 4096l))();
+    char *others = take(OTHERS * 8192l);
+    for (int i = 0; i < OTHERS; i++)
+        madvise(others + i * 8192l, 4096, MADV_DONTFORK);
+    TIMED("ftruncate of code", ftruncate(file, 0));
+    munmap(others, OTHERS * 8192l);
+    munmap(p, PAGES * 4096l);
+    close(file);
+}
+
 static void send_to(int to, int fd) {
     char control[CMSG_SPACE(sizeof fd)] = "", byte = 0;
     struct iovec v = {&byte, 1};
@@ -286,7 +338,8 @@ int main(int argc, char **argv) {
     if (argc > 1)
         to_the_host();
     else
-        content(), memory(), mappings(), sockets(), timers(), set(), asked_for_sockets(), locks(), groups(), waiters();
+        content(), memory(), mappings(), shared_file(), code(), sockets(), timers(), set(), asked_for_sockets(), locks(), groups(),
+            waiters();
     kill(neighbour, SIGKILL);
     return 0;
 }

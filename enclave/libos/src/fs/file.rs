@@ -249,7 +249,6 @@ impl OpenFile {
         if let Some(s) = &self.special {
             return self.read_special(s, dst);
         }
-        crate::mm::before_read(self.inode().as_ref());
         self.at_position(|off| {
             let n = self.read_content(off, dst)?;
             self.offset.set(off + n as u64);
@@ -293,16 +292,14 @@ impl OpenFile {
         }
         match &self.special {
             Some(s) => s.pread(off, dst),
-            None => {
-                crate::mm::before_read(self.inode().as_ref());
-                self.read_content(off, dst).inspect(|n| self.accessed(*n))
-            }
+            None => self.read_content(off, dst).inspect(|n| self.accessed(*n)),
         }
     }
     fn read_content(&self, off: u64, dst: &mut Dst) -> Result<usize> {
         in_pieces(dst, |done, dst| self.read_piece(off + done as u64, dst))
     }
     fn read_piece(&self, off: u64, dst: &mut Dst) -> Result<usize> {
+        crate::mm::before_read(self.inode().as_ref(), off..off.saturating_add(dst.remaining() as u64));
         if crate::sched::may_wait() {
             super::cold::patiently(|n| self.inode().read_to(off + n as u64, dst))
         } else {

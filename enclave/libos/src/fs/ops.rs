@@ -580,6 +580,7 @@ fn resize(inode: &InodeRef, len: u64) -> Result<()> {
 /// fallocate(2) after its arguments were checked.
 pub fn allocate(f: &OpenFile, mode: u32, off: u64, len: u64) -> Result<()> {
     const KEEP_SIZE: u32 = 1;
+    const PUNCH_HOLE: u32 = 2;
     const COLLAPSE_RANGE: u32 = 8;
     const ZERO_RANGE: u32 = 16;
     const INSERT_RANGE: u32 = 32;
@@ -594,13 +595,17 @@ pub fn allocate(f: &OpenFile, mode: u32, off: u64, len: u64) -> Result<()> {
     }
     drop_set_ids(f.inode())?;
     f.note_change();
-    // Zeroed ranges show in shared mappings, and what those wrote elsewhere stays.
-    crate::mm::before_read(inode);
+    // Where blocks are taken out or put in, all that is behind moves, with what mappings wrote there.
+    let moves = mode & (COLLAPSE_RANGE | INSERT_RANGE) != 0;
+    if moves {
+        crate::mm::write_back(inode, off);
+    }
     inode.allocate(mode, off, len)?;
     let size = inode.size();
-    // Where blocks were taken out or put in, all that is behind has moved.
-    let moved = mode & (COLLAPSE_RANGE | INSERT_RANGE) != 0;
-    crate::mm::after_write(inode, off, if moved { size.max(old) - off } else { len });
+    // Zeroed ranges show in shared mappings, and what those wrote elsewhere stays.
+    if moves || mode & (PUNCH_HOLE | ZERO_RANGE) != 0 {
+        crate::mm::after_write(inode, off, if moves { size.max(old) - off } else { len });
+    }
     if size < old {
         crate::mm::after_truncate(inode, size);
     }

@@ -9,6 +9,7 @@ use super::below::Below;
 use super::host::{self, At};
 use super::prelude::*;
 use super::uio::try_vec;
+use crate::sched::later;
 
 /// A page of zeros.
 pub static ZERO_PAGE: [u8; PAGE as usize] = [0; PAGE as usize];
@@ -159,6 +160,7 @@ impl Drop for State {
     fn drop(&mut self) {
         let n = self.clean * PAGE;
         CACHE.with_mut(|c| c.bytes -= n);
+        later::use_up(core::mem::take(&mut self.map), drop);
     }
 }
 
@@ -363,7 +365,7 @@ impl Pages {
                 CACHE.with_mut(|c| c.bytes -= clean * PAGE);
                 cut
             });
-            drop(cut);
+            later::use_up(cut, drop);
         }
         self.state.with_mut(|s| {
             s.size = len;

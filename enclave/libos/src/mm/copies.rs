@@ -9,11 +9,11 @@
 //! mapped twice is never shown at both places if one is written.
 use super::budget::{charge, uncharge};
 use super::shared::SharedObject;
+use super::shown::domain;
 use super::{Access, Backing, FaultError, MapFile, Mm, PAGE, Vma, page_ceil, rights};
 use crate::errno::{Errno, Result};
 use crate::fs::Inode;
-use alloc::collections::BTreeMap;
-use alloc::sync::{Arc, Weak};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 use occlum_linux_abi::mmap as mf;
@@ -25,8 +25,6 @@ use occlum_rt::vcpu;
 const HOLD_NS: u64 = 20_000;
 
 static ON: BklCell<bool> = BklCell::new(false);
-/// Domains by slot.
-static DOMAINS: BklCell<BTreeMap<u32, Weak<Mm>>> = BklCell::new(BTreeMap::new());
 
 /// Shared pages are copied instead of aliased from now on.
 pub fn forbid_aliases() {
@@ -71,7 +69,7 @@ pub(super) struct Copies {
 
 impl Place {
     fn mm(self) -> Option<Arc<Mm>> {
-        DOMAINS.with(|d| d.get(&self.slot.index()).and_then(Weak::upgrade))
+        domain(self.slot.index())
     }
     fn protect(self, host: u32, drop_content: bool) -> Result<()> {
         match self.mm() {
@@ -218,6 +216,11 @@ impl SharedObject {
         Ok(())
     }
 
+    /// The first page from `from` on.
+    pub(super) fn next_copy(&self, from: u64) -> Option<u64> {
+        self.copies.with(|c| c.range(from..).next().map(|(n, _)| *n))
+    }
+
     /// What mappings wrote to the pages goes to the file.
     pub(super) fn clean(&self, r: Range<u64>) {
         let Some(f) = self.file() else { return };
@@ -304,13 +307,6 @@ fn read_page(f: &MapFile, n: u64, to: &mut [u8]) -> Result<()> {
 }
 
 impl Mm {
-    /// Others can find the domain by its slot.
-    pub(super) fn register(self: &Arc<Self>) {
-        if is_on() {
-            DOMAINS.with_mut(|d| _ = d.insert(self.slot.index(), Arc::downgrade(self)));
-        }
-    }
-
     /// Brings in the page at `page` and, where nobody else has them, those around it.
     pub(super) fn commit_copies(
         &self,

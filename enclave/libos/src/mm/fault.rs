@@ -137,7 +137,7 @@ impl Mm {
         let part = |run: Range<u64>| match &vma.backing {
             Backing::File(f, foff) => {
                 let from = foff + (run.start - start);
-                super::filemap::before_read_of(f.0.inode().as_ref(), from..from + (run.end - run.start));
+                super::before_read(f.0.inode().as_ref(), from..from + (run.end - run.start));
                 self.add_pages(run.clone(), rights(vma.prot()), || self.copy_in(f, from, &run))
             }
             _ => self.add_zero_pages(run, rights(vma.prot())),

@@ -6,8 +6,11 @@
 //! every page beyond the new end away from all mappings, private copies included, as Linux does.
 use super::copies;
 use super::shared::SharedObject;
-use super::{Backing, Mm, PAGE, Vma, page_ceil, page_floor, rights};
+use super::shown::{What, showing};
+use super::{Backing, MapFile, Mm, PAGE, Vma, page_ceil, page_floor, rights};
+use crate::errno::{Errno, Result};
 use crate::fs::Inode;
+use crate::sched::Breath;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use core::ops::Range;
@@ -16,6 +19,9 @@ use occlum_rt::bkl::BklCell;
 
 /// Shared objects of files, by `Inode::object_id`.
 pub(super) static BY_FILE: BklCell<BTreeMap<u64, Weak<SharedObject>>> = BklCell::new(BTreeMap::new());
+
+/// Bytes that go to a file between looks at who else wants to get on.
+const PIECE: u64 = 1 << 20;
 
 /// One mapping somewhere in the enclave.
 pub(super) struct Mapping {
@@ -35,30 +41,11 @@ fn object_of(inode: &dyn Inode) -> Option<Arc<SharedObject>> {
     BY_FILE.with(|m| m.get(&id).and_then(Weak::upgrade))
 }
 
-/// All mappings of all processes that `pick` gives a base for. Each is looked for when it is its turn: there may be too many
-/// for one list.
-fn mappings(pick: impl Fn(&Backing) -> Option<u64>) -> impl Iterator<Item = Mapping> {
-    let mut domains = crate::process::Process::all().into_iter().filter_map(|p| p.mm()).peekable();
-    let mut from = 0;
-    core::iter::from_fn(move || {
-        loop {
-            let mm = domains.peek()?;
-            let picked = |(start, v): (&u64, &Vma)| pick(&v.backing).map(|base| (*start, v.clone(), base));
-            if let Some((start, vma, base)) = mm.inner.with(|i| i.vmas.range(from..).find_map(picked)) {
-                from = vma.end;
-                return Some(Mapping { mm: mm.clone(), start, vma, base });
-            }
-            domains.next();
-            from = 0;
-        }
-    })
+fn mappings(what: What) -> impl Iterator<Item = Mapping> {
+    showing(what).map(|(mm, start, vma)| Mapping { base: vma.backing.offset(), mm, start, vma })
 }
-
 pub(super) fn mappings_of(object: &Arc<SharedObject>) -> impl Iterator<Item = Mapping> {
-    mappings(|b| match b {
-        Backing::Shared(o, base, _) if Arc::ptr_eq(o, object) => Some(*base),
-        _ => None,
-    })
+    mappings(What::Object(Arc::as_ptr(object) as usize))
 }
 
 impl Mapping {
@@ -79,19 +66,20 @@ pub fn is_shared_writable(inode: &dyn Inode) -> bool {
     object_of(inode).is_some_and(|o| mappings_of(&o).any(|m| m.vma.may_write()))
 }
 
-/// What mappings wrote to a file becomes visible to read(2).
-pub fn before_read(inode: &dyn Inode) {
-    before_read_of(inode, 0..u64::MAX);
+/// What mappings wrote to the file's bytes `r` becomes visible to read(2).
+pub fn before_read(inode: &dyn Inode, r: Range<u64>) {
+    let Some(object) = object_of(inode) else { return };
+    object.write_back(r.start / PAGE..r.end.div_ceil(PAGE));
 }
 
-/// The same of the file's bytes `r`.
-pub(super) fn before_read_of(inode: &dyn Inode, r: Range<u64>) {
+/// What mappings wrote to the file's bytes from `from` on goes to the file. Others get on meanwhile.
+pub fn write_back(inode: &dyn Inode, from: u64) {
     let Some(object) = object_of(inode) else { return };
-    if copies::is_on() {
-        return object.clean(r.start / PAGE..r.end.div_ceil(PAGE));
-    }
-    for m in mappings_of(&object) {
-        m.mm.write_back((m.start, &m.vma), &object, m.base, m.guest_range(r.clone()));
+    let (mut from, mut breath) = (from / PAGE, Breath::begin());
+    while let Some(n) = object.next_page(from) {
+        from = n + PIECE / PAGE;
+        object.write_back(n..from);
+        breath.take();
     }
 }
 
@@ -156,13 +144,8 @@ pub fn before_truncate(inode: &dyn Inode, len: u64) -> bool {
     if !inode.mapped().is_some_and(BklCell::get) || inode.size() <= len {
         return false;
     }
-    before_read(inode);
-    let id = inode.object_id();
-    let private = mappings(|b| match b {
-        Backing::File(f, base) if f.object_id() == id => Some(*base),
-        _ => None,
-    });
-    for m in private {
+    before_read(inode, page_floor(len)..len);
+    for m in mappings(What::File(inode.object_id())) {
         m.drop_private(inode, len);
     }
     true
@@ -183,6 +166,36 @@ pub fn after_truncate(inode: &dyn Inode, len: u64) {
 }
 
 impl SharedObject {
+    /// The next page from `from` on that there is.
+    fn next_page(&self, from: u64) -> Option<u64> {
+        if copies::is_on() { self.next_copy(from) } else { self.next_in_arena(from) }
+    }
+
+    /// What was written to these pages goes to the file. Each is read where it is shown first.
+    fn write_back(self: &Arc<Self>, pages: Range<u64>) {
+        if copies::is_on() {
+            return self.clean(pages);
+        }
+        let Some(size) = self.file().map(MapFile::size) else { return };
+        let mut from = pages.start;
+        while let Some(first) = self.next_page(from).filter(|n| *n < pages.end) {
+            from = pages.end.min(first + PIECE / PAGE);
+            let mut left = self.pages_in(first..from);
+            for m in mappings_of(self).filter(|m| m.vma.is_written()) {
+                left.retain(|n| match m.resident_page(n * PAGE) {
+                    Some(at) => {
+                        m.mm.write_page_back(&m.vma, at, (n * PAGE, size));
+                        false
+                    }
+                    None => true,
+                });
+                if left.is_empty() {
+                    break;
+                }
+            }
+        }
+    }
+
     /// Nobody shows these pages any more; what is behind them comes again, which is zeros without a file.
     pub(super) fn drop_pages(self: &Arc<Self>, r: Range<u64>) {
         let pages = r.start / PAGE..r.end / PAGE;
@@ -228,41 +241,50 @@ impl Mapping {
 }
 
 impl Mm {
-    /// Writes shared file mappings in the range back.
-    pub fn sync(&self, r: Range<u64>) {
-        for (start, vma) in self.vmas_in(r) {
-            if let Backing::Shared(o, base, _) = &vma.backing {
-                if copies::is_on() {
-                    o.clean(base / PAGE..(base + vma.end - start) / PAGE);
-                } else {
-                    self.write_back((start, &vma), o, *base, start..vma.end);
-                }
+    /// msync: what shared mappings of files in the range wrote goes to the files. Others get on meanwhile. ENOMEM if the
+    /// range has a hole, after the rest was done.
+    pub fn sync(&self, r: Range<u64>, check: impl Fn(&Vma) -> Result<()>) -> Result<()> {
+        let (mut at, mut breath, mut is_covered) = (r.start, Breath::begin(), true);
+        while let Some((start, vma)) = self.first_in(at..r.end).filter(|_| at < r.end) {
+            check(&vma)?;
+            let from = start.max(at);
+            is_covered &= from == at;
+            let part = from..vma.end.min(r.end).min(from + PIECE);
+            at = part.end;
+            if let Backing::Shared(object, base, _) = &vma.backing {
+                object.write_back(
+                    (base + (part.start - start)) / PAGE..(base + (part.end - start)).div_ceil(PAGE),
+                );
+            }
+            breath.take();
+        }
+        if is_covered && at >= r.end { Ok(()) } else { Err(Errno::ENOMEM) }
+    }
+
+    /// A part of a shared mapping of a file goes: what was written through it goes to the file.
+    pub(super) fn write_back(&self, start: u64, vma: &Vma, object: &SharedObject, r: Range<u64>) {
+        let Some(size) = object.file().map(MapFile::size).filter(|_| vma.is_written()) else { return };
+        for run in self.runs(r, true) {
+            for at in run.step_by(PAGE as usize) {
+                self.write_page_back(vma, at, (vma.backing.offset() + (at - start), size));
             }
         }
     }
 
-    /// Copies the resident pages in `r` of a writable shared file mapping to the file.
-    pub(super) fn write_back(
-        &self,
-        (start, vma): (u64, &Vma),
-        object: &SharedObject,
-        base: u64,
-        r: Range<u64>,
-    ) {
-        let Some(f) = object.file() else { return };
-        if vma.prot() & mf::PROT_WRITE == 0 {
-            return;
-        }
-        let size = f.size();
+    fn write_page_back(&self, vma: &Vma, at: u64, (off, size): (u64, u64)) {
+        let Some(f) = vma.backing.file().filter(|_| off < size) else { return };
         let mut page = [0u8; PAGE as usize];
-        for run in self.runs(page_floor(r.start)..page_ceil(r.end), true) {
-            for at in (run.start..run.end).step_by(PAGE as usize) {
-                let foff = base + (at - start);
-                let n = size.saturating_sub(foff).min(PAGE) as usize;
-                if n > 0 && self.slot.read(at, &mut page[..n]).is_ok() {
-                    let _ = f.0.inode().write_at(foff, &page[..n]);
-                }
-            }
+        let bytes = &mut page[..(size - off).min(PAGE) as usize];
+        let is_hidden = rights(vma.prot()) == 0;
+        if is_hidden {
+            occlum_rt::vcpu::stop_others(self.slot);
+            let _ = self.protect(at..at + PAGE, 1, false, false);
+        }
+        if self.slot.read(at, bytes).is_ok() {
+            let _ = f.0.inode().write_at(off, bytes);
+        }
+        if is_hidden {
+            let _ = self.protect(at..at + PAGE, 0, false, false);
         }
     }
 }

@@ -11,6 +11,7 @@ use super::shared::SharedObject;
 use super::{Backing, FaultError, Mm, PAGE, Vma, rights};
 use crate::code::Region;
 use crate::errno::Result;
+use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use core::ops::Range;
 use occlum_linux_abi::mmap as mf;
@@ -133,21 +134,25 @@ impl SharedObject {
 
     /// The object's page is about to change: what any process translated from it goes.
     pub(super) fn code_changes(self: &Arc<Self>, n: u64) {
-        if !self.code.with_mut(|c| c.remove(&n)) {
-            return;
-        }
-        for m in mappings_of(self) {
-            let at = m.guest_range(n * PAGE..(n + 1) * PAGE);
-            if let Some(region) = m.vma.region.as_ref().filter(|_| m.base <= n * PAGE && !at.is_empty()) {
-                region.drop_pages(at);
-            }
-        }
+        self.code_range_changes(n..n + 1);
     }
 
-    /// The same for all of its pages from `n` on that were translated, up to `end`.
+    /// The same for all of its pages in the range that were translated.
     pub(super) fn code_range_changes(self: &Arc<Self>, r: Range<u64>) {
-        while let Some(n) = self.code.with(|c| c.range(r.clone()).next().copied()) {
-            self.code_changes(n);
+        let take = |c: &mut BTreeSet<u64>| {
+            let first = *c.range(r.clone()).next()?;
+            let mut last = first;
+            while let Some(n) = c.range(first..r.end).next().copied() {
+                c.remove(&n);
+                last = n;
+            }
+            Some(first..last + 1)
+        };
+        let Some(hit) = self.code.with_mut(take) else { return };
+        for m in mappings_of(self) {
+            if let Some(region) = &m.vma.region {
+                region.drop_pages(m.guest_range(hit.start * PAGE..hit.end * PAGE));
+            }
         }
     }
 }

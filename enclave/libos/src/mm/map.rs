@@ -7,6 +7,7 @@ use super::parked::{MIXED, UNMAP_PARK_MAX};
 use super::vma::{is_covered, is_free, overlapping_mut};
 use super::{Backing, Mm, PAGE, Vma, page_ceil, page_floor, rights};
 use crate::errno::{Errno, Result};
+use crate::sched::Breath;
 use alloc::vec::Vec;
 use core::ops::Range;
 use occlum_linux_abi::mmap as mf;
@@ -111,11 +112,17 @@ impl Mm {
         })
     }
 
-    /// Removes every mapping in the range.
+    /// Removes every mapping in the range, in one go.
     pub fn unmap(&self, r: Range<u64>) -> Result<()> {
-        if self.inner.with(|i| is_free(&i.vmas, r.clone())) {
-            return Ok(());
-        }
+        self.take_out(r, None)
+    }
+
+    /// munmap: the same bit by bit. Others get on meanwhile.
+    pub fn unmap_slowly(&self, r: Range<u64>) -> Result<()> {
+        self.take_out(r, Some(Breath::begin()))
+    }
+
+    fn take_out(&self, r: Range<u64>, mut breath: Option<Breath>) -> Result<()> {
         // As Linux, memory can be given back where there are no more vmas to be had, but for a hole in one.
         let cuts = |at: u64| self.find(at).is_some_and(|(start, _)| start != at);
         if self.find(r.start).is_some_and(|(start, v)| start < r.start && r.end < v.end) {
@@ -123,6 +130,27 @@ impl Mm {
         }
         if cuts(r.start) || cuts(r.end) {
             self.admit_mappings()?;
+        }
+        let mut at = r.start;
+        while at < r.end {
+            let end = if breath.is_some() { self.piece(at..r.end) } else { r.end };
+            self.take_out_now(at..end);
+            at = end;
+            breath.iter_mut().for_each(|b| _ = b.take());
+        }
+        Ok(())
+    }
+
+    /// Up to where there is as much of the range as goes at once.
+    fn piece(&self, r: Range<u64>) -> u64 {
+        /// Bytes of resident pages.
+        const MOST: u64 = 4 << 20;
+        self.runs(r.clone(), true).next().map_or(r.end, |run| run.end.min(run.start + MOST))
+    }
+
+    fn take_out_now(&self, r: Range<u64>) {
+        if self.inner.with(|i| is_free(&i.vmas, r.clone())) {
+            return;
         }
         self.drop_translations(r.clone());
         self.forget_shadow(&r);
@@ -133,15 +161,14 @@ impl Mm {
         let mut next = || {
             self.inner.with_mut(|i| {
                 let start = *i.vmas.range(from..r.end).next()?.0;
-                let gone = i.vmas.remove_entry(&start)?;
-                from = gone.1.end;
-                Some(gone)
+                let gone = i.vmas.remove(start)?;
+                from = gone.end;
+                Some((start, gone))
             })
         };
         while let Some((start, vma)) = next() {
             self.release(start, &vma);
         }
-        Ok(())
     }
 
     /// Splits vmas so that the range's ends are boundaries, but those that the call does not change, as long as there may be
@@ -194,9 +221,6 @@ impl Mm {
             return Err(Errno::ENOMEM);
         }
         self.split(&r, |v| v.prot() != prot)?;
-        if prot & mf::PROT_WRITE == 0 {
-            self.sync(r.clone());
-        }
         let mut from = r.start;
         let mut next = || {
             self.inner.with_mut(|i| {

@@ -1,7 +1,7 @@
 //! A domain's memory: the vma set, which pages are resident, faults, mmap and friends, fork's copy, the page budget.
 //!
 //! Neighbours: `rt::slot` (page rights and copies), `code` (translations of executable vmas), `fs` (file content).
-//! Parts: `vma` (the set), `resident` (the bitmap), `fault` (bringing pages in), `map` (mmap and kin), `shared`
+//! Parts: `vma` (a mapping), `shown` (the set, and what shows a file), `resident` (the bitmap), `fault` (bringing pages in), `map` (mmap and kin), `shared`
 //! (shared objects), `copies` (their pages without aliases), `shadow` (shadow words), `filemap` (files and their mappings agree), `parked` (pages kept for the next process), `tables` (lookup-table entries), `idle` (tables of programs that wait), `guard`
 //! (pages with translated code are not written unseen), `fork` (the copy), `pieces` (mappings of the host's),
 //! `budget` (pages and slots of the enclave).
@@ -20,13 +20,16 @@ mod pieces;
 mod resident;
 mod shadow;
 mod shared;
+mod shown;
 mod tables;
 mod vma;
 
 pub use budget::{admit, admit_last, available, give_way, in_use, taken, total};
 pub use copies::{forbid_aliases, parts};
 pub use fault::{Access, FaultError};
-pub use filemap::{after_truncate, after_write, before_read, before_truncate, is_shared_writable};
+pub use filemap::{
+    after_truncate, after_write, before_read, before_truncate, is_shared_writable, write_back,
+};
 pub use idle::look as look_for_idle;
 pub use map::CODE_TOP;
 pub use pieces::total as host_mappings;
@@ -45,6 +48,7 @@ use occlum_rt::bkl::BklCell;
 use occlum_rt::slot::Slot;
 use parked::{DIRTY_MAX, Held, Parked};
 use pieces::Pieces;
+use shown::Vmas;
 use tables::{Affinity, Retained};
 use vma::{Search, find};
 
@@ -76,7 +80,7 @@ pub struct Layout {
 }
 
 struct Inner {
-    vmas: BTreeMap<u64, Vma>,
+    vmas: Vmas,
     /// Bitmap of 64 pages by start / 256 KiB.
     resident: BTreeMap<u64, u64>,
     layout: Layout,
@@ -159,7 +163,7 @@ impl Mm {
         let mm = Arc::new(Mm {
             slot,
             inner: BklCell::new(Inner {
-                vmas: BTreeMap::new(),
+                vmas: Vmas::new(slot.index()),
                 resident: BTreeMap::new(),
                 layout: Layout::default(),
                 search: [Search::default(); 3],
@@ -180,7 +184,7 @@ impl Mm {
             dumpable: BklCell::new(true),
             moved_within: BklCell::new(false),
         });
-        mm.register();
+        shown::register(&mm);
         Ok(mm)
     }
     /// The program its tables are kept for.
@@ -232,7 +236,14 @@ impl Mm {
     /// The process ends, and nobody else has the domain (`holders`: references that count for nobody): large memory goes
     /// bit by bit, so that others get on meanwhile.
     pub fn shed(self: &Arc<Self>, holders: usize) {
-        if Arc::strong_count(self) > holders || self.pages.get() < SHED_MIN {
+        if Arc::strong_count(self) > holders {
+            return;
+        }
+        for (start, vma) in self.vmas().filter(|(start, v)| v.is_shared() && v.end - start >= SHED) {
+            // What cannot go now goes with the rest.
+            let _ = self.unmap_slowly(start..vma.end);
+        }
+        if self.pages.get() < SHED_MIN {
             return;
         }
         let mut breath = Breath::begin();
@@ -268,9 +279,10 @@ impl Mm {
 
 impl Drop for Mm {
     fn drop(&mut self) {
+        shown::unregister(self.slot.index());
         crate::code::end_account(self.code_account);
         self.drop_shadow();
-        let vmas = self.inner.with_mut(|i| core::mem::take(&mut i.vmas));
+        let vmas = self.inner.with_mut(|i| i.vmas.take());
         for (start, vma) in vmas.iter().filter(|(_, v)| v.is_shared()) {
             self.release(*start, vma);
         }

@@ -99,7 +99,7 @@ impl Mm {
         let clean = match (&vma.backing, p.held) {
             (Backing::File(f, off), Held::File(file, at)) => {
                 // What shared mappings wrote makes another version.
-                super::filemap::before_read_of(f.0.inode().as_ref(), at..at + p.pages() * PAGE);
+                super::before_read(f.0.inode().as_ref(), at..at + p.pages() * PAGE);
                 let fits = off + (p.range.start - start) == at;
                 fits && rights(vma.prot()) == 1 && vma.clean().is_some_and(|(of, _)| of == file)
             }

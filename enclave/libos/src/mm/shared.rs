@@ -10,6 +10,7 @@ use super::filemap::BY_FILE;
 use super::{MapFile, Mm, PAGE, Vma, page_ceil};
 use crate::errno::{Errno, Result};
 use crate::ipc::shm::{Did, note};
+use crate::sched::later;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -55,6 +56,10 @@ impl SharedObject {
     pub(super) fn pages_in(&self, r: Range<u64>) -> Vec<u64> {
         self.pages.with(|p| p.range(r).map(|(n, _)| *n).collect())
     }
+    /// The first from `from` on.
+    pub(super) fn next_in_arena(&self, from: u64) -> Option<u64> {
+        self.pages.with(|p| p.range(from..).next().map(|(n, _)| *n))
+    }
     pub(super) fn has(&self, page: u64) -> bool {
         self.pages.with(|p| p.contains_key(&page))
     }
@@ -70,6 +75,9 @@ impl SharedObject {
     }
     /// Gives arena pages back that no mapping shows any more.
     pub(super) fn forget(&self, r: Range<u64>) {
+        if self.pages.with(|p| p.last_key_value().is_none_or(|(last, _)| *last < r.end)) {
+            return free(self.pages.with_mut(|p| p.split_off(&r.start)));
+        }
         let next = || {
             self.pages.with_mut(|p| {
                 let n = *p.range(r.clone()).next()?.0;
@@ -82,8 +90,12 @@ impl SharedObject {
 
 impl Drop for SharedObject {
     fn drop(&mut self) {
-        arena_free(self.pages.take().into_values());
+        free(self.pages.take());
     }
+}
+
+fn free(pages: BTreeMap<u64, u64>) {
+    later::use_up(pages, |arena| arena_free([arena].into_iter()));
 }
 
 /// A new shared object: anonymous memory, or the one object of a file.
@@ -227,7 +239,7 @@ impl Mm {
             self.leave_copies(start, vma, (object, base));
             object.clean(base / PAGE..(base + vma.end - start) / PAGE);
         } else {
-            self.write_back((start, vma), object, base, start..vma.end);
+            self.write_back(start, vma, object, start..vma.end);
             self.unalias(start..vma.end);
         }
     }

@@ -25,7 +25,7 @@ impl Mm {
     /// Remembers the translations of the vma at `start`.
     pub fn set_region(&self, start: u64, region: Arc<Region>) {
         let end = self.inner.with_mut(|i| {
-            let v = i.vmas.get_mut(&start)?;
+            let v = i.vmas.get_mut(start)?;
             v.region = Some(region.clone());
             Some(v.end)
         });

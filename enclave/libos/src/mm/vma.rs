@@ -2,8 +2,9 @@
 //!
 //! Invariants: vmas do not overlap and lie in [MAP_MIN, MAP_MAX); start and end are page-aligned; a vma that was split
 //! or changed under its translations owns its code (`has_own_code`), because a region belongs to one whole vma; a private
-//! mapping of a file that was writable at some time is `pristine` no more, nor is any that was made of it.
+//! mapping of a file that was writable at some time is pristine no more (`written`), nor is any that was made of it.
 use super::shared::SharedObject;
+use super::shown::Vmas;
 use super::{Mm, PAGE, page_ceil};
 use crate::code::Region;
 use crate::errno::Result;
@@ -89,19 +90,17 @@ pub struct Vma {
     pub name: &'static str,
     /// Translations, once something ran.
     pub region: Option<Arc<Region>>,
-    /// Private pages are bytes of this file, which had this version when it was mapped: nothing but the LibOS ever wrote
-    /// to them. A later version may be what came in later.
-    pristine: Option<(u64, u64)>,
+    /// Its pages may have been written through it.
+    written: bool,
+    /// A private file's version when it was mapped: a later one may be what came in later.
+    seen: Option<(u64, u64)>,
     /// Its translations were lost while it was there.
     own_code: bool,
 }
 impl Vma {
     /// A new mapping, of which nothing is resident.
     pub(super) fn new(end: u64, prot: u32, backing: Backing) -> Self {
-        let pristine = match &backing {
-            Backing::File(f, _) if prot & mf::PROT_WRITE == 0 => Some(f.id()),
-            _ => None,
-        };
+        let seen = if let Backing::File(f, _) = &backing { Some(f.id()) } else { None };
         Self {
             end,
             prot,
@@ -111,7 +110,8 @@ impl Vma {
             backing,
             name: "",
             region: None,
-            pristine,
+            written: prot & mf::PROT_WRITE != 0,
+            seen,
             own_code: false,
         }
     }
@@ -121,22 +121,24 @@ impl Vma {
     }
     pub(super) fn set_prot(&mut self, prot: u32) {
         self.prot = prot;
-        if prot & mf::PROT_WRITE != 0 {
-            self.pages_change();
-        }
+        self.written |= prot & mf::PROT_WRITE != 0;
     }
     /// Resident pages hold something else than their file from here on.
     pub(super) fn pages_change(&mut self) {
-        self.pristine = None;
+        self.written = true;
+    }
+    /// May something have been written through it?
+    pub(super) fn is_written(&self) -> bool {
+        self.written
     }
     /// Are its pages, resident or not, bytes of a file that nobody wrote to here?
     pub fn is_pristine(&self) -> bool {
-        self.pristine.is_some()
+        !self.written && matches!(self.backing, Backing::File(..))
     }
     /// The file and version whose bytes all resident pages hold, and where in it they begin.
     pub(super) fn clean(&self) -> Option<((u64, u64), u64)> {
         match &self.backing {
-            Backing::File(f, off) if self.pristine == Some(f.id()) => Some((f.id(), *off)),
+            Backing::File(f, off) if !self.written && self.seen == Some(f.id()) => Some((f.id(), *off)),
             _ => None,
         }
     }
@@ -234,7 +236,7 @@ impl Mm {
     /// The mapping at `start` grows downwards.
     pub fn set_grows_down(&self, start: u64) {
         self.inner.with_mut(|i| {
-            if let Some(v) = i.vmas.get_mut(&start) {
+            if let Some(v) = i.vmas.get_mut(start) {
                 v.grows_down = true;
             }
         });
@@ -256,7 +258,7 @@ impl Mm {
             Some((start, above.clone()))
         })?;
         self.put(to, vma.clone()).ok()?;
-        self.inner.with_mut(|i| i.vmas.remove(&start));
+        self.inner.with_mut(|i| i.vmas.remove(start));
         Some((to, vma))
     }
     /// The first mapping that has something of the range.
@@ -287,7 +289,7 @@ impl Mm {
     /// Sets the name that maps shows.
     pub fn set_name(&self, start: u64, name: &'static str) {
         self.inner.with_mut(|i| {
-            if let Some(v) = i.vmas.get_mut(&start) {
+            if let Some(v) = i.vmas.get_mut(start) {
                 v.name = name;
             }
         });
@@ -305,7 +307,7 @@ impl Mm {
             self.drop_translations(start..vma.end);
         }
         self.inner.with_mut(|i| {
-            let Some(v) = i.vmas.get_mut(&start) else { return };
+            let Some(v) = i.vmas.get_mut(start) else { return };
             let mut tail = v.clone();
             tail.backing = v.shifted(at - start);
             v.end = at;
@@ -327,8 +329,8 @@ impl Mm {
                     at = end;
                     continue;
                 };
-                i.vmas.remove(&end);
-                if let Some(v) = i.vmas.get_mut(&start) {
+                i.vmas.remove(end);
+                if let Some(v) = i.vmas.get_mut(start) {
                     v.end = longer;
                 }
                 at = start;
@@ -349,10 +351,7 @@ pub(super) fn overlapping(vmas: &BTreeMap<u64, Vma>, r: Range<u64>) -> impl Iter
     let first = find(vmas, r.start).map_or(r.start, |(s, _)| s);
     vmas.range(first..r.end.max(first)).map(|(s, v)| (*s, v)).filter(move |(_, v)| v.end > r.start)
 }
-pub(super) fn overlapping_mut(
-    vmas: &mut BTreeMap<u64, Vma>,
-    r: Range<u64>,
-) -> impl Iterator<Item = (u64, &mut Vma)> {
+pub(super) fn overlapping_mut(vmas: &mut Vmas, r: Range<u64>) -> impl Iterator<Item = (u64, &mut Vma)> {
     let first = find(vmas, r.start).map_or(r.start, |(s, _)| s);
     vmas.range_mut(first..r.end.max(first)).map(|(s, v)| (*s, v)).filter(move |(_, v)| v.end > r.start)
 }

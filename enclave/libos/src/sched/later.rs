@@ -5,6 +5,7 @@
 //! `process::exit` say when that is. Invariant: nothing but memory waits for the work.
 use super::{Breath, may_wait};
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use occlum_rt::bkl::BklCell;
 
@@ -16,6 +17,22 @@ static LEFT: BklCell<Vec<Work>> = BklCell::new(Vec::new());
 /// Leaves `work` for later.
 pub fn leave(work: impl FnMut() -> bool + Send + 'static) {
     LEFT.with_mut(|l| l.push(Box::new(work)));
+}
+
+/// Does `f` with all values of a map: at once if they are few.
+pub fn use_up<K: Ord + Send + 'static, V: Send + 'static>(
+    mut map: BTreeMap<K, V>,
+    mut f: impl FnMut(V) + Send + 'static,
+) {
+    /// So many in a piece.
+    const PIECE: usize = 1 << 8;
+    let mut some = move || {
+        core::iter::from_fn(|| map.pop_first()).take(PIECE).for_each(|(_, v)| f(v));
+        map.is_empty()
+    };
+    if !some() {
+        leave(some);
+    }
 }
 
 /// Does what is left; others get on between its pieces. The caller borrows nothing.

@@ -132,7 +132,7 @@ pub fn sys_munmap(a: &[u64; 6]) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     let r = range(a[0], a[1]).map_err(|_| Errno::EINVAL)?;
-    current_mm().unmap(r).map(|()| 0)
+    current_mm().unmap_slowly(r).map(|()| 0)
 }
 
 /// mprotect(addr, len, prot)
@@ -262,17 +262,8 @@ pub fn sys_msync(a: &[u64; 6]) -> Result<usize> {
     // As Linux rounds: the largest lengths are none.
     let len = a[1].wrapping_add(PAGE - 1) & !(PAGE - 1);
     let end = at.checked_add(len).filter(|e| *e <= domain::SIZE).ok_or(Errno::ENOMEM)?;
-    let (mm, r) = (current_mm(), at..end);
-    let is_covered = covered(&mm, &r);
-    let mut at = r.start;
-    while let Some((start, vma)) = mm.first_in(at..r.end).filter(|_| at < r.end) {
-        if flags & mf::MS_INVALIDATE != 0 && vma.locked {
-            return Err(Errno::EBUSY);
-        }
-        mm.sync(start.max(at)..vma.end.min(r.end));
-        at = vma.end;
-    }
-    is_covered
+    let locked = |vma: &Vma| flags & mf::MS_INVALIDATE != 0 && vma.locked;
+    current_mm().sync(at..end, |vma| if locked(vma) { Err(Errno::EBUSY) } else { Ok(()) }).map(|()| 0)
 }
 
 /// mincore(addr, len, vec): everything mapped counts as resident.

@@ -10,7 +10,7 @@ pub fn sys_fsync(a: &Args) -> Result<usize> {
     match f.inode().kind() {
         S_IFREG | S_IFDIR | S_IFBLK => {
             // What shared mappings wrote is part of it.
-            crate::mm::before_read(f.inode().as_ref());
+            crate::mm::write_back(f.inode().as_ref(), 0);
             f.inode().sync().map(|()| 0)
         }
         _ => Err(EINVAL),
