@@ -7,13 +7,16 @@ promised one. Content stays where it is, in a decompressed copy of the layer: no
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
+import io
 import lzma
 import os
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -41,10 +44,9 @@ def unpack(archive: Path, cache: Path, digest: str | None = None) -> tuple[Path,
     cache.mkdir(parents=True, exist_ok=True)
     fresh = cache / f".new-{archive.name}-{os.getpid()}"
     try:
-        with archive.open("rb") as file:
-            head = file.peek(6)[:6]
-            with fresh.open("wb") as out:
-                found = _copy(_opened(file, head), out, archive)
+        # Unbuffered: others go on from where its descriptor is.
+        with archive.open("rb", buffering=0) as file, _opened(file, archive) as content, fresh.open("wb") as out:
+            found = _copy(content, out, archive)
         place = cache / found.replace(":", "-")
         fresh.rename(place)
     except (OSError, EOFError, gzip.BadGzipFile, lzma.LZMAError) as error:
@@ -61,18 +63,27 @@ def digest_of(path: Path) -> str:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
-def _opened(file: BinaryIO, head: bytes) -> BinaryIO:
+@contextlib.contextmanager
+def _opened(file: io.FileIO, archive: Path) -> Iterator[BinaryIO]:
+    """What is in a file that may be compressed. At the end it has to have been all of it."""
+    head = file.read(6)
+    file.seek(0)
     if head.startswith(b"\x1f\x8b"):
-        return gzip.GzipFile(fileobj=file)  # type: ignore[return-value]
-    if head.startswith(b"\xfd7zXZ\0"):
-        return lzma.LZMAFile(file)  # type: ignore[return-value]
-    if head.startswith(b"\x28\xb5\x2f\xfd"):
+        with gzip.GzipFile(fileobj=file) as content:
+            yield content  # type: ignore[misc]
+    elif head.startswith(b"\xfd7zXZ\0"):
+        with lzma.LZMAFile(file) as content:
+            yield content  # type: ignore[misc]
+    elif head.startswith(b"\x28\xb5\x2f\xfd"):
         if (zstd := shutil.which("zstd")) is None:
             raise LayerError("a layer is compressed by zstd", "install zstd")
-        process = subprocess.Popen([zstd, "-dcq"], stdin=file, stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        return process.stdout  # type: ignore[return-value]
-    return file
+        with subprocess.Popen([zstd, "-dcq"], stdin=file, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            assert process.stdout is not None
+            yield process.stdout  # type: ignore[misc]
+        if process.returncode != 0:
+            raise LayerError(f"{archive.name} cannot be decompressed: zstd refuses it", "get the image again")
+    else:
+        yield file
 
 
 def _copy(source: BinaryIO, out: BinaryIO, archive: Path) -> str:
@@ -91,27 +102,33 @@ def apply(tree: Tree, archive: Path) -> None:
     """Puts a plain tar archive over a tree, as a layer: whiteouts remove what is below."""
     try:
         with tarfile.open(archive, "r:", errorlevel=2) as tar:
-            below = set(tree.nodes)
             for count, member in enumerate(tar):
                 if count > MOST_ENTRIES:
                     raise LayerError(f"{archive.name} has more than {MOST_ENTRIES} entries")
-                _member(tree, archive, member, below)
+                _whiteout(tree, archive, member)
+            for member in tar:
+                _member(tree, archive, member)
     except (tarfile.TarError, ValueError, EOFError, OverflowError) as error:
         raise LayerError(f"{archive.name} is a damaged tar archive: {error}", "get the image again") from None
     except OSError as error:
         raise LayerError(f"{archive.name}: {error.strerror or error}") from None
 
 
-def _member(tree: Tree, archive: Path, member: tarfile.TarInfo, below: set[str]) -> None:
+def _whiteout(tree: Tree, archive: Path, member: tarfile.TarInfo) -> None:
+    """What a member hides of the layers below: nothing of its own layer, wherever it stands there."""
+    if not os.path.basename(member.name).startswith(WHITEOUT):
+        return
+    directory, name = os.path.split(_inside(tree, archive, member.name))
+    if name == OPAQUE:
+        tree.remove_below(directory)
+    else:
+        tree.remove(os.path.join(directory, name.removeprefix(WHITEOUT)))
+
+
+def _member(tree: Tree, archive: Path, member: tarfile.TarInfo) -> None:
     path = _inside(tree, archive, member.name)
     directory, name = os.path.split(path)
-    if name == OPAQUE:
-        for other in [other for other in tree.nodes if other.startswith(directory.rstrip("/") + "/")]:
-            if other in below:
-                tree.remove(other)
-        return
     if name.startswith(WHITEOUT):
-        tree.remove(f"{directory.rstrip('/')}/{name.removeprefix(WHITEOUT)}")
         return
     if member.isdev() and (directory == "/dev" or directory.startswith("/dev/")):
         # /dev is the enclave's own; tools that make trees put some there.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,23 +60,26 @@ def load(path: Path, cache: Path, reference: str | None = None) -> Image:
 def _extract(path: Path, cache: Path) -> Path:
     """The files of an archive, in a directory of its digest's name. Their names are checked; they are only files."""
     plain, digest = layers.unpack(path, cache)
-    place = cache / f"{digest.replace(':', '-')}.d"
-    if (place / ".whole").exists():
-        plain.unlink()
-        return place
+    place = cache / f"{digest.replace(':', '-')}.files"
+    fresh = cache / f".new-{place.name}-{os.getpid()}"
     try:
-        with tarfile.open(plain, "r:") as tar:
-            for count, member in enumerate(tar):
-                if count > 100_000:
-                    raise LayerError(f"{path.name} has too many entries")
-                _extract_member(tar, member, place, path)
-        (place / ".whole").touch()
+        # It is there as a whole or not at all.
+        if not place.exists():
+            with tarfile.open(plain, "r:") as tar:
+                fresh.mkdir()
+                for count, member in enumerate(tar):
+                    if count > 100_000:
+                        raise LayerError(f"{path.name} has too many entries")
+                    _extract_member(tar, member, fresh, path)
+            fresh.rename(place)
     except (tarfile.TarError, ValueError, EOFError) as error:
         raise LayerError(f"{path.name} is no archive of an image: {error}") from None
     except OSError as error:
-        raise LayerError(f"{path.name}: {error.strerror or error}") from None
+        if not place.exists():  # Somebody else was faster.
+            raise LayerError(f"{path.name}: {error.strerror or error}") from None
     finally:
         plain.unlink(missing_ok=True)
+        shutil.rmtree(fresh, ignore_errors=True)
     return place
 
 

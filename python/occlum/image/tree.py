@@ -75,24 +75,42 @@ class Tree:
     """Nodes by path."""
 
     nodes: dict[str, Node] = field(default_factory=lambda: {"/": Node("dir")})
+    # The paths right below a path.
+    _below: dict[str, set[str]] = field(default_factory=dict)
 
     def add(self, path: str, node: Node) -> None:
         """Puts a node at a path, in the place of what is there; directories that lead there are made."""
         path = plain(path)
-        parent = os.path.dirname(path)
-        if path != "/" and (found := self.nodes.get(parent)) is None:
-            self.add(parent, Node("dir"))
-        elif path != "/" and found is not None and found.kind != "dir":
+        missing, parent = [], os.path.dirname(path)
+        while parent not in self.nodes:
+            missing.append(parent)
+            parent = os.path.dirname(parent)
+        if path != "/" and self.nodes[parent].kind != "dir":
             raise BuildError(f"{path} cannot be made: {parent} is no directory")
         if (old := self.nodes.get(path)) is not None and old.kind == "dir" and node.kind != "dir":
             self.remove(path)
+        for directory in reversed(missing):
+            self._put(directory, Node("dir"))
+        self._put(path, node)
+
+    def _put(self, path: str, node: Node) -> None:
         self.nodes[path] = node
+        if path != "/":
+            self._below.setdefault(os.path.dirname(path), set()).add(path)
 
     def remove(self, path: str) -> None:
         """Removes a path, and what is below it."""
-        for name in [name for name in self.nodes if name == path or name.startswith(path.rstrip("/") + "/")]:
-            if name != "/":
-                del self.nodes[name]
+        self.remove_below(path)
+        if path != "/" and self.nodes.pop(path, None) is not None:
+            self._below[os.path.dirname(path)].discard(path)
+
+    def remove_below(self, path: str) -> None:
+        """Removes what is below a path."""
+        rest = list(self._below.pop(path, ()))
+        while rest:
+            name = rest.pop()
+            del self.nodes[name]
+            rest.extend(self._below.pop(name, ()))
 
     def add_mount_point(self, path: str) -> None:
         """A directory at a path, unless there is something."""
@@ -125,7 +143,8 @@ class Tree:
 def plain(path: str) -> str:
     """An absolute path in its shortest form. BuildError if it leads out of the tree."""
     names = [name for name in path.split("/") if name not in ("", ".")]
-    if ".." in names or "\0" in path or any(len(os.fsencode(name)) > 255 for name in names):
+    too_long = len(os.fsencode(path)) > 4095 or any(len(os.fsencode(name)) > 255 for name in names)
+    if ".." in names or "\0" in path or too_long:
         raise BuildError(f"{path!r} cannot be a path in an image")
     return "/" + "/".join(names)
 

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import random
+import subprocess
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -72,12 +73,29 @@ def test_a_layer_replaces_removes_and_hides(tmp_path: Path) -> None:
     assert (tree.nodes["/usr/bin/sh"].mode, tree.nodes["/usr/bin/sh"].uid) == (0o755, 3)
 
 
+def test_whiteouts_hide_what_is_below_and_nothing_of_their_own_layer(tmp_path: Path) -> None:
+    below = tar(entry("opt/a", b"old"), entry("opt/b", b"old"), entry("opt/d/c", b"old"), entry("optional", b"x"))
+    above = tar(entry("opt/a", b"new"), entry("opt/.wh.a"), entry("opt/d/e", b"new"), entry("opt/.wh..wh..opq"))
+    tree = applied(tmp_path, below, above)
+    assert sorted(tree.nodes) == ["/", "/opt", "/opt/a", "/opt/d", "/opt/d/e", "/optional"]
+    assert content(tree, "/opt/a") == b"new"
+
+
+def test_very_many_whiteouts(tmp_path: Path) -> None:
+    """Each looks at what it removes, and not at all there is."""
+    names = [f"{number % 100}/{number}" for number in range(20_000)]
+    below = tar(*(entry(name) for name in names))
+    above = tar(*(entry(name.replace("/", "/.wh.")) for name in names), *[entry("new/.wh..wh..opq")] * 1000)
+    assert len(applied(tmp_path, below, above).nodes) == 101
+
+
 @pytest.mark.parametrize(
     "hostile",
     [
         entry("../etc/passwd", b"x"),
         entry("/etc/passwd", b"x"),
         entry("a/../../etc/passwd", b"x"),
+        entry("a/" * 4000, b"x"),
         entry("dev-like", type=tarfile.CHRTYPE, devmajor=1, devminor=1),
         entry("disk", type=tarfile.BLKTYPE, devmajor=8, devminor=0),
         entry("pipe", type=tarfile.FIFOTYPE),
@@ -125,6 +143,22 @@ def test_bombs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(LayerError, match="grows"):
         layers.unpack(bomb, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize("how", ["plain", "gzip", "xz", "zstd"])
+def test_a_layer_is_decompressed_to_its_end_or_refused(tmp_path: Path, how: str, rng: random.Random) -> None:
+    data = tar(entry("x", rng.randbytes(3 << 20)))
+    command = {"plain": ["cat"]}.get(how, [how, "-qc"])
+    packed = subprocess.run(command, input=data, stdout=subprocess.PIPE, check=True).stdout
+    archive = tmp_path / "layer"
+    archive.write_bytes(packed)
+    place, digest = layers.unpack(archive, tmp_path / "cache")
+    assert place.read_bytes() == data
+    assert digest == f"sha256:{hashlib.sha256(data).hexdigest()}"
+    if how != "plain":
+        archive.write_bytes(packed[: rng.randrange(6, len(packed))])
+        with pytest.raises(LayerError, match="cannot be decompressed"):
+            layers.unpack(archive, tmp_path / "cache")
 
 
 def blob(place: Path, data: bytes) -> dict[str, Any]:
@@ -180,6 +214,15 @@ def test_a_docker_archive_is_read(tmp_path: Path) -> None:
     assert content(oci.load(archive, tmp_path / "cache").tree, "/bin/sh") == b"sh"
     with pytest.raises(LayerError, match="0 images"):
         oci.load(archive, tmp_path / "cache", "other")
+
+
+def test_an_archive_that_broke_off_is_extracted_anew(tmp_path: Path) -> None:
+    archive = tmp_path / "image.tar"
+    archive.write_bytes(tar(entry("index.json", b"{}"), entry("a/pipe", type=tarfile.FIFOTYPE)))
+    for _ in range(2):
+        with pytest.raises(LayerError, match="neither file nor directory"):
+            oci.load(archive, tmp_path / "cache")
+        assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_wrong_digests_are_refused(tmp_path: Path) -> None:
