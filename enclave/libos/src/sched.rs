@@ -33,6 +33,8 @@ const NOBODY: u8 = u8::MAX;
 const VCPUS: usize = u64::BITS as usize;
 /// An entry that waited longer than this when a task leaves the kernel is worth waking an idle vCPU.
 const WAKE_AFTER_NS: u64 = 60_000;
+/// Queues, and watchers of one, that are seen to before others may get on.
+const PIECE: usize = 256;
 
 /// What happens at a time.
 enum Alarm {
@@ -117,6 +119,7 @@ pub fn all_vcpus() -> u64 {
 
 /// Puts a task into the run queue (no-op unless it is blocked, stopped or new).
 pub fn make_runnable(task: &Arc<Task>) {
+    task.woken.set(true);
     if matches!(task.state.get(), TaskState::Blocked | TaskState::New) {
         task.state.set(TaskState::Runnable);
         let now = monotonic_ns();
@@ -581,6 +584,7 @@ impl WaitQueue {
         while woken < n {
             let t = self.waiters.with_mut(VecDeque::pop_front);
             let Some(t) = t else { break };
+            t.woken.set(true);
             if t.state.get() == TaskState::Blocked {
                 woken += 1;
                 make_runnable(&t);
@@ -614,14 +618,28 @@ impl WaitQueue {
     }
 }
 
+/// Tells the watchers, those of very many when the call is over: whoever looks at its file before finds it ready as well.
 fn tell(watchers: &BTreeMap<u64, Weak<dyn Watcher>>, events: u32) {
     let mut taken = false;
-    for w in watchers.values().filter_map(Weak::upgrade) {
+    let mut tell = move |w: Arc<dyn Watcher>| {
         if !w.is_exclusive() {
             w.woken(events);
         } else if !taken {
             taken = w.woken(events);
         }
+    };
+    let mut rest = Vec::new();
+    if watchers.len() > PIECE && may_wait() && rest.try_reserve_exact(watchers.len() - PIECE).is_ok() {
+        rest.extend(watchers.values().skip(PIECE).cloned());
+    }
+    let now = watchers.len() - rest.len();
+    watchers.values().take(now).filter_map(Weak::upgrade).for_each(&mut tell);
+    if !rest.is_empty() {
+        let mut rest = rest.into_iter();
+        later::leave(move || {
+            rest.by_ref().take(PIECE).filter_map(|w| w.upgrade()).for_each(&mut tell);
+            rest.len() == 0
+        });
     }
 }
 
@@ -645,6 +663,54 @@ pub fn wait_any<T>(
     wait_on(&refs, deadline_ns, EndedBy::Signal, cond)
 }
 
+/// The same for many queues, where to look at the condition may take long: `cond` may let others get on meanwhile. It is
+/// looked at again if a queue was woken since that began.
+pub fn wait_many<T>(
+    queues: &[Arc<WaitQueue>],
+    deadline: Option<u64>,
+    mut cond: impl FnMut() -> Option<T>,
+) -> Result<T> {
+    let (me, mut breath) = (current(), Breath::begin());
+    let mut each = |what: fn(&WaitQueue, &Arc<Task>)| {
+        for piece in queues.chunks(PIECE) {
+            piece.iter().for_each(|q| what(q, &me));
+            breath.take();
+        }
+    };
+    loop {
+        me.woken.set(false);
+        each(WaitQueue::enqueue);
+        let mut done = cond().map(Ok);
+        let others = done.is_none() && later::finish();
+        if done.is_none() && EndedBy::Signal.is_there(&me) {
+            done = Some(Err(Errno::EINTR));
+        }
+        if done.is_none() && deadline.is_some_and(|d| monotonic_ns() >= d) {
+            done = Some(Err(Errno::ETIMEDOUT));
+        }
+        if done.is_none() && !others && !me.woken.get() {
+            block(&me, deadline, EndedBy::Signal);
+        }
+        each(WaitQueue::remove);
+        if let Some(done) = done {
+            return done;
+        }
+    }
+}
+
+/// Sleeps until somebody wakes the task, or the deadline.
+fn block(me: &Arc<Task>, deadline: Option<u64>, ended_by: EndedBy) {
+    me.state.set(TaskState::Blocked);
+    me.ended_by.set(ended_by);
+    if let Some(d) = deadline {
+        SCHED.with_mut(|s| s.timers.insert((d, me.tid as u64), Alarm::Task(me.clone())));
+    }
+    schedule();
+    if let Some(d) = deadline {
+        SCHED.with_mut(|s| s.timers.remove(&(d, me.tid as u64)));
+    }
+}
+
 fn wait_on<T>(
     queues: &[&WaitQueue],
     deadline: Option<u64>,
@@ -656,6 +722,9 @@ fn wait_on<T>(
         if let Some(v) = cond() {
             return Ok(v);
         }
+        if later::finish() {
+            continue;
+        }
         if ended_by.is_there(&me) {
             return Err(Errno::EINTR);
         }
@@ -665,17 +734,9 @@ fn wait_on<T>(
         for q in queues {
             q.enqueue(&me);
         }
-        me.state.set(TaskState::Blocked);
-        me.ended_by.set(ended_by);
-        if let Some(d) = deadline {
-            SCHED.with_mut(|s| s.timers.insert((d, me.tid as u64), Alarm::Task(me.clone())));
-        }
-        schedule();
+        block(&me, deadline, ended_by);
         for q in queues {
             q.remove(&me);
-        }
-        if let Some(d) = deadline {
-            SCHED.with_mut(|s| s.timers.remove(&(d, me.tid as u64)));
         }
     }
 }

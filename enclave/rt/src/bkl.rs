@@ -1,9 +1,9 @@
 //! The big kernel lock and the cells it protects.
 //!
 //! Invariant (I2): `OWNER` is 0 or the vCPU block of the one holder. Kernel code is never preempted, so a
-//! holder makes progress unless the host deschedules it; waiters spin a little, then nap at the host. Who has waited long
-//! is `FIRST`, for whom the others leave the lock: it is short, so that one vCPU could take it again and again before
-//! another one looks.
+//! holder makes progress unless the host deschedules it; waiters spin a little, then nap at the host. Who has waited for
+//! more than some calls is `FIRST`, for whom the others leave the lock: they are short, so that one vCPU could take it again
+//! and again before another one looks. Who naps is not, unless it has waited for very long.
 use crate::arch::pause;
 use core::cell::{Ref, RefCell, RefMut};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -15,9 +15,12 @@ static FIRST: AtomicU64 = AtomicU64::new(0);
 
 /// Looks at the lock this often before the CPU is given up.
 const SPINS: u32 = 2000;
+/// Looks after which a waiter goes first: as long as some short calls. Whoever gives the lock up again and again, as calls
+/// that move much do, would wait for chance each time.
+const SOON: u32 = 100;
 /// For so long: the host has descheduled the holder, and may run it here only if this thread sleeps.
 const NAP_NS: u64 = 20_000;
-/// Naps after which a waiter goes first. Then it mostly spins: the others wait for it.
+/// Naps after which a waiter stays first. Then it mostly spins: the others wait for it.
 const LONG: u32 = 8;
 const SPINS_FIRST: u32 = 10 * SPINS;
 
@@ -60,14 +63,18 @@ pub fn lock() {
     debug_assert!(OWNER.load(Ordering::Relaxed) != me, "BKL taken twice");
     let mut patience = Patience::default();
     while !may_take(me) || OWNER.compare_exchange_weak(0, me, Ordering::Acquire, Ordering::Relaxed).is_err() {
-        patience.spin(if FIRST.load(Ordering::Relaxed) == me { SPINS_FIRST } else { SPINS });
-        if patience.naps >= LONG {
+        let long = patience.naps >= LONG;
+        if patience.spins == SOON || long {
             // Only one waits first; the next one after it.
             let _ = FIRST.compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed);
         }
+        if patience.spins == SPINS - 1 && !long {
+            let _ = FIRST.compare_exchange(me, 0, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        patience.spin(if long { SPINS_FIRST } else { SPINS });
     }
-    if patience.naps >= LONG {
-        let _ = FIRST.compare_exchange(me, 0, Ordering::Relaxed, Ordering::Relaxed);
+    if FIRST.load(Ordering::Relaxed) == me {
+        FIRST.store(0, Ordering::Relaxed);
     }
 }
 

@@ -10,6 +10,7 @@
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
 #include <linux/unix_diag.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
@@ -33,6 +34,7 @@
 #define MEMORY (256 * MIB)
 
 static volatile uint64_t *count;
+static int ends_of_pipe[2];
 
 static uint64_t now_ms(void) {
     struct timespec t;
@@ -98,6 +100,16 @@ static void mappings(void) {
     int fd = open("/proc/self/smaps", O_RDONLY);
     TIMED("smaps", read(fd, text, sizeof text));
     close(fd);
+    begin();
+    pid_t child = fork();
+    if (child == 0)
+        _exit(0);
+    end("a fork of many mappings");
+    waitpid(child, NULL, 0);
+    /* Every second page: each stays a mapping of its own. */
+    for (int i = 0; i < 30000; i++)
+        mprotect(p + 8192l * i, 4096, PROT_READ);
+    TIMED("rights of many mappings", mprotect(p, MEMORY, PROT_NONE));
     munmap(p, MEMORY);
 }
 
@@ -151,6 +163,62 @@ static void code(void) {
     munmap(others, OTHERS * 8192l);
     munmap(p, PAGES * 4096l);
     close(file);
+}
+
+/* Another thread maps pages at both ends while one takes all rights: it does so before, after or in between, so the second of
+ * them has its rights still if the first one has. */
+static char *area;
+static volatile int begun_by_one;
+static void *map_ends(void *unused) {
+    while (!begun_by_one)
+        ;
+    mmap(area, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    mmap(area + MEMORY - 4096, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    return unused;
+}
+static int is_readable(char *at) {
+    return write(ends_of_pipe[1], at, 1) == 1;
+}
+static void threads_and_rights(void) {
+    pipe(ends_of_pipe);
+    for (int round = 0; round < 3; round++) {
+        pthread_t thread;
+        area = take(MEMORY);
+        for (int i = 0; i < 30000; i++)
+            mprotect(area + 8192l * i, 4096, PROT_READ);
+        begun_by_one = 0;
+        pthread_create(&thread, NULL, map_ends, NULL);
+        begun_by_one = 1;
+        mprotect(area, MEMORY, PROT_NONE);
+        pthread_join(thread, NULL);
+        if (is_readable(area) && !is_readable(area + MEMORY - 4096))
+            abort();
+        munmap(area, MEMORY);
+    }
+    close(ends_of_pipe[0]), close(ends_of_pipe[1]);
+}
+
+/* One file that is watched as often as can be. */
+static void watchers(void) {
+    struct rlimit r = {1 << 18, 1 << 18};
+    setrlimit(RLIMIT_NOFILE, &r);
+    int n = 200000, one = eventfd(0, EFD_NONBLOCK), set = epoll_create1(0);
+    struct pollfd *fds = calloc(n, sizeof *fds);
+    for (int i = 0; i < n; i++)
+        fds[i] = (struct pollfd){one, POLLIN, 0};
+    TIMED("a poll of many", poll(fds, n, 0));
+    TIMED("a poll of many that waits", poll(fds, n, 1));
+    for (int i = 0; i < n / 2; i++) {
+        struct epoll_event e = {EPOLLIN, {.u32 = i}};
+        epoll_ctl(set, EPOLL_CTL_ADD, dup(one), &e);
+    }
+    uint64_t value = 1;
+    struct epoll_event *found = calloc(n, sizeof *found);
+    TIMED("a write that many wait for", write(one, &value, sizeof value));
+    if (epoll_wait(set, found, n, 0) != n / 2 || poll(fds, n, -1) != n)
+        abort();
+    close_range(3, ~0u, 0);
+    free(fds), free(found);
 }
 
 static void send_to(int to, int fd) {
@@ -338,8 +406,8 @@ int main(int argc, char **argv) {
     if (argc > 1)
         to_the_host();
     else
-        content(), memory(), mappings(), shared_file(), code(), sockets(), timers(), set(), asked_for_sockets(), locks(), groups(),
-            waiters();
+        content(), memory(), mappings(), threads_and_rights(), shared_file(), code(), sockets(), timers(), set(), watchers(),
+            asked_for_sockets(), locks(), groups(), waiters();
     kill(neighbour, SIGKILL);
     return 0;
 }

@@ -4,8 +4,8 @@
 //! last mapping is gone.
 use super::*;
 use crate::mm::{Backing, PAGE, SharedObject, Vma, page_ceil, shared_object};
-use crate::process::current_mm;
 use crate::sched::Breath;
+use crate::syscall::memory::own_mm;
 use alloc::format;
 use occlum_linux_abi::mmap as mf;
 use occlum_sfi_spec::domain;
@@ -128,7 +128,7 @@ pub fn sys_shmat(a: &[u64; 6]) -> Result<usize> {
     let want = READ | if read_only { 0 } else { WRITE } | u32::from(exec);
     o.perm.with(|p| p.check(want))?;
     let len = page_ceil(o.body.size);
-    let mm = current_mm();
+    let mm = own_mm();
     let end = at.checked_add(len).filter(|e| *e <= domain::SIZE).ok_or(Errno::EINVAL)?;
     if at != 0 && flags & SHM_REMAP == 0 && mm.first_in(at..end).is_some() {
         return Err(Errno::EINVAL);
@@ -145,7 +145,7 @@ pub fn sys_shmat(a: &[u64; 6]) -> Result<usize> {
 /// shmdt(addr)
 pub fn sys_shmdt(a: &[u64; 6]) -> Result<usize> {
     let at = a[0];
-    let mm = current_mm();
+    let mm = own_mm();
     let mut breath = Breath::begin();
     // The segment whose first byte is at `at`, or was before it was unmapped.
     let mut shown = |(start, v): (u64, Vma)| match v.backing {

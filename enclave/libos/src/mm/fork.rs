@@ -24,7 +24,9 @@ impl Mm {
             return Err(Errno::ENOMEM);
         }
         let child = Mm::new(self.affinity)?;
+        let mut breath = alone.then(Breath::begin);
         for (start, v) in self.vmas().filter(|(_, v)| v.fork != Fork::Leave) {
+            breath.iter_mut().for_each(|b| _ = b.take());
             if let Some(region) = v.region.as_ref().filter(|r| r.is_shared()) {
                 child.claim_entries((region.start(), v.end, region.id()));
             }
@@ -34,7 +36,6 @@ impl Mm {
         child.dumpable.set(self.dumpable.get());
         // The copy is of one moment: threads that ran on meanwhile would tear it (R29).
         occlum_rt::vcpu::stop_others(self.slot);
-        let mut breath = alone.then(Breath::begin);
         for (start, vma) in self.vmas().filter(|(_, v)| v.fork != Fork::Leave) {
             child.settle_parked(start, &vma, vma.fork == Fork::Wipe)?;
             if vma.fork == Fork::Wipe {

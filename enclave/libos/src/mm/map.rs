@@ -31,7 +31,29 @@ pub const CODE_TOP: u64 = 192 << 20;
 /// Lowest place for mappings without a hint.
 pub(super) const LOW_BASE: u64 = 16 << 20;
 
+/// A change of mappings that lets others get on before it is complete.
+struct Turn<'a>(&'a Mm);
+
+impl<'a> Turn<'a> {
+    fn take(mm: &'a Mm) -> Self {
+        mm.changing.set(true);
+        Self(mm)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.changing.set(false);
+        self.0.changed.wake_all();
+    }
+}
+
 impl Mm {
+    /// A call that changes mappings begins: waits for the end of one that is under way.
+    pub fn wait_turn(&self) {
+        self.changed.wait_uninterruptible(|| (!self.changing.get()).then_some(()));
+    }
+
     /// mmap after its arguments were checked. `at`: where, if MAP_FIXED.
     pub fn map(&self, at: Option<u64>, hint: u64, len: u64, prot: u32, backing: Backing) -> Result<u64> {
         self.insert(at, hint, len, Vma::new(0, prot, backing))
@@ -131,6 +153,7 @@ impl Mm {
         if cuts(r.start) || cuts(r.end) {
             self.admit_mappings()?;
         }
+        let _turn = breath.is_some().then(|| Turn::take(self));
         let mut at = r.start;
         while at < r.end {
             let end = if breath.is_some() { self.piece(at..r.end) } else { r.end };
@@ -221,28 +244,36 @@ impl Mm {
             return Err(Errno::ENOMEM);
         }
         self.split(&r, |v| v.prot() != prot)?;
-        let mut from = r.start;
-        let mut next = || {
-            self.inner.with_mut(|i| {
-                let (start, v) = i.vmas.range_mut(from..r.end).find(|(_, v)| v.prot() != prot)?;
-                let old = v.prot();
-                v.set_prot(prot);
-                from = v.end;
-                Some((*start, old))
-            })
-        };
-        while let Some((start, old)) = next() {
-            self.code_rights_changed(start, old);
-            let Some((_, vma)) = self.find(start) else { continue };
-            // Pages of a W+X mapping may be guarded.
-            let write_exec = mf::PROT_WRITE | mf::PROT_EXEC;
-            if rights(old) != rights(prot) || old & write_exec == write_exec {
-                for run in self.runs(start..vma.end, true) {
-                    self.give_rights(start, &vma, run)?;
-                }
+        // Others get on between mappings. Threads may see some changed and others not, as on Linux, which changes page
+        // tables one after the other; calls that change mappings wait, as there (mmap_lock).
+        let _turn = Turn::take(self);
+        let mut breath = Breath::begin();
+        for (start, vma) in self.vmas_in(r) {
+            if vma.prot() != prot {
+                self.change_rights(start, vma.prot(), prot)?;
+            }
+            self.merge(start..vma.end);
+            breath.take();
+        }
+        Ok(())
+    }
+
+    /// Changes the rights of the mapping at `start`.
+    fn change_rights(&self, start: u64, old: u32, prot: u32) -> Result<()> {
+        let changed = self.inner.with_mut(|i| {
+            let v = i.vmas.get_mut(start)?;
+            v.set_prot(prot);
+            Some(v.clone())
+        });
+        let Some(vma) = changed else { return Ok(()) };
+        self.code_rights_changed(start, old);
+        // Pages of a W+X mapping may be guarded.
+        let write_exec = mf::PROT_WRITE | mf::PROT_EXEC;
+        if rights(old) != rights(prot) || old & write_exec == write_exec {
+            for run in self.runs(start..vma.end, true) {
+                self.give_rights(start, &vma, run)?;
             }
         }
-        self.merge(r);
         Ok(())
     }
 

@@ -37,7 +37,7 @@ pub use shared::{SharedObject, shared_object};
 pub use vma::{Backing, Fork, MapFile, STACK, Vma};
 
 use crate::errno::{Errno, Result};
-use crate::sched::Breath;
+use crate::sched::{Breath, WaitQueue};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -130,6 +130,9 @@ pub struct Mm {
     pub lock_new: BklCell<bool>,
     /// Others with the ids of its processes may look into it (PR_SET_DUMPABLE).
     pub dumpable: BklCell<bool>,
+    /// A call changes mappings one after the other; who waits for its end.
+    changing: BklCell<bool>,
+    changed: WaitQueue,
 }
 
 fn page_floor(x: u64) -> u64 {
@@ -182,6 +185,8 @@ impl Mm {
             is_lost: BklCell::new(false),
             lock_new: BklCell::new(false),
             dumpable: BklCell::new(true),
+            changing: BklCell::new(false),
+            changed: WaitQueue::new(),
             moved_within: BklCell::new(false),
         });
         shown::register(&mm);

@@ -225,6 +225,7 @@ fn admit_task(me: &Task) -> Result<()> {
 
 /// A copy of the memory, and what the copy would have been sent if it had been there from the begin.
 fn copy_memory(p: &Arc<Process>, mm: &Arc<Mm>) -> Result<(Arc<Mm>, Pending)> {
+    mm.wait_turn();
     p.forking.set(Some(Pending::default()));
     let copy = mm.fork(p.tasks.with(Vec::len) == 1 && Arc::strong_count(mm) <= 2);
     let missed = p.forking.take().unwrap_or_default();

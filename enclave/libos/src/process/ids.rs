@@ -125,6 +125,7 @@ pub(super) fn new_task(process: &Arc<Process>, tid: i32) -> Result<Arc<Task>> {
         process: process.clone(),
         rt,
         state: BklCell::new(TaskState::New),
+        woken: BklCell::new(false),
         ended_by: BklCell::new(super::EndedBy::Signal),
         vcpu: BklCell::new(0),
         sched: crate::sched::class::Entity::default(),

@@ -94,6 +94,8 @@ pub struct Task {
     pub rt: occlum_rt::task::Task,
     /// Scheduling state.
     pub state: BklCell<TaskState>,
+    /// It was woken, though it may not have slept (`sched::wait_many`).
+    pub woken: BklCell<bool>,
     /// What ends its wait early.
     pub ended_by: BklCell<EndedBy>,
     /// vCPU it runs or ran on.

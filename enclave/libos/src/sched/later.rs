@@ -1,8 +1,8 @@
-//! What the end of something large leaves to be done, in pieces: where things end, others may be looking on.
+//! What the end of something large, or a wake of very many, leaves to be done in pieces: others may be looking on there.
 //!
 //! A destructor may run while its caller borrows shared state, so it takes no breath (`Breath`). It leaves its work here, and
-//! the task that it ran in does it when its call is over, before its program goes on. Neighbours: `syscall` and
-//! `process::exit` say when that is. Invariant: nothing but memory waits for the work.
+//! the task that it ran in does it when its call is over, before its program goes on, or before it sleeps. Neighbours:
+//! `syscall`, `process::exit` and `sched` say when that is. Invariant: only memory and watchers of files wait for the work.
 use super::{Breath, may_wait};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -35,10 +35,10 @@ pub fn use_up<K: Ord + Send + 'static, V: Send + 'static>(
     }
 }
 
-/// Does what is left; others get on between its pieces. The caller borrows nothing.
-pub fn finish() {
+/// Does what is left, if anything; others get on between its pieces. The caller borrows nothing.
+pub fn finish() -> bool {
     if LEFT.with(Vec::is_empty) || !may_wait() {
-        return;
+        return false;
     }
     let mut breath = Breath::begin();
     // What was taken is this task's alone; what comes meanwhile is somebody else's, or more of the same.
@@ -47,4 +47,5 @@ pub fn finish() {
             breath.take();
         }
     }
+    true
 }

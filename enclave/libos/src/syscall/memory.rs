@@ -3,8 +3,16 @@ use crate::errno::{Errno, Result};
 use crate::mm::{Access, Backing, FaultError, MapFile, Mm, PAGE, STACK, Vma, page_ceil, shared_object};
 use crate::process::{caps, current_mm, current_process};
 use crate::sched::Breath;
+use alloc::sync::Arc;
 use occlum_linux_abi::mmap as mf;
 use occlum_sfi_spec::domain;
+
+/// The memory whose mappings a call changes.
+pub fn own_mm() -> Arc<Mm> {
+    let mm = current_mm();
+    mm.wait_turn();
+    mm
+}
 
 fn range(at: u64, len: u64) -> Result<core::ops::Range<u64>> {
     if !at.is_multiple_of(PAGE) {
@@ -33,7 +41,7 @@ pub fn sys_mmap(a: &[u64; 6]) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     special_pages(flags)?;
-    let mm = current_mm();
+    let mm = own_mm();
     within_address_limit(&mm, len)?;
     if fixed && flags & mf::MAP_FIXED_NOREPLACE != 0 && overlaps(&mm, addr, len) {
         return Err(Errno::EEXIST);
@@ -92,8 +100,7 @@ fn within_address_limit(mm: &Mm, more: u64) -> Result<()> {
 }
 
 fn overlaps(mm: &Mm, addr: u64, len: u64) -> bool {
-    let end = addr.saturating_add(page_ceil(len));
-    mm.vmas().any(|(s, v)| s < end && v.end > addr)
+    mm.first_in(addr..addr.saturating_add(page_ceil(len))).is_some()
 }
 
 /// /dev/zero: mapping it gives anonymous memory.
@@ -132,7 +139,7 @@ pub fn sys_munmap(a: &[u64; 6]) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     let r = range(a[0], a[1]).map_err(|_| Errno::EINVAL)?;
-    current_mm().unmap_slowly(r).map(|()| 0)
+    own_mm().unmap_slowly(r).map(|()| 0)
 }
 
 /// mprotect(addr, len, prot)
@@ -146,7 +153,7 @@ pub fn sys_mprotect(a: &[u64; 6]) -> Result<usize> {
     if r.is_empty() {
         return Ok(0);
     }
-    let mm = current_mm();
+    let mm = own_mm();
     if grows != 0 {
         let (start, vma) = mm.find(r.start).ok_or(Errno::ENOMEM)?;
         if grows != u64::from(mf::PROT_GROWSDOWN) || vma.name != STACK && !vma.grows_down {
@@ -165,7 +172,7 @@ pub fn sys_mprotect(a: &[u64; 6]) -> Result<usize> {
 
 /// brk(addr)
 pub fn sys_brk(a: &[u64; 6]) -> Result<usize> {
-    let mm = current_mm();
+    let mm = own_mm();
     let end = mm.layout().brk;
     if a[0] > end && within_address_limit(&mm, a[0] - end).is_err() {
         return Ok(end as usize);
@@ -178,7 +185,7 @@ pub fn sys_mremap(a: &[u64; 6]) -> Result<usize> {
     if a[1] > domain::SIZE || a[2] > domain::SIZE {
         return Err(Errno::EINVAL);
     }
-    let mm = current_mm();
+    let mm = own_mm();
     let more = page_ceil(a[2]).saturating_sub(a[1]);
     if more > 0 && mm.find(a[0]).is_some_and(|(_, v)| v.locked) {
         may_lock(&mm, more).map_err(|_| Errno::EAGAIN)?;
@@ -194,7 +201,7 @@ pub fn sys_madvise(a: &[u64; 6]) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     let r = range(a[0], a[1]).map_err(|_| Errno::EINVAL)?;
-    let mm = current_mm();
+    let mm = own_mm();
     if matches!(advice, mf::MADV_POPULATE_READ | mf::MADV_POPULATE_WRITE) {
         return populate(&mm, r, advice == mf::MADV_POPULATE_WRITE);
     }
@@ -301,7 +308,7 @@ fn may_lock(mm: &Mm, more: u64) -> Result<()> {
 
 /// mlock(addr, len): pages never leave memory; they count against the limit.
 pub fn sys_mlock(a: &[u64; 6]) -> Result<usize> {
-    let (mm, r) = (current_mm(), touched(a[0], a[1])?);
+    let (mm, r) = (own_mm(), touched(a[0], a[1])?);
     may_lock(&mm, r.end - r.start - mm.locked_bytes(r.clone()))?;
     covered(&mm, &r)?;
     mm.set_locked(r, true).map(|()| 0)
@@ -309,7 +316,7 @@ pub fn sys_mlock(a: &[u64; 6]) -> Result<usize> {
 
 /// munlock(addr, len)
 pub fn sys_munlock(a: &[u64; 6]) -> Result<usize> {
-    let (mm, r) = (current_mm(), touched(a[0], a[1])?);
+    let (mm, r) = (own_mm(), touched(a[0], a[1])?);
     covered(&mm, &r)?;
     mm.set_locked(r, false).map(|()| 0)
 }
@@ -332,7 +339,7 @@ pub fn sys_mlockall(a: &[u64; 6]) -> Result<usize> {
     if flags == 0 || flags & !7 != 0 || flags == MCL_ONFAULT {
         return Err(Errno::EINVAL);
     }
-    let mm = current_mm();
+    let mm = own_mm();
     let all = mm.mapped_bytes();
     if flags & MCL_CURRENT != 0 {
         may_lock(&mm, all - mm.locked_bytes(0..domain::SIZE))?;
@@ -346,7 +353,7 @@ pub fn sys_mlockall(a: &[u64; 6]) -> Result<usize> {
 
 /// munlockall()
 pub fn sys_munlockall(_a: &[u64; 6]) -> Result<usize> {
-    let mm = current_mm();
+    let mm = own_mm();
     mm.lock_new.set(false);
     mm.set_locked(0..domain::SIZE, false).map(|()| 0)
 }

@@ -90,6 +90,7 @@ fn go_inside(me: &Arc<Task>) -> Left {
         Exit::Exception(e) => usage::of_system(me, || exception(me, &e)),
         Exit::Kick => kick(me),
     }
+    crate::sched::later::finish();
     Left::Otherwise
 }
 

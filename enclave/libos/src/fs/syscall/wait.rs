@@ -5,6 +5,7 @@ use super::super::prelude::*;
 use super::super::uio::try_vec;
 use super::super::{OpenFile, env};
 use super::{Args, after, fd, int, real_file, timespec};
+use crate::sched::Breath;
 use crate::uaccess;
 
 /// Deadline of a `struct timespec *`; `None` waits for ever.
@@ -43,10 +44,13 @@ fn do_poll(fds: u64, n: u64, deadline: Option<u64>) -> Result<usize> {
     admit(n as usize)?;
     let mut raw = try_vec(n as usize * 8)?;
     uaccess::read_bytes(fds, &mut raw)?;
-    let t = env::files();
+    let (t, mut breath) = (env::files(), Breath::begin());
     let mut list = Vec::with_capacity(n as usize);
     let mut index = Vec::with_capacity(n as usize);
     for (i, e) in raw.chunks_exact(8).enumerate() {
+        if i % poll::PIECE == poll::PIECE - 1 {
+            breath.take();
+        }
         let fd = i32::from_le_bytes([e[0], e[1], e[2], e[3]]);
         if fd >= 0 {
             let events = u32::from(u16::from_le_bytes([e[4], e[5]]));
