@@ -1310,6 +1310,52 @@ CASE(urgent_data) {
     CHECK_ERRNO(recv(u, b, 1, MSG_OOB | MSG_DONTWAIT), EAGAIN);
 }
 
+/* The same of local streams, where the urgent byte is one with its message: also when nobody has asked for it. Many calls at
+ * random, of which natively and inside the same has to come. */
+CASE(urgent_data_of_local_streams) {
+    int p[2], fds[2];
+    char b[64];
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, p) == 0);
+    CHECK_ERRNO(send(p[0], "", 0, MSG_OOB), EOPNOTSUPP);
+    CHECK_ERRNO(recv(p[1], b, 1, MSG_OOB), EINVAL);
+    struct sigaction a = {.sa_sigaction = on_urgent, .sa_flags = SA_SIGINFO};
+    sigaction(SIGURG, &a, NULL), sigaction(SIGRTMIN, &a, NULL);
+    CHECK(fcntl(p[1], F_SETOWN, getpid()) == 0);
+    CHECK(fcntl(p[1], F_SETSIG, SIGRTMIN) == 0 && fcntl(p[1], F_SETFL, O_ASYNC | O_NONBLOCK) == 0);
+    struct iovec v = {b, 20};
+    struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1};
+    CHECK(send(p[0], "abX", 3, MSG_OOB) == 3 && urgent_signals == 1 && other_signals == 1);
+    CHECK(recvmsg(p[1], &m, MSG_OOB) == 1 && b[0] == 'X' && m.msg_flags == MSG_OOB);
+    CHECK(unread(p[1]) == 2 && recv(p[1], b, 20, 0) == 2 && at_mark(p[1]) == 1 && unread(p[1]) == 0);
+    srand(atoi(getenv("GUEST_SEED") ?: "1"));
+    char next = 'A';
+    for (int i = 0; i < 2000; i++) {
+        int size = 1 + rand() % 6, kind = rand() % 12;
+        for (int k = 0; k < size; k++)
+            b[k] = next, next = next == 'z' ? 'A' : next + 1;
+        errno = 0;
+        long r = kind < 3    ? send(p[0], b, size, 0)
+                 : kind < 6  ? send(p[0], b, size, MSG_OOB)
+                 : kind < 8  ? recv(p[1], b, size, 0)
+                 : kind == 8 ? recv(p[1], b, size, MSG_PEEK)
+                 : kind == 9 ? recv(p[1], b, rand() % 2, MSG_OOB)
+                 : kind == 10 ? recv(p[1], b, 1, MSG_OOB | MSG_PEEK)
+                              : setsockopt(p[1], SOL_SOCKET, SO_OOBINLINE, &size, (size &= 1, sizeof size));
+        printf("%d %d: %ld %s", kind, size, r, strerrorname_of(r < 0 ? errno : 0));
+        if (kind >= 6 && kind < 11 && r > 0)
+            printf(" %.*s", (int)r, b);
+        printf(" %d %x\n", at_mark(p[1]), events(p[1]) & (POLLIN | POLLPRI));
+        while (i % 32 == 31 && (r = recv(p[1], b, sizeof b, 0)) > 0)
+            printf("%.*s\n", (int)r, b);
+    }
+    /* Only of streams. */
+    CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, fds) == 0);
+    CHECK_ERRNO(send(fds[0], "x", 1, MSG_OOB), EOPNOTSUPP);
+    CHECK_ERRNO(recv(fds[1], b, 1, MSG_OOB), EOPNOTSUPP);
+    int mark;
+    CHECK_ERRNO(ioctl(fds[1], SIOCATMARK, &mark), EOPNOTSUPP);
+}
+
 /* Reads one message of the error queue: what came back, of where, and why. */
 static void show_error(const char *what, int s) {
     char data[2000], control[200];

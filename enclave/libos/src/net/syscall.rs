@@ -259,7 +259,7 @@ fn do_send(s: &Open, src: &mut Src, mut out: Outgoing) -> Result<usize> {
     check_flags(out.flags, SEND_FLAGS)?;
     let socket = s.socket()?;
     let is_tcp = is_tcp(socket);
-    if out.flags & MSG_OOB != 0 && !is_tcp {
+    if out.flags & MSG_OOB != 0 && !is_tcp && socket.class().family != AF_UNIX {
         return Err(EOPNOTSUPP);
     }
     if out.flags & MSG_FASTOPEN != 0 && is_tcp {

@@ -6,8 +6,8 @@
 //! weakly: the open file (or a listener's backlog) owns a socket.
 use super::addr::{AF_UNIX, AF_UNSPEC, family_of};
 use super::garbage::{self, Cargo};
-use super::options::{Common, SO_PASSCRED, SO_PEERCRED, SOL_SOCKET};
-use super::{Class, MSG_PEEK, Outgoing, Received, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, Socket};
+use super::options::{Common, SO_OOBINLINE, SO_PASSCRED, SO_PEERCRED, SOL_SOCKET};
+use super::{Class, MSG_OOB, MSG_PEEK, Outgoing, Received, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, Socket};
 use crate::fs::file::{File, Notify, OpenFile, Tells, wait_for};
 use crate::fs::inode::InodeRef;
 use crate::fs::path::Last;
@@ -42,6 +42,17 @@ pub enum Kind {
     Packet,
 }
 
+/// What a message has to do with urgent data: an urgent byte (MSG_OOB) is a message of its own, at which reads stop.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    /// Nothing, or nothing any more: another one was sent after it.
+    None,
+    /// It is the urgent byte. There is one at most, and then `State::has_urgent`.
+    Urgent,
+    /// It was, and MSG_OOB has read it; ordinary reads still stop here.
+    Read,
+}
+
 /// What travels.
 struct Message {
     data: Vec<u8>,
@@ -49,6 +60,7 @@ struct Message {
     cargo: Cargo,
     from: Option<Vec<u8>>,
     cred: (i32, u32, u32),
+    mark: Mark,
 }
 
 #[derive(Default)]
@@ -65,6 +77,7 @@ struct State {
     backlog: VecDeque<Arc<UnixSocket>>,
     queue: VecDeque<Message>,
     bytes: usize,
+    has_urgent: bool,
     /// Senders of datagrams that found it full.
     senders: Vec<Weak<UnixSocket>>,
     /// No more will come: the peer is gone or has shut down, or this side has.
@@ -393,12 +406,13 @@ impl UnixSocket {
         }
         self.peer().ok_or(if self.kind == Kind::Datagram { ECONNREFUSED } else { EPIPE })
     }
-    /// Sends what fits (stream) or one message; `files` are taken only if something is sent.
+    /// Sends what fits (stream) or one message; `files` are taken only if something is sent. The last byte may be `urgent`.
     fn send_to(
         &self,
         src: &mut Src,
         files: &mut Vec<Arc<OpenFile>>,
         to: Option<&Arc<Self>>,
+        urgent: bool,
     ) -> Result<usize> {
         let target = self.target(to)?;
         let (used, count) = target.state.with(|s| (s.bytes, s.queue.len()));
@@ -418,7 +432,10 @@ impl UnixSocket {
             self.wait_for_room(&target);
             return Err(EAGAIN);
         }
-        let n = if stream { want.min(PIECE).min(LIMIT - used) } else { want };
+        // The urgent byte goes by itself, after the others.
+        let mark = if urgent && want == 1 { Mark::Urgent } else { Mark::None };
+        let most = if urgent && want > 1 { want - 1 } else { want };
+        let n = if stream { most.min(PIECE).min(LIMIT - used) } else { want };
         // The queue holds at most MAX_MESSAGES, but that may be more than there is room for now.
         crate::mm::admit(n as u64 + 1024).map_err(|_| ENOBUFS)?;
         target.state.with_mut(|s| s.queue.try_reserve(1)).map_err(|_| ENOBUFS)?;
@@ -433,19 +450,24 @@ impl UnixSocket {
         if cargo.has_sockets() {
             garbage::holds(target.id);
         }
-        let message = Message { data, at: 0, cargo, from, cred: env::peer() };
+        let message = Message { data, at: 0, cargo, from, cred: env::peer(), mark };
         target.deliver(message, stream);
         Ok(got)
     }
     fn deliver(&self, m: Message, stream: bool) {
+        let urgent = m.mark == Mark::Urgent;
         self.state.with_mut(|s| {
             s.bytes += m.data.len();
+            if urgent && core::mem::replace(&mut s.has_urgent, true) {
+                s.queue.iter_mut().filter(|m| m.mark == Mark::Urgent).for_each(|m| m.mark = Mark::None);
+            }
             match s.queue.back_mut() {
                 Some(last)
                     if stream
                         && m.cargo.files().is_empty()
                         && last.cargo.files().is_empty()
                         && last.cred == m.cred
+                        && (last.mark, m.mark) == (Mark::None, Mark::None)
                         && last.data.len() + m.data.len() <= JOIN =>
                 {
                     last.data.extend_from_slice(&m.data);
@@ -453,7 +475,10 @@ impl UnixSocket {
                 _ => s.queue.push_back(m),
             }
         });
-        self.changed.notify_of(POLL_IN);
+        if urgent {
+            self.changed.tell(Band::Urgent);
+        }
+        self.changed.notify_of(if urgent { POLL_IN | POLLPRI } else { POLL_IN });
         self.changed.tell(Band::In);
     }
     /// Anyone may send a datagram, so the receiver keeps who waits; a stream's only sender is its peer.
@@ -517,13 +542,10 @@ impl UnixSocket {
         if dst.remaining() == 0 {
             return Ok(Received::default());
         }
-        if self.state.with(|s| s.queue.is_empty()) {
-            return self.nothing();
-        }
         let mut out = Received::default();
         let mut seen = Vec::new();
         let mut fault = None;
-        while dst.remaining() > 0 {
+        while dst.remaining() > 0 && self.goes_on(&mut seen, peek, out.len > 0) {
             let Some(mut m) = self.state.with_mut(|s| s.queue.pop_front()) else { break };
             // Descriptors stay with their bytes: a message that has some starts a receive.
             if out.len > 0 && !m.cargo.files().is_empty() {
@@ -565,11 +587,78 @@ impl UnixSocket {
         {
             return Err(e);
         }
+        if out.len == 0 && out.files.is_empty() {
+            return self.nothing();
+        }
         if !peek {
             self.tell_senders();
         }
         out.full = out.len;
         Ok(out)
+    }
+    /// Is there more for an ordinary read that has taken (`copied`), or not yet taken something? An urgent byte that is next
+    /// goes if it is not for ordinary reads (SO_OOBINLINE), or is `seen` by one that only looks.
+    fn goes_on(&self, seen: &mut Vec<Message>, peek: bool, copied: bool) -> bool {
+        let inline = self.common.flag(SOL_SOCKET, SO_OOBINLINE);
+        let mark = || self.state.with(|s| s.queue.front().map(|m| m.mark));
+        let mut pass = |unread: usize| {
+            let passed = self.state.with_mut(|s| {
+                s.bytes -= if peek { 0 } else { unread };
+                s.queue.pop_front()
+            });
+            match passed {
+                Some(m) if peek => seen.push(m),
+                Some(mut m) => {
+                    bury(m.cargo.unload());
+                    self.tell_senders();
+                }
+                None => {}
+            }
+        };
+        if mark() == Some(Mark::Read) {
+            if copied && !self.state.with(|s| s.has_urgent) {
+                return false;
+            }
+            pass(0);
+        }
+        if mark() == Some(Mark::Urgent) {
+            if copied {
+                return false;
+            }
+            if !peek {
+                self.state.with_mut(|s| {
+                    s.has_urgent = false;
+                    s.queue.iter_mut().take(1).for_each(|m| m.mark = Mark::None);
+                });
+            }
+            if !inline {
+                pass(1);
+            }
+        }
+        mark().is_some()
+    }
+    /// The urgent byte (MSG_OOB).
+    fn take_urgent(&self, dst: &mut Dst, peek: bool) -> Result<Received> {
+        if !self.state.with(|s| s.connected) || self.common.flag(SOL_SOCKET, SO_OOBINLINE) {
+            return Err(EINVAL);
+        }
+        let (byte, passed) = self.state.with_mut(|s| {
+            let n = s.queue.iter().position(|m| m.mark == Mark::Urgent).ok_or(EINVAL)?;
+            let m = &mut s.queue[n];
+            let byte = *m.data.first().ok_or(EINVAL)?;
+            if peek {
+                return Ok((byte, None));
+            }
+            (m.mark, m.at) = (Mark::Read, m.data.len());
+            s.has_urgent = false;
+            s.bytes -= 1;
+            // Reads stop only once.
+            let before = n.checked_sub(1).filter(|n| s.queue[*n].mark == Mark::Read);
+            Ok((byte, before.and_then(|n| s.queue.remove(n))))
+        })?;
+        passed.into_iter().for_each(|mut m| bury(m.cargo.unload()));
+        dst.push(&[byte])?;
+        Ok(Received { len: 1, full: 1, flags: MSG_OOB, ..Received::default() })
     }
     /// FIONREAD.
     fn available(&self) -> usize {
@@ -677,10 +766,30 @@ impl Socket for UnixSocket {
             Some(addr) => Some(Self::find(&Self::parse(addr)?.ok_or(EINVAL)?)?),
             None => None,
         };
-        self.send_to(src, &mut out.files, to.as_ref())
+        let urgent = out.flags & MSG_OOB != 0;
+        if urgent && (self.kind != Kind::Stream || src.remaining() == 0) {
+            return Err(EOPNOTSUPP);
+        }
+        self.send_to(src, &mut out.files, to.as_ref(), urgent)
     }
     fn receive(&self, dst: &mut Dst, flags: u32) -> Result<Received> {
         self.take(dst, flags & MSG_PEEK != 0)
+    }
+    fn receive_urgent(&self, dst: &mut Dst, flags: u32) -> Option<Result<Received>> {
+        Some(match self.kind {
+            Kind::Stream => self.take_urgent(dst, flags & MSG_PEEK != 0),
+            _ => Err(EOPNOTSUPP),
+        })
+    }
+    fn is_at_mark(&self) -> bool {
+        self.state.with(|s| {
+            let mut next = s.queue.iter().map(|m| m.mark);
+            match next.next() {
+                Some(Mark::Urgent) => true,
+                Some(Mark::Read) => !s.has_urgent || next.next() == Some(Mark::Urgent),
+                _ => false,
+            }
+        })
     }
     fn is_listening(&self) -> bool {
         self.state.with(|s| s.listening.is_some())
@@ -722,7 +831,7 @@ impl File for UnixSocket {
         self.take(dst, false).map(|r| r.len)
     }
     fn try_write(&self, src: &mut Src) -> Result<usize> {
-        self.send_to(src, &mut Vec::new(), None)
+        self.send_to(src, &mut Vec::new(), None, false)
     }
     fn poll(&self, _want: u32) -> u32 {
         let is_full = |p: &Arc<Self>| p.state.with(|s| s.bytes >= LIMIT || s.queue.len() >= MAX_MESSAGES);
@@ -732,6 +841,9 @@ impl File for UnixSocket {
             let mut e = 0;
             if !s.queue.is_empty() || !s.backlog.is_empty() || s.eof {
                 e |= POLL_IN;
+            }
+            if s.has_urgent {
+                e |= POLLPRI;
             }
             if s.eof {
                 e |= POLLRDHUP;
@@ -756,10 +868,13 @@ impl File for UnixSocket {
         out.push(self.changed.queue());
     }
     fn ioctl(&self, request: u32, arg: u64) -> Result<usize> {
-        if request != FIONREAD {
-            return super::interfaces::ioctl(request, arg);
-        }
-        crate::uaccess::write_val(arg, self.available() as u32)?;
+        let answer = match request {
+            FIONREAD => self.available() as u32,
+            SIOCATMARK if self.kind == Kind::Stream => u32::from(self.is_at_mark()),
+            SIOCATMARK => return Err(EOPNOTSUPP),
+            _ => return super::interfaces::ioctl(request, arg),
+        };
+        crate::uaccess::write_val(arg, answer)?;
         Ok(0)
     }
 }
