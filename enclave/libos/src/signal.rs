@@ -372,14 +372,23 @@ fn may_send(p: &Process, sig: i32) -> bool {
 /// kill(2): `pid` > 0 process, 0 own group, -1 all but init and self, < -1 group. `sig` 0 checks only.
 pub fn kill(pid: i32, sig: i32) -> Result<()> {
     let me = process::current_process();
-    let targets: Vec<Arc<Process>> = match pid {
+    let targets = match pid {
         p if p > 0 => Process::by_pid(p).into_iter().collect(),
         -1 => Process::all().into_iter().filter(|p| p.pid != 1 && p.pid != me.pid).collect(),
-        g => {
-            let g = if g == 0 { me.pgid.get() } else { g.checked_neg().ok_or(Errno::ESRCH)? };
-            Process::all().into_iter().filter(|p| p.pgid.get() == g).collect()
-        }
+        0 => group(me.pgid.get()),
+        g => group(g.checked_neg().ok_or(Errno::ESRCH)?),
     };
+    queue_to_all(&targets, pid <= 0, sig, Info::user())
+}
+/// The same to a process group, with what the receivers are told.
+pub fn queue_to_group(pgid: i32, sig: i32, info: Info) -> Result<()> {
+    queue_to_all(&group(pgid), true, sig, info)
+}
+fn group(pgid: i32) -> Vec<Arc<Process>> {
+    Process::all().into_iter().filter(|p| p.pgid.get() == pgid).collect()
+}
+/// `several`: the signal is for more than the targets by name.
+fn queue_to_all(targets: &[Arc<Process>], several: bool, sig: i32, info: Info) -> Result<()> {
     if targets.is_empty() {
         return Err(Errno::ESRCH);
     }
@@ -389,9 +398,9 @@ pub fn kill(pid: i32, sig: i32) -> Result<()> {
     }
     if sig != 0 {
         for p in allowed {
-            send_guarded(p, sig, Info::user());
-            if pid <= 0 {
-                also_to_copy(p, sig, Info::user());
+            send_guarded(p, sig, info);
+            if several {
+                also_to_copy(p, sig, info);
             }
         }
     }

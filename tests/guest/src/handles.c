@@ -141,6 +141,86 @@ CASE(processes_as_files) {
     puts("done");
 }
 
+#define PIDFD_THREAD O_EXCL
+static volatile int other_tid, may_end;
+static void *other_thread(void *unused) {
+    other_tid = gettid();
+    while (!may_end)
+        usleep(1000);
+    return unused;
+}
+static volatile int told;
+static void on_told(int signal, siginfo_t *info, void *context) {
+    (void)signal, (void)context;
+    told = 1000 * (gettid() == other_tid) + info->si_code + 100;
+}
+/* Who heard, and of what kind it was: the signals go to this thread (or, where a thread is named, to the other one). */
+static int heard(void) {
+    while (!told)
+        usleep(1000);
+    int what = told;
+    told = 0;
+    return what;
+}
+static int pid_in_fdinfo(int fd) {
+    char path[40], text[400] = "";
+    sprintf(path, "/proc/self/fdinfo/%d", fd);
+    int info = open(path, O_RDONLY);
+    CHECK(read(info, text, sizeof text - 1) > 0);
+    close(info);
+    char *pid = strstr(text, "Pid:");
+    return pid ? atoi(pid + 4) : 0;
+}
+
+/* PIDFD_THREAD, and to whom signals go: the thread, the process, its group. */
+CASE(threads_as_files) {
+    enum { THREAD = 1, PROCESS = 2, GROUP = 4 };
+    pthread_t thread;
+    siginfo_t state, info = {.si_signo = SIGUSR1, .si_code = SI_QUEUE};
+    struct sigaction a = {.sa_sigaction = on_told, .sa_flags = SA_SIGINFO};
+    sigaction(SIGUSR1, &a, NULL);
+    pthread_create(&thread, NULL, other_thread, NULL);
+    while (!other_tid)
+        usleep(1000);
+    CHECK_ERRNO(open_pid(other_tid, 4), EINVAL);
+    int fd = open_pid(other_tid, PIDFD_THREAD), own = open_pid(getpid(), 0);
+    CHECK((fcntl(fd, F_GETFL) & PIDFD_THREAD) && !(fcntl(own, F_GETFL) & PIDFD_THREAD));
+    int first = open_pid(getpid(), PIDFD_THREAD | PIDFD_NONBLOCK);
+    CHECK(first >= 0 && pid_in_fdinfo(first) == getpid() && pid_in_fdinfo(fd) == other_tid);
+    CHECK_ERRNO(send_to(own, 0, NULL, 8), EINVAL);
+    CHECK_ERRNO(send_to(own, 0, NULL, THREAD | PROCESS), EINVAL);
+    CHECK(send_to(own, SIGUSR1, NULL, THREAD) == 0 && heard() == 100 + SI_TKILL);
+    CHECK(send_to(first, SIGUSR1, NULL, 0) == 0 && heard() == 100 + SI_TKILL);
+    CHECK(send_to(own, SIGUSR1, NULL, PROCESS) == 0 && heard() % 1000 == 100 + SI_USER);
+    CHECK(send_to(fd, SIGUSR1, NULL, 0) == 0 && heard() == 1100 + SI_TKILL);
+    CHECK(send_to(fd, SIGUSR1, &info, 0) == 0 && heard() == 1100 + SI_QUEUE);
+    setpgid(0, 0); /* unless it leads its session */
+    CHECK(getpgrp() == getpid());
+    CHECK(send_to(own, SIGUSR1, NULL, GROUP) == 0 && heard() % 1000 == 100 + SI_USER);
+    CHECK(send_to(own, SIGUSR1, &info, GROUP) == 0 && heard() % 1000 == 100 + SI_QUEUE);
+    CHECK_ERRNO(send_to(fd, 0, NULL, GROUP), ESRCH);
+    /* Only to oneself as if it came from the kernel or kill(2). */
+    info.si_code = SI_USER;
+    CHECK(send_to(own, SIGUSR1, &info, 0) == 0 && heard() % 1000 == 100 + SI_USER);
+    CHECK_ERRNO(send_to(fd, SIGUSR1, &info, 0), EPERM);
+    CHECK_ERRNO(send_to(own, SIGUSR1, &info, GROUP), EPERM);
+    struct pollfd p = {fd, POLLIN, 0};
+    CHECK(poll(&p, 1, 0) == 0);
+    CHECK_ERRNO(waitid(P_PIDFD, fd, &state, WEXITED | WNOHANG), ECHILD);
+    int copy = syscall(SYS_pidfd_getfd, fd, fd, 0);
+    CHECK(copy >= 0);
+    may_end = 1;
+    CHECK(poll(&p, 1, -1) == 1 && (p.revents & POLLIN));
+    pthread_join(thread, NULL);
+    CHECK(poll(&p, 1, -1) == 1 && p.revents == (POLLIN | POLLHUP) && pid_in_fdinfo(fd) == -1);
+    CHECK_ERRNO(send_to(fd, 0, NULL, 0), ESRCH);
+    CHECK_ERRNO(open_pid(other_tid, PIDFD_THREAD), ESRCH);
+    CHECK_ERRNO(syscall(SYS_pidfd_getfd, fd, fd, 0), ESRCH);
+    p.fd = first;
+    CHECK(poll(&p, 1, 0) == 0);
+    puts("done");
+}
+
 CASE(clone_gives_a_pidfd) {
     int fd = -1;
     fflush(stdout);

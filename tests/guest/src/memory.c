@@ -588,3 +588,60 @@ CASE(code_grows) {
         }
     }
 }
+
+/* mseal: such a mapping stays, with its rights; where it cannot be written, with what it shows. */
+static int seal(void *at, size_t len, unsigned long flags) { return syscall(462, at, len, flags); }
+static char *anew(size_t len, int rights) { return mmap(NULL, len, rights, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); }
+CASE(sealed_mappings) {
+    const int both = PROT_READ | PROT_WRITE;
+    char *p = anew(16 * PAGE, both);
+    CHECK_ERRNO(seal(p + 1, PAGE, 0), EINVAL);
+    CHECK_ERRNO(seal(p, PAGE, 1), EINVAL);
+    CHECK_ERRNO(seal(p, -PAGE, 0), EINVAL);
+    CHECK_ERRNO(seal(p, -1, 0), EINVAL);
+    CHECK_ERRNO(seal(p, 1l << 40, 0), ENOMEM);
+    CHECK(seal(p, 0, 0) == 0 && munmap(p + 8 * PAGE, PAGE) == 0);
+    CHECK_ERRNO(seal(p, 16 * PAGE, 0), ENOMEM);
+    CHECK(mprotect(p, PAGE, both) == 0 && seal(p, 4 * PAGE, 0) == 0 && seal(p, 4 * PAGE, 0) == 0);
+    p[0] = 'x';
+    CHECK_ERRNO(mprotect(p, PAGE, PROT_READ), EPERM);
+    CHECK_ERRNO(mprotect(p, PAGE, both), EPERM);
+    CHECK_ERRNO(munmap(p + 3 * PAGE, 2 * PAGE), EPERM);
+    p[3 * PAGE] = p[4 * PAGE] = 'y';
+    CHECK_ERRNO(mremap(p, PAGE, 2 * PAGE, MREMAP_MAYMOVE), EPERM);
+    CHECK_ERRNO(mremap(p, 4 * PAGE, PAGE, 0), EPERM);
+    CHECK_ERRNO(mmap(p, PAGE, both, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0), EPERM);
+    char *other = anew(PAGE, both);
+    CHECK_ERRNO(mremap(other, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, p), EPERM);
+    CHECK(p[0] == 'x' && madvise(p, PAGE, MADV_DONTNEED) == 0 && p[0] == 0);
+    CHECK(madvise(p, PAGE, MADV_FREE) == 0 && mlock(p, PAGE) == 0 && munlock(p, PAGE) == 0);
+    /* What comes next is sealed no more than it asks for. */
+    CHECK(munmap(p + 4 * PAGE, PAGE) == 0);
+    char *q = anew(4 * PAGE, PROT_READ);
+    CHECK(seal(q, 4 * PAGE, 0) == 0);
+    const int takes[] = {MADV_DONTNEED, MADV_FREE, MADV_DONTNEED_LOCKED, MADV_DONTFORK, MADV_WIPEONFORK};
+    for (int i = 0; i < 5; i++)
+        CHECK_ERRNO(madvise(q, PAGE, takes[i]), EPERM);
+    CHECK(madvise(q, PAGE, MADV_DOFORK) == 0 && madvise(q, PAGE, MADV_WILLNEED) == 0);
+    /* Rights change up to the first one that is sealed. */
+    char *w = anew(3 * PAGE, both);
+    CHECK(seal(w + PAGE, PAGE, 0) == 0);
+    CHECK_ERRNO(mprotect(w, 3 * PAGE, PROT_READ), EPERM);
+    int ends[2];
+    CHECK(pipe(ends) == 0 && write(ends[1], "abc", 3) == 3);
+    CHECK_ERRNO(read(ends[0], w, 1), EFAULT);
+    CHECK(read(ends[0], w + PAGE, 1) == 1 && read(ends[0], w + 2 * PAGE, 1) == 1);
+    /* Files' mappings; children inherit it. */
+    int file = memfd_create("x", 0);
+    CHECK(ftruncate(file, 2 * PAGE) == 0);
+    char *s = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, file, 0), *t = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, file, 0);
+    CHECK(seal(s, PAGE, 0) == 0 && seal(t, PAGE, 0) == 0);
+    CHECK(madvise(s, PAGE, MADV_DONTNEED) == 0 && madvise(t, PAGE, MADV_DONTNEED) == 0);
+    CHECK_ERRNO(mremap(s, 0, PAGE, MREMAP_MAYMOVE), EPERM);
+    if (fork() == 0) {
+        CHECK_ERRNO(munmap(q, PAGE), EPERM);
+        exit(guest_failures);
+    }
+    int status;
+    CHECK(wait(&status) > 0 && status == 0);
+}

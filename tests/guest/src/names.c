@@ -468,3 +468,26 @@ CASE(programs_by_descriptor) {
     CHECK_ERRNO(syscall(SYS_execveat, exe, "x", arguments, none, 0), ENOTDIR);
     leave();
 }
+
+/* cachestat: how much of a file is in memory. */
+CASE(pages_in_memory) {
+    struct {
+        uint64_t off, len;
+    } range = {0, 0};
+    uint64_t stat[5] = {7, 7, 7, 7, 7};
+    enum { CACHESTAT = 451 };
+    int file = memfd_create("x", 0), ends[2];
+    CHECK(ftruncate(file, 65536) == 0 && pwrite(file, "x", 1, 0) == 1 && pwrite(file, "x", 1, 20000) == 1);
+    static const uint64_t RANGES[][2] = {{0, 0}, {0, 4096}, {4096, 4096}, {4095, 2}, {16384, 1}, {4096, 12289}, {-1ul, 5}, {8192, -1ul}};
+    for (unsigned i = 0; i < sizeof RANGES / sizeof *RANGES; i++) {
+        range.off = RANGES[i][0], range.len = RANGES[i][1];
+        CHECK(syscall(CACHESTAT, file, &range, stat, 0) == 0);
+        printf("%u: %lu %lu %lu %lu %lu\n", i, stat[0], stat[1], stat[2], stat[3], stat[4]);
+    }
+    CHECK_ERRNO(syscall(CACHESTAT, file, &range, stat, 1), EINVAL);
+    CHECK_ERRNO(syscall(CACHESTAT, 99, &range, stat, 0), EBADF);
+    CHECK_ERRNO(syscall(CACHESTAT, file, 0, stat, 0), EFAULT);
+    CHECK_ERRNO(syscall(CACHESTAT, file, &range, 0, 0), EFAULT);
+    CHECK_ERRNO(syscall(CACHESTAT, open("/", O_PATH), &range, stat, 0), EBADF);
+    CHECK(pipe(ends) == 0 && syscall(CACHESTAT, ends[0], &range, stat, 0) == 0 && stat[0] == 0);
+}

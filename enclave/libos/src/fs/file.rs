@@ -177,6 +177,10 @@ impl OpenFile {
         let name = if kind == 0 { String::from(label) } else { alloc::format!("{label}:[{}]", inode.ino()) };
         Self::new(Dentry::anonymous(inode, name.as_bytes()), Some(special), flags)
     }
+    /// Flags that are none of open(2)'s here.
+    pub fn add_flags(&self, flags: u32) {
+        self.flags.with_mut(|f| *f |= flags);
+    }
     /// The inode.
     pub fn inode(&self) -> &InodeRef {
         self.dentry.inode()

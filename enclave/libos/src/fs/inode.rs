@@ -195,6 +195,10 @@ pub trait Inode: Send + Sync + 'static {
     fn allocate(&self, _mode: u32, _off: u64, _len: u64) -> Result<()> {
         Err(EOPNOTSUPP)
     }
+    /// How many of these pages of the content are in memory.
+    fn cached(&self, _pages: core::ops::RangeInclusive<u64>) -> u64 {
+        0
+    }
     /// Makes the content durable.
     fn sync(&self) -> Result<()> {
         Ok(())

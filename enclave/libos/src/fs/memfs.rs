@@ -384,6 +384,9 @@ impl Inode for MemInode {
     fn seals(&self) -> Option<&BklCell<u32>> {
         self.seals.as_ref()
     }
+    fn cached(&self, pages: core::ops::RangeInclusive<u64>) -> u64 {
+        self.pages().map_or(0, |p| p.resident_in(pages))
+    }
     fn stat(&self) -> Result<Stat> {
         let mut s = self.meta.get();
         if let Body::File(p) = &self.body {

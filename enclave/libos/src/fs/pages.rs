@@ -224,6 +224,10 @@ impl Pages {
     pub fn resident(&self) -> u64 {
         self.state.with(|s| s.map.len() as u64)
     }
+    /// Those of them that are in this part of the file.
+    pub fn resident_in(&self, pages: core::ops::RangeInclusive<u64>) -> u64 {
+        if pages.is_empty() { 0 } else { self.state.with(|s| s.map.range(pages).count() as u64) }
+    }
     /// How much of a write of `len` bytes at `off` needs no more than `room` new pages.
     pub fn fitting(&self, off: u64, len: usize, room: u64) -> usize {
         let mut left = room;

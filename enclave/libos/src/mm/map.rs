@@ -145,6 +145,7 @@ impl Mm {
     }
 
     fn take_out(&self, r: Range<u64>, mut breath: Option<Breath>) -> Result<()> {
+        self.check_unsealed(r.clone())?;
         // As Linux, memory can be given back where there are no more vmas to be had, but for a hole in one.
         let cuts = |at: u64| self.find(at).is_some_and(|(start, _)| start != at);
         if self.find(r.start).is_some_and(|(start, v)| start < r.start && r.end < v.end) {
@@ -249,6 +250,9 @@ impl Mm {
         let _turn = Turn::take(self);
         let mut breath = Breath::begin();
         for (start, vma) in self.vmas_in(r) {
+            if vma.sealed {
+                return Err(Errno::EPERM);
+            }
             if vma.prot() != prot {
                 self.change_rights(start, vma.prot(), prot)?;
             }
@@ -312,6 +316,9 @@ impl Mm {
         }
         if new_len == 0 || stays && old_len != new_len {
             return Err(Errno::EINVAL);
+        }
+        if self.find(old).is_some_and(|(_, v)| v.sealed) {
+            return Err(Errno::EPERM);
         }
         if old_len == 0 {
             return self.map_again(old, new_len, fixed.then_some(new_addr), may_move);

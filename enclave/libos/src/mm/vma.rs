@@ -7,7 +7,7 @@ use super::shared::SharedObject;
 use super::shown::Vmas;
 use super::{Mm, PAGE, page_ceil};
 use crate::code::Region;
-use crate::errno::Result;
+use crate::errno::{Errno, Result};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -84,6 +84,8 @@ pub struct Vma {
     pub locked: bool,
     /// An access below it makes it larger (MAP_GROWSDOWN).
     pub grows_down: bool,
+    /// It stays where it is, with its rights (mseal).
+    pub sealed: bool,
     /// Content.
     pub backing: Backing,
     /// Name shown in maps ("[heap]", `STACK`).
@@ -107,6 +109,7 @@ impl Vma {
             fork: Fork::Copy,
             locked: false,
             grows_down: false,
+            sealed: false,
             backing,
             name: "",
             region: None,
@@ -182,6 +185,7 @@ impl Vma {
             && self.fork == next.fork
             && self.locked == next.locked
             && self.grows_down == next.grows_down
+            && self.sealed == next.sealed
             && self.name == next.name
             && self.region.is_none()
             && next.region.is_none()
@@ -225,6 +229,18 @@ impl Mm {
             self.merge(r);
         }
         Ok(())
+    }
+    /// mseal of the range.
+    pub fn seal(&self, r: Range<u64>) -> Result<()> {
+        self.split(&r, |v| !v.sealed)?;
+        self.inner.with_mut(|i| overlapping_mut(&mut i.vmas, r.clone()).for_each(|(_, v)| v.sealed = true));
+        self.merge(r);
+        Ok(())
+    }
+    /// EPERM if part of the range is sealed.
+    pub fn check_unsealed(&self, r: Range<u64>) -> Result<()> {
+        let sealed = self.inner.with(|i| overlapping(&i.vmas, r).any(|(_, v)| v.sealed));
+        if sealed { Err(Errno::EPERM) } else { Ok(()) }
     }
     /// Bytes of locked mappings, all or within a range.
     pub fn locked_bytes(&self, r: Range<u64>) -> u64 {

@@ -75,8 +75,10 @@ pub fn exit_task(me: Arc<Task>, status: WaitStatus) -> ! {
     if last {
         exit_process(&p, status);
     }
-    drop(p);
     forget_task(&me);
+    // Who watches this thread (PIDFD_THREAD).
+    p.end_event.wake_all();
+    drop(p);
     sched::exit_current(me)
 }
 

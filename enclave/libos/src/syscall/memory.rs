@@ -170,6 +170,21 @@ pub fn sys_mprotect(a: &[u64; 6]) -> Result<usize> {
     mm.mprotect(r, prot & 7).map(|()| 0)
 }
 
+/// mseal(addr, len, flags): the mappings can no longer be changed, moved or unmapped.
+pub fn sys_mseal(a: &[u64; 6]) -> Result<usize> {
+    if a[2] != 0 || !a[0].is_multiple_of(PAGE) {
+        return Err(Errno::EINVAL);
+    }
+    // As Linux rounds: the largest lengths are none, which is an error here.
+    let len = a[1].wrapping_add(PAGE - 1) & !(PAGE - 1);
+    if len == 0 && a[1] != 0 || a[0].checked_add(len).is_none() {
+        return Err(Errno::EINVAL);
+    }
+    let (mm, r) = (own_mm(), range(a[0], len)?);
+    covered(&mm, &r)?;
+    mm.seal(r).map(|()| 0)
+}
+
 /// brk(addr)
 pub fn sys_brk(a: &[u64; 6]) -> Result<usize> {
     let mm = own_mm();
@@ -217,6 +232,19 @@ pub fn sys_madvise(a: &[u64; 6]) -> Result<usize> {
 /// Advice about a part of one mapping. What is not named changes nothing that a program can see.
 fn advise(mm: &Mm, (start, vma): (u64, &Vma), r: core::ops::Range<u64>, advice: u32) -> Result<()> {
     let is_private_anonymous = matches!(vma.backing, Backing::Anon);
+    // Sealed memory that cannot be written keeps what it shows, too.
+    let takes = matches!(
+        advice,
+        mf::MADV_DONTNEED
+            | mf::MADV_DONTNEED_LOCKED
+            | mf::MADV_FREE
+            | mf::MADV_REMOVE
+            | mf::MADV_DONTFORK
+            | mf::MADV_WIPEONFORK
+    );
+    if takes && vma.sealed && is_private_anonymous && vma.prot() & mf::PROT_WRITE == 0 {
+        return Err(Errno::EPERM);
+    }
     match advice {
         mf::MADV_DONTNEED | mf::MADV_FREE | mf::MADV_REMOVE | mf::MADV_COLD | mf::MADV_PAGEOUT
             if vma.locked =>

@@ -208,6 +208,7 @@ table! {
     SYSINFO sysinfo(info: sysinfo_out) => misc::sys_sysinfo;
     GETRANDOM getrandom(buf: outbuf, len: size, flags: random_flags) => misc::sys_getrandom;
     MEMBARRIER membarrier(cmd: membarrier_cmd, flags: flags) => memory::sys_membarrier;
+    MSEAL mseal(addr: ptr, len: size, flags: flags) => memory::sys_mseal;
     CAPGET capget(header: ptr, data: ptr) => caps::sys_capget;
     CAPSET capset(header: ptr, data: ptr) => caps::sys_capset;
     SETHOSTNAME sethostname(name: inbuf, len: size) => misc::sys_sethostname;
@@ -310,6 +311,7 @@ table! {
     SYNC_FILE_RANGE sync_file_range(fd:fd, offset:off, len:off, flags:flags) => fs::misc::sys_sync_file_range;
     FADVISE64 fadvise64(fd: fd, offset: off, len: size, advice: int) => fs::misc::sys_fadvise64;
     READAHEAD readahead(fd:fd, offset:off, len:size) => fs::misc::sys_readahead;
+    CACHESTAT cachestat(fd: fd, range: ptr, stat: ptr, flags: flags) => fs::misc::sys_cachestat;
     MOUNT mount(source: str, target: path, fstype: str, flags: flags, data: ptr) => fs::misc::sys_mount;
     UMOUNT2 umount2(target: path, flags: flags) => fs::misc::sys_umount2;
     PIVOT_ROOT pivot_root(new_root: path, put_old: path) => fs::misc::sys_not_permitted;

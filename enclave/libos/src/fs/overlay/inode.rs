@@ -185,6 +185,9 @@ impl Inode for OverlayInode {
     fn sync(&self) -> Result<()> {
         self.upper().map_or(Ok(()), |u| u.sync())
     }
+    fn cached(&self, pages: core::ops::RangeInclusive<u64>) -> u64 {
+        self.top().map_or(0, |t| t.cached(pages))
+    }
     fn seek_data(&self, off: u64, data: bool) -> Result<Option<u64>> {
         self.top()?.seek_data(off, data)
     }

@@ -176,7 +176,11 @@ fn vm_flags(v: &Vma) -> String {
     if matches!(v.backing, Backing::Shared(..)) {
         out += " sh";
     }
-    out + " mr mw me\n"
+    out += " mr mw me";
+    if v.sealed {
+        out += " sl";
+    }
+    out + "\n"
 }
 
 /// /proc/PID/smaps.

@@ -2,6 +2,7 @@
 use super::super::prelude::*;
 use super::super::{env, ops, seal, sealed, tmpfs};
 use super::{Args, file, int, path, real_file};
+use crate::process::caps;
 use crate::uaccess;
 
 /// fsync(2), fdatasync(2).
@@ -45,6 +46,26 @@ pub fn sys_fadvise64(a: &Args) -> Result<usize> {
         return Err(ESPIPE);
     }
     if int(a[3]) > 5 { Err(EINVAL) } else { Ok(0) }
+}
+/// cachestat(2): what of a file is in memory. What is written is in memory for good, or with the host: none of it waits.
+pub fn sys_cachestat(a: &Args) -> Result<usize> {
+    let f = real_file(a[0])?;
+    let (off, len): (u64, u64) = (uaccess::read_val(a[1])?, uaccess::read_val(a[1].wrapping_add(8))?);
+    let inode = f.inode();
+    let may_ask = f.can_write() || {
+        let (stat, cred) = (inode.stat()?, env::cred());
+        cred.uid == stat.uid || cred.can(caps::FOWNER) || inode.check(&cred, MAY_WRITE).is_ok()
+    };
+    if !may_ask {
+        return Err(EPERM);
+    }
+    if int(a[3]) != 0 {
+        return Err(EINVAL);
+    }
+    let last = if len == 0 { u64::MAX } else { off.wrapping_add(len - 1) / PAGE };
+    let mut out = [0; 40];
+    out[..8].copy_from_slice(&inode.cached(off / PAGE..=last).to_le_bytes());
+    uaccess::write_bytes(a[2], &out).map(|()| 0)
 }
 /// readahead(2).
 pub fn sys_readahead(a: &Args) -> Result<usize> {
