@@ -53,6 +53,15 @@ def implemented() -> list[int]:
     return [int(numbers[row]) for row in rows]
 
 
+def signatures() -> dict[int, list[str]]:
+    """The kinds of their arguments, by number; what names a process or thread is of the kind `self`."""
+    numbers = numbers_by_name()
+    rows = re.findall(r"^    ([A-Z0-9_]+) \w+\(([^)]*)\)", TABLE.read_text(), re.MULTILINE)
+    named = {int(numbers[row]): re.findall(r"(\w+): (\w+)", arguments) for row, arguments in rows}
+    owns = re.compile("pid|tid|tgid|who|group")
+    return {nr: ["self" if owns.search(name) else kind for name, kind in kinds] for nr, kinds in named.items()}
+
+
 @cache
 def build() -> Path:
     """The guest program."""

@@ -99,6 +99,12 @@ def test_unsafe_only_in_the_runtime_crates() -> None:
     assert found == []
 
 
+def test_what_may_fail_is_told_to_the_allocator() -> None:
+    """`TryGrow` leaves alone what is for allocations that cannot fail; Rust's own methods do not."""
+    for source in (ROOT / "enclave" / "libos" / "src").rglob("*.rs"):
+        assert "try_reserve" not in source.read_text(), source
+
+
 def test_common_crates_are_no_std_and_forbid_unsafe() -> None:
     for root in sorted((ROOT / "common").glob("*/src/lib.rs")):
         text = root.read_text()

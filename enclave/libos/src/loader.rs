@@ -10,6 +10,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use occlum_elf::ElfImage;
 use occlum_linux_abi::{auxv as at, mmap as mf};
+use occlum_rt::mem::TryGrow;
 use occlum_sfi_spec::domain::{EXEC_MAX, MAP_MAX, MAP_MIN};
 
 /// Base of a position-independent program.
@@ -80,7 +81,7 @@ fn prepare(
             return finish_prepare(file, argv, envp, exec_path);
         }
         let (interp, arg) = parse_shebang(&head[2..n], n == head.len())?;
-        argv.try_reserve_exact(2).map_err(|_| Errno::ENOMEM)?;
+        argv.try_room_exact(2).map_err(|_| Errno::ENOMEM)?;
         let name = argv.len().min(1);
         argv.splice(..name, [interp.clone()].into_iter().chain(arg).chain([path]));
         path = interp;
@@ -275,7 +276,7 @@ fn prefault(mm: &Mm, p: &Program, bias: u64) -> Result<()> {
 /// An empty list with room for so many.
 fn room<T>(count: usize) -> Result<Vec<T>> {
     let mut list = Vec::new();
-    list.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+    list.try_room_exact(count).map_err(|_| Errno::ENOMEM)?;
     Ok(list)
 }
 

@@ -23,6 +23,7 @@ use alloc::vec::Vec;
 use load::Load;
 use occlum_enclave_abi::{HostEvents, Ocall};
 use occlum_rt::bkl::{self, BklCell};
+use occlum_rt::mem::TryGrow;
 use queue::{Enter, RunQueue};
 
 /// Length of a tick while somebody waits.
@@ -629,7 +630,7 @@ fn tell(watchers: &BTreeMap<u64, Weak<dyn Watcher>>, events: u32) {
         }
     };
     let mut rest = Vec::new();
-    if watchers.len() > PIECE && may_wait() && rest.try_reserve_exact(watchers.len() - PIECE).is_ok() {
+    if watchers.len() > PIECE && may_wait() && rest.try_room_exact(watchers.len() - PIECE).is_ok() {
         rest.extend(watchers.values().skip(PIECE).cloned());
     }
     let now = watchers.len() - rest.len();

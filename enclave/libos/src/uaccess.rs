@@ -6,6 +6,7 @@ use crate::mm::{Access, FaultError, parts};
 use crate::process::current_mm;
 use alloc::vec;
 use alloc::vec::Vec;
+use occlum_rt::mem::TryGrow;
 use occlum_sfi_spec::domain;
 
 fn check(off: u64, len: usize) -> Result<()> {
@@ -134,7 +135,7 @@ pub fn read_string_array(mut off: u64, max_total: usize) -> Result<Vec<Vec<u8>>>
         if out.len() == out.capacity() {
             let more = out.len().max(64);
             crate::mm::admit(((out.len() + more) * size_of::<Vec<u8>>()) as u64)?;
-            out.try_reserve_exact(more).map_err(|_| Errno::ENOMEM)?;
+            out.try_room_exact(more).map_err(|_| Errno::ENOMEM)?;
         }
         out.push(s);
         off += 8;

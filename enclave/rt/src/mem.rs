@@ -1,8 +1,10 @@
 //! The LibOS heap: dlmalloc over a region of ELRANGE that grows in large populated pieces; the memory budget.
 //!
 //! Invariants: heap and charges together never exceed the configured budget; charges leave `RESERVE` of it for
-//! the heap, so that the small allocations that cannot fail politely have room; the heap shrinks only in `trim`;
-//! allocation failure is an error of the caller (I6 of the LibOS: an errno).
+//! the heap; `EMERGENCY`, in one piece, is left by charges and by all allocations that may fail (`fallible`), so that those
+//! that cannot fail politely have room; who took of it is followed by nobody before it is there again (`heap_is_low`); the
+//! heap shrinks only in `trim`; allocation failure is an error of the caller (I6 of the LibOS: an errno).
+use alloc::collections::TryReserveError;
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,8 +18,10 @@ const PIECE: u64 = 2 << 20;
 const SMALL_PIECE: u64 = 64 << 10;
 /// Memory that charges leave to the heap.
 const RESERVE: u64 = 4 << 20;
-/// The part of it that only small allocations get: those that cannot fail, when the heap is in pieces.
-const EMERGENCY: u64 = 1 << 20;
+/// The part of it that only allocations get that cannot fail, whatever pieces the heap is in.
+const EMERGENCY: u64 = 2 << 20;
+/// Pieces from this size on are asked for (`fallible`, `heap_has`), or `unasked` tells of them.
+const LARGE: u64 = 64 << 10;
 /// With less free heap than this, only what gives memory back may go on.
 const LOW: u64 = 1 << 20;
 
@@ -28,10 +32,17 @@ static CHARGED: AtomicU64 = AtomicU64::new(0);
 static PEAK: AtomicU64 = AtomicU64::new(0);
 /// Bytes in use inside the heap, with the allocator's own.
 static LIVE: AtomicU64 = AtomicU64::new(0);
-/// Small allocations took from `EMERGENCY`.
+/// `EMERGENCY` was taken from.
 static EMERGENCY_USED: AtomicBool = AtomicBool::new(false);
 /// Set while `trim` runs.
 static TRIMMING: AtomicBool = AtomicBool::new(false);
+/// The vCPUs whose allocation may fail.
+static MAY_FAIL: AtomicU64 = AtomicU64::new(0);
+/// The largest piece that was last asked for.
+static ASKED: AtomicU64 = AtomicU64::new(0);
+/// The largest piece that was taken without.
+static UNASKED: AtomicU64 = AtomicU64::new(0);
+const _: () = assert!(occlum_sgx_arch::layout::MAX_VCPUS <= 64);
 
 pub(crate) fn set_limit(bytes: u64) {
     LIMIT.store(bytes.min(elrange::HEAP_SIZE), Ordering::Relaxed);
@@ -66,18 +77,63 @@ pub fn heap_room() -> u64 {
 pub fn heap_is_low() -> bool {
     heap_room() < LOW || EMERGENCY_USED.load(Ordering::Relaxed)
 }
+fn fresh() -> u64 {
+    heap_limit().saturating_sub(charged()).saturating_sub(heap_used())
+}
 /// Can the heap give out `room` bytes more, `piece` of them in one piece (more than what the emergency gives)?
 pub fn heap_has(room: u64, piece: u64) -> bool {
-    let fresh = heap_limit().saturating_sub(charged()).saturating_sub(heap_used());
-    if fresh >= room.max(piece) + EMERGENCY + PIECE {
-        return true;
+    let has = fresh() >= room.max(piece) + EMERGENCY + PIECE || heap_room() >= room && has_piece(piece);
+    ASKED.store(if has { piece } else { 0 }, Ordering::Relaxed);
+    has
+}
+/// What is free inside may be in pieces: only trying tells.
+fn has_piece(len: u64) -> bool {
+    fallible(|| alloc::vec::Vec::<u8>::new().try_reserve_exact(len as usize)).is_ok()
+}
+/// Runs `take`, an allocation that may fail: `EMERGENCY` is not for it.
+fn fallible<R>(take: impl FnOnce() -> R) -> R {
+    let me = 1 << crate::vcpu::current();
+    let before = MAY_FAIL.fetch_or(me, Ordering::Relaxed) & me;
+    let r = take();
+    if before == 0 {
+        MAY_FAIL.fetch_and(!me, Ordering::Relaxed);
     }
-    // What is free inside may be in pieces: only trying tells.
-    heap_room() >= room && alloc::vec::Vec::<u8>::new().try_reserve_exact(piece as usize).is_ok()
+    r
+}
+/// What may ask for room before it grows: the only way to grow without bound.
+pub trait TryGrow {
+    /// Room for `more` elements, or more.
+    fn try_room(&mut self, more: usize) -> Result<(), TryReserveError>;
+    /// Room for `more` elements, and no more.
+    fn try_room_exact(&mut self, more: usize) -> Result<(), TryReserveError>;
+}
+macro_rules! try_grow {
+    ($([$($t:ident)?] $kind:ty),*) => {$(
+        impl<$($t)?> TryGrow for $kind {
+            fn try_room(&mut self, more: usize) -> Result<(), TryReserveError> {
+                fallible(|| self.try_reserve(more))
+            }
+            fn try_room_exact(&mut self, more: usize) -> Result<(), TryReserveError> {
+                fallible(|| self.try_reserve_exact(more))
+            }
+        }
+    )*};
+}
+try_grow!([T] alloc::vec::Vec<T>, [T] alloc::collections::VecDeque<T>, [] alloc::string::String);
+fn may_fail() -> bool {
+    MAY_FAIL.load(Ordering::Relaxed) >> crate::vcpu::current() & 1 != 0
+}
+/// A call begins: what others asked for is not asked for it.
+pub fn nothing_is_asked() {
+    ASKED.store(0, Ordering::Relaxed);
+}
+/// The largest piece that was taken although it could not fail and was not asked for.
+pub fn unasked() -> u64 {
+    UNASKED.load(Ordering::Relaxed)
 }
 /// The caller freed something: is the heap well again?
 pub fn heap_recovered() -> bool {
-    let well = heap_has(LOW, 2 * SMALL_PIECE);
+    let well = heap_room() >= LOW && (fresh() >= EMERGENCY || has_piece(EMERGENCY));
     if well {
         EMERGENCY_USED.store(false, Ordering::Relaxed);
     }
@@ -86,7 +142,7 @@ pub fn heap_recovered() -> bool {
 /// Bytes that could be charged.
 pub fn charge_room() -> u64 {
     // What the heap has free already counts as reserve.
-    let heap = heap_used().max(heap_live().saturating_add(RESERVE));
+    let heap = (heap_used() + EMERGENCY).max(heap_live().saturating_add(RESERVE));
     heap_limit().saturating_sub(heap).saturating_sub(charged())
 }
 /// Charges guest pages to the budget. False (and no charge) if that exceeds it. BKL held.
@@ -143,7 +199,7 @@ unsafe impl dlmalloc::Allocator for Grow {
             (end <= heap_limit()).then_some(len)
         };
         let mut len = sized(PIECE, EMERGENCY).or_else(|| sized(SMALL_PIECE, EMERGENCY));
-        if len.is_none() && size as u64 <= SMALL_PIECE {
+        if len.is_none() && !may_fail() {
             len = sized(SMALL_PIECE, 0);
             EMERGENCY_USED.store(true, Ordering::Relaxed);
         }
@@ -214,8 +270,19 @@ fn chunk(size: usize) -> u64 {
     if size == 0 { 0 } else { ((size as u64 + 8 + 15) & !15).max(32) }
 }
 
+/// Notes how large a piece is taken that was not asked for.
+#[cold]
+fn note_large(size: usize) {
+    if !may_fail() && size as u64 > ASKED.load(Ordering::Relaxed) {
+        UNASKED.fetch_max(size as u64, Ordering::Relaxed);
+    }
+}
+
 /// Counts a change that gave `p`, if it did. Under the heap's lock, so that no locked instruction is needed.
 fn count(old: usize, new: usize, p: *mut u8) -> *mut u8 {
+    if new as u64 > LARGE {
+        note_large(new);
+    }
     if !p.is_null() {
         LIVE.store((heap_live() + chunk(new)).saturating_sub(chunk(old)), Ordering::Relaxed);
     }

@@ -5,6 +5,7 @@
 //! Invariants (BKL): a bit is set only from the maps of an accepted unit, for the addresses that unit was proven for; all
 //! bits of a line are clear while no unit lies there.
 use crate::bkl::BklCell;
+use crate::mem::TryGrow;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use occlum_sfi_spec::elrange;
@@ -54,7 +55,7 @@ fn look_up(addr: u32, map: impl Fn(&Piece) -> &[u8]) -> bool {
 /// Zeroed bytes; `None` if the heap has none left.
 fn zeroed(len: usize) -> Option<Vec<u8>> {
     let mut v = Vec::new();
-    v.try_reserve_exact(len).ok()?;
+    v.try_room_exact(len).ok()?;
     v.resize(len, 0);
     Some(v)
 }
@@ -81,7 +82,7 @@ impl Buffers {
         let last = first + self.1 * 8;
         PIECES_PROVEN.with_mut(|all| {
             if all.is_empty() {
-                if all.try_reserve_exact(PIECES).is_err() {
+                if all.try_room_exact(PIECES).is_err() {
                     return false;
                 }
                 all.resize_with(PIECES, || None);

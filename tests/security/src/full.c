@@ -1,5 +1,6 @@
-/* full CASE: makes many of something, takes all memory, gives a little back, and makes calls that go through them all. The
- * calls may fail; says "alive" if that is all that comes of it.
+/* full CASE [unasked]: makes many of something, takes all memory, gives a little back, and makes calls that go through them all. The
+ * calls may fail; says "alive" if that is all that comes of it. With `unasked` memory stays, and the largest piece is told that
+ * the LibOS took without asking whether it is there.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -13,6 +14,7 @@
 #include <sys/msg.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -30,8 +32,12 @@ static void must(int ok, const char *what) {
     exit(1);
 }
 
+static int keeps_memory;
+
 /* Nobody is killed for memory that is asked for so. */
 static void fill(void) {
+    if (keeps_memory)
+        return;
     size_t size = 1ul << 30, have = 0;
     char *all = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     must(all != MAP_FAILED, "mmap");
@@ -151,6 +157,23 @@ static void semaphores(void) {
     semctl(set, 0, SETALL, values);
 }
 
+/* ---- a path of many names ---- */
+
+static void deep(void) {
+    char name[251], path[4096];
+    memset(name, 'a', 250), name[250] = 0;
+    must(chdir("/tmp") == 0, "chdir");
+    for (int i = 0; i < 4000; i++)
+        must(mkdir(name, 0777) == 0 && chdir(name) == 0, "mkdir");
+    int fd = open("x", O_RDWR | O_CREAT, 0600);
+    must(fd >= 0 && ftruncate(fd, PAGE) == 0, "open");
+    must(mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0) != MAP_FAILED, "mmap");
+    fill();
+    must(readlink("/proc/self/cwd", path, sizeof path) < 0, "readlink");
+    must(getcwd(path, sizeof path) == NULL, "getcwd");
+    look_at("/proc/self/maps"), look_at("/proc/self/smaps");
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
@@ -162,13 +185,26 @@ static const struct {
     {"listed_sets", listed_sets},
     {"listed_segments", listed_segments},
     {"semaphores", semaphores},
+    {"deep", deep},
 };
 
+static void tell_unasked(void) {
+    unsigned kb;
+    char row[128];
+    FILE *f = fopen("/proc/occlum", "r");
+    while (f && fgets(row, sizeof row, f))
+        if (sscanf(row, "unasked_kb %u", &kb) == 1)
+            printf("%u\n", kb);
+}
+
 int main(int argc, char **argv) {
+    keeps_memory = argc > 2;
     for (size_t i = 0; argc > 1 && i < sizeof CASES / sizeof *CASES; i++)
         if (strcmp(argv[1], CASES[i].name) == 0) {
             CASES[i].run();
             puts("alive");
+            if (keeps_memory)
+                tell_unasked();
             return 0;
         }
     return 1;

@@ -1,5 +1,5 @@
 /* kept KIND: a user makes as much as can be made of what ends with no process, and ends. Others go on: programs of root's
- * begin and end, and there is a quarter of the memory for them.
+ * begin and end, and there is memory for them.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #define NOBODY 65534
-#define SHARE (64ul << 20)
+#define SHARE (32ul << 20)
 
 static void messages(void) {
     static struct {
@@ -63,11 +63,33 @@ static void posix(void) {
     }
 }
 
+static void files(void) {
+    static char text[1 << 16];
+    int fd = open("/tmp/filled", O_WRONLY | O_CREAT, 0600);
+    while (write(fd, text, sizeof text) > 0)
+        ;
+    for (char name[64], i = 0; ++i < 100;) {
+        snprintf(name, sizeof name, "/tmp/filled-%d", i);
+        close(open(name, O_WRONLY | O_CREAT, 0600));
+    }
+}
+static void names(void) {
+    char name[64];
+    for (int i = 0;; i++) {
+        snprintf(name, sizeof name, "/tmp/name-%d", i);
+        int fd = open(name, O_WRONLY | O_CREAT, 0600);
+        if (fd < 0)
+            return;
+        close(fd);
+    }
+}
+
 static const struct {
     const char *name;
     void (*fill)(void);
 } KINDS[] = {
     {"messages", messages}, {"small_messages", small_messages}, {"semaphores", semaphores}, {"segments", segments}, {"posix", posix},
+    {"files", files},       {"names", names},
 };
 
 static int status_of(pid_t child) {

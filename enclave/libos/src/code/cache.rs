@@ -15,6 +15,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use occlum_rt::bkl::BklCell;
 use occlum_rt::code as rtcode;
+use occlum_rt::mem::TryGrow;
 use occlum_rt::slot::Slot;
 use occlum_rt::vcpu::stop_others;
 use occlum_sfi_translator as tr;
@@ -209,7 +210,7 @@ pub(super) fn room(owner: Owner, account: u64, need: usize) -> Option<Room> {
     let bump = bump(owner, account, need)?;
     let id = CACHE.with_mut(|c| match c.free_numbers.last() {
         Some(id) => Some(*id),
-        None if c.numbers.len() >> (32 - EXIT_BITS) == 0 && c.numbers.try_reserve(1).is_ok() => {
+        None if c.numbers.len() >> (32 - EXIT_BITS) == 0 && c.numbers.try_room(1).is_ok() => {
             c.numbers.push(0);
             c.free_numbers.push(c.numbers.len() as u32 - 1);
             c.free_numbers.last().copied()

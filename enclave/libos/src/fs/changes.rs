@@ -7,32 +7,42 @@ use super::prelude::*;
 static PATHS: BklCell<BTreeSet<Vec<u8>>> = BklCell::new(BTreeSet::new());
 
 static WANTED: BklCell<bool> = BklCell::new(false);
+/// Something could not be noted.
+static LOST: BklCell<bool> = BklCell::new(false);
 
 /// Whether there will be a use for the list; before any program runs.
 pub fn keep_list(wanted: bool) {
     WANTED.set(wanted);
 }
 
+/// Longest path that is noted.
+const LONGEST: usize = 64 << 10;
+
 /// Notes a change of what `d` names.
 pub fn note(d: &Arc<Dentry>) {
-    if WANTED.get()
-        && d.inode().fs().reported
-        && let Some(p) = d.path_from(&super::mount::root())
-    {
-        PATHS.with_mut(|s| s.insert(p));
-    }
+    note_path(d, b"");
 }
 /// Notes a change of an entry of `dir`.
 pub fn note_entry(dir: &Arc<Dentry>, name: &[u8]) {
-    if WANTED.get()
-        && dir.inode().fs().reported
-        && let Some(mut p) = dir.path_from(&super::mount::root())
-    {
-        if p.last() != Some(&b'/') {
-            p.push(b'/');
+    note_path(dir, name);
+}
+fn note_path(d: &Arc<Dentry>, name: &[u8]) {
+    if !WANTED.get() || !d.inode().fs().reported {
+        return;
+    }
+    let noted = d.path_from(&super::mount::root(), LONGEST).and_then(|mut p| {
+        crate::mm::admit(2 * (p.len() + name.len()) as u64 + 128)?;
+        if !name.is_empty() {
+            if p.last() != Some(&b'/') {
+                p.push(b'/');
+            }
+            p.extend_from_slice(name);
         }
-        p.extend_from_slice(name);
         PATHS.with_mut(|s| s.insert(p));
+        Ok(())
+    });
+    if matches!(noted, Err(ENAMETOOLONG | ENOMEM)) && !LOST.replace(true) {
+        occlum_rt::log("occlum: there was no room to note all that the program changed\n");
     }
 }
 /// The list, in order.

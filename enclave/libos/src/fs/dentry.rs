@@ -7,6 +7,7 @@
 //! dentry as long as it is the same inode, so that renaming and removing reach whoever has it.
 use super::inode::InodeRef;
 use super::prelude::*;
+use super::uio::try_vec;
 
 /// About what a name and its inode take of the heap.
 const COST: u64 = 1 << 10;
@@ -178,35 +179,39 @@ impl Dentry {
         self.children.with(|c| c.values().filter(|d| d.mount).cloned().collect())
     }
 
-    /// The path from `root`; `None` if it is not below it.
-    pub fn path_from(self: &Arc<Self>, root: &Arc<Self>) -> Option<Vec<u8>> {
-        let mut parts: Vec<Vec<u8>> = Vec::new();
-        let mut d = self.clone();
+    /// The path from `root`. ENOENT: it is not below it; ENAMETOOLONG: it is longer than `most`.
+    pub fn path_from(self: &Arc<Self>, root: &Arc<Self>, most: usize) -> Result<Vec<u8>> {
+        let up = |d: &Arc<Self>| d.parent.with(|p| p.clone()).ok_or(ENOENT);
+        let (mut d, mut len) = (self.clone(), 0);
         while !Arc::ptr_eq(&d, root) {
-            let p = d.parent.with(|p| p.clone())?;
-            parts.push(d.name());
-            d = p;
+            len += 1 + d.name.with(Vec::len);
+            if len > most {
+                return Err(ENAMETOOLONG);
+            }
+            d = up(&d)?;
         }
-        let mut out = Vec::new();
-        for p in parts.iter().rev() {
-            out.push(b'/');
-            out.extend_from_slice(p);
+        let mut out = try_vec(len.max(1))?;
+        out[0] = b'/';
+        let (mut d, mut at) = (self.clone(), len);
+        while !Arc::ptr_eq(&d, root) {
+            d.name.with(|n| {
+                at -= 1 + n.len();
+                out[at] = b'/';
+                out[at + 1..at + 1 + n.len()].copy_from_slice(n);
+            });
+            d = up(&d)?;
         }
-        if out.is_empty() {
-            out.push(b'/');
-        }
-        Some(out)
+        Ok(out)
     }
     /// The whole path, as /proc shows it: anonymous names as they are, removed names marked.
-    pub fn path(self: &Arc<Self>) -> Vec<u8> {
-        let root = super::mount::root();
-        let mut out = match self.path_from(&root) {
-            Some(p) => p,
-            None => self.name(),
+    pub fn path(self: &Arc<Self>) -> Result<Vec<u8>> {
+        let mut out = match self.path_from(&super::mount::root(), PATH_MAX - 1) {
+            Err(ENOENT) => self.name(),
+            r => r?,
         };
         if self.is_deleted() {
             out.extend_from_slice(b" (deleted)");
         }
-        out
+        Ok(out)
     }
 }

@@ -11,6 +11,7 @@ use super::file::{File, OpenFile};
 use super::prelude::*;
 use crate::sched::{self, Breath, Watcher, later};
 use core::ops::Bound;
+use occlum_rt::mem::TryGrow;
 use paths::Holders;
 
 const EPOLLEXCLUSIVE: u32 = 1 << 28;
@@ -178,7 +179,7 @@ impl Epoll {
         let most = self.items.with(BTreeMap::len) + 1;
         if self.ready.with(|r| r.capacity() - r.len()) < most {
             crate::mm::admit((2 * most * size_of::<Arc<Item>>()) as u64)?;
-            self.ready.with_mut(|r| r.try_reserve(most)).map_err(|_| ENOMEM)?;
+            self.ready.with_mut(|r| r.try_room(most)).map_err(|_| ENOMEM)?;
         }
         Ok(())
     }

@@ -16,6 +16,7 @@ use super::uio::{Dst, Place, Src, partial};
 use crate::sched::{self, Breath};
 use crate::signal::owner::{Band, Owner};
 use alloc::collections::BTreeSet;
+use occlum_rt::mem::TryGrow;
 
 /// A file with operations of its own (pipe, terminal, socket, event counter, ...).
 pub trait File: Send + Sync + 'static {
@@ -515,7 +516,7 @@ impl OpenFile {
         let listed = self.inode().list()?;
         let mounts = self.dentry.mounts_in();
         let mut all = Vec::new();
-        all.try_reserve_exact(listed.len() + mounts.len() + 2).map_err(|_| ENOMEM)?;
+        all.try_room_exact(listed.len() + mounts.len() + 2).map_err(|_| ENOMEM)?;
         all.extend([dot(&self.dentry, b"."), dot(&self.dentry.parent(), b"..")]);
         all.extend(listed);
         for m in mounts {

@@ -10,6 +10,7 @@ use super::inode::InodeRef;
 use super::prelude::*;
 use super::uio::{Dst, partial};
 use crate::signal::owner::Band;
+use occlum_rt::mem::TryGrow;
 
 /// The events of inotify(7).
 pub mod event {
@@ -167,7 +168,7 @@ impl Inotify {
             if q.back() == Some(&record) {
                 return false;
             }
-            let full = q.len() >= QUEUE_MAX || q.try_reserve(1).is_err();
+            let full = q.len() >= QUEUE_MAX || q.try_room(1).is_err();
             if !full {
                 q.push_back(record);
             } else if let Some(last) = q.back_mut() {

@@ -14,6 +14,7 @@ use super::tmpfs;
 use super::uio::{Dst, partial};
 use super::xattr::Xattrs;
 use crate::time::realtime_ns;
+use occlum_rt::mem::TryGrow;
 
 /// Remembered absent names per directory before they are forgotten.
 const NEGATIVE_MAX: usize = 4096;
@@ -99,11 +100,18 @@ fn now() -> i64 {
     realtime_ns() as i64
 }
 
+static NODES: BklCell<u64> = BklCell::new(0);
+/// How many nodes there are.
+pub fn node_count() -> u64 {
+    NODES.get()
+}
+
 impl MemInode {
     fn make(fs: &Arc<FsInfo>, meta: Stat, body: Body) -> Arc<Self> {
         Self::make_sealed(fs, meta, body, None)
     }
     fn make_sealed(fs: &Arc<FsInfo>, meta: Stat, body: Body, seals: Option<BklCell<u32>>) -> Arc<Self> {
+        NODES.with_mut(|n| *n += 1);
         Arc::new_cyclic(|me| Self {
             fs: fs.clone(),
             me: me.clone(),
@@ -254,6 +262,7 @@ impl MemInode {
     fn insert(&self, name: &[u8], node: Arc<MemInode>) -> Result<()> {
         self.writable()?;
         crate::mm::admit(1 << 10).map_err(|_| ENOSPC)?;
+        super::pages::may_keep(1 << 10, node_count())?;
         match self.find(name) {
             Ok(_) => return Err(EEXIST),
             Err(ENOENT) => {}
@@ -314,6 +323,7 @@ impl MemInode {
 
 impl Drop for MemInode {
     fn drop(&mut self) {
+        NODES.with_mut(|n| *n -= 1);
         if tmpfs::quota(&self.fs).is_some() {
             tmpfs::give_back(&self.fs, self.own_pages());
         }
@@ -502,7 +512,7 @@ impl Inode for MemInode {
         let names = |d: &Dir| d.entries.keys().map(|name| name.len() as u64 + COST).sum::<u64>();
         crate::mm::admit(dir.with(names))?;
         let d = dir.borrow();
-        out.try_reserve_exact(lower.len() + d.entries.len()).map_err(|_| ENOMEM)?;
+        out.try_room_exact(lower.len() + d.entries.len()).map_err(|_| ENOMEM)?;
         let mine = |name: &[u8], e: &Entry| match e {
             Entry::Node { node, .. } => {
                 let (ino, mode) = node.meta.with(|m| (m.ino, m.mode));

@@ -192,9 +192,9 @@ pub fn may_read(f: &OpenFile) -> bool {
     f.inode().check(&env::cred(), MAY_READ).is_ok()
 }
 
-/// The path of an open file, as /proc shows it.
+/// The path of an open file, as /proc shows it; nothing if it is too long.
 pub fn path_of(f: &OpenFile) -> Vec<u8> {
-    f.dentry().path()
+    f.dentry().path().unwrap_or_default()
 }
 
 /// Memory is short: drops what can be read again.

@@ -10,6 +10,7 @@ use super::host::{self, At};
 use super::prelude::*;
 use super::uio::try_vec;
 use crate::sched::later;
+use occlum_rt::mem::TryGrow;
 
 /// A page of zeros.
 pub static ZERO_PAGE: [u8; PAGE as usize] = [0; PAGE as usize];
@@ -26,8 +27,22 @@ pub struct Page {
     data: BklCell<Arc<Vec<u8>>>,
     dirty: BklCell<bool>,
 }
+/// Pages of files' own, which end with no process.
+static OWN: BklCell<u64> = BklCell::new(0);
+/// May files keep `bytes` more, those of `nodes` names included? A quarter of the memory is for programs.
+pub fn may_keep(bytes: u64, nodes: u64) -> Result<()> {
+    let kept = OWN.get() * PAGE + nodes * (1 << 10);
+    if (kept + bytes) / PAGE > crate::mm::total() / 4 * 3 { Err(ENOSPC) } else { Ok(()) }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        OWN.with_mut(|n| *n -= u64::from(self.dirty.get()));
+    }
+}
 impl Page {
     fn new(data: Vec<u8>, dirty: bool) -> Arc<Self> {
+        OWN.with_mut(|n| *n += u64::from(dirty));
         Arc::new(Self { data: BklCell::new(Arc::new(data)), dirty: BklCell::new(dirty) })
     }
     /// The content. Who has it while user memory is touched keeps it: a fault there may write to this very page.
@@ -291,7 +306,7 @@ impl Pages {
         }
         for (i, chunk) in buf.chunks_exact(PAGE as usize).enumerate() {
             let mut data = Vec::new();
-            data.try_reserve_exact(chunk.len()).map_err(|_| ENOMEM)?;
+            data.try_room_exact(chunk.len()).map_err(|_| ENOMEM)?;
             data.extend_from_slice(chunk);
             self.state.with_mut(|s| {
                 if let Some(before) = s.dropped.remove(&(index + i as u64)) {
@@ -314,8 +329,12 @@ impl Pages {
     /// The page for writing.
     fn page_mut(&self, index: u64, whole: bool) -> Result<Arc<Page>> {
         let page = if whole { self.state.with(|s| s.map.get(&index).cloned()) } else { self.page(index)? };
+        if page.as_ref().is_none_or(|p| !p.dirty.get()) {
+            may_keep(PAGE, super::memfs::node_count())?;
+        }
         if let Some(p) = page {
             if !p.dirty.replace(true) {
+                OWN.with_mut(|n| *n += 1);
                 self.state.with_mut(|s| s.clean -= 1);
                 CACHE.with_mut(|c| c.bytes -= PAGE);
             }

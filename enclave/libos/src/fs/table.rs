@@ -10,6 +10,7 @@ use super::inode::next_id;
 use super::locks;
 use super::prelude::*;
 use crate::sched::Breath;
+use occlum_rt::mem::TryGrow;
 
 #[derive(Clone)]
 struct Slot {
@@ -47,7 +48,7 @@ impl FileTable {
     /// A copy for fork.
     pub fn dup_all(&self) -> Result<Arc<Self>> {
         let mut copy = Vec::new();
-        copy.try_reserve_exact(self.slots.with(Vec::len)).map_err(|_| ENOMEM)?;
+        copy.try_room_exact(self.slots.with(Vec::len)).map_err(|_| ENOMEM)?;
         self.slots.with(|s| copy.extend_from_slice(s));
         let t = Self::with(copy);
         t.hint.set(self.hint.get());
@@ -56,7 +57,7 @@ impl FileTable {
     /// Makes room for descriptor `fd`.
     fn grow(slots: &mut Vec<Option<Slot>>, fd: usize) -> Result<()> {
         if fd >= slots.len() {
-            slots.try_reserve(fd + 1 - slots.len()).map_err(|_| ENOMEM)?;
+            slots.try_room(fd + 1 - slots.len()).map_err(|_| ENOMEM)?;
             slots.resize(fd + 1, None);
         }
         Ok(())

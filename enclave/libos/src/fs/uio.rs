@@ -4,6 +4,7 @@
 //! only a fault on the first byte is `EFAULT`.
 use super::prelude::*;
 use crate::uaccess;
+use occlum_rt::mem::TryGrow;
 
 /// A list of user ranges with a position.
 pub struct Ranges {
@@ -255,7 +256,7 @@ pub fn partial(total: usize, e: Errno) -> Result<usize> {
 /// A zero-filled buffer, or `ENOMEM`.
 pub fn try_vec(len: usize) -> Result<Vec<u8>> {
     let mut v = Vec::new();
-    v.try_reserve_exact(len).map_err(|_| ENOMEM)?;
+    v.try_room_exact(len).map_err(|_| ENOMEM)?;
     v.resize(len, 0);
     Ok(v)
 }

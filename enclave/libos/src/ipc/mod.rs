@@ -21,6 +21,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use kept::Kept;
 use occlum_rt::bkl::BklCell;
+use occlum_rt::mem::TryGrow;
 
 const IPC_PRIVATE: i32 = 0;
 const IPC_CREAT: u32 = 0o1000;
@@ -170,7 +171,7 @@ impl<T> Ids<T> {
         let index = match self.slots.iter().position(Option::is_none) {
             Some(i) => i,
             None if self.slots.len() < g.max => {
-                self.slots.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+                self.slots.try_room(1).map_err(|_| Errno::ENOMEM)?;
                 self.slots.push(None);
                 self.slots.len() - 1
             }

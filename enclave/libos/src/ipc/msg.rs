@@ -3,6 +3,7 @@ use super::*;
 use crate::uaccess::{read_val, write_val};
 use alloc::collections::VecDeque;
 use alloc::format;
+use occlum_rt::mem::TryGrow;
 
 const MSG_NOERROR: u32 = 0o10000;
 const MSG_EXCEPT: u32 = 0o20000;
@@ -83,7 +84,7 @@ pub fn sys_msgsnd(a: &[u64; 6]) -> Result<usize> {
             if !fits {
                 return nowait.then_some(Err(Errno::EAGAIN));
             }
-            if s.messages.try_reserve(1).is_err() {
+            if s.messages.try_room(1).is_err() {
                 return Some(Err(Errno::ENOMEM));
             }
             s.bytes += size;

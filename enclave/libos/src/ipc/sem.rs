@@ -4,6 +4,7 @@
 use super::*;
 use alloc::collections::BTreeMap;
 use alloc::format;
+use occlum_rt::mem::TryGrow;
 
 const SEM_UNDO: u16 = 0o10000;
 const GETPID: u32 = 11;
@@ -71,7 +72,7 @@ pub fn sys_semget(a: &[u64; 6]) -> Result<usize> {
             return Err(Errno::EINVAL);
         }
         let mut counters = Vec::new();
-        counters.try_reserve_exact(count as usize).map_err(|_| Errno::ENOMEM)?;
+        counters.try_room_exact(count as usize).map_err(|_| Errno::ENOMEM)?;
         counters.resize(count as usize, Counter::default());
         Ok(Set {
             counters: BklCell::new(counters),

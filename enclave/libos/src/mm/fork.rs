@@ -30,7 +30,7 @@ impl Mm {
             if let Some(region) = v.region.as_ref().filter(|r| r.is_shared()) {
                 child.claim_entries((region.start(), v.end, region.id()));
             }
-            child.inner.with_mut(|i| i.add(start, v.forked()));
+            child.inner.with_mut(|i| i.vmas.insert(start, v.forked()));
         }
         child.set_layout(self.layout());
         child.dumpable.set(self.dumpable.get());

@@ -98,7 +98,7 @@ impl Mm {
     /// A vma is there, or one that was there is larger: of what the slot keeps under it, nothing shows.
     pub(super) fn put(&self, start: u64, vma: Vma) -> Result<()> {
         self.settle_parked(start, &vma, true)?;
-        self.inner.with_mut(|i| i.add(start, vma));
+        self.inner.with_mut(|i| i.vmas.insert(start, vma));
         Ok(())
     }
 

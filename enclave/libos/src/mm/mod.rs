@@ -88,16 +88,6 @@ struct Inner {
     search: [Search; 3],
 }
 
-impl Inner {
-    /// A vma is there, or what became of the one that was.
-    fn add(&mut self, start: u64, vma: Vma) {
-        if let (None, Backing::Shared(object, ..)) = (self.vmas.get(&start), &vma.backing) {
-            object.shown_again();
-        }
-        self.vmas.insert(start, vma);
-    }
-}
-
 /// A domain in use.
 pub struct Mm {
     slot: Slot,

@@ -30,8 +30,8 @@ pub struct SharedObject {
     /// Page indices that code may have been translated from (`guard`).
     pub(super) code: BklCell<BTreeSet<u64>>,
     file: Option<MapFile>,
-    /// How many mappings show it.
-    shown: BklCell<usize>,
+    /// How many mappings show it (`shown`).
+    pub(super) shown: BklCell<usize>,
     /// The System V segment that it is, if it is one.
     pub segment: BklCell<Option<i32>>,
 }
@@ -44,10 +44,6 @@ impl SharedObject {
     /// How many mappings show it, in all processes.
     pub fn shown(&self) -> usize {
         self.shown.get()
-    }
-    /// One more does.
-    pub(super) fn shown_again(&self) {
-        self.shown.with_mut(|n| *n += 1);
     }
     pub(super) fn file(&self) -> Option<&MapFile> {
         self.file.as_ref()
@@ -233,7 +229,6 @@ impl Mm {
 
     /// A shared mapping goes.
     pub(super) fn release_shared(&self, start: u64, vma: &Vma, (object, base): (&SharedObject, u64)) {
-        object.shown.with_mut(|n| *n -= 1);
         note(object, Did::Detach);
         if copies::is_on() {
             self.leave_copies(start, vma, (object, base));

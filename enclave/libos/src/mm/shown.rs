@@ -76,6 +76,9 @@ impl Vmas {
         if let Some(what) = What::of(&vma.backing) {
             SHOWN.with_mut(|s| _ = s.insert((what, self.slot, start)));
         }
+        if let (None, Backing::Shared(object, ..)) = (self.map.get(&start), &vma.backing) {
+            object.shown.with_mut(|n| *n += 1);
+        }
         self.map.insert(start, vma);
     }
     pub(super) fn remove(&mut self, start: u64) -> Option<Vma> {
@@ -92,6 +95,9 @@ impl Vmas {
     fn forget(&self, start: u64, vma: &Vma) {
         if let Some(what) = What::of(&vma.backing) {
             SHOWN.with_mut(|s| _ = s.remove(&(what, self.slot, start)));
+        }
+        if let Backing::Shared(object, ..) = &vma.backing {
+            object.shown.with_mut(|n| *n -= 1);
         }
     }
     /// To change what is known of it; what it shows stays.

@@ -327,7 +327,7 @@ impl Mm {
             let mut tail = v.clone();
             tail.backing = v.shifted(at - start);
             v.end = at;
-            i.add(at, tail);
+            i.vmas.insert(at, tail);
         });
     }
 

@@ -18,6 +18,7 @@ use crate::fs::file::{File, Notify, Tells};
 use crate::fs::prelude::*;
 use crate::fs::uio::{Dst, Src, try_vec};
 use crate::signal::owner::Band;
+use occlum_rt::mem::TryGrow;
 
 /// Bytes that a queue holds; more are dropped, as the network would.
 const LIMIT: usize = 208 << 10;
@@ -232,7 +233,7 @@ impl UdpSocket {
             s.error = Some(ECONNREFUSED);
             let Some(r) = refused else { return };
             let cost = r.data().len() + OVERHEAD;
-            if s.used + cost <= LIMIT && s.refused.try_reserve(1).is_ok() {
+            if s.used + cost <= LIMIT && s.refused.try_room(1).is_ok() {
                 s.used += cost;
                 s.refused.push_back(r);
             }
@@ -256,7 +257,7 @@ impl UdpSocket {
         let cost = m.data.len() + OVERHEAD;
         let taken = self.state.with_mut(|s| {
             let room = s.used + cost <= LIMIT || s.queue.is_empty();
-            if !room || s.shut_read || s.queue.try_reserve(1).is_err() {
+            if !room || s.shut_read || s.queue.try_room(1).is_err() {
                 return false;
             }
             s.used += cost;

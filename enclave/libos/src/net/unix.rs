@@ -16,6 +16,7 @@ use crate::fs::uio::{Dst, Src, try_vec};
 use crate::fs::{env, ops};
 use crate::sched::later;
 use crate::signal::owner::Band;
+use occlum_rt::mem::TryGrow;
 
 /// Bytes a queue holds before senders wait.
 const LIMIT: usize = 208 << 10;
@@ -79,7 +80,7 @@ struct State {
     bytes: usize,
     has_urgent: bool,
     /// Senders of datagrams that found it full.
-    senders: Vec<Weak<UnixSocket>>,
+    senders: BTreeMap<u64, Weak<UnixSocket>>,
     /// No more will come: the peer is gone or has shut down, or this side has.
     eof: bool,
     shut_write: bool,
@@ -438,7 +439,7 @@ impl UnixSocket {
         let n = if stream { most.min(PIECE).min(LIMIT - used) } else { want };
         // The queue holds at most MAX_MESSAGES, but that may be more than there is room for now.
         crate::mm::admit(n as u64 + 1024).map_err(|_| ENOBUFS)?;
-        target.state.with_mut(|s| s.queue.try_reserve(1)).map_err(|_| ENOBUFS)?;
+        target.state.with_mut(|s| s.queue.try_room(1)).map_err(|_| ENOBUFS)?;
         let mut data = try_vec(n)?;
         let got = src.pull(&mut data)?;
         if got < n && !stream {
@@ -486,8 +487,11 @@ impl UnixSocket {
         self.state.with_mut(|s| s.wants_room = true);
         if self.kind == Kind::Datagram {
             target.state.with_mut(|s| {
-                s.senders.retain(|w| w.strong_count() > 0 && !Weak::ptr_eq(w, &self.me));
-                s.senders.push(self.me.clone());
+                // Those that are gone go when they may be half of all.
+                if s.senders.len().is_power_of_two() {
+                    s.senders.retain(|_, w| w.strong_count() > 0);
+                }
+                s.senders.insert(self.id, self.me.clone());
             });
         }
     }
@@ -496,7 +500,7 @@ impl UnixSocket {
         let senders = self.state.with_mut(|s| core::mem::take(&mut s.senders));
         // Owners hear of room only where there was none, and once most of it is there again.
         let plenty = self.state.with(|s| s.bytes <= LIMIT / 4);
-        for s in senders.iter().filter_map(Weak::upgrade).chain(peer) {
+        for s in senders.values().filter_map(Weak::upgrade).chain(peer) {
             s.changed.notify_of(POLL_OUT);
             if plenty && s.state.with_mut(|s| core::mem::take(&mut s.wants_room)) {
                 s.changed.tell(Band::Out);

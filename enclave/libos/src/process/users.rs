@@ -3,6 +3,7 @@
 //! Neighbours: `signal::pending`, `fs::pipe`. Invariant: only users that have something are listed.
 use alloc::vec::Vec;
 use occlum_rt::bkl::BklCell;
+use occlum_rt::mem::TryGrow;
 
 /// How much of one kind each user has.
 #[derive(Default)]
@@ -24,7 +25,7 @@ impl PerUser {
                 *has += n;
                 return true;
             }
-            let room = all.try_reserve(1).is_ok();
+            let room = all.try_room(1).is_ok();
             if room {
                 all.push((uid, n));
             }

@@ -7,6 +7,7 @@ use super::{Info, bit};
 use crate::process::users::PerUser;
 use alloc::collections::VecDeque;
 use occlum_linux_abi::signo::*;
+use occlum_rt::mem::TryGrow;
 
 /// How many signals the processes of a user may have queued.
 pub const RLIMIT_SIGPENDING: usize = 11;
@@ -62,7 +63,7 @@ impl Pending {
     }
     /// Queues another one, whether or not one is pending. False: there is no memory for it.
     pub(super) fn push(&mut self, sig: i32, info: Info, place: Option<Place>) -> bool {
-        if self.queue.try_reserve(1).is_err() {
+        if self.queue.try_room(1).is_err() {
             return false;
         }
         self.set |= bit(sig);

@@ -454,6 +454,7 @@ fn syscall(t: &Arc<Task>) -> Left {
     r.set_gpr(1, u64::from(r.rip()));
     r.set_gpr(11, r.rflags());
     let nr = r.gpr(0);
+    occlum_rt::mem::nothing_is_asked();
     if occlum_rt::mem::heap_is_low() || crate::fs::is_thrashing() {
         match out_of_memory(t) {
             Heap::Ends => return Left::Otherwise,

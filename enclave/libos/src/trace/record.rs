@@ -5,6 +5,7 @@
 use alloc::vec::Vec;
 use occlum_enclave_abi::{OCALL_DATA_MAX, Ocall, RECORD_HEAD, Record as Kind};
 use occlum_rt::bkl::BklCell;
+use occlum_rt::mem::TryGrow;
 
 /// So many bytes are handed over at once.
 const FULL: usize = 32 << 10;
@@ -36,7 +37,7 @@ impl Builder {
         b
     }
     pub(super) fn bytes(&mut self, data: &[u8]) {
-        if self.bytes.try_reserve(data.len()).is_err() {
+        if self.bytes.try_room(data.len()).is_err() {
             self.failed = true;
         } else {
             self.bytes.extend_from_slice(data);
@@ -61,7 +62,7 @@ impl Builder {
         }
         let kept = !self.failed
             && BUFFER.with_mut(|b| {
-                let room = b.bytes.try_reserve(self.bytes.len()).is_ok();
+                let room = b.bytes.try_room(self.bytes.len()).is_ok();
                 if room {
                     b.bytes.extend_from_slice(&self.bytes);
                 }

@@ -8,6 +8,7 @@ use crate::process::{Process, Task};
 use crate::sched::Breath;
 use alloc::format;
 use occlum_linux_abi::mmap as mf;
+use occlum_rt::mem::TryGrow;
 
 type P<'a> = &'a Arc<Process>;
 type T<'a> = &'a Arc<Task>;
@@ -127,7 +128,7 @@ pub fn maps(p: P) -> Result<Vec<u8>> {
     for (start, v) in mm.vmas() {
         breath.take();
         let line = line(start, &v);
-        out.try_reserve(line.len()).map_err(|_| ENOMEM)?;
+        out.try_room(line.len()).map_err(|_| ENOMEM)?;
         out.extend_from_slice(line.as_bytes());
     }
     Ok(out)
@@ -188,7 +189,7 @@ pub fn smaps(p: P) -> Result<Vec<u8>> {
     let mut out = String::new();
     let Some(mm) = p.mm() else { return Ok(Vec::new()) };
     for a in areas(&mm) {
-        out.try_reserve(AREA_MAX).map_err(|_| ENOMEM)?;
+        out.try_room(AREA_MAX).map_err(|_| ENOMEM)?;
         let mut u = Usage::default();
         u.add(a.start, &a.vma, a.rss, &(0..0));
         out += &line(a.start, &a.vma);

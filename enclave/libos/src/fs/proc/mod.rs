@@ -399,7 +399,7 @@ impl Inode for ProcInode {
                 let exe = p.exe.with(|e| e.clone());
                 if exe.is_empty() { Err(ENOENT) } else { Ok(exe) }
             }
-            Node::Fd(..) | Node::Link(..) => Ok(self.link_target()?.path()),
+            Node::Fd(..) | Node::Link(..) => self.link_target()?.path(),
             _ => Err(EINVAL),
         }
     }

@@ -324,6 +324,7 @@ fn resources() -> Vec<u8> {
         ("tasks", crate::process::task_count() as u64),
         ("open_files", super::super::file::open_count()),
         ("mappings", crate::mm::host_mappings()),
+        ("unasked_kb", occlum_rt::mem::unasked() / 1024),
     ];
     rows.iter().map(|(k, v)| format!("{k} {v}\n")).collect::<String>().into_bytes()
 }
@@ -333,7 +334,7 @@ pub fn mounts(info: bool) -> Vec<u8> {
     let mut id = 1;
     mount::each(|m| {
         let fs = &m.info;
-        let path = escape(&m.dentry.path_from(&mount::root()).unwrap_or_default());
+        let path = escape(&m.dentry.path().unwrap_or_default());
         let mode = if fs.read_only { "ro" } else { "rw" };
         let name = fs.name;
         let line = if info {

@@ -77,7 +77,10 @@ pub fn sys_getcwd(a: &Args) -> Result<usize> {
     if cwd.is_deleted() {
         return Err(ENOENT);
     }
-    let mut p = cwd.path_from(&ctx.root()).unwrap_or_else(|| [b"(unreachable)", &cwd.path()[..]].concat());
+    let mut p = match cwd.path_from(&ctx.root(), PATH_MAX - 1) {
+        Err(ENOENT) => [b"(unreachable)", &cwd.path()?[..]].concat(),
+        r => r?,
+    };
     p.push(0);
     if p.len() as u64 > a[1] {
         return Err(ERANGE);

@@ -13,6 +13,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use occlum_rt::bkl::BklCell;
+use occlum_rt::mem::TryGrow;
 
 /// Most steps along "waits for a lock of a thread that waits".
 const CHAIN: usize = 1024;
@@ -320,7 +321,7 @@ pub(super) fn requeue(a: &[u64; 6]) -> Result<usize> {
         if w.pi.as_ref().is_none_or(|p| p.key != to) {
             return Err(Errno::EINVAL);
         }
-        list.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        list.try_room(1).map_err(|_| Errno::ENOMEM)?;
         list.push(w);
     }
     list.sort_by_key(|w| w.pi.as_ref().map_or(u8::MAX, |p| p.task.sched.priority()));
