@@ -18,8 +18,10 @@ def test_no_code_runs_that_was_changed_or_unmapped() -> None:
     same([cc(SOURCES / "changedcode.c", "-static", "-w")])
 
 
-def test_no_page_stays_that_an_older_file_had() -> None:
-    same([cc(SOURCES / "keptpage.c", "-static", "-w")])
+def test_no_page_stays_that_an_older_file_had(tmp_path: Path) -> None:
+    program = cc(SOURCES / "keptpage.c", "-static", "-w")
+    same([program, "/tmp"])
+    same([program, tmp_path], options=["-v", str(tmp_path)])
 
 
 def test_no_change_of_a_page_stays_for_the_next_process() -> None:

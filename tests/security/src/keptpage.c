@@ -1,5 +1,7 @@
 /* A process that read a page of a file ends after the file was changed; the next one maps the same file at the same place
- * and prints what it sees there: the file as it is now.
+ * and prints what it sees there: the file as it is now. Again and again, sooner than the times of some hosts tell.
+ *
+ * Arguments: the directory of the file.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -18,21 +20,27 @@ static char *map(int fd) {
     return p;
 }
 
-int main(void) {
-    char name[] = "/tmp/keptpage.XXXXXX", old[SIZE] = "old", new[SIZE] = "new";
+int main(int argc, char **argv) {
+    char name[4096], page[SIZE] = "";
+    snprintf(name, sizeof name, "%s/keptpage.XXXXXX", argv[1]);
     int fd = mkstemp(name);
-    if (fd < 0 || unlink(name) || pwrite(fd, old, SIZE, 0) != SIZE)
+    if (fd < 0 || unlink(name) || ftruncate(fd, SIZE))
         return 3;
-    if (fork() == 0) {
-        if (*(volatile char *)map(fd) != 'o' || pwrite(fd, new, SIZE, 0) != SIZE)
-            _exit(4);
-        _exit(0);
+    for (int i = 0; i < 50; i++) {
+        if (fork() == 0) {
+            int seen = *(volatile char *)map(fd);
+            sprintf(page, "version %d", i);
+            _exit(seen == (i ? 'v' : 0) && pwrite(fd, page, SIZE, 0) == SIZE ? 0 : 4);
+        }
+        int status;
+        wait(&status);
+        if (status)
+            return 4;
+        if (fork() == 0) {
+            printf("%s\n", map(fd));
+            exit(0);
+        }
+        wait(NULL);
     }
-    wait(NULL);
-    if (fork() == 0) {
-        printf("%s\n", map(fd));
-        exit(0);
-    }
-    wait(NULL);
     return 0;
 }

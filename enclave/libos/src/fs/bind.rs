@@ -42,6 +42,8 @@ pub struct BindInode {
     place: BklCell<Place>,
     fd: BklCell<Option<(Arc<HostFd>, Access)>>,
     last: BklCell<Stat>,
+    /// What told its content's last version (times and size), and how many there were.
+    version: BklCell<((i64, i64, u64), u64)>,
     /// When it was looked up: `last` is of then.
     found: BklCell<Option<Moment>>,
     /// In memory, of a FIFO or socket, which are the enclave's: the host has the name only.
@@ -99,12 +101,17 @@ impl BindInode {
             place: BklCell::new(place),
             fd: BklCell::new(None),
             last: BklCell::new(s),
+            version: BklCell::new(((s.mtime, s.ctime, s.size), 0)),
             found: BklCell::new(None),
             stand_in: BklCell::new(None),
             mapped: BklCell::new(false),
         });
         LIVE.with_mut(|l| l.insert(key, Arc::downgrade(&i)));
         i
+    }
+    /// The content changes by a call: the host's times may be too coarse to tell.
+    fn changes(&self) {
+        self.version.with_mut(|(_, count)| *count += 1);
     }
     fn here(&self, name: &[u8]) -> Result<Place> {
         Ok(Place::In(self.me.upgrade().ok_or(ENOENT)?, name.to_vec()))
@@ -279,7 +286,11 @@ impl Inode for BindInode {
     }
     fn file_id(&self) -> (u64, u64) {
         let s = self.stat().unwrap_or_else(|_| self.last.get());
-        (self.id, (s.mtime as u64).rotate_left(20) ^ (s.ctime as u64) ^ s.size)
+        let now = (s.mtime, s.ctime, s.size);
+        self.version.with_mut(|(last, count)| {
+            *count += u64::from(core::mem::replace(last, now) != now);
+            (self.id, *count)
+        })
     }
     fn object_id(&self) -> u64 {
         self.id
@@ -373,10 +384,12 @@ impl Inode for BindInode {
     }
     fn write_at(&self, off: u64, data: &[u8]) -> Result<usize> {
         self.writable()?;
+        self.changes();
         host::pwrite(self.descriptor(Access::Write)?.number(), off, data)
     }
     fn truncate(&self, len: u64) -> Result<()> {
         self.writable()?;
+        self.changes();
         host::ftruncate(self.descriptor(Access::Write)?.number(), len)
     }
     fn allocate(&self, mode: u32, off: u64, len: u64) -> Result<()> {
