@@ -328,7 +328,7 @@ calls! {
     MQ_UNLINK = 241 "mq_unlink" full "ipc/named_queues",
     MQ_TIMEDSEND = 242 "mq_timedsend" full "ipc/queues_wait",
     MQ_TIMEDRECEIVE = 243 "mq_timedreceive" full "ipc/queues_wait",
-    MQ_NOTIFY = 244 "mq_notify" partial "no SIGEV_THREAD",
+    MQ_NOTIFY = 244 "mq_notify" full "ipc/queues_notify_threads",
     MQ_GETSETATTR = 245 "mq_getsetattr" full "ipc/named_queues",
     KEXEC_LOAD = 246 "kexec_load" none "no kernel",
     WAITID = 247 "waitid" full "handles/processes_as_files",

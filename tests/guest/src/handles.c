@@ -92,10 +92,8 @@ CASE(signals_wake_readers) {
     puts("done");
 }
 
-static int open_pid(pid_t pid, unsigned flags) { return syscall(SYS_pidfd_open, pid, flags); }
-static long send_to(int fd, int signal, siginfo_t *info, unsigned flags) {
-    return syscall(SYS_pidfd_send_signal, fd, signal, info, flags);
-}
+#define pidfd_open(pid, flags) syscall(SYS_pidfd_open, pid, flags)
+#define pidfd_send_signal(fd, signal, info, flags) syscall(SYS_pidfd_send_signal, fd, signal, info, flags)
 
 CASE(processes_as_files) {
     pid_t child = fork_clean();
@@ -104,38 +102,38 @@ CASE(processes_as_files) {
             pause();
         }
     }
-    int fd = open_pid(child, 0);
+    int fd = pidfd_open(child, 0);
     CHECK(fd >= 0 && (fcntl(fd, F_GETFD) & FD_CLOEXEC));
     struct pollfd p = {fd, POLLIN, 0};
     CHECK(poll(&p, 1, 0) == 0);
-    CHECK_ERRNO(open_pid(0, 0), EINVAL);
-    CHECK_ERRNO(open_pid(-1, 0), EINVAL);
-    CHECK_ERRNO(open_pid(child, 12345), EINVAL);
-    CHECK_ERRNO(open_pid(4000000, 0), ESRCH);
-    CHECK(send_to(fd, 0, NULL, 0) == 0);
-    CHECK_ERRNO(send_to(fd, 99, NULL, 0), EINVAL);
-    CHECK_ERRNO(send_to(fd, 0, NULL, 77777), EINVAL);
-    CHECK_ERRNO(send_to(0, 0, NULL, 0), EBADF);
+    CHECK_ERRNO(pidfd_open(0, 0), EINVAL);
+    CHECK_ERRNO(pidfd_open(-1, 0), EINVAL);
+    CHECK_ERRNO(pidfd_open(child, 12345), EINVAL);
+    CHECK_ERRNO(pidfd_open(4000000, 0), ESRCH);
+    CHECK(pidfd_send_signal(fd, 0, NULL, 0) == 0);
+    CHECK_ERRNO(pidfd_send_signal(fd, 99, NULL, 0), EINVAL);
+    CHECK_ERRNO(pidfd_send_signal(fd, 0, NULL, 77777), EINVAL);
+    CHECK_ERRNO(pidfd_send_signal(0, 0, NULL, 0), EBADF);
     char path[40];
     sprintf(path, "/proc/%d", child);
     int directory = open(path, O_DIRECTORY | O_RDONLY);
-    CHECK(directory >= 0 && send_to(directory, 0, NULL, 0) == 0);
+    CHECK(directory >= 0 && pidfd_send_signal(directory, 0, NULL, 0) == 0);
     siginfo_t info = {.si_signo = SIGTERM, .si_code = SI_USER};
-    CHECK_ERRNO(send_to(fd, SIGTERM, &info, 0), EPERM);
-    CHECK_ERRNO(send_to(fd, SIGINT, &info, 0), EINVAL);
+    CHECK_ERRNO(pidfd_send_signal(fd, SIGTERM, &info, 0), EPERM);
+    CHECK_ERRNO(pidfd_send_signal(fd, SIGINT, &info, 0), EINVAL);
     char byte;
     CHECK_ERRNO(read(fd, &byte, 1), EINVAL);
     siginfo_t state = {0};
     CHECK(waitid(P_PIDFD, fd, &state, WEXITED | WNOHANG) == 0 && state.si_pid == 0);
     CHECK_ERRNO(waitid(P_PIDFD, 0, &state, WEXITED | WNOHANG), EBADF);
-    CHECK(send_to(fd, SIGTERM, NULL, 0) == 0);
+    CHECK(pidfd_send_signal(fd, SIGTERM, NULL, 0) == 0);
     CHECK(poll(&p, 1, 5000) == 1 && p.revents == POLLIN);
-    CHECK(send_to(fd, SIGTERM, NULL, 0) == 0);
+    CHECK(pidfd_send_signal(fd, SIGTERM, NULL, 0) == 0);
     CHECK(waitid(P_PIDFD, fd, &state, WEXITED) == 0 && state.si_pid == child && state.si_status == SIGTERM);
-    CHECK_ERRNO(send_to(fd, 0, NULL, 0), ESRCH);
+    CHECK_ERRNO(pidfd_send_signal(fd, 0, NULL, 0), ESRCH);
     CHECK_ERRNO(waitid(P_PIDFD, fd, &state, WEXITED), ECHILD);
     CHECK(poll(&p, 1, 0) == 1 && (p.revents & POLLIN));
-    int own = open_pid(getpid(), PIDFD_NONBLOCK);
+    int own = pidfd_open(getpid(), PIDFD_NONBLOCK);
     CHECK(own >= 0 && (fcntl(own, F_GETFL) & O_NONBLOCK));
     CHECK_ERRNO(waitid(P_PIDFD, own, &state, WEXITED), ECHILD);
     puts("done");
@@ -182,28 +180,28 @@ CASE(threads_as_files) {
     pthread_create(&thread, NULL, other_thread, NULL);
     while (!other_tid)
         usleep(1000);
-    CHECK_ERRNO(open_pid(other_tid, 4), EINVAL);
-    int fd = open_pid(other_tid, PIDFD_THREAD), own = open_pid(getpid(), 0);
+    CHECK_ERRNO(pidfd_open(other_tid, 4), EINVAL);
+    int fd = pidfd_open(other_tid, PIDFD_THREAD), own = pidfd_open(getpid(), 0);
     CHECK((fcntl(fd, F_GETFL) & PIDFD_THREAD) && !(fcntl(own, F_GETFL) & PIDFD_THREAD));
-    int first = open_pid(getpid(), PIDFD_THREAD | PIDFD_NONBLOCK);
+    int first = pidfd_open(getpid(), PIDFD_THREAD | PIDFD_NONBLOCK);
     CHECK(first >= 0 && pid_in_fdinfo(first) == getpid() && pid_in_fdinfo(fd) == other_tid);
-    CHECK_ERRNO(send_to(own, 0, NULL, 8), EINVAL);
-    CHECK_ERRNO(send_to(own, 0, NULL, THREAD | PROCESS), EINVAL);
-    CHECK(send_to(own, SIGUSR1, NULL, THREAD) == 0 && heard() == 100 + SI_TKILL);
-    CHECK(send_to(first, SIGUSR1, NULL, 0) == 0 && heard() == 100 + SI_TKILL);
-    CHECK(send_to(own, SIGUSR1, NULL, PROCESS) == 0 && heard() % 1000 == 100 + SI_USER);
-    CHECK(send_to(fd, SIGUSR1, NULL, 0) == 0 && heard() == 1100 + SI_TKILL);
-    CHECK(send_to(fd, SIGUSR1, &info, 0) == 0 && heard() == 1100 + SI_QUEUE);
+    CHECK_ERRNO(pidfd_send_signal(own, 0, NULL, 8), EINVAL);
+    CHECK_ERRNO(pidfd_send_signal(own, 0, NULL, THREAD | PROCESS), EINVAL);
+    CHECK(pidfd_send_signal(own, SIGUSR1, NULL, THREAD) == 0 && heard() == 100 + SI_TKILL);
+    CHECK(pidfd_send_signal(first, SIGUSR1, NULL, 0) == 0 && heard() == 100 + SI_TKILL);
+    CHECK(pidfd_send_signal(own, SIGUSR1, NULL, PROCESS) == 0 && heard() % 1000 == 100 + SI_USER);
+    CHECK(pidfd_send_signal(fd, SIGUSR1, NULL, 0) == 0 && heard() == 1100 + SI_TKILL);
+    CHECK(pidfd_send_signal(fd, SIGUSR1, &info, 0) == 0 && heard() == 1100 + SI_QUEUE);
     setpgid(0, 0); /* unless it leads its session */
     CHECK(getpgrp() == getpid());
-    CHECK(send_to(own, SIGUSR1, NULL, GROUP) == 0 && heard() % 1000 == 100 + SI_USER);
-    CHECK(send_to(own, SIGUSR1, &info, GROUP) == 0 && heard() % 1000 == 100 + SI_QUEUE);
-    CHECK_ERRNO(send_to(fd, 0, NULL, GROUP), ESRCH);
+    CHECK(pidfd_send_signal(own, SIGUSR1, NULL, GROUP) == 0 && heard() % 1000 == 100 + SI_USER);
+    CHECK(pidfd_send_signal(own, SIGUSR1, &info, GROUP) == 0 && heard() % 1000 == 100 + SI_QUEUE);
+    CHECK_ERRNO(pidfd_send_signal(fd, 0, NULL, GROUP), ESRCH);
     /* Only to oneself as if it came from the kernel or kill(2). */
     info.si_code = SI_USER;
-    CHECK(send_to(own, SIGUSR1, &info, 0) == 0 && heard() % 1000 == 100 + SI_USER);
-    CHECK_ERRNO(send_to(fd, SIGUSR1, &info, 0), EPERM);
-    CHECK_ERRNO(send_to(own, SIGUSR1, &info, GROUP), EPERM);
+    CHECK(pidfd_send_signal(own, SIGUSR1, &info, 0) == 0 && heard() % 1000 == 100 + SI_USER);
+    CHECK_ERRNO(pidfd_send_signal(fd, SIGUSR1, &info, 0), EPERM);
+    CHECK_ERRNO(pidfd_send_signal(own, SIGUSR1, &info, GROUP), EPERM);
     struct pollfd p = {fd, POLLIN, 0};
     CHECK(poll(&p, 1, 0) == 0);
     CHECK_ERRNO(waitid(P_PIDFD, fd, &state, WEXITED | WNOHANG), ECHILD);
@@ -213,8 +211,8 @@ CASE(threads_as_files) {
     CHECK(poll(&p, 1, -1) == 1 && (p.revents & POLLIN));
     pthread_join(thread, NULL);
     CHECK(poll(&p, 1, -1) == 1 && p.revents == (POLLIN | POLLHUP) && pid_in_fdinfo(fd) == -1);
-    CHECK_ERRNO(send_to(fd, 0, NULL, 0), ESRCH);
-    CHECK_ERRNO(open_pid(other_tid, PIDFD_THREAD), ESRCH);
+    CHECK_ERRNO(pidfd_send_signal(fd, 0, NULL, 0), ESRCH);
+    CHECK_ERRNO(pidfd_open(other_tid, PIDFD_THREAD), ESRCH);
     CHECK_ERRNO(syscall(SYS_pidfd_getfd, fd, fd, 0), ESRCH);
     p.fd = first;
     CHECK(poll(&p, 1, 0) == 0);
@@ -260,7 +258,7 @@ CASE(descriptors_of_others) {
         _exit(0);
     }
     close(p[1]);
-    int fd = open_pid(child, 0);
+    int fd = pidfd_open(child, 0);
     int end = syscall(SYS_pidfd_getfd, fd, p[1], 0);
     if (end < 0 && errno == EPERM) {
         puts("not allowed here");

@@ -6,6 +6,7 @@
 #include <sys/msg.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
+#include <sys/socket.h>
 
 static int attached(int id) {
     struct shmid_ds d;
@@ -411,4 +412,54 @@ CASE(times_of_segments) {
     now = next_second();
     d.shm_perm.mode = 0640;
     CHECK(shmctl(id, IPC_SET, &d) == 0 && state(id).shm_ctime >= now && shmctl(id, IPC_RMID, NULL) == 0);
+}
+
+static volatile int threads_told;
+static void in_a_thread(union sigval value) { threads_told = value.sival_int; }
+/* The kernel's half of SIGEV_THREAD: 32 bytes come back at a socket, the last one says why. */
+CASE(queues_notify_threads) {
+    char name[40], b[40], cookie[32] = "cookie";
+    sprintf(name, "/guest-%d-threads", getpid());
+    struct mq_attr attr = {.mq_maxmsg = 2, .mq_msgsize = 8};
+    mqd_t q = mq_open(name, O_CREAT | O_EXCL | O_RDWR, 0600, &attr), other = mq_open(name, O_RDWR);
+    struct sigevent e = {.sigev_notify = SIGEV_THREAD, .sigev_notify_function = in_a_thread, .sigev_value.sival_int = 77};
+    CHECK(mq_notify(q, &e) == 0);
+    CHECK_ERRNO(mq_notify(q, &e), EBUSY);
+    CHECK(mq_send(q, "tell", 4, 0) == 0);
+    while (!threads_told)
+        sleep_ms(1);
+    CHECK(threads_told == 77 && mq_receive(q, b, 8, NULL) == 4);
+    int s = socket(AF_NETLINK, SOCK_RAW, 0), ends[2];
+    CHECK(pipe(ends) == 0);
+    e.sigev_signo = s, e.sigev_value.sival_ptr = cookie;
+    CHECK(syscall(SYS_mq_notify, q, &e) == 0 && recv(s, b, 32, MSG_DONTWAIT) == -1 && errno == EAGAIN);
+    CHECK_ERRNO(syscall(SYS_mq_notify, q, &e), EBUSY);
+    CHECK(mq_send(q, "tell", 4, 0) == 0 && recv(s, b, 40, 0) == 32 && strcmp(b, "cookie") == 0 && b[31] == 1);
+    CHECK(mq_receive(q, b, 8, NULL) == 4);
+    /* Registered no more: by the call itself, by closing any descriptor of the queue. */
+    CHECK(syscall(SYS_mq_notify, q, &e) == 0 && syscall(SYS_mq_notify, q, NULL) == 0);
+    CHECK(recv(s, b, 40, 0) == 32 && b[31] == 2);
+    CHECK(syscall(SYS_mq_notify, q, &e) == 0 && mq_close(other) == 0 && recv(s, b, 40, 0) == 32 && b[31] == 2);
+    e.sigev_notify = SIGEV_NONE;
+    CHECK(syscall(SYS_mq_notify, q, &e) == 0);
+    if (fork() == 0) {
+        CHECK(mq_close(q) == 0); /* is nobody's here */
+        exit(guest_failures);
+    }
+    int status;
+    CHECK(wait(&status) > 0 && status == 0);
+    CHECK_ERRNO(syscall(SYS_mq_notify, q, &e), EBUSY);
+    CHECK(syscall(SYS_mq_notify, q, NULL) == 0 && syscall(SYS_mq_notify, q, NULL) == 0);
+    e.sigev_notify = SIGEV_THREAD, e.sigev_signo = ends[0];
+    CHECK_ERRNO(syscall(SYS_mq_notify, q, &e), ENOTSOCK);
+    e.sigev_signo = socket(AF_UNIX, SOCK_STREAM, 0);
+    CHECK_ERRNO(syscall(SYS_mq_notify, q, &e), EINVAL);
+    e.sigev_signo = 999;
+    CHECK_ERRNO(syscall(SYS_mq_notify, q, &e), EBADF);
+    e.sigev_signo = s, e.sigev_value.sival_ptr = (void *)8;
+    CHECK_ERRNO(syscall(SYS_mq_notify, q, &e), EFAULT);
+    e.sigev_notify = 9;
+    CHECK_ERRNO(syscall(SYS_mq_notify, q, &e), EINVAL);
+    CHECK(mq_unlink(name) == 0);
+    puts("done");
 }

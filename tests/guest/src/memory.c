@@ -590,19 +590,22 @@ CASE(code_grows) {
 }
 
 /* mseal: such a mapping stays, with its rights; where it cannot be written, with what it shows. */
-static int seal(void *at, size_t len, unsigned long flags) { return syscall(462, at, len, flags); }
+#ifndef SYS_mseal
+#define SYS_mseal 462
+#endif
+#define mseal(at, len, flags) syscall(SYS_mseal, at, (size_t)(len), (size_t)(flags))
 static char *anew(size_t len, int rights) { return mmap(NULL, len, rights, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); }
 CASE(sealed_mappings) {
     const int both = PROT_READ | PROT_WRITE;
     char *p = anew(16 * PAGE, both);
-    CHECK_ERRNO(seal(p + 1, PAGE, 0), EINVAL);
-    CHECK_ERRNO(seal(p, PAGE, 1), EINVAL);
-    CHECK_ERRNO(seal(p, -PAGE, 0), EINVAL);
-    CHECK_ERRNO(seal(p, -1, 0), EINVAL);
-    CHECK_ERRNO(seal(p, 1l << 40, 0), ENOMEM);
-    CHECK(seal(p, 0, 0) == 0 && munmap(p + 8 * PAGE, PAGE) == 0);
-    CHECK_ERRNO(seal(p, 16 * PAGE, 0), ENOMEM);
-    CHECK(mprotect(p, PAGE, both) == 0 && seal(p, 4 * PAGE, 0) == 0 && seal(p, 4 * PAGE, 0) == 0);
+    CHECK_ERRNO(mseal(p + 1, PAGE, 0), EINVAL);
+    CHECK_ERRNO(mseal(p, PAGE, 1), EINVAL);
+    CHECK_ERRNO(mseal(p, -PAGE, 0), EINVAL);
+    CHECK_ERRNO(mseal(p, -1, 0), EINVAL);
+    CHECK_ERRNO(mseal(p, 1l << 40, 0), ENOMEM);
+    CHECK(mseal(p, 0, 0) == 0 && munmap(p + 8 * PAGE, PAGE) == 0);
+    CHECK_ERRNO(mseal(p, 16 * PAGE, 0), ENOMEM);
+    CHECK(mprotect(p, PAGE, both) == 0 && mseal(p, 4 * PAGE, 0) == 0 && mseal(p, 4 * PAGE, 0) == 0);
     p[0] = 'x';
     CHECK_ERRNO(mprotect(p, PAGE, PROT_READ), EPERM);
     CHECK_ERRNO(mprotect(p, PAGE, both), EPERM);
@@ -618,14 +621,14 @@ CASE(sealed_mappings) {
     /* What comes next is sealed no more than it asks for. */
     CHECK(munmap(p + 4 * PAGE, PAGE) == 0);
     char *q = anew(4 * PAGE, PROT_READ);
-    CHECK(seal(q, 4 * PAGE, 0) == 0);
+    CHECK(mseal(q, 4 * PAGE, 0) == 0);
     const int takes[] = {MADV_DONTNEED, MADV_FREE, MADV_DONTNEED_LOCKED, MADV_DONTFORK, MADV_WIPEONFORK};
     for (int i = 0; i < 5; i++)
         CHECK_ERRNO(madvise(q, PAGE, takes[i]), EPERM);
     CHECK(madvise(q, PAGE, MADV_DOFORK) == 0 && madvise(q, PAGE, MADV_WILLNEED) == 0);
     /* Rights change up to the first one that is sealed. */
     char *w = anew(3 * PAGE, both);
-    CHECK(seal(w + PAGE, PAGE, 0) == 0);
+    CHECK(mseal(w + PAGE, PAGE, 0) == 0);
     CHECK_ERRNO(mprotect(w, 3 * PAGE, PROT_READ), EPERM);
     int ends[2];
     CHECK(pipe(ends) == 0 && write(ends[1], "abc", 3) == 3);
@@ -635,7 +638,7 @@ CASE(sealed_mappings) {
     int file = memfd_create("x", 0);
     CHECK(ftruncate(file, 2 * PAGE) == 0);
     char *s = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, file, 0), *t = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, file, 0);
-    CHECK(seal(s, PAGE, 0) == 0 && seal(t, PAGE, 0) == 0);
+    CHECK(mseal(s, PAGE, 0) == 0 && mseal(t, PAGE, 0) == 0);
     CHECK(madvise(s, PAGE, MADV_DONTNEED) == 0 && madvise(t, PAGE, MADV_DONTNEED) == 0);
     CHECK_ERRNO(mremap(s, 0, PAGE, MREMAP_MAYMOVE), EPERM);
     if (fork() == 0) {

@@ -26,6 +26,8 @@ pub trait File: Send + Sync + 'static {
     fn as_socket(&self) -> Option<&dyn crate::net::Socket> {
         None
     }
+    /// The process closed a descriptor of it, maybe not the last one.
+    fn descriptor_closed(&self) {}
     /// The inode number that other lists have of it (/proc/net).
     fn inode_number(&self) -> Option<u64> {
         None

@@ -106,6 +106,7 @@ impl FileTable {
         if let Some(s) = slot {
             locks::release_posix(self.id, s.file.inode().object_id());
             dnotify::closed(self.id, &s.file);
+            s.file.special().iter().for_each(|f| f.descriptor_closed());
             let is_socket = s.file.inode().kind() == S_IFSOCK;
             drop(s);
             if is_socket {

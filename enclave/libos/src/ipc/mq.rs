@@ -4,6 +4,7 @@
 //! asked to be notified is told once, when a message comes to an empty queue that nobody waits on.
 use super::*;
 use crate::fs::{self, OpenFile};
+use crate::net::netlink::NetlinkSocket;
 use crate::signal::{self, Info};
 use crate::uaccess::{read_cstr, read_val, write_val};
 use alloc::collections::BTreeMap;
@@ -34,13 +35,52 @@ const POLL_OUT: u32 = 0x104;
 /// What a message takes beside its bytes.
 const COST: u64 = 64;
 
-#[derive(Clone, Copy)]
+/// Who asked to be notified, and how.
 struct Watcher {
     pid: i32,
-    /// 0: no signal.
-    signo: i32,
-    value: u64,
+    how: Notice,
 }
+
+enum Notice {
+    Nothing,
+    Signal {
+        signo: i32,
+        value: u64,
+    },
+    /// SIGEV_THREAD: a helper of the program's libc reads this socket. It gets what it has said, but for the last byte.
+    Socket {
+        socket: Arc<OpenFile>,
+        cookie: [u8; COOKIE],
+    },
+}
+const COOKIE: usize = 32;
+/// Last bytes: a message has come, or nobody is notified any more.
+const NOTIFY_WOKENUP: u8 = 1;
+const NOTIFY_REMOVED: u8 = 2;
+
+impl Notice {
+    /// SIGEV_*, and the signal, as /dev/mqueue shows them.
+    fn shown(&self) -> (i32, i32) {
+        match self {
+            Self::Signal { signo, .. } => (SIGEV_SIGNAL, *signo),
+            Self::Nothing => (SIGEV_NONE, 0),
+            Self::Socket { .. } => (SIGEV_THREAD, 0),
+        }
+    }
+    /// The socket hears, if there is one.
+    fn tell_socket(&self, what: u8) {
+        if let Self::Socket { socket, cookie } = self
+            && let Some(s) = socket.downcast::<NetlinkSocket>()
+        {
+            let mut text = *cookie;
+            text[COOKIE - 1] = what;
+            s.notify(text.to_vec());
+        }
+    }
+}
+const SIGEV_SIGNAL: i32 = 0;
+const SIGEV_NONE: i32 = 1;
+const SIGEV_THREAD: i32 = 2;
 
 struct State {
     /// By priority (highest first), then by number.
@@ -83,11 +123,15 @@ impl Queue {
         };
         fs::env::cred().check(&self.meta.get(), want)
     }
+    /// The process is notified no more.
+    fn forget(&self, pid: i32) {
+        let gone = self.state.with_mut(|s| s.watcher.take_if(|w| w.pid == pid));
+        gone.iter().for_each(|w| w.how.tell_socket(NOTIFY_REMOVED));
+    }
     fn text(&self) -> Vec<u8> {
         self.state.with(|s| {
-            let w = s.watcher.unwrap_or(Watcher { pid: 0, signo: 0, value: 0 });
-            let kind = if s.watcher.is_some() && w.signo == 0 { 1 } else { 0 };
-            let (bytes, signo, pid) = (s.bytes, w.signo, w.pid);
+            let (kind, signo) = s.watcher.as_ref().map_or((0, 0), |w| w.how.shown());
+            let (bytes, pid) = (s.bytes, s.watcher.as_ref().map_or(0, |w| w.pid));
             format!("QSIZE:{bytes:<10} NOTIFY:{kind:<5} SIGNO:{signo:<5} NOTIFY_PID:{pid:<6}\n").into_bytes()
         })
     }
@@ -99,6 +143,9 @@ pub struct MqFile(Arc<Queue>);
 impl File for MqFile {
     fn as_any(&self) -> &dyn Any {
         self
+    }
+    fn descriptor_closed(&self) {
+        self.0.forget(current_process().pid);
     }
     fn try_read(&self, dst: &mut Dst) -> Result<usize> {
         dst.push(&self.0.text())
@@ -265,9 +312,11 @@ pub fn sys_mq_timedsend(a: &[u64; 6]) -> Result<usize> {
 }
 fn tell(w: &Watcher) {
     const SI_MESGQ: i32 = -3;
-    let Some(p) = crate::process::Process::by_pid(w.pid).filter(|_| w.signo != 0) else { return };
+    w.how.tell_socket(NOTIFY_WOKENUP);
+    let Notice::Signal { signo, value } = w.how else { return };
+    let Some(p) = crate::process::Process::by_pid(w.pid).filter(|_| signo != 0) else { return };
     let sender = Info::user();
-    signal::send_process(&p, w.signo, Info { code: SI_MESGQ, payload: [sender.payload[0], w.value, 0, 0] });
+    signal::send_process(&p, signo, Info { code: SI_MESGQ, payload: [sender.payload[0], value, 0, 0] });
 }
 
 /// mq_timedreceive(fd, buffer, size, priority, timeout)
@@ -301,30 +350,43 @@ pub fn sys_mq_timedreceive(a: &[u64; 6]) -> Result<usize> {
     Ok(text.len())
 }
 
-/// mq_notify(fd, event): SIGEV_NONE and SIGEV_SIGNAL. (SIGEV_THREAD is a netlink socket's matter.)
+/// mq_notify(fd, event)
 pub fn sys_mq_notify(a: &[u64; 6]) -> Result<usize> {
-    const SIGEV_SIGNAL: i32 = 0;
-    const SIGEV_NONE: i32 = 1;
     let event = match a[1] {
         0 => None,
         at => Some((read_val::<u64>(at)?, read_val::<i32>(at + 8)?, read_val::<i32>(at + 12)?)),
     };
     let pid = current_process().pid;
-    let watcher = match event {
+    let how = match event {
         None => None,
-        Some((value, _, SIGEV_NONE)) => Some(Watcher { pid, signo: 0, value }),
-        Some((value, signo @ 1..=64, SIGEV_SIGNAL)) => Some(Watcher { pid, signo, value }),
+        Some((_, _, SIGEV_NONE)) => Some(Notice::Nothing),
+        // Signal 0 is nobody's.
+        Some((value, signo @ 0..=64, SIGEV_SIGNAL)) => Some(Notice::Signal { signo, value }),
+        Some((cookie, socket, SIGEV_THREAD)) => Some(to_socket(cookie, socket)?),
         Some(_) => return Err(Errno::EINVAL),
     };
     let (_, q) = file(a[0])?;
+    let Some(how) = how else {
+        q.forget(pid);
+        return Ok(0);
+    };
     q.state.with_mut(|s| {
-        match (s.watcher, watcher) {
-            (Some(_), Some(_)) => return Err(Errno::EBUSY),
-            (Some(w), None) if w.pid != pid => {}
-            (_, new) => s.watcher = new,
+        if s.watcher.is_some() {
+            return Err(Errno::EBUSY);
         }
+        s.watcher = Some(Watcher { pid, how });
         Ok(0)
     })
+}
+fn to_socket(at: u64, fd: i32) -> Result<Notice> {
+    let mut cookie = [0; COOKIE];
+    read_bytes(at, &mut cookie)?;
+    let socket = current_process().files().get(fd)?;
+    match socket.special().and_then(|s| s.as_socket()).map(|_| socket.downcast::<NetlinkSocket>().is_some()) {
+        None => Err(Errno::ENOTSOCK),
+        Some(false) => Err(Errno::EINVAL),
+        Some(true) => Ok(Notice::Socket { socket, cookie }),
+    }
 }
 
 /// mq_getsetattr(fd, new, old): only O_NONBLOCK can change.
@@ -353,7 +415,7 @@ pub fn sys_mq_getsetattr(a: &[u64; 6]) -> Result<usize> {
 pub(super) fn process_ended(pid: i32) {
     let all: Vec<Arc<Queue>> = NAMES.with(|n| n.values().cloned().collect());
     for q in all {
-        q.state.with_mut(|s| s.watcher = s.watcher.filter(|w| w.pid != pid));
+        q.forget(pid);
     }
 }
 

@@ -208,6 +208,10 @@ impl NetlinkSocket {
         self.changed.notify();
         self.changed.tell(Band::In);
     }
+    /// The kernel tells the program something that is no answer (`ipc::mq`): like those, it may be missed.
+    pub fn notify(&self, text: Vec<u8>) {
+        self.put(text);
+    }
     fn limit(&self) -> usize {
         usize::try_from(self.common.value(SOL_SOCKET, SO_RCVBUF)).unwrap_or(0)
     }
