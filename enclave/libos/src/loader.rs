@@ -411,8 +411,9 @@ fn exec_file(
         files.close_on_exec();
         p.files.replace(Some(files));
     }
-    drop(old);
     crate::process::release_vfork(task);
+    old.iter().for_each(|mm| mm.shed(1));
+    drop(old);
     crate::stats::add("execs", 1);
     crate::jobs::program_started(&p);
     Ok(())

@@ -133,9 +133,6 @@ static void shared_file(void) {
     end("small reads");
     TIMED("mprotect of a shared file", mprotect(p, size, PROT_READ));
     TIMED("munmap", munmap(p, size));
-    p = written(file, size / 4);
-    TIMED("ftruncate", ftruncate(file, 0));
-    munmap(p, size / 4);
     begin();
     if (fork() == 0) {
         written(file, size);
@@ -143,6 +140,18 @@ static void shared_file(void) {
     }
     wait(NULL);
     end("the end of a mapping");
+    int ends[2];
+    pipe(ends);
+    if (fork() == 0) {
+        written(file, size);
+        write(ends[1], &c, 1);
+        execl("/bin/true", "true", NULL);
+        _exit(1);
+    }
+    read(ends[0], &c, 1);
+    begin();
+    wait(NULL);
+    end("exec in place of a mapping");
     close(file);
 }
 
