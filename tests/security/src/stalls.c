@@ -100,12 +100,6 @@ static void mappings(void) {
     int fd = open("/proc/self/smaps", O_RDONLY);
     TIMED("smaps", read(fd, text, sizeof text));
     close(fd);
-    begin();
-    pid_t child = fork();
-    if (child == 0)
-        _exit(0);
-    end("a fork of many mappings");
-    waitpid(child, NULL, 0);
     /* Every second page: each stays a mapping of its own. */
     for (int i = 0; i < 30000; i++)
         mprotect(p + 8192l * i, 4096, PROT_READ);
