@@ -70,7 +70,7 @@ class Process:
 
     @classmethod
     def parse(cls, line: str) -> Process:
-        """From a line of the enclave's answer."""
+        """From a line of the enclave's answer, which has no control characters."""
         pid, parent, group, session, state, resident, cpu_ns, program = line.split(" ", 7)
         ids = int(pid), int(parent), int(group), int(session)
         return cls(*ids, state, int(resident), int(cpu_ns) / 1e9, program)

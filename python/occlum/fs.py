@@ -12,6 +12,7 @@ import errno
 import os
 import stat
 import tarfile
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -56,6 +57,13 @@ class Entry:
     def is_symlink(self) -> bool:
         """Is it a symbolic link?"""
         return stat.S_ISLNK(self.mode)
+
+
+def _rename(new: Path, there: Path) -> None:
+    """Gives the name to what is new. A file that came there meanwhile is not replaced."""
+    if there.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(there))
+    new.rename(there)
 
 
 def _error(message: bytes, path: str) -> OSError:
@@ -171,13 +179,30 @@ class FileSystem:
 
     @staticmethod
     def _unpack(stream: IO[bytes], base: str, there: Path) -> None:
-        """Unpacks what comes from inside, which is not trusted: nothing but below `there`, no devices, no links out."""
-        with tarfile.open(fileobj=stream, mode="r|") as archive:
+        """Unpacks what comes from inside, which is not trusted: nothing but below `there`, no devices, no links out.
+
+        It grows in a fresh directory, of which only what was asked for is kept.
+        """
+
+        def inside(name: str) -> str:
+            if name != base and not name.startswith(base + "/"):
+                raise CalledProcessError(1, ["tar"])
+            return name[len(base) + 1 :] or "."
+
+        with (
+            tarfile.open(fileobj=stream, mode="r|") as archive,
+            tempfile.TemporaryDirectory(prefix=".occlum-", dir=there.parent) as folder,
+        ):
+            new = Path(folder) / "new"
             for member in archive:
-                if member.name == base:
-                    member.name = there.name
-                elif member.name.startswith(base + "/"):
-                    member.name = there.name + member.name[len(base) :]
+                member.name = inside(member.name)
+                if member.islnk():
+                    member.linkname = inside(member.linkname)
+                if member.name == "." and not member.isdir():
+                    member.name = new.name
+                    archive.extract(member, folder, filter="data")
                 else:
-                    raise CalledProcessError(1, ["tar"])
-                archive.extract(member, there.parent, filter="data")
+                    new.mkdir(exist_ok=True)
+                    archive.extract(member, new, filter="data")
+            if new.is_symlink() or new.exists():
+                _rename(new, there)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
+import io
 import os
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 from typing import Any
@@ -182,6 +185,45 @@ def test_what_comes_out_stays_below_its_target(enclave: Enclave, tmp_path: Path)
     with pytest.raises(Exception, match=r"link|outside"):
         enclave.fs.copy_out("/evil", tmp_path / "out")
     assert not (tmp_path / "out" / "link").exists()
+
+
+def _archive(*members: tuple[str, bytes, str]) -> bytes:
+    """A tar archive: names, types and what links lead to."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, kind, link in members:
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, link
+            content = b"evil" if kind == tarfile.REGTYPE else b""
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        (("d", tarfile.DIRTYPE, ""), ("d/../.profile", tarfile.REGTYPE, "")),
+        (("d", tarfile.DIRTYPE, ""), ("d/l", tarfile.SYMTYPE, "../.profile"), ("d/l", tarfile.REGTYPE, "")),
+        (("d", tarfile.SYMTYPE, "../.profile"), ("d", tarfile.REGTYPE, "")),
+        (("d", tarfile.DIRTYPE, ""), ("d/l", tarfile.LNKTYPE, "d/../../.profile"), ("d/l", tarfile.REGTYPE, "")),
+    ],
+)
+def test_a_false_archive_changes_nothing_beside_its_target(
+    enclave: Enclave, tmp_path: Path, members: tuple[tuple[str, bytes, str], ...]
+) -> None:
+    """What packs the files inside is the enclave's own program."""
+    (tmp_path / ".profile").write_text("mine")
+    enclave.fs.write_bytes("/false.tar", _archive(*members))
+    enclave.fs.write_text("/usr/local/bin/tar", "#!/bin/sh\ncat /false.tar\n")
+    enclave.run(["chmod", "+x", "/usr/local/bin/tar"], check=True)
+    try:
+        with contextlib.suppress(Exception):
+            enclave.fs.copy_out("/d", tmp_path / "out")
+    finally:
+        enclave.fs.remove("/usr/local/bin/tar")
+    assert (tmp_path / ".profile").read_text() == "mine"
+    assert {path.name for path in tmp_path.iterdir()} <= {".profile", "out"}
 
 
 def test_events_name_starts_ends_and_faults(enclave: Enclave) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -126,3 +127,39 @@ def test_sources_may_be_links(tmp_path: Path) -> None:
     assert (real / "d/two").read_text() == "2\n"
     assert (tmp_path / "file").read_text() == "contentmore\n"
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize(
+    ("options", "script"),
+    [
+        (["--core", "{share}"], "ln -s ../precious core.sh.$$; kill -SEGV $$"),
+        (
+            ["--profile", "{share}/out.json"],
+            "rm out.json; ln -s ../precious out.json; for i in 1 2 3; do ls / >/dev/null; done",
+        ),
+        (
+            ["--strace=-ff -o {share}/log"],
+            "for i in 1 2 3 4 5 6 7 8 9; do ln -sf ../precious log.$i; done; ls >/dev/null; true",
+        ),
+        (["--strace=-ff -o {share}/log"], "rm -f log.*; mkfifo log.2 log.3 log.4 log.5; ls >/dev/null; true"),
+    ],
+    ids=["core", "profile", "strace", "fifo"],
+)
+def test_what_the_host_writes_follows_no_link_of_a_program(tmp_path: Path, options: list[str], script: str) -> None:
+    share, precious = tmp_path / "share", tmp_path / "precious"
+    share.mkdir()
+    precious.write_text("precious")
+    named = [option.format(share=share) for option in options]
+    enclave(["/bin/sh", "-c", script], options=["-v", str(share), *named], cwd=share)
+    assert precious.read_text() == "precious"
+
+
+def test_names_of_programs_do_not_reach_the_terminal_as_they_are(tmp_path: Path) -> None:
+    program = tmp_path / "x\x1b]0;title\x07\nocclum: forged"
+    source = tmp_path / "faults.c"
+    source.write_text("int main(void) { *(volatile int *)16 = 1; }")
+    shutil.copy2(cc(source, "-static", "-w"), program)
+    result = enclave([program], options=["--crash-report", "--core", str(tmp_path)])
+    assert "\x1b" not in result.errors
+    assert "\nocclum: forged" not in result.errors
+    assert "forged" in result.errors

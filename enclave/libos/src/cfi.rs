@@ -272,5 +272,5 @@ fn file_and_offset(t: &Task, target: u32) -> String {
     let Some((start, vma)) = found else { return String::new() };
     let Some(file) = vma.backing.file() else { return String::new() };
     let at = u64::from(target) - start + vma.backing.offset();
-    format!(" ({}+{at:#x})", String::from_utf8_lossy(&file.path()))
+    format!(" ({}+{at:#x})", crate::trace::printable(&file.path()))
 }

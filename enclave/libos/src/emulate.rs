@@ -311,6 +311,10 @@ fn push_flags(t: &Task, insn: &Instruction) -> Outcome {
 /// changed by compare-and-exchange, with LOCK or without.
 fn bit_string(t: &Task, insn: &Instruction) -> Outcome {
     let size = insn.memory_size().size() as u64;
+    // Another thread may have made another instruction of it since it was translated.
+    if size == 0 {
+        return Outcome::Unsupported;
+    }
     let bits = size * 8;
     let raw = if insn.op1_kind() == OpKind::Register {
         let v = t.rt.gpr(insn.op1_register().full_register().number());

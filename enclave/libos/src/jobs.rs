@@ -235,7 +235,7 @@ fn processes() -> String {
             _ => 'S',
         };
         let resident = p.mm().map_or(0, |mm| mm.resident_pages() * crate::mm::PAGE / 1024);
-        let exe = p.exe.with(|e| String::from_utf8_lossy(e).into_owned());
+        let exe = p.exe.with(|e| crate::trace::printable(e));
         let (ppid, pgid, sid, cpu) = (p.ppid(), p.pgid.get(), p.sid.get(), p.cpu_now());
         out += &format!("{} {ppid} {pgid} {sid} {state} {resident} {cpu} {exe}\n", p.pid);
     }

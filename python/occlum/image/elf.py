@@ -166,7 +166,7 @@ def _expand(entry: str, file: str) -> str:
 
 def _find(name: str, directories: list[str], musl: bool) -> str | None:
     if "/" in name:
-        return name if os.path.exists(name) else None
+        return name if is_library(name) else None
     for directory in directories:
         if directory and is_library(candidate := os.path.join(directory, name)):
             return os.path.normpath(candidate)

@@ -7,14 +7,16 @@ the core's first record fixes; pages that the enclave could not read are holes, 
 
 from __future__ import annotations
 
+import os
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from occlum._host.files import check_can_be_written
+from occlum._host.files import Place, check_can_be_written
 from occlum.errors import OptionError
 from occlum.trace import options
+from occlum.trace.output import printable
 from occlum.trace.records import Fields, Kind, Maps, Record, Registers
 
 _PAGE = 4096
@@ -66,6 +68,8 @@ class Core:
     def __init__(self, target: str) -> None:
         self.target = Path(target)
         self._check_target()
+        self.is_folder = self.target.is_dir()
+        self.place = Place(self.target if self.is_folder else self.target.parent)
         self.maps: dict[int, Maps] = {}
         self.open: dict[int, _Core] = {}
         self.written: list[Path] = []
@@ -101,14 +105,15 @@ class Core:
         for core in self.open.values():
             if core.file is not None:
                 core.file.close()
-                self.path_of(core).unlink(missing_ok=True)
+                self.place.remove(self._name_of(core))
+        self.place.close()
 
-    def path_of(self, core: _Core) -> Path:
-        """Where a core goes."""
-        if self.target.is_dir():
-            name = core.name.split(b"\0")[0].decode(errors="replace").replace("/", "_") or "unknown"
-            return self.target / f"core.{name}.{core.pid}"
-        return self.target
+    def _name_of(self, core: _Core) -> str:
+        """The file that a core goes to."""
+        if not self.is_folder:
+            return self.target.name
+        name = printable(core.name.split(b"\0")[0].decode(errors="replace")).replace("/", "_") or "unknown"
+        return f"core.{name}.{core.pid}"
 
     def _begin(self, record: Record) -> None:
         fields = Fields(record.body)
@@ -133,8 +138,7 @@ class Core:
 
     def _start(self, core: _Core) -> IO[bytes]:
         """Fixes the layout: header, program headers, notes, memory from a page boundary on."""
-        path = self.path_of(core)
-        core.file = path.open("wb")
+        core.file = os.fdopen(self.place.open(self._name_of(core)), "wb")
         notes = _notes(core)
         at = _HEAD.size + _SEGMENT.size * (len(core.runs) + 1)
         headers = [_SEGMENT.pack(_NOTE, 0, at, 0, 0, len(notes), 0, 4)]
@@ -153,7 +157,7 @@ class Core:
     def _end(self, core: _Core) -> None:
         file = core.file or self._start(core)
         file.close()
-        self.written.append(self.path_of(core))
+        self.written.append(self.place.folder / self._name_of(core))
 
 
 def _thread(record: Record) -> _Thread:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from occlum.trace import names, unwind
+from occlum.trace.output import printable
 from occlum.trace.records import Fields, Maps, Record, Registers
 
 _MARKS = {"guess": " (guessed: a word on the stack that follows a call)", "frame pointer": " (by frame pointer)"}
@@ -43,7 +44,7 @@ def report(record: Record, maps: Maps) -> str:
     for m in maps.mappings:
         rights = "".join(letter if m.rights & bit else "-" for letter, bit in (("r", 1), ("w", 2), ("x", 4)))
         lines.append(f"    {m.start:08x}-{m.end:08x} {rights} {m.offset:08x} {m.path}".rstrip())
-    return "".join(f"occlum: {line}\n" for line in lines)
+    return "".join(f"occlum: {printable(line)}\n" for line in lines)
 
 
 def _registers(registers: Registers) -> list[str]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import os
+import stat
 import struct
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
 
 _HEAD = struct.Struct("<16sHHIQQQIHHHHHH")
 _SEGMENT = struct.Struct("<IIQQQQQQ")
@@ -145,7 +146,10 @@ class Elf:
 def read(path: str) -> Elf | None:
     """The file, if it is there and is one."""
     try:
-        with Path(path).open("rb") as file:
+        # A FIFO of that name would have to be waited for.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return None
             elf = Elf(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         _ = elf.segments, elf.eh_frame_hdr
     except (OSError, ValueError, struct.error):

@@ -7,6 +7,13 @@ import os
 _FULL = 1 << 16
 
 
+def printable(text: str) -> str:
+    """The text with control characters written out: names are the programs' choice, and terminals obey some of them."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == " " else ascii(c)[1:-1] for c in text)
+
+
 class Output:
     """Text for a descriptor, which it closes at the end unless it is standard error."""
 

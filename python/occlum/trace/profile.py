@@ -53,7 +53,8 @@ class Profile:
         self.processes: list[_Process] = []
         self.places: dict[tuple[int, int], Place] = {}
         try:
-            self.path.write_bytes(b"")
+            # Kept open: programs may change names in a shared directory.
+            self.file = self.path.open("w", encoding="utf-8", errors="surrogateescape")
         except OSError as error:
             raise OptionError(f"--profile {path}: {error.strerror}", "name a file that can be written") from None
 
@@ -102,7 +103,8 @@ class Profile:
         """Writes the file."""
         seen = [process for process in self.processes if process.stacks]
         text = self._speedscope(seen) if self.format == "speedscope" else self._collapsed(seen)
-        self.path.write_text(text, encoding="utf-8", errors="surrogateescape")
+        with self.file:
+            self.file.write(text)
 
     def _collapsed(self, processes: list[_Process]) -> str:
         lines: Counter[str] = Counter()

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
+from occlum._host.files import Place
 from occlum.errors import OptionError
 from occlum.trace import decode, names, options
 from occlum.trace.decode import Argument, Call
@@ -52,6 +54,8 @@ class Strace:
         self.pids: set[int] = set()
         self.last_ns = 0
         self.streams: dict[int, Output] = {}
+        # Of the files of `-ff`, which are opened while programs run.
+        self.place: Place | None = None
         # The task whose line is not ended, and how long it is.
         self.unfinished: int | None = None
         self.column = 0
@@ -70,6 +74,8 @@ class Strace:
         """Opens the file, so that a bad name fails before the program runs."""
         if not self.wanted.split:
             self._stream(0)
+        elif self.wanted.target is not None:
+            self.place = Place(Path(self.wanted.target).parent)
 
     def take(self, record: Record) -> None:
         """One record."""
@@ -94,6 +100,8 @@ class Strace:
             self._stream(0).write(self._summary())
         for stream in self.streams.values():
             stream.close()
+        if self.place is not None:
+            self.place.close()
 
     def _row(self, fields: Fields) -> None:
         number = fields.one("I")
@@ -256,9 +264,11 @@ class Strace:
         if key not in self.streams:
             if self.wanted.target is None:
                 self.streams[key] = Output(2)
+            elif self.place is not None:
+                name = f"{Path(self.wanted.target).name}.{tid}"
+                self.streams[key] = Output(self.place.open(name, self.wanted.append))
             else:
-                name = f"{self.wanted.target}.{tid}" if self.wanted.split else self.wanted.target
-                self.streams[key] = Output.open(name, self.wanted.append)
+                self.streams[key] = Output.open(self.wanted.target, self.wanted.append)
         return self.streams[key]
 
     def _summary(self) -> str:

@@ -16,6 +16,8 @@ from occlum.trace import elf
 from occlum.trace.records import Maps, Registers
 
 FRAMES_MAX = 128
+# Rows that a description may keep at once; compilers keep one.
+_MOST_SAVED = 64
 _SCAN_WORDS = 4096
 # DWARF numbers of the registers on x86-64.
 _RBP, _RSP, _RETURN = 6, 7, 16
@@ -200,6 +202,8 @@ class _Machine:
                 register = code.uleb()
                 row.registers[register] = ("register", code.uleb())
             case 0x0A:
+                if len(self.saved) >= _MOST_SAVED:
+                    return False
                 self.saved.append((row.cfa, dict(row.registers)))
             case 0x0B:
                 if self.saved:

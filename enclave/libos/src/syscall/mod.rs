@@ -220,9 +220,12 @@ pub fn kill_for_memory(t: &Arc<Task>) {
     memory_signal(t, 0, FaultError::OutOfMemory, 0);
 }
 
-/// Brings an interrupted task to its original state; a state that can't be mapped kills the process.
+/// Brings an interrupted task to its original state; a state that can't be mapped kills the process. It is brought there
+/// once: while it waits for a page, others may have done so.
 pub fn to_original(t: &Arc<Task>, translated: u64) -> bool {
-    t.resolve.set(true);
+    if t.resolve.replace(true) {
+        return true;
+    }
     if code::undo(t, translated).is_ok() {
         return true;
     }

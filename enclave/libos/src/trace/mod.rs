@@ -119,3 +119,8 @@ pub fn end(t: &Task, status: WaitStatus, last: bool) {
         b.end();
     }
 }
+
+/// A name that a program chose, for a line of text that somebody reads: without control characters.
+pub fn printable(name: &[u8]) -> alloc::string::String {
+    alloc::string::String::from_utf8_lossy(name).replace(char::is_control, "?")
+}
