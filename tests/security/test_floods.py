@@ -17,6 +17,7 @@ SOURCE = Path(__file__).parent / "src" / "floods.c"
         ("netlink_errors", "128M", "alive\n"),
         ("dump", "256M", "all of them\nalive\n"),
         ("circle", "256M", "alive\n"),
+        ("clients", "128M", "0 refused\nalive\n"),
     ],
 )
 def test_others_go_on(case: str, memory: str, said: str) -> None:

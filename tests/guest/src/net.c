@@ -55,6 +55,11 @@ static void pair(int p[2]) {
     CHECK(p[1] >= 0);
     close(l);
 }
+/* Waits for an event. */
+static int comes(int s, short event) {
+    struct pollfd f = {s, event, 0};
+    return poll(&f, 1, 5000) == 1 && f.revents & event;
+}
 static short events(int s) {
     struct pollfd f = {s, POLLIN | POLLOUT | POLLRDHUP | POLLPRI, 0};
     poll(&f, 1, 0);
@@ -571,6 +576,62 @@ CASE(backlog) {
     struct pollfd f = {l, POLLIN, 0};
     CHECK(poll(&f, 1, 10000) == 1);
     puts("done");
+}
+
+/* A client that found the backlog full and gave up is nobody's any more, whatever its socket does next. */
+CASE(clients_that_gave_up) {
+    struct sockaddr none = {.sa_family = AF_UNSPEC};
+    for (int closes = 0; closes < 2; closes++) {
+        int full = listener(0), good = listener(5), c[3];
+        struct sockaddr_in a = at("127.0.0.1", port_of(full)), b = at("127.0.0.1", port_of(good));
+        for (int i = 0; i < 3; i++) {
+            c[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+            CHECK_ERRNO(connect(c[i], ADDR(a)), EINPROGRESS);
+            if (i == 0)
+                CHECK(comes(c[0], POLLOUT));
+            else
+                CHECK(events(c[i]) == 0 && connect(c[i], &none, sizeof none) == 0);
+        }
+        CHECK_ERRNO(connect(c[1], ADDR(b)), EINPROGRESS);
+        CHECK(comes(c[1], POLLOUT));
+        CHECK(listen(c[2], 5) == 0);
+        b.sin_port = htons(port_of(c[2]));
+        int other = socket(AF_INET, SOCK_STREAM, 0);
+        CHECK(connect(other, ADDR(b)) == 0);
+        if (closes) {
+            close(full);
+        } else {
+            CHECK(fcntl(full, F_SETFL, O_NONBLOCK) == 0 && accept(full, NULL, NULL) >= 0);
+            CHECK_ERRNO(accept(full, NULL, NULL), EAGAIN);
+        }
+        int s = accept(good, NULL, NULL), t = accept(c[2], NULL, NULL);
+        char text[10];
+        CHECK(s >= 0 && t >= 0 && send(c[1], "good", 4, 0) == 4 && send(other, "well", 4, 0) == 4);
+        CHECK(recv(s, text, 4, MSG_WAITALL) == 4 && memcmp(text, "good", 4) == 0);
+        CHECK(recv(t, text, 4, MSG_WAITALL) == 4 && memcmp(text, "well", 4) == 0);
+        close(good), close(s), close(t), close(other);
+        for (int i = 0; i < 3; i++)
+            close(c[i]);
+    }
+}
+
+/* Who still waits gets in, however many have left before, and as soon as the backlog is longer. */
+CASE(clients_that_still_wait) {
+    enum { LEFT = 20 };
+    int l = listener(0), c[LEFT + 3];
+    struct sockaddr_in a = at("127.0.0.1", port_of(l));
+    for (int i = 0; i < LEFT + 3; i++) {
+        c[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        if (i == LEFT + 2)
+            CHECK(accept(l, NULL, NULL) >= 0 && comes(l, POLLIN) && comes(c[i - 1], POLLOUT));
+        CHECK_ERRNO(connect(c[i], ADDR(a)), EINPROGRESS);
+        if (i == 0)
+            CHECK(comes(c[i], POLLOUT));
+        else if (i <= LEFT)
+            close(c[i]);
+    }
+    CHECK(events(c[LEFT + 2]) == 0 && listen(l, 1) == 0 && comes(c[LEFT + 2], POLLOUT));
+    CHECK(accept(l, NULL, NULL) >= 0 && accept(l, NULL, NULL) >= 0 && events(l) == 0);
 }
 
 CASE(datagrams) {
@@ -1231,11 +1292,6 @@ CASE(counters) {
     }
 }
 
-/* Waits for an event. */
-static int comes(int s, short event) {
-    struct pollfd f = {s, event, 0};
-    return poll(&f, 1, 5000) == 1 && f.revents & event;
-}
 static int at_mark(int s) {
     int mark = -1;
     CHECK(ioctl(s, SIOCATMARK, &mark) == 0);

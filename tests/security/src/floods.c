@@ -1,12 +1,15 @@
 /* What fills the LibOS's memory by what nobody takes, beside a parent that goes on: floods CASE
  *
  * netlink_errors: answers to bad requests, of very many sockets. dump: a dump of very many sockets. circle: a descriptor closed
- * beside very many sockets, one of them in a message. Each ends with "alive", whatever the child came to.
+ * beside very many sockets, one of them in a message. clients: very many clients of a full listener that give up. Each ends
+ * with "alive", whatever the child came to.
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
 #include <linux/unix_diag.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -65,6 +68,26 @@ static void circle(void) {
     for (int fd = 1000; fd < 100000; fd++)
         close(fd);
 }
+static void clients(void) {
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr none = {.sa_family = AF_UNSPEC};
+    socklen_t n = sizeof a;
+    int l = socket(AF_INET, SOCK_STREAM, 0), refused = 0;
+    bind(l, (void *)&a, n);
+    listen(l, 0);
+    getsockname(l, (void *)&a, &n);
+    for (int i = 0; i < 400000; i++) {
+        int s = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        refused += connect(s, (void *)&a, n) == 0 || errno != EINPROGRESS;
+        if (i == 0)
+            continue;
+        if (i % 2)
+            refused += connect(s, &none, sizeof none) != 0;
+        close(s);
+    }
+    printf("%d refused\n", refused);
+    fflush(stdout);
+}
 
 int main(int argc, char **argv) {
     struct rlimit r = {200000, 200000};
@@ -76,6 +99,8 @@ int main(int argc, char **argv) {
             dump();
         if (strcmp(argv[1], "circle") == 0)
             circle();
+        if (strcmp(argv[1], "clients") == 0)
+            clients();
         _exit(0);
     }
     wait(NULL);

@@ -26,6 +26,10 @@ const WINDOW: usize = 256 << 10;
 const ROOM: usize = 3;
 /// Longest backlog (net.core.somaxconn).
 const BACKLOG: usize = 4096;
+/// Most clients that wait for room in a backlog: they are all told when the listener ends.
+const WAITING: usize = 1 << 16;
+/// About what one of them takes of the heap.
+const WAITING_COST: u64 = 128;
 /// `TCP_*` states as TCP_INFO and /proc/net/tcp show them.
 pub const ESTABLISHED: u8 = 1;
 const SYN_SENT: u8 = 2;
@@ -42,16 +46,40 @@ enum Phase {
     Idle,
     Listening(Backlog),
     /// Waits for room in a listener's backlog, or for the host.
-    Connecting,
+    #[expect(dead_code, reason = "a turn is there to be dropped")]
+    Connecting(Option<Turn>),
     Connected,
 }
 #[derive(Default)]
 struct Backlog {
     limit: usize,
     ready: VecDeque<Arc<TcpSocket>>,
-    /// Clients that found it full.
-    waiting: VecDeque<Weak<TcpSocket>>,
+    /// Clients that found it full, by the numbers of their turns.
+    waiting: BTreeMap<u64, Weak<TcpSocket>>,
 }
+impl Backlog {
+    fn is_full(&self) -> bool {
+        self.ready.len() > self.limit
+    }
+}
+
+/// A client's place among those that wait for a listener. It is the client's phase that has it: whatever else becomes of
+/// the client, it waits no more.
+struct Turn {
+    listener: Weak<TcpSocket>,
+    number: u64,
+}
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let Some(listener) = self.listener.upgrade() else { return };
+        listener.state.with_mut(|s| {
+            if let Phase::Listening(b) = &mut s.phase {
+                b.waiting.remove(&self.number);
+            }
+        });
+    }
+}
+static NEXT_TURN: BklCell<u64> = BklCell::new(0);
 
 #[derive(Default)]
 struct State {
@@ -128,7 +156,7 @@ fn stop_listening(binding: Option<&Binding>, backlog: Backlog) {
         // Only becoming a listener can fail.
         let _ = b.listen(false);
     }
-    for client in backlog.waiting.iter().filter_map(Weak::upgrade) {
+    for client in backlog.waiting.values().filter_map(Weak::upgrade) {
         client.connect_failed(ECONNREFUSED);
     }
     for server in &backlog.ready {
@@ -197,7 +225,7 @@ impl TcpSocket {
         self.state.with(|s| match s.phase {
             Phase::Idle => CLOSE,
             Phase::Listening(_) => LISTEN,
-            Phase::Connecting => SYN_SENT,
+            Phase::Connecting(_) => SYN_SENT,
             Phase::Connected if s.eof => CLOSE_WAIT,
             Phase::Connected if s.shut_write => FIN_WAIT2,
             Phase::Connected => ESTABLISHED,
@@ -269,7 +297,7 @@ impl TcpSocket {
         self.state.with_mut(|s| {
             s.remote = Some(Arc::new(remote));
             s.peer_addr = Some(to);
-            s.phase = Phase::Connecting;
+            s.phase = Phase::Connecting(None);
         });
         Err(EINPROGRESS)
     }
@@ -279,26 +307,50 @@ impl TcpSocket {
             return Err(ECONNREFUSED);
         };
         let ip = if from.ip.is_any() { source_for(to.ip) } else { from.ip };
+        let turn = listener.turn_for(self)?;
+        let waits = turn.is_some();
         self.state.with_mut(|s| {
             s.local = Some(Endpoint { ip, ..from });
             s.peer_addr = Some(to);
-            s.phase = Phase::Connecting;
-        });
-        let full = listener.state.with_mut(|s| match &mut s.phase {
-            Phase::Listening(b) if b.ready.len() > b.limit => {
-                b.waiting.push_back(self.me.clone());
-                true
+            if waits {
+                s.phase = Phase::Connecting(turn);
             }
-            _ => false,
         });
-        if full {
-            return Err(EINPROGRESS);
+        if waits { Err(EINPROGRESS) } else { listener.take_client(self) }
+    }
+    /// Makes a client wait if the backlog is full.
+    fn turn_for(&self, client: &TcpSocket) -> Result<Option<Turn>> {
+        crate::mm::admit(WAITING_COST).map_err(|_| ENOBUFS)?;
+        self.state.with_mut(|s| match &mut s.phase {
+            Phase::Listening(b) if b.is_full() && b.waiting.len() >= WAITING => Err(ETIMEDOUT),
+            Phase::Listening(b) if b.is_full() => {
+                let number = NEXT_TURN.with_mut(|n| core::mem::replace(n, *n + 1));
+                b.waiting.insert(number, client.me.clone());
+                Ok(Some(Turn { listener: self.me.clone(), number }))
+            }
+            _ => Ok(None),
+        })
+    }
+    /// Takes clients that wait while there is room.
+    fn fill_backlog(&self) {
+        let Some(me) = self.me.upgrade() else { return };
+        let next = || {
+            self.state.with_mut(|s| match &mut s.phase {
+                Phase::Listening(b) if !b.is_full() => b.waiting.pop_first(),
+                _ => None,
+            })
+        };
+        while let Some((_, client)) = next() {
+            let Some(client) = client.upgrade() else { continue };
+            match me.take_client(&client) {
+                Ok(()) => client.changed.notify(),
+                Err(e) => client.connect_failed(e),
+            }
         }
-        listener.take_client(self)
     }
     /// Makes the server's side of a connection and puts it into the backlog.
     fn take_client(self: &Arc<Self>, client: &TcpSocket) -> Result<()> {
-        crate::mm::admit(4096).map_err(|_| ECONNREFUSED)?;
+        crate::mm::admit(4096).map_err(|_| ENOBUFS)?;
         let (from, to) = client.state.with(|s| (s.local, s.peer_addr));
         count(Count::TcpPassiveOpens);
         let server = Self::new(self.family);
@@ -337,7 +389,7 @@ impl TcpSocket {
     }
     /// Looks whether the host has an answer.
     fn look_at_host(&self) {
-        if !self.state.with(|s| matches!(s.phase, Phase::Connecting)) {
+        if !self.state.with(|s| matches!(s.phase, Phase::Connecting(_))) {
             return;
         }
         let Some(remote) = self.remote() else { return };
@@ -363,7 +415,7 @@ impl TcpSocket {
     fn outcome(&self) -> Result<()> {
         self.look_at_host();
         self.state.with_mut(|s| match s.phase {
-            Phase::Connecting => Err(EAGAIN),
+            Phase::Connecting(_) => Err(EAGAIN),
             Phase::Connected => {
                 s.untold = false;
                 Ok(())
@@ -378,7 +430,7 @@ impl TcpSocket {
     fn connect_again(&self) -> Option<Result<()>> {
         self.look_at_host();
         self.state.with_mut(|s| match s.phase {
-            Phase::Connecting => Some(Err(EALREADY)),
+            Phase::Connecting(_) => Some(Err(EALREADY)),
             Phase::Connected if core::mem::take(&mut s.untold) => Some(Ok(())),
             Phase::Connected | Phase::Listening(_) => Some(Err(EISCONN)),
             Phase::Idle if core::mem::take(&mut s.untold) => {
@@ -442,7 +494,7 @@ impl TcpSocket {
             }
             match s.phase {
                 _ if s.shut_write => Err(EPIPE),
-                Phase::Connecting => Err(EAGAIN),
+                Phase::Connecting(_) => Err(EAGAIN),
                 Phase::Connected => Ok(()),
                 _ => Err(EPIPE),
             }
@@ -581,7 +633,7 @@ impl TcpSocket {
             match s.phase {
                 _ if s.shut_read || s.eof => Ok(None),
                 Phase::Connected if s.remote.is_some() => Ok(s.remote.clone()),
-                Phase::Connected | Phase::Connecting => Err(EAGAIN),
+                Phase::Connected | Phase::Connecting(_) => Err(EAGAIN),
                 _ => Err(ENOTCONN),
             }
         })?;
@@ -686,16 +738,11 @@ impl TcpSocket {
         Ok(new)
     }
     fn accept_inside(&self) -> Option<Arc<Self>> {
-        let (new, next) = self.state.with_mut(|s| match &mut s.phase {
-            Phase::Listening(b) => (b.ready.pop_front(), b.waiting.pop_front()),
-            _ => (None, None),
+        let new = self.state.with_mut(|s| match &mut s.phase {
+            Phase::Listening(b) => b.ready.pop_front(),
+            _ => None,
         });
-        if let (Some(client), Some(me)) = (next.and_then(|c| c.upgrade()), self.me.upgrade()) {
-            match me.take_client(&client) {
-                Ok(()) => client.changed.notify(),
-                Err(e) => client.connect_failed(e),
-            }
-        }
+        self.fill_backlog();
         new
     }
 }
@@ -741,7 +788,7 @@ impl Socket for TcpSocket {
         self.bind_to(at)
     }
     fn listen(&self, backlog: usize) -> Result<()> {
-        if self.state.with(|s| matches!(s.phase, Phase::Connected | Phase::Connecting)) {
+        if self.state.with(|s| matches!(s.phase, Phase::Connected | Phase::Connecting(_))) {
             return Err(EINVAL);
         }
         let at = self.ensure_bound()?;
@@ -770,6 +817,7 @@ impl Socket for TcpSocket {
                 }
             }
         }
+        self.fill_backlog();
         self.changed.notify();
         Ok(())
     }
@@ -958,7 +1006,7 @@ impl File for TcpSocket {
         let pri = when(urgent, POLLPRI);
         self.state.with(|s| match &s.phase {
             Phase::Listening(b) => when(!b.ready.is_empty() || remote & POLLIN != 0, POLL_IN),
-            Phase::Connecting => err,
+            Phase::Connecting(_) => err,
             Phase::Idle if s.gone => err | POLL_IN | POLL_OUT | POLLHUP | POLLRDHUP,
             Phase::Idle => err | POLL_OUT | POLLHUP | when(error, POLL_IN | POLLRDHUP),
             Phase::Connected => {
