@@ -231,6 +231,71 @@ def test_services_of_the_host_are_out_of_reach(where: str) -> None:
         assert enclave(fetch, options=["--network=host"]).stdout == b"hello True\n"
 
 
+SEND_TO_ALL = """
+import socket, sys
+for address in sys.argv[2:]:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    for connected in (False, True):
+        with socket.socket(family, socket.SOCK_DGRAM) as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            if family == socket.AF_INET6:
+                s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 1)
+            else:
+                s.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 1)
+            to = socket.getaddrinfo(address, int(sys.argv[1]), family)[0][4]
+            try:
+                if connected:
+                    s.connect(to)
+                    s.send(address.encode())
+                else:
+                    s.sendto(address.encode(), to)
+            except OSError:
+                pass
+"""
+
+
+def heard(service: socket.socket, end: str) -> set[bytes]:
+    """What has come to a service of this machine, which gets one more message to know that this was all."""
+    with socket.socket(service.family, socket.SOCK_DGRAM) as s:
+        s.sendto(b"end", (end, service.getsockname()[1]))
+    return set(iter(lambda: service.recv(100), b"end"))
+
+
+def test_services_of_the_host_do_not_hear_what_is_sent_to_all() -> None:
+    """Broadcasts and multicasts of an enclave are for other machines."""
+    own = own_address()
+    addresses = ["239.1.2.3", "255.255.255.255", own.rsplit(".", 1)[0] + ".255"]
+    with socket.socket(type=socket.SOCK_DGRAM) as service:
+        service.settimeout(20)
+        service.bind(("", 0))
+        service.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton(addresses[0]) + bytes(4))
+        send = python(SEND_TO_ALL, str(service.getsockname()[1]), *addresses)
+        assert native(send).returncode == 0
+        natively = heard(service, "127.0.0.1")
+        assert natively
+        assert enclave(send, options=["--network=host"]).returncode == 0
+        assert heard(service, "127.0.0.1") == natively
+        assert enclave(send).returncode == 0
+        assert heard(service, "127.0.0.1") == set()
+        # Nor from a published port.
+        port = free_port(socket.SOCK_DGRAM)
+        bound = [a.replace("s.setsockopt(socket.SOL", "s.bind(('', 7000)); s.setsockopt(socket.SOL", 1) for a in send]
+        assert enclave(bound, options=["-p", f"{port}:7000/udp"]).returncode == 0
+        assert heard(service, "127.0.0.1") == set()
+
+
+def test_groups_of_ipv6_do_not_reach_the_host() -> None:
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as service:
+        service.settimeout(20)
+        service.bind(("::", 0))
+        groups = [f"ff02::1%{i}" for i, _ in socket.if_nameindex()]
+        send = python(SEND_TO_ALL, str(service.getsockname()[1]), *groups)
+        assert native(send).returncode == 0
+        assert heard(service, "::1")
+        assert enclave(send).returncode == 0
+        assert heard(service, "::1") == set()
+
+
 def test_no_network() -> None:
     result = enclave(python(FETCH, "203.0.113.7", "80"), options=["--network", "none"])
     assert result.stdout == b"OSError 101\n"

@@ -132,9 +132,13 @@ impl Net {
         match self.reach {
             Reach::Nothing => Err(ENETUNREACH),
             Reach::Host => Ok(()),
-            Reach::Outside if is_own(to.ip()) => Err(-i64::from(libc::ECONNREFUSED)),
+            Reach::Outside if is_own(to) => Err(-i64::from(libc::ECONNREFUSED)),
             Reach::Outside => Ok(()),
         }
+    }
+    /// Only a socket that may reach this machine sends to all of a network: this machine is one of them.
+    fn set_options(&self, fd: i32, options: &[u8]) {
+        set_options(fd, options, self.reach == Reach::Host);
     }
     pub(super) fn connect(&self, wait: &Waiter, a: &[u64; 6], input: &[u8]) -> i64 {
         let Some((to, options)) = address(input) else { return EINVAL };
@@ -150,7 +154,7 @@ impl Net {
         if fd < 0 {
             return errno();
         }
-        set_options(fd, options);
+        self.set_options(fd, options);
         let r = if to.port() == 0 && a[0] != STREAM { 0 } else { connect(fd, &to, v4) };
         let r = if r == 0 || r == -i64::from(libc::EINPROGRESS) { self.adopt(wait, fd, a[2]) } else { r };
         if r < 0 {
@@ -165,6 +169,7 @@ impl Net {
         let Some(fd) = found.map(|p| p.socket.as_raw_fd()).filter(|fd| !self.has(*fd)) else {
             return -i64::from(libc::ENOENT);
         };
+        self.set_options(fd, &[]);
         if datagram {
             discard(fd);
         } else {
@@ -218,7 +223,8 @@ impl Net {
         let Some((to, data)) = address(input) else { return EINVAL };
         // An answer to who came by a published port from this machine may go back there.
         let published = self.published.iter().any(|p| p.socket.as_raw_fd() == fd);
-        if let (false, Err(e)) = (published, self.may_reach(&to)) {
+        let answers = published && !plain(to.ip()).is_multicast();
+        if let (false, Err(e)) = (answers, self.may_reach(&to)) {
             return e;
         }
         let (raw, len) = raw_address(&to, family_of(fd) == libc::AF_INET);
@@ -303,7 +309,7 @@ impl Net {
         if !self.has(a[0] as i32) {
             return EBADF;
         }
-        set_options(a[0] as i32, input);
+        self.set_options(a[0] as i32, input);
         0
     }
     pub(super) fn ready(&self, a: &[u64; 6]) -> i64 {
@@ -336,7 +342,21 @@ fn discard(fd: i32) {
     while unsafe { libc::recv(fd, b.as_mut_ptr().cast(), 1, libc::MSG_DONTWAIT | libc::MSG_TRUNC) } >= 0 {}
 }
 
-fn set_options(fd: i32, options: &[u8]) {
+/// Options that let this machine hear what is sent to all of a network or a group.
+const TO_ALL: [(i32, i32); 3] = [
+    (libc::SOL_SOCKET, libc::SO_BROADCAST),
+    (libc::IPPROTO_IP, libc::IP_MULTICAST_LOOP),
+    (libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_LOOP),
+];
+
+fn set_options(fd: i32, options: &[u8], to_all: bool) {
+    let set = |(level, name): (i32, i32), value: i32| {
+        // SAFETY: 1. `value` is one int. What the host refuses stays as it was.
+        unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), 4) };
+    };
+    if !to_all {
+        TO_ALL.iter().for_each(|o| set(*o, 0));
+    }
     for o in options.chunks_exact(NET_OPTION) {
         let word = |i: usize| i32::from_le_bytes(std::array::from_fn(|k| o[i * 4 + k]));
         let (level, name, value) = (word(0), word(1), word(2));
@@ -346,9 +366,8 @@ fn set_options(fd: i32, options: &[u8]) {
             unsafe {
                 libc::setsockopt(fd, level, name, (&raw const l).cast(), size_of::<libc::linger>() as u32)
             };
-        } else if OPTIONS.contains(&(level, name)) {
-            // SAFETY: 1. `value` is one int. What the host refuses stays as it was.
-            unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), 4) };
+        } else if OPTIONS.contains(&(level, name)) && (to_all || !TO_ALL.contains(&(level, name))) {
+            set((level, name), value);
         }
     }
 }
@@ -426,17 +445,32 @@ fn family_of(fd: i32) -> i32 {
     v
 }
 
-/// Is it an address of this machine? Connecting a datagram socket sends nothing and says where from it would be sent:
-/// from the address itself, if it is ours.
-fn is_own(ip: IpAddr) -> bool {
-    let IpAddr::V6(v6) = ip else { return true };
-    let plain = v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4);
-    if plain.is_loopback() || plain.is_unspecified() {
+fn plain(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(ip, IpAddr::V4),
+        v4 => v4,
+    }
+}
+/// Does it lead to this machine? Connecting a datagram socket sends nothing and says where from it would be sent: from the
+/// address itself, if it is ours, or by the loopback; and it is refused for the broadcast address of a network.
+fn is_own(to: &SocketAddr) -> bool {
+    let ip = plain(to.ip());
+    if ip.is_loopback() || ip.is_unspecified() {
         return true;
     }
-    let any: IpAddr = if plain.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
-    let Ok(probe) = UdpSocket::bind((any, 0)) else { return false };
-    probe.connect((plain, 9)).is_ok() && probe.local_addr().is_ok_and(|a| a.ip() == plain)
+    let any: IpAddr = if ip.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
+    let mut there = *to;
+    there.set_ip(ip);
+    there.set_port(9);
+    let probe = match UdpSocket::bind((any, 0)) {
+        Ok(probe) => probe,
+        // Where there is no such family it leads nowhere; else it is not known.
+        Err(e) => return !matches!(e.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)),
+    };
+    match probe.connect(there).and_then(|()| probe.local_addr()) {
+        Ok(from) => from.ip() == ip || from.ip().is_loopback(),
+        Err(e) => e.kind() == std::io::ErrorKind::PermissionDenied,
+    }
 }
 
 /// Binds a port of this machine. `host` is the address to bind, all of them if it is empty.
