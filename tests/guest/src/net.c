@@ -956,6 +956,11 @@ CASE(netlink) {
     socklen_t n = sizeof a;
     CHECK(s >= 0 && bind(s, ADDR(a)) == 0);
     CHECK(getsockname(s, (void *)&a, &n) == 0 && n == sizeof a && a.nl_pid != 0);
+    /* The process's own id is taken. */
+    int other = socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
+    a.nl_pid = 0;
+    CHECK(bind(other, ADDR(a)) == 0 && getsockname(other, (void *)&a, &n) == 0);
+    CHECK((int)a.nl_pid < -4096);
     struct { struct nlmsghdr h; struct rtgenmsg g; } q = {{sizeof q, RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, 77, 0}, {0}};
     struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
     CHECK(sendto(s, &q, sizeof q, 0, ADDR(kernel)) == sizeof q);

@@ -356,6 +356,25 @@ static void groups(void) {
     setgroups(0, many);
 }
 
+static int netlink(uint32_t id) {
+    int s = socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
+    struct sockaddr_nl a = {.nl_family = AF_NETLINK, .nl_pid = id};
+    bind(s, (void *)&a, sizeof a);
+    return s;
+}
+static void ids(void) {
+    for (int i = 0; i < 100; i++)
+        close(netlink(0));
+}
+static void netlink_ids(void) {
+    netlink(getpid());
+    uint64_t before = least_ns(ids);
+    for (uint32_t i = 0; i < 20000; i++)
+        netlink(-4097 - i);
+    longer("netlink ids beside many", before, least_ns(ids));
+    close_range(3, ~0u, 0);
+}
+
 /* As many waiters of a word as can be: threads that each wait for it often. */
 struct waitv {
     uint64_t value, at;
@@ -410,7 +429,7 @@ int main(int argc, char **argv) {
         to_the_host();
     else
         content(), memory(), mappings(), threads_and_rights(), shared_file(), code(), sockets(), timers(), set(), watchers(),
-            asked_for_sockets(), locks(), groups(), waiters();
+            asked_for_sockets(), locks(), groups(), netlink_ids(), waiters();
     kill(neighbour, SIGKILL);
     return 0;
 }

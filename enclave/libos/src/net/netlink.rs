@@ -82,6 +82,14 @@ pub struct NetlinkSocket {
     changed: Notify,
 }
 
+/// An id that is no process's, as Linux gives them: one that nobody can have taken beforehand.
+fn any_id() -> u32 {
+    const FIRST: u32 = 1 << 31;
+    let mut b = [0; 4];
+    occlum_rt::random::fill(&mut b);
+    FIRST + u32::from_le_bytes(b) % (u32::MAX - 4095 - FIRST)
+}
+
 /// Ids that are taken.
 static TAKEN: BklCell<BTreeSet<u32>> = BklCell::new(BTreeSet::new());
 
@@ -111,8 +119,7 @@ impl NetlinkSocket {
         let id = TAKEN.with_mut(|t| match wanted {
             0 => {
                 let own = env::peer().0 as u32;
-                let mut others = core::iter::once(own).chain((1..).map(|n| u32::MAX - 4096 - n));
-                others.find(|id| t.insert(*id))
+                core::iter::once(own).chain(core::iter::repeat_with(any_id)).find(|id| t.insert(*id))
             }
             w => t.insert(w).then_some(w),
         });
@@ -616,5 +623,6 @@ pub fn make(kind: u32, protocol: u32) -> Result<Arc<dyn File>> {
     if ![NETLINK_ROUTE, NETLINK_SOCK_DIAG].contains(&protocol) {
         return Err(EPROTONOSUPPORT);
     }
+    crate::mm::admit(2048).map_err(|_| ENOBUFS)?;
     Ok(NetlinkSocket::new(if kind == SOCK_RAW { SOCK_RAW } else { super::SOCK_DGRAM }, protocol))
 }

@@ -7,6 +7,7 @@ use super::addr::{Endpoint, Ip};
 use crate::fs::env;
 use crate::fs::prelude::*;
 use crate::process::caps;
+use core::cmp::Ordering;
 
 /// Ports that are given to those who ask for none (net.ipv4.ip_local_port_range).
 const EPHEMERAL: core::ops::RangeInclusive<u16> = 32768..=60999;
@@ -196,21 +197,23 @@ pub fn connect(proto: Proto, mut claim: Claim, peer: Endpoint, socket: Owner) ->
 
 /// The socket that a packet to `to` reaches: the best fitting one; of several that share the port, each in turn.
 pub fn find<T: Any + Send + Sync>(proto: Proto, to: Endpoint, want: impl Fn(&T) -> bool) -> Option<Arc<T>> {
-    let all: Vec<(u32, Arc<dyn Any + Send + Sync>)> = TABLE.with(|t| {
-        let list = t.entries.get(&(proto, to.port)).map_or(&[][..], |l| &l[..]);
-        list.iter().filter_map(|e| Some((e.claim.fit(to.ip), e.socket.upgrade()?))).collect()
-    });
-    let sockets = all.into_iter().filter(|(fit, _)| *fit > 0);
-    let fitting: Vec<(u32, Arc<T>)> = sockets
-        .filter_map(|(fit, s)| Some((fit, s.downcast::<T>().ok()?)))
-        .filter(|(_, s)| want(s))
-        .collect();
-    let best = fitting.iter().map(|(fit, _)| *fit).max()?;
-    let mut ties: Vec<Arc<T>> = fitting.into_iter().filter(|(fit, _)| *fit == best).map(|(_, s)| s).collect();
-    let turn = TABLE.with_mut(|t| {
+    TABLE.with_mut(|t| {
         t.turn = t.turn.wrapping_add(1);
-        t.turn
-    });
-    let n = ties.len();
-    Some(ties.swap_remove(turn % n))
+        let list = t.entries.get(&(proto, to.port))?;
+        // Gone through twice: a list of those that fit would be memory that may not be there.
+        let fitting = || {
+            list.iter().filter_map(|e| {
+                let fit = Some(e.claim.fit(to.ip)).filter(|fit| *fit > 0)?;
+                let socket = e.socket.upgrade()?.downcast::<T>().ok()?;
+                want(&socket).then_some((fit, socket))
+            })
+        };
+        let (best, ties) = fitting().fold((0, 0), |(best, ties), (fit, _)| match fit.cmp(&best) {
+            Ordering::Less => (best, ties),
+            Ordering::Equal => (best, ties + 1),
+            Ordering::Greater => (fit, 1),
+        });
+        let turn = t.turn.checked_rem(ties)?;
+        fitting().filter(|(fit, _)| *fit == best).nth(turn).map(|(_, socket)| socket)
+    })
 }
