@@ -26,13 +26,14 @@ _TEXT = {
         rt_sigsuspend rt_sigtimedwait rt_tgsigqueueinfo sigaltstack signalfd signalfd4 tgkill tkill""",
     "memory": """
         brk get_mempolicy madvise mbind migrate_pages mincore mlock mlock2 mlockall mmap move_pages mprotect mremap
-        msync munlock munlockall munmap pkey_alloc pkey_free pkey_mprotect remap_file_pages
+        msync munlock munlockall munmap pkey_alloc pkey_free pkey_mprotect remap_file_pages mseal
         set_mempolicy shmat shmdt userfaultfd""",
     "ipc": """
         mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedsend mq_unlink msgctl msgget msgrcv msgsnd semctl
         semget semop semtimedop shmat shmctl shmdt shmget""",
     "desc": """
-        accept accept4 bind close close_range connect copy_file_range creat dup dup2 dup3 epoll_create epoll_create1
+        accept accept4 bind cachestat close close_range connect copy_file_range creat dup dup2 dup3 epoll_create
+        epoll_create1
         epoll_ctl epoll_pwait epoll_pwait2 epoll_wait eventfd eventfd2 execveat faccessat faccessat2 fadvise64
         fallocate fchdir fchmod fchmodat fchmodat2 fchown fchownat fcntl fdatasync fgetxattr flistxattr flock
         fremovexattr fsetxattr fstat fstatfs fsync ftruncate futimesat getdents getdents64 getpeername getsockname
