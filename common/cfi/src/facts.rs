@@ -3,8 +3,9 @@
 //! Neighbours: `file` reads, `pads` knows exception tables; `enclave/libos` asks at misses, `host/native` for its report.
 //! All addresses are those of the file, before it is moved. Invariants: only addresses in executable segments are kept,
 //! at most `TARGETS_MAX`; what is beyond the bounds is left out, which can only refuse more.
-use crate::file::{File, Headers, each_record, u32_at, u64_at};
+use crate::file::{File, Headers, Metered, each_record, u32_at, u64_at};
 use crate::pads;
+use alloc::collections::TryReserveError;
 use alloc::vec::Vec;
 
 /// Most targets that are kept of one file, and most entries of one jump table.
@@ -13,6 +14,8 @@ const TABLE_MAX: u64 = 4096;
 /// Most bytes of data that are searched for addresses, and most bytes of one table of relocations or symbols.
 const DATA_MAX: u64 = 256 << 20;
 const RECORDS_MAX: u64 = 64 << 20;
+/// Most bytes that are read of one file in all.
+const WORK_MAX: u64 = 512 << 20;
 
 const DT_PLTRELSZ: u64 = 2;
 const DT_STRTAB: u64 = 5;
@@ -67,66 +70,81 @@ pub struct Facts {
     is_go: bool,
 }
 
-/// Addresses that are being collected.
-struct Collector<'a> {
-    file: &'a dyn File,
+/// Targets that are being collected. Has room for all that it takes from the beginning.
+struct Found<'a> {
     headers: &'a Headers,
-    found: Vec<u32>,
+    targets: Vec<u32>,
 }
 
-impl Collector<'_> {
+impl<'a> Found<'a> {
+    fn new(headers: &'a Headers) -> Result<Self, TryReserveError> {
+        let mut targets = Vec::new();
+        targets.try_reserve_exact(TARGETS_MAX)?;
+        Ok(Self { headers, targets })
+    }
+
     fn add(&mut self, vaddr: u64) {
-        if self.headers.is_code(vaddr)
+        if self.targets.len() < TARGETS_MAX
             && let Ok(v) = u32::try_from(vaddr)
-            && self.found.len() < TARGETS_MAX
+            && self.headers.is_code(vaddr)
         {
-            self.found.push(v);
+            self.targets.push(v);
         }
     }
 
-    fn word_at(&self, vaddr: u64) -> Option<u64> {
+    fn sorted(mut self) -> Result<Vec<u32>, TryReserveError> {
+        self.targets.sort_unstable();
+        self.targets.dedup();
+        let mut kept = Vec::new();
+        kept.try_reserve_exact(self.targets.len())?;
+        kept.extend_from_slice(&self.targets);
+        Ok(kept)
+    }
+}
+
+/// Looks for targets.
+struct Collector<'a> {
+    file: &'a dyn File,
+    headers: &'a Headers,
+    found: Found<'a>,
+}
+
+impl Collector<'_> {
+    /// What a place in the file holds.
+    fn add_word_at(&mut self, vaddr: u64) {
         let mut word = [0; 8];
-        let there = self.headers.offset_of(vaddr).is_some_and(|at| self.file.read_exact_at(at, &mut word));
-        there.then(|| u64::from_le_bytes(word))
+        if self.headers.offset_of(vaddr).is_some_and(|at| self.file.read_exact_at(at, &mut word)) {
+            self.found.add(u64::from_le_bytes(word));
+        }
     }
 
     /// What `RELATIVE` and its kin put into data, symbols with addends, and the first words of lazily bound slots.
     fn relocations(&mut self, vaddr: u64, len: u64) {
         let Some(offset) = self.headers.offset_of(vaddr) else { return };
-        let mut slots = Vec::new();
-        let mut found = Vec::new();
         each_record(self.file, offset, len.min(RECORDS_MAX), RELA_SIZE, |_, r| match u32_at(r, 8) {
-            R_RELATIVE | R_IRELATIVE => found.push(u64_at(r, 16)),
-            R_JUMP_SLOT => slots.push(u64_at(r, 0)),
-            R_64 if u32_at(r, 12) == 0 => found.push(u64_at(r, 16)),
+            R_RELATIVE | R_IRELATIVE => self.found.add(u64_at(r, 16)),
+            R_JUMP_SLOT => self.add_word_at(u64_at(r, 0)),
+            R_64 if u32_at(r, 12) == 0 => self.found.add(u64_at(r, 16)),
             _ => {}
         });
-        found.extend(slots.into_iter().filter_map(|at| self.word_at(at)));
-        found.into_iter().for_each(|v| self.add(v));
     }
 
     /// RELR: an even word is an address, an odd one a bitmap of the 63 words that follow; each place holds its addend.
     fn packed_relocations(&mut self, vaddr: u64, len: u64) {
         let Some(offset) = self.headers.offset_of(vaddr) else { return };
-        let mut places = Vec::new();
         let mut next = 0u64;
         each_record(self.file, offset, len.min(RECORDS_MAX), 8, |_, r| {
             let word = u64_at(r, 0);
             if word & 1 == 0 {
-                places.push(word);
+                self.add_word_at(word);
                 next = word.wrapping_add(8);
                 return;
             }
             for bit in (1..64u32).filter(|bit| word.wrapping_shr(*bit) & 1 == 1) {
-                places.push(next.wrapping_add(u64::from(bit.wrapping_sub(1)).wrapping_mul(8)));
+                self.add_word_at(next.wrapping_add(u64::from(bit.wrapping_sub(1)).wrapping_mul(8)));
             }
             next = next.wrapping_add(63 * 8);
         });
-        for place in places.into_iter().take(TARGETS_MAX) {
-            if let Some(word) = self.word_at(place) {
-                self.add(word);
-            }
-        }
     }
 
     /// Functions of the dynamic symbol table, also those of other files that have an address here (canonical PLT entries).
@@ -135,14 +153,12 @@ impl Collector<'_> {
         let Some(offset) = self.headers.offset_of(table) else { return };
         // Nothing says how many there are; linkers put the strings behind them.
         let len = strings.saturating_sub(table).min(RECORDS_MAX);
-        let mut found = Vec::new();
         each_record(self.file, offset, len, SYM_SIZE, |_, s| {
             let kind = s.get(4).copied().unwrap_or(STT_OBJECT) & 0xf;
             if matches!(kind, STT_FUNC | STT_GNU_IFUNC | STT_NOTYPE) {
-                found.push(u64_at(s, 8));
+                self.found.add(u64_at(s, 8));
             }
         });
-        found.into_iter().for_each(|v| self.add(v));
     }
 
     /// Aligned words of data that are addresses of code: in a file that is not moved, nothing else names them.
@@ -152,13 +168,8 @@ impl Collector<'_> {
             let skip = s.vaddr.wrapping_neg() & 7;
             let len = s.len.saturating_sub(skip).min(left);
             left = left.saturating_sub(len);
-            let headers = self.headers;
-            let found = &mut self.found;
             each_record(self.file, s.offset.saturating_add(skip), len, 8, |_, w| {
-                let word = u64_at(w, 0);
-                if found.len() < TARGETS_MAX && word <= u64::from(u32::MAX) && headers.is_code(word) {
-                    found.push(word as u32);
-                }
+                self.found.add(u64_at(w, 0))
             });
         }
     }
@@ -181,43 +192,39 @@ impl Collector<'_> {
             }
             let (count, text, place) = (u64_at(&h, 8), u64_at(&h, 24), u64_at(&h, 64));
             let len = count.saturating_mul(8).min(RECORDS_MAX);
-            let mut found = Vec::new();
             each_record(self.file, table.saturating_add(place), len, 8, |_, entry| {
-                found.push(text.wrapping_add(u64::from(u32_at(entry, 0))));
+                self.found.add(text.wrapping_add(u64::from(u32_at(entry, 0))));
             });
-            found.into_iter().for_each(|v| self.add(v));
         }
     }
 
     /// Landing pads, where no sorted table lets them be found one by one.
     fn landing_pads(&mut self) {
-        let mut found = Vec::new();
         if self.headers.eh_frame_hdr.is_none() {
-            pads::all_by_section(self.file, self.headers, |pad| found.push(pad));
+            pads::all_by_section(self.file, self.headers, |pad| self.found.add(pad));
         }
-        found.into_iter().for_each(|v| self.add(v));
-    }
-
-    fn sorted(self) -> Vec<u32> {
-        let mut all = self.found;
-        all.sort_unstable();
-        all.dedup();
-        all.shrink_to_fit();
-        all
     }
 }
 
 impl Facts {
-    /// Reads a file. `None`: it is no ELF file of this machine.
-    pub fn read(file: &dyn File) -> Option<Facts> {
-        let headers = Headers::read(file)?;
+    /// Most bytes of memory that `read` takes: two lists, and one more while it is brought to its length.
+    pub const MEMORY_MAX: u64 = 3 * (TARGETS_MAX * size_of::<u32>()) as u64 + (256 << 10);
+
+    /// Reads a file. `None`: it is no ELF file of this machine. An error: there is no memory.
+    pub fn read(file: &dyn File) -> Result<Option<Facts>, TryReserveError> {
+        Self::read_within(file, WORK_MAX)
+    }
+
+    pub(crate) fn read_within(file: &dyn File, work: u64) -> Result<Option<Facts>, TryReserveError> {
+        let file = &Metered::new(file, work);
+        let Some(headers) = Headers::read(file) else { return Ok(None) };
         let d = Dynamic::read(file, &headers);
-        let mut symbols = Collector { file, headers: &headers, found: Vec::new() };
+        let mut symbols = Collector { file, headers: &headers, found: Found::new(&headers)? };
         symbols.symbols(&d);
-        let exported = symbols.sorted();
-        let mut c = Collector { file, headers: &headers, found: Vec::new() };
+        let exported = symbols.found.sorted()?;
+        let mut c = Collector { file, headers: &headers, found: Found::new(&headers)? };
         for vaddr in [headers.entry, d.get(DT_INIT), d.get(DT_FINI)] {
-            c.add(vaddr);
+            c.found.add(vaddr);
         }
         c.relocations(d.get(DT_RELA), d.get(DT_RELASZ));
         c.relocations(d.get(DT_JMPREL), d.get(DT_PLTRELSZ));
@@ -230,8 +237,14 @@ impl Facts {
             c.go_functions();
         }
         c.landing_pads();
-        let targets = c.sorted();
-        Some(Facts { headers, targets, exported, is_go })
+        let targets = c.found.sorted()?;
+        Ok(Some(Facts { headers, targets, exported, is_go }))
+    }
+
+    /// Bytes of memory that it takes.
+    pub fn memory(&self) -> u64 {
+        let lists = self.targets.len().saturating_add(self.exported.len());
+        (lists.saturating_mul(size_of::<u32>()) as u64).saturating_add(8 << 10)
     }
 
     /// Address of the code at `offset` of the file.

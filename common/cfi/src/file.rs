@@ -4,6 +4,7 @@
 //! larger than its bound, and what lies outside the file reads as `None`.
 use alloc::vec;
 use alloc::vec::Vec;
+use core::cell::Cell;
 
 /// Where the bytes come from.
 pub trait File {
@@ -17,6 +18,29 @@ impl File for &[u8] {
         let Some(bytes) = from.and_then(|b| b.get(..buf.len())) else { return false };
         buf.copy_from_slice(bytes);
         true
+    }
+}
+
+/// A file of which only so much can be read in all: whoever walks over it ends where the bytes seem to.
+pub(crate) struct Metered<'a> {
+    file: &'a dyn File,
+    left: Cell<u64>,
+}
+
+/// What a read counts for besides its bytes.
+const READ_COST: u64 = 256;
+
+impl<'a> Metered<'a> {
+    pub(crate) fn new(file: &'a dyn File, work: u64) -> Self {
+        Self { file, left: Cell::new(work) }
+    }
+}
+
+impl File for Metered<'_> {
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> bool {
+        let left = self.left.get().checked_sub(READ_COST.saturating_add(buf.len() as u64));
+        self.left.set(left.unwrap_or(0));
+        left.is_some() && self.file.read_exact_at(offset, buf)
     }
 }
 
@@ -152,8 +176,14 @@ impl Headers {
 
     /// File offset of the byte at `vaddr`.
     pub(crate) fn offset_of(&self, vaddr: u64) -> Option<u64> {
+        self.rest_of(vaddr).map(|(offset, _)| offset)
+    }
+
+    /// The same, and how many bytes its segment has from there on.
+    fn rest_of(&self, vaddr: u64) -> Option<(u64, u64)> {
         let s = self.segments.iter().find(|s| vaddr.wrapping_sub(s.vaddr) < s.len)?;
-        s.offset.checked_add(vaddr.wrapping_sub(s.vaddr))
+        let at = vaddr.wrapping_sub(s.vaddr);
+        Some((s.offset.checked_add(at)?, s.len.saturating_sub(at)))
     }
 
     /// Address of the byte at `offset` of the file, in an executable segment.
@@ -211,26 +241,43 @@ pub(crate) fn each_record(
     }
 }
 
+/// Bytes that a cursor has at hand.
+const WINDOW: usize = 64;
+
 /// Reads forward from an address: the encodings of exception tables.
 pub(crate) struct Cursor<'a> {
     file: &'a dyn File,
     headers: &'a Headers,
     /// Address of the next byte.
     pub(crate) at: u64,
+    window: [u8; WINDOW],
+    /// The last bytes of `window` that are not read yet.
+    ahead: core::ops::Range<usize>,
 }
 
 impl<'a> Cursor<'a> {
     pub(crate) fn new(file: &'a dyn File, headers: &'a Headers, at: u64) -> Self {
-        Self { file, headers, at }
+        Self { file, headers, at, window: [0; WINDOW], ahead: 0..0 }
     }
 
     fn bytes<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let mut b = [0; N];
-        if !self.file.read_exact_at(self.headers.offset_of(self.at)?, &mut b) {
-            return None;
+        if self.ahead.len() < N {
+            self.fill(N)?;
         }
+        let b = *self.window.get(self.ahead.clone())?.first_chunk()?;
+        self.ahead.start = self.ahead.start.checked_add(N)?;
         self.at = self.at.checked_add(N as u64)?;
         Some(b)
+    }
+    /// At least `n` bytes, and what its segment and the file have besides.
+    fn fill(&mut self, n: usize) -> Option<()> {
+        let (offset, rest) = self.headers.rest_of(self.at)?;
+        let most = usize::try_from(rest).unwrap_or(WINDOW).clamp(n, WINDOW);
+        let mut read = |n: usize| {
+            self.window.get_mut(..n).is_some_and(|w| self.file.read_exact_at(offset, w)).then_some(n)
+        };
+        self.ahead = 0..read(most).or_else(|| read(n))?;
+        Some(())
     }
     pub(crate) fn u8(&mut self) -> Option<u8> {
         self.bytes::<1>().map(|[b]| b)

@@ -5,14 +5,16 @@
 //! Invariants: an answer that may stay in a table rests on code and files alone, so that the next process of the program,
 //! which may get the table with its slot, would be told the same; what rests on the state of a process is asked each time.
 use crate::code::{self, CodeError, Place};
-use crate::mm::{Backing, FaultError, MapFile, Vma};
+use crate::mm::{Backing, FaultError, MapFile, PAGE, Vma};
 use crate::process::Task;
+use crate::sched::Breath;
 use crate::signal::{self, Info};
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cell::RefCell;
 use occlum_cfi::{Facts, File, Resumed};
 use occlum_enclave_abi::CfiLevel;
 use occlum_linux_abi::signo::SIGSEGV;
@@ -115,11 +117,14 @@ fn is_named(place: &Place, facts: &Facts, file: &dyn File, vaddr: u64) -> bool {
         || facts.is_of_a_runtime(file, vaddr, before, first)
 }
 
-/// A file in the enclave, as the reader of its facts wants it.
-struct Reader<'a>(&'a MapFile);
+/// A file in the enclave, as the reader of its facts wants it; with a breath, others get on while it is read.
+struct Reader<'a>(&'a MapFile, Option<RefCell<Breath>>);
 
 impl File for Reader<'_> {
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> bool {
+        if let Some(breath) = &self.1 {
+            breath.borrow_mut().take();
+        }
         let (mut at, mut rest) = (offset, buf);
         while !rest.is_empty() {
             let Ok(n) = self.0.0.inode().read_at(at, rest) else { return false };
@@ -137,19 +142,34 @@ impl File for Reader<'_> {
 type FactsOfFiles = BTreeMap<(u64, u64), Option<Arc<Facts>>>;
 /// What files name as targets.
 static FACTS: BklCell<FactsOfFiles> = BklCell::new(BTreeMap::new());
-/// Most files whose facts are kept, and what one may take of the heap.
+static READ: BklCell<u64> = BklCell::new(0);
+/// Most files whose facts are kept, and the part of the enclave's memory that these may take.
 const FILES_MAX: usize = 512;
-const FACTS_BYTES: u64 = 24 << 20;
+const MEMORY_PART: u64 = 32;
 
-fn facts_of(file: &MapFile) -> Result<Option<Arc<Facts>>, CodeError> {
+/// Drops the facts: they can be read again.
+pub fn reclaim() {
+    FACTS.with_mut(core::mem::take);
+}
+
+/// How many files were read so far. Others run meanwhile: what was known of mappings before counts for nothing then.
+pub fn files_read() -> u64 {
+    READ.get()
+}
+
+fn facts_of(file: &MapFile, breath: Option<Breath>) -> Result<Option<Arc<Facts>>, CodeError> {
     let id = file.id();
     if let Some(known) = FACTS.with(|all| all.get(&id).cloned()) {
         return Ok(known);
     }
-    crate::mm::admit(FACTS_BYTES).map_err(|_| CodeError::Fault(FaultError::HeapFull))?;
-    let facts = Facts::read(&Reader(file)).map(Arc::new);
+    let full = CodeError::Fault(FaultError::HeapFull);
+    crate::mm::admit(Facts::MEMORY_MAX).map_err(|_| full)?;
+    READ.set(READ.get() + 1);
+    let facts = Facts::read(&Reader(file, breath.map(RefCell::new))).map_err(|_| full)?.map(Arc::new);
+    let memory = |facts: &Option<Arc<Facts>>| facts.as_ref().map_or(0, |f| f.memory());
     FACTS.with_mut(|all| {
-        if all.len() >= FILES_MAX {
+        let kept = all.values().map(memory).sum::<u64>() + memory(&facts);
+        if all.len() >= FILES_MAX || kept > crate::mm::total() * PAGE / MEMORY_PART {
             all.clear();
         }
         all.insert(id, facts.clone());
@@ -163,8 +183,8 @@ fn with_facts<T>(
     ask: impl FnOnce(&Facts, &dyn File, u64) -> T,
 ) -> Result<Option<T>, CodeError> {
     let Some((file, offset)) = place.in_file() else { return Ok(None) };
-    let Some(facts) = facts_of(file)? else { return Ok(None) };
-    Ok(facts.code_at(offset).map(|vaddr| ask(&facts, &Reader(file), vaddr)))
+    let Some(facts) = facts_of(file, Some(Breath::begin()))? else { return Ok(None) };
+    Ok(facts.code_at(offset).map(|vaddr| ask(&facts, &Reader(file, None), vaddr)))
 }
 
 /// Where the jump tables lead whose addresses instructions of the mapping at `start` made. Entries are distances from
@@ -175,7 +195,7 @@ pub fn jump_tables(start: u64, vma: &Vma, constants: &[u32]) -> Vec<u32> {
     if !is_strict() || vma.has_own_code() {
         return targets;
     }
-    let Ok(Some(facts)) = facts_of(file) else { return targets };
+    let Ok(Some(facts)) = facts_of(file, None) else { return targets };
     let Some(vaddr) = facts.page_at(*offset) else { return targets };
     // The file lies this much higher than it says.
     let moved = start.wrapping_sub(vaddr);
@@ -184,7 +204,8 @@ pub fn jump_tables(start: u64, vma: &Vma, constants: &[u32]) -> Vec<u32> {
         let end = constants.get(n + 1).map_or(u64::MAX, |next| u64::from(*next));
         for base in constants.iter().filter(|base| is_label(base) && *base != table).chain([table]) {
             let at = |c: u64| c.wrapping_sub(moved);
-            let found = facts.jump_table(&Reader(file), at(u64::from(*table)), at(u64::from(*base)), at(end));
+            let found =
+                facts.jump_table(&Reader(file, None), at(u64::from(*table)), at(u64::from(*base)), at(end));
             targets.extend(found.into_iter().map(|t| u64::from(t).wrapping_add(moved) as u32));
         }
     }

@@ -553,9 +553,12 @@ pub fn link(mm: &Mm, exit: u32) -> core::result::Result<(u32, u32), (u32, CodeEr
 /// A lookup-table miss of a task: if the branch is allowed, fills the entry and returns where to go on.
 pub fn miss(t: &Task, mm: &Arc<Mm>, kind: Kind, target: u32) -> core::result::Result<u32, CodeError> {
     let place = place(mm, target)?;
+    let read = cfi::files_read();
     let allowed = cfi::check(t, kind, &place)?.ok_or(CodeError::Forbidden(kind))?;
+    // Something else may be there since others ran.
+    let stays = allowed == cfi::Allowed::Always && read == cfi::files_read();
     let (at, _) = entry(mm, target)?;
-    if allowed == cfi::Allowed::Always {
+    if stays {
         set_entry(mm, kind, target, at);
     }
     Ok(at)

@@ -40,7 +40,7 @@ pub(crate) fn file(path: &Path) -> std::io::Result<Option<Counts>> {
 
 fn bytes(file: &[u8]) -> Option<Counts> {
     let parts = executable(file).ok().filter(|parts| !parts.is_empty())?;
-    let facts = Facts::read(&file)?;
+    let facts = Facts::read(&file).ok()??;
     let mut code = Code { file, parts, seen: Survey::default() };
     code.survey();
     let boundaries: BTreeSet<u32> = code.seen.boundaries.iter().copied().collect();

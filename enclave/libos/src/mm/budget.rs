@@ -97,6 +97,7 @@ pub fn give_way() {
     empty_free_slots(u64::MAX);
     super::idle::give_way();
     crate::fs::reclaim();
+    crate::cfi::reclaim();
     mem::trim();
 }
 
