@@ -34,6 +34,8 @@ pub struct Options {
     pub read_only: bool,
     /// Nodes of the map kept in memory (4 KiB each).
     pub cache_nodes: usize,
+    /// Most bytes of the bitmap, which is in memory.
+    pub bitmap: u64,
     /// Committed changes kept in memory before a checkpoint.
     pub max_pending: usize,
     /// When the trusted store is told.
@@ -47,6 +49,7 @@ impl Default for Options {
         Self {
             read_only: false,
             cache_nodes: 4096,
+            bitmap: u64::MAX,
             max_pending: 65536,
             window: Window::Checkpoint,
             expected_root: None,

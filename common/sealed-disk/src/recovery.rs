@@ -21,6 +21,10 @@ fn journal_size(total: u64) -> u64 {
     (total / 64).clamp(8, 4096)
 }
 
+fn check_bitmap(total: u64, options: &Options) -> Result<(), Error> {
+    if total.div_ceil(8) > options.bitmap { Err(Error::Memory) } else { Ok(()) }
+}
+
 fn draw<const N: usize>(random: &mut dyn Random) -> [u8; N] {
     let mut bytes = [0; N];
     random.fill(&mut bytes);
@@ -40,6 +44,7 @@ impl<D: BlockDevice> Disk<D> {
         if total < BLOCKS_MIN {
             return Err(Error::Size);
         }
+        check_bitmap(total, &options)?;
         let (header, journal_blocks) = match key {
             // Anybody could write a journal that needs no key; and images are the same bytes each time.
             Key::None => (Header::new(&[0; 16], None), 0),
@@ -107,6 +112,7 @@ impl<D: BlockDevice> Disk<D> {
         options.read_only |= options.expected_root.is_some();
         let (header, body, seal) = newest(&mut device, key)?;
         check_body(&header, &body, device.blocks())?;
+        check_bitmap(body.total, &options)?;
         if options.expected_root.is_some_and(|root| root != seal) {
             return Err(Error::WrongRoot);
         }

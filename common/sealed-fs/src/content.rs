@@ -11,7 +11,7 @@ use occlum_sealed_disk::{BLOCK, BlockDevice};
 
 const PAGE: u64 = BLOCK as u64;
 /// Longest file: block numbers are 32 bits.
-const SIZE_MAX: u64 = PAGE * u32::MAX as u64;
+pub(crate) const SIZE_MAX: u64 = PAGE * u32::MAX as u64;
 /// Most blocks that are written back as one.
 pub(crate) const RUN_MAX: u32 = 128;
 /// Read-ahead: from this many blocks, doubled with each sequential read.

@@ -27,11 +27,13 @@ pub struct FsOptions {
     pub dirty_pages: usize,
     /// Nodes of the tree.
     pub nodes: usize,
+    /// Bytes of bitmaps that a store may have to be mounted.
+    pub bitmaps: u64,
 }
 
 impl Default for FsOptions {
     fn default() -> Self {
-        Self { pages: 16384, dirty_pages: 4096, nodes: 4096 }
+        Self { pages: 16384, dirty_pages: 4096, nodes: 4096, bitmaps: u64::MAX }
     }
 }
 
@@ -139,7 +141,7 @@ impl<D: BlockDevice> Fs<D> {
         let mut block = alloc::vec![0; BLOCK];
         disk.read(SUPER, &mut block)?;
         let superblock = Super::decode(&block)?;
-        let space = Space::load(&mut disk, superblock.groups)?;
+        let space = Space::load(&mut disk, superblock.groups, options.bitmaps)?;
         let tree = BTree::new(superblock.root, options.nodes);
         let mut fs = Self::assemble(disk, tree, space, superblock, options);
         fs.stored = superblock;

@@ -1,4 +1,5 @@
 //! What the B-tree holds: keys, the record of an inode, and little-endian fields.
+use crate::content::SIZE_MAX;
 use crate::{Error, Result};
 use alloc::vec::Vec;
 
@@ -158,6 +159,22 @@ impl Attr {
         let (mode, uid, gid, nlink) = (r.u32()?, r.u32()?, r.u32()?, r.u32()?);
         let (rdev, size, blocks, parent) = (r.u64()?, r.u64()?, r.u64()?, r.u64()?);
         let (atime, mtime, ctime) = (r.i64()?, r.i64()?, r.i64()?);
+        if size > SIZE_MAX {
+            return Err(Error::Corrupt("size of a file"));
+        }
         Ok(Self { mode, uid, gid, nlink, rdev, size, blocks, atime, mtime, ctime, parent })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_file_is_longer_than_its_blocks_can_be_numbered() {
+        for (size, is_read) in [(0, true), (SIZE_MAX, true), (SIZE_MAX + 1, false), (1 << 50, false)] {
+            let attr = Attr { mode: Mode::REGULAR, size, ..Attr::default() };
+            assert_eq!(Attr::decode(&attr.encode()).is_ok(), is_read, "{size}");
+        }
     }
 }

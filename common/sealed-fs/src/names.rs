@@ -56,11 +56,20 @@ pub(crate) fn hash(seed: u64, name: &[u8]) -> u64 {
     h ^ h >> 29
 }
 
+/// Can an entry have this name?
+fn is_name(name: &[u8]) -> bool {
+    !matches!(name, b"" | b"." | b"..") && !name.contains(&b'/') && !name.contains(&0)
+}
+
 pub(crate) fn decode_names(value: &[u8]) -> Result<Vec<DirEntry>> {
     let (mut r, mut names) = (Reader(value), Vec::new());
     while !r.0.is_empty() {
         let (ino, kind, len) = (r.u64()?, u32::from(r.u8()?) << 12, r.u8()?);
-        names.push(DirEntry { ino, kind, name: r.bytes(usize::from(len))?.to_vec() });
+        let name = r.bytes(usize::from(len))?.to_vec();
+        if !is_name(&name) {
+            return Err(Error::Corrupt("a name"));
+        }
+        names.push(DirEntry { ino, kind, name });
     }
     Ok(names)
 }
@@ -461,5 +470,22 @@ impl<D: BlockDevice> Fs<D> {
                 a.ctime = now;
             })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_none_are_not_read() {
+        let read = |name: &[u8]| {
+            let entry = |name: &[u8]| DirEntry { ino: 2, kind: Mode::REGULAR, name: name.to_vec() };
+            decode_names(&encode_names(&[entry(b"good"), entry(name)])).is_ok()
+        };
+        assert!(read(b"...") && read(b"\xff\n") && read(&[b'n'; NAME_MAX]));
+        for name in [&b""[..], b".", b"..", b"/", b"a/", b"../../etc/passwd", b"nul\0"] {
+            assert!(!read(name), "{name:?}");
+        }
     }
 }

@@ -65,7 +65,11 @@ impl Space {
         }
         space
     }
-    pub(crate) fn load<D: BlockDevice>(disk: &mut Disk<D>, count: u32) -> Result<Self> {
+    /// Of `count` groups, unless their bitmaps are more than `most` bytes.
+    pub(crate) fn load<D: BlockDevice>(disk: &mut Disk<D>, count: u32, most: u64) -> Result<Self> {
+        if u64::from(count) * BLOCK as u64 > most {
+            return Err(Error::Disk(occlum_sealed_disk::Error::Memory));
+        }
         let mut groups = Vec::new();
         let mut block = alloc::vec![0; BLOCK];
         for index in 0..count {

@@ -19,7 +19,10 @@ const BLOCKS: usize = 2048;
 /// Small limits, so that write-back, eviction and checkpoints happen all the time.
 fn small(rng: &mut Rng) -> (Options, FsOptions) {
     let disk = Options { cache_nodes: 8, max_pending: 50 + rng.below(300) as usize, ..Options::default() };
-    (disk, FsOptions { pages: 64, dirty_pages: 8 + rng.below(60) as usize, nodes: 64 })
+    (
+        disk,
+        FsOptions { pages: 64, dirty_pages: 8 + rng.below(60) as usize, nodes: 64, ..FsOptions::default() },
+    )
 }
 fn format<D: BlockDevice>(device: D, rng: &mut Rng) -> Fs<D> {
     let (options, fs) = small(rng);

@@ -79,11 +79,19 @@ impl Random for Rdrand {
     }
 }
 
-/// Bounds on memory, from that of the enclave: an eighth for pages, a quarter of that dirty.
+/// Bounds on memory, from that of the enclave: an eighth for pages, a quarter of that dirty; an eighth for bitmaps of either
+/// kind, if there is that much.
 fn bounds() -> FsOptions {
     let total = crate::mm::total() as usize;
     let pages = (total / 8).clamp(256, 1 << 20);
-    FsOptions { pages, dirty_pages: (pages / 4).min(1 << 15), nodes: (total / 64).clamp(128, 1 << 15) }
+    let eighth = crate::mm::total() * crate::mm::PAGE / 8;
+    let bitmaps = (0..16).map(|n| eighth >> n).find(|bytes| crate::mm::admit(2 * bytes).is_ok());
+    FsOptions {
+        pages,
+        dirty_pages: (pages / 4).min(1 << 15),
+        nodes: (total / 64).clamp(128, 1 << 15),
+        bitmaps: bitmaps.unwrap_or(0),
+    }
 }
 
 /// Mounts a store; gives its root directory, or what is wrong with it.
@@ -134,6 +142,7 @@ fn open_disk(spec: &Spec<'_>, key: Option<&[u8; 32]>) -> Opened {
         read_only,
         expected_root: spec.root,
         cache_nodes: bounds.nodes,
+        bitmap: bounds.bitmaps,
         max_pending: bounds.nodes * 16,
         ..Options::default()
     };
