@@ -193,6 +193,8 @@ pub fn list(at: At) -> Result<Vec<HostEntry>> {
 pub fn list_fd(fd: u32) -> Result<Vec<HostEntry>> {
     /// More entries than any sane directory: a host that goes on for ever is stopped here.
     const MAX_ENTRIES: usize = 4 << 20;
+    /// What the bytes of a piece of the host's list may take here, for each of them.
+    const NAMES_COST: usize = 8;
     let mut out = Vec::new();
     let mut buf = try_vec(64 << 10)?;
     let mut cookie = 0;
@@ -203,6 +205,8 @@ pub fn list_fd(fd: u32) -> Result<Vec<HostEntry>> {
         if n == 0 || out.len() > MAX_ENTRIES {
             return Ok(out);
         }
+        // Its entries, each with a name of its own, and the list, which moves when it grows.
+        crate::mm::admit((n * NAMES_COST + 3 * out.capacity() * size_of::<HostEntry>()) as u64)?;
         while !rest.is_empty() {
             let (e, next, tail) = parse_entry(rest).ok_or(EIO)?;
             rest = tail;

@@ -163,6 +163,8 @@ impl Inode for SealedInode {
         let (mut out, mut from) = (Vec::new(), 0);
         loop {
             let (entries, next) = self.store.with(|fs| fs.list(self.ino, from, LIST))?;
+            // It moves when it grows.
+            crate::mm::admit((3 * out.capacity() * size_of::<DirEntry>()) as u64)?;
             out.extend(entries.into_iter().map(|e| DirEntry {
                 ino: e.ino,
                 d_type: (e.kind >> 12) as u8,
