@@ -135,7 +135,7 @@ def play(enclave: occlum.Enclave, jobs: dict[str, str], chance: random.Random, s
             continue
         if process.returncode:
             log = " / ".join(registry.entry(enclave.name).log_tail(1000).splitlines()[-4:])
-            soak.problems.append(f"{name} ended with {process.returncode}: {output.strip()[-300:]!r}; the log: {log}")
+            soak.problems.append(f"{name} ended with {process.returncode}: {output.strip()[-4000:]!r}; the log: {log}")
 
 
 def text_of(soak: Soak, minutes: float, seed: int) -> str:
