@@ -33,9 +33,8 @@ _TEXT = {
         semget semop semtimedop shmat shmctl shmdt shmget""",
     "desc": """
         accept accept4 bind cachestat close close_range connect copy_file_range creat dup dup2 dup3 epoll_create
-        epoll_create1
-        epoll_ctl epoll_pwait epoll_pwait2 epoll_wait eventfd eventfd2 execveat faccessat faccessat2 fadvise64
-        fallocate fchdir fchmod fchmodat fchmodat2 fchown fchownat fcntl fdatasync fgetxattr flistxattr flock
+        epoll_create1 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait eventfd eventfd2 execveat faccessat faccessat2
+        fadvise64 fallocate fchdir fchmod fchmodat fchmodat2 fchown fchownat fcntl fdatasync fgetxattr flistxattr flock
         fremovexattr fsetxattr fstat fstatfs fsync ftruncate futimesat getdents getdents64 getpeername getsockname
         getsockopt inotify_add_watch inotify_init inotify_init1 inotify_rm_watch ioctl linkat listen lseek
         memfd_create mkdirat mknodat mmap mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedsend

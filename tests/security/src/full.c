@@ -3,6 +3,7 @@
  * the LibOS took without asking whether it is there.
  */
 #define _GNU_SOURCE
+#include "waiters.h"
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <pthread.h>
@@ -96,31 +97,11 @@ static void pages(void) {
 
 /* ---- waiters of one word ---- */
 
-struct waitv {
-    uint64_t value, at;
-    uint32_t flags, reserved;
-};
-static uint32_t word, other;
-static struct waitv often[128];
-
-static void *waits(void *unused) {
-    (void)unused;
-    syscall(SYS_futex_waitv, often, 128, 0, NULL, 0);
-    return NULL;
-}
 static void waiters(void) {
-    pthread_attr_t small;
-    pthread_t t;
-    pthread_attr_init(&small);
-    pthread_attr_setstacksize(&small, 65536);
-    for (int i = 0; i < 128; i++)
-        often[i] = (struct waitv){0, (uintptr_t)&word, 2 | FUTEX_PRIVATE_FLAG, 0};
-    for (int i = 0; i < 1000 && pthread_create(&t, &small, waits, NULL) == 0;)
-        i++;
-    usleep(300000);
+    begin_to_wait(500);
     fill();
-    syscall(SYS_futex, &word, FUTEX_REQUEUE_PRIVATE, 0, (void *)(long)INT32_MAX, &other, 0);
-    syscall(SYS_futex, &other, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+    move_waiters();
+    wake_waiters();
 }
 
 /* ---- System V objects, and what lists them ---- */

@@ -4,6 +4,7 @@
  * how many milliseconds it took, and how many calls the neighbour made meanwhile; of what makes others' calls longer, how much.
  */
 #define _GNU_SOURCE
+#include "waiters.h"
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/futex.h>
@@ -375,35 +376,10 @@ static void netlink_ids(void) {
     close_range(3, ~0u, 0);
 }
 
-/* As many waiters of a word as can be: threads that each wait for it often. */
-struct waitv {
-    uint64_t value, at;
-    uint32_t flags, reserved;
-};
-static uint32_t word, other;
-static struct waitv often[128];
-static void *waits(void *unused) {
-    (void)unused;
-    syscall(SYS_futex_waitv, often, 128, 0, NULL, 0);
-    return NULL;
-}
 static void waiters(void) {
-    pthread_attr_t small;
-    pthread_t t;
-    int n = 0;
-    pthread_attr_init(&small);
-    pthread_attr_setstacksize(&small, 65536);
-    for (int i = 0; i < 128; i++)
-        often[i] = (struct waitv){0, (uintptr_t)&word, 2 | FUTEX_PRIVATE_FLAG, 0};
-    while (n < 1500 && pthread_create(&t, &small, waits, NULL) == 0)
-        n++;
-    /* All wait when nobody new comes. */
-    for (int moved = -1, now = 0; now != moved; usleep(50000)) {
-        moved = now;
-        now = syscall(SYS_futex, &word, FUTEX_REQUEUE_PRIVATE, 0, (void *)(long)INT32_MAX, &word, 0);
-    }
-    TIMED("waiters moved", syscall(SYS_futex, &word, FUTEX_REQUEUE_PRIVATE, 0, (void *)(long)INT32_MAX, &other, 0));
-    TIMED("waiters woken", syscall(SYS_futex, &other, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0));
+    begin_to_wait(1500);
+    TIMED("waiters moved", move_waiters());
+    TIMED("waiters woken", wake_waiters());
 }
 
 /* To a file of the host: what is said goes to the other stream. */

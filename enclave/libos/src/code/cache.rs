@@ -5,9 +5,10 @@
 //! region, and then until their room is wanted. A private one, of one domain, is *dropped* when the bytes it was made of
 //! change, vanish or stop being executable. No table entry that a program could use and no link leads to a dropped one,
 //! but tasks may still be interrupted there. Its memory is *reclaimed* when no task can be.
-//! Invariants: fragments lie in pieces that one slot, or one shared region, has to itself; what a process
-//! has of either kind is no more than it leaves to others, but for a little; an exit's number says its fragment and its place there; only exits of live fragments of one region are linked, and each that leads to a private fragment is in
-//! that fragment's `linked_from`.
+//! Invariants: fragments lie in pieces that one slot, or one shared region, has to itself; what a process has of either
+//! kind is no more than it leaves to others, but for a little; an exit's number says its fragment and its place there;
+//! only exits of live fragments of one region are linked, and each that leads to a private fragment is in that fragment's
+//! `linked_from`.
 use super::pieces::{self, Pieces};
 use crate::process::{TaskState, with_tasks};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
